@@ -1,0 +1,215 @@
+"""Scores: one number per site or edge, with what is needed to read, add and keep them."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Float
+
+from patching.anatomy import Anatomy
+from patching.sites import nearest
+from tasks.errors import FormatError, MethodError, SiteError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SCHEMA_VERSION = 1
+SIGN = "positive: the site's clean activation pushes the metric towards the clean answer"
+DIRECTIONS = ("noising", "denoising")
+LEVELS = ("node", "edge", "site")
+
+
+@dataclass(frozen=True)
+class Scores:
+    """An estimate of ``E(s)`` for every site or edge named in ``names``.
+
+    Noising: ``E(s) = m(clean) - m(clean, s := corrupted)``. Denoising:
+    ``E(s) = m(corrupted, s := clean) - m(corrupted)``. Both are in units of the metric, and
+    positive always means that the clean activation pushes the metric towards the clean answer.
+
+    ``totals`` are sums over prompts in float64, so that scores of several batches, or of several
+    processes, add up with ``+``; :attr:`values` are the means over prompts. ``squares`` are sums
+    of the squared per-prompt scores, from which :attr:`standard_error` follows. ``clean`` and
+    ``corrupted`` are sums of the metric over the same prompts.
+    """
+
+    names: tuple[str, ...]
+    totals: Float[np.ndarray, "sites"]
+    count: int
+    level: str
+    method: str
+    direction: str
+    metric: str
+    anatomy: Anatomy
+    squares: Float[np.ndarray, "sites"] | None = None
+    clean: float = float("nan")
+    corrupted: float = float("nan")
+    task: str = ""
+    model_hash: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        totals = np.asarray(self.totals, dtype=np.float64)
+        object.__setattr__(self, "totals", totals)
+        faults = []
+        if totals.shape != (len(self.names),):
+            faults.append(f"{len(self.names)} names for totals of shape {totals.shape}")
+        if self.level not in LEVELS:
+            faults.append(f"level '{self.level}' is none of {', '.join(LEVELS)}")
+        if self.direction not in DIRECTIONS:
+            faults.append(f"direction '{self.direction}' is none of {', '.join(DIRECTIONS)}")
+        if self.count < 1:
+            faults.append(f"count is {self.count}; scores need at least one prompt")
+        if faults:
+            raise MethodError("scores do not fit together: " + "; ".join(faults))
+        if not np.isfinite(totals).all():
+            bad = [self.names[i] for i in np.flatnonzero(~np.isfinite(totals))]
+            raise MethodError(
+                f"{self.method}: {len(bad)} scores are not finite numbers, first at {bad[0]}; "
+                f"check the model's activations there, or run it in float32"
+            )
+
+    @property
+    def values(self) -> Float[np.ndarray, "sites"]:
+        """Mean score over prompts, in units of the metric."""
+        return self.totals / self.count
+
+    @property
+    def standard_error(self) -> Float[np.ndarray, "sites"] | None:
+        """Standard error of :attr:`values` over prompts; None where squares were not kept."""
+        if self.squares is None or self.count < 2:
+            return None
+        variance = self.squares / self.count - self.values**2
+        return np.sqrt(np.maximum(variance, 0.0) / (self.count - 1))
+
+    @property
+    def total_effect(self) -> float:
+        """Mean of ``m(clean) - m(corrupted)``."""
+        return (self.clean - self.corrupted) / self.count
+
+    @cached_property
+    def _index(self) -> dict[str, int]:
+        return {name: i for i, name in enumerate(self.names)}
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names)
+
+    def __getitem__(self, name: str) -> float:
+        """The mean score of one site or edge, by name."""
+        if name not in self._index:
+            raise SiteError(f"no score for '{name}'{nearest(name, list(self.names))}")
+        return float(self.values[self._index[name]])
+
+    def __add__(self, other: Scores) -> Scores:
+        """Scores over the prompts of both; everything but the prompts must agree."""
+        for what in ("names", "level", "method", "direction", "metric", "anatomy", "model_hash"):
+            if getattr(self, what) != getattr(other, what):
+                raise MethodError(f"cannot add scores whose {what} differ")
+        both = self.squares is not None and other.squares is not None
+        return replace(
+            self,
+            totals=self.totals + other.totals,
+            count=self.count + other.count,
+            squares=self.squares + other.squares if both else None,  # type: ignore[operator]
+            clean=self.clean + other.clean,
+            corrupted=self.corrupted + other.corrupted,
+        )
+
+    def ranked(self, absolute: bool = True) -> list[str]:
+        """Names from strongest to weakest; ties keep the order of computation."""
+        values = np.abs(self.values) if absolute else self.values
+        return [self.names[i] for i in np.argsort(-values, kind="stable")]
+
+    def to_frame(self) -> pd.DataFrame:
+        """A data frame with the columns name, score and (where known) standard_error."""
+        import pandas as pd
+
+        columns: dict[str, Any] = {"name": self.names, "score": self.values}
+        if self.standard_error is not None:
+            columns["standard_error"] = self.standard_error
+        return pd.DataFrame(columns)
+
+    def describe(self) -> dict[str, Any]:
+        """Everything but the arrays, as plain values."""
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "level": self.level,
+            "method": self.method,
+            "direction": self.direction,
+            "metric": self.metric,
+            "sign": SIGN,
+            "count": self.count,
+            "clean": self.clean,
+            "corrupted": self.corrupted,
+            "task": self.task,
+            "model_hash": self.model_hash,
+            "options": dict(self.options),
+            "anatomy": self.anatomy.to_json(),
+        }
+
+    def save(self, path: str | Path) -> None:
+        """Write a safetensors file with a JSON description in its header; replaces ``path``."""
+        from safetensors.numpy import save_file
+
+        path = Path(path)
+        arrays = {"totals": self.totals}
+        if self.squares is not None:
+            arrays["squares"] = self.squares
+        header = {"scores": json.dumps(self.describe() | {"names": self.names}, sort_keys=True)}
+        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+        try:
+            save_file(arrays, str(partial), metadata=header)
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Scores:
+        """Read what :meth:`save` wrote.
+
+        Raises:
+            FormatError: not such a file, or written by a newer version.
+        """
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(str(path), framework="numpy") as file:
+                header = json.loads((file.metadata() or {})["scores"])
+                arrays = {name: file.get_tensor(name) for name in file.keys()}
+        except (OSError, SafetensorError, KeyError, ValueError) as error:
+            raise FormatError(f"{path} is not a scores file: {error}") from None
+        return cls._from_parts(path, header, arrays)
+
+    @classmethod
+    def _from_parts(
+        cls, path: str | Path, header: dict[str, Any], arrays: dict[str, np.ndarray]
+    ) -> Scores:
+        version = header.pop("schema_version", None)
+        if version != SCHEMA_VERSION:
+            raise FormatError(
+                f"{path} has scores schema version {version!r}; this program reads "
+                f"{SCHEMA_VERSION}; use the version of circuits that wrote it"
+            )
+        header.pop("sign", None)
+        try:
+            names = tuple(header.pop("names"))
+            anatomy = Anatomy.from_json(header.pop("anatomy"))
+            return cls(names=names, anatomy=anatomy, **arrays, **header)
+        except (KeyError, TypeError) as error:
+            raise FormatError(f"{path} is not a complete scores file: {error}") from None
+
+    def __repr__(self) -> str:
+        return (
+            f"Scores({self.method}, {self.level}, {self.direction}, {len(self)} names, "
+            f"{self.count} prompts, metric {self.metric})"
+        )

@@ -1,0 +1,266 @@
+"""The vocabulary of places: site and edge names, their order, and parsing.
+
+Nodes carry the names of EAP-IG and the MIB benchmark: ``input``, ``a9.h6``, ``m3``, ``logits``.
+Finer sites add a part: ``a9.h6.q`` (also ``k v z pattern``), ``m3.n1853``, ``resid_pre.3`` (also
+``resid_mid resid_post attn_out mlp_out``). Any site may be tied to a position: ``m3@5``,
+``m3@-1``, ``m3@S2``. An edge is ``a5.h5->a9.h6<q>``: what the receiver's input port reads from the
+sender's output. Heads have the ports q, k and v; MLPs and logits have one input and no port.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+
+from patching.anatomy import Anatomy
+from tasks.errors import SiteError
+
+PORTS = ("q", "k", "v")
+HEAD_PARTS = ("q", "k", "v", "z", "pattern")
+STREAMS = ("resid_pre", "resid_mid", "resid_post", "attn_out", "mlp_out")
+
+_HEAD = re.compile(r"a(\d+)\.h(\d+)(?:\.(q|k|v|z|pattern))?")
+_MLP = re.compile(r"m(\d+)(?:\.n(\d+))?")
+_STREAM = re.compile(r"(resid_pre|resid_mid|resid_post|attn_out|mlp_out)\.(\d+)")
+_EDGE = re.compile(r"(?P<sender>.+?)->(?P<receiver>[^<>]+)(?:<(?P<port>[^<>]*)>)?")
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """A place whose activation can be read or replaced.
+
+    ``kind`` is ``input``, ``head``, ``mlp``, ``logits``, ``neuron``, one of :data:`HEAD_PARTS`, or
+    one of :data:`STREAMS`. ``unit`` is the head or neuron number. ``position`` is a token index, a
+    task's named position, or None for all positions.
+    """
+
+    kind: str
+    layer: int = -1
+    unit: int = -1
+    position: int | str | None = None
+
+    @property
+    def name(self) -> str:
+        """The canonical name, which :func:`parse_site` reads back."""
+        text = self._base()
+        return text if self.position is None else f"{text}@{self.position}"
+
+    def _base(self) -> str:
+        if self.kind in ("input", "logits"):
+            return self.kind
+        if self.kind == "head":
+            return f"a{self.layer}.h{self.unit}"
+        if self.kind in HEAD_PARTS:
+            return f"a{self.layer}.h{self.unit}.{self.kind}"
+        if self.kind == "mlp":
+            return f"m{self.layer}"
+        if self.kind == "neuron":
+            return f"m{self.layer}.n{self.unit}"
+        return f"{self.kind}.{self.layer}"
+
+    def at(self, position: int | str | None) -> Site:
+        """The same site at another position."""
+        return replace(self, position=position)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """What ``receiver`` reads at ``port`` from the output of ``sender``."""
+
+    sender: Site
+    receiver: Site
+    port: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The canonical name, which :func:`parse_edge` reads back."""
+        port = f"<{self.port}>" if self.port else ""
+        return f"{self.sender.name}->{self.receiver.name}{port}"
+
+    def __str__(self) -> str:
+        return self.name
+
+
+INPUT = Site("input")
+LOGITS = Site("logits")
+
+
+def head(layer: int, unit: int) -> Site:
+    """The node of one attention head."""
+    return Site("head", layer, unit)
+
+
+def mlp(layer: int) -> Site:
+    """The node of one MLP."""
+    return Site("mlp", layer)
+
+
+def parse_site(name: str, anatomy: Anatomy | None = None) -> Site:
+    """Read a site name; with ``anatomy``, also check that the model has it.
+
+    Raises:
+        SiteError: the text is no site name, or this model has no such site.
+    """
+    base, _, where = name.partition("@")
+    site = _match_site(base)
+    if site is None or (where == "" and "@" in name):
+        raise SiteError(
+            f"'{name}' is not a site; write input, a3.h5, a3.h5.q (k v z pattern), m3, m3.n17, "
+            f"resid_pre.3 (resid_mid resid_post attn_out mlp_out) or logits, "
+            f"each with @position if wanted"
+        )
+    if where:
+        site = site.at(int(where) if re.fullmatch(r"-?\d+", where) else where)
+    if anatomy is not None:
+        check_site(site, anatomy)
+    return site
+
+
+def _match_site(base: str) -> Site | None:
+    if base in ("input", "logits"):
+        return Site(base)
+    if found := _HEAD.fullmatch(base):
+        return Site(found[3] or "head", int(found[1]), int(found[2]))
+    if found := _MLP.fullmatch(base):
+        return Site("neuron" if found[2] else "mlp", int(found[1]), int(found[2] or -1))
+    if found := _STREAM.fullmatch(base):
+        return Site(found[1], int(found[2]))
+    return None
+
+
+def parse_edge(name: str, anatomy: Anatomy | None = None) -> Edge:
+    """Read an edge name; with ``anatomy``, also check that such an edge can exist.
+
+    Raises:
+        SiteError: not an edge, a port the receiver does not have, or a receiver that comes before
+            its sender.
+    """
+    found = _EDGE.fullmatch(name)
+    if not found:
+        raise SiteError(f"'{name}' is not an edge; write sender->receiver, such as a5.h5->a9.h6<q>")
+    edge = Edge(parse_site(found["sender"]), parse_site(found["receiver"]), found["port"])
+    _check_ports(edge)
+    if anatomy is not None:
+        check_edge(edge, anatomy)
+    return edge
+
+
+def _check_ports(edge: Edge) -> None:
+    if edge.sender.kind not in ("input", "head", "mlp"):
+        raise SiteError(f"'{edge}': {edge.sender} cannot send; senders are input, heads and MLPs")
+    if edge.receiver.kind not in ("head", "mlp", "logits"):
+        raise SiteError(
+            f"'{edge}': {edge.receiver} cannot receive; receivers are heads, MLPs and logits"
+        )
+    if edge.receiver.kind == "head" and edge.port not in PORTS:
+        raise SiteError(f"'{edge}': a head receives at a port; add <q>, <k> or <v>")
+    if edge.receiver.kind != "head" and edge.port is not None:
+        raise SiteError(f"'{edge}': {edge.receiver} has one input and no port '{edge.port}'")
+
+
+def check_site(site: Site, anatomy: Anatomy) -> None:
+    """Refuse a site that the model does not have, naming the nearest one it has.
+
+    Raises:
+        SiteError: see above.
+    """
+    layers, faults = anatomy.n_layers, []
+    if site.kind not in ("input", "logits") and not 0 <= site.layer < layers:
+        faults.append(f"layers are 0 to {layers - 1}")
+    units = {"neuron": anatomy.d_mlp, "head": anatomy.n_heads, "z": anatomy.n_heads}
+    units |= {"q": anatomy.n_heads, "pattern": anatomy.n_heads}
+    units |= {"k": anatomy.n_kv_heads, "v": anatomy.n_kv_heads}
+    limit = units.get(site.kind)
+    if limit is not None and not 0 <= site.unit < limit:
+        what = "neurons" if site.kind == "neuron" else "heads"
+        what = f"key/value {what}" if site.kind in ("k", "v") else what
+        faults.append(f"{what} are 0 to {limit - 1}")
+    if faults:
+        near = replace(
+            site,
+            layer=min(max(site.layer, 0), layers - 1) if site.layer >= 0 else site.layer,
+            unit=site.unit if limit is None else min(max(site.unit, 0), limit - 1),
+        )
+        raise SiteError(
+            f"this model has no site '{site}': {'; '.join(faults)}; the nearest is '{near}'"
+        )
+
+
+def check_edge(edge: Edge, anatomy: Anatomy) -> None:
+    """Refuse an edge that cannot exist in this model.
+
+    Raises:
+        SiteError: an end that is not there, or a receiver that does not come after its sender.
+    """
+    check_site(edge.sender, anatomy)
+    check_site(edge.receiver, anatomy)
+    if not reaches(edge.sender, edge.receiver, anatomy):
+        raise SiteError(
+            f"'{edge}': {edge.receiver} does not come after {edge.sender}, so it cannot read it; "
+            f"the first that can is '{_first_reader(edge.sender, anatomy)}'"
+        )
+
+
+def _first_reader(sender: Site, anatomy: Anatomy) -> Site:
+    return next(site for site in nodes(anatomy) if reaches(sender, site, anatomy))
+
+
+def stage(site: Site, anatomy: Anatomy) -> int:
+    """Where a node stands in the order of computation; a node reads all earlier stages."""
+    if site.kind == "input":
+        return 0
+    if site.kind == "logits":
+        return 2 * anatomy.n_layers + 1
+    is_mlp = site.kind in ("mlp", "neuron")
+    return 2 * site.layer + (2 if is_mlp and not anatomy.parallel else 1)
+
+
+def reaches(sender: Site, receiver: Site, anatomy: Anatomy) -> bool:
+    """Whether the receiver reads a residual stream that the sender has written to."""
+    return stage(sender, anatomy) < stage(receiver, anatomy)
+
+
+def nodes(anatomy: Anatomy) -> list[Site]:
+    """All nodes in order of computation: input, then per layer heads and MLP, then logits."""
+    inner = [
+        site
+        for layer in range(anatomy.n_layers)
+        for site in [*(head(layer, unit) for unit in range(anatomy.n_heads)), mlp(layer)]
+    ]
+    return [INPUT, *inner, LOGITS]
+
+
+def senders(anatomy: Anatomy) -> list[Site]:
+    """All nodes that write to the residual stream, in order."""
+    return nodes(anatomy)[:-1]
+
+
+def ports(anatomy: Anatomy) -> list[tuple[Site, str | None]]:
+    """All input ports in order: per layer the q, k, v ports of the heads, the MLP; then logits."""
+    found: list[tuple[Site, str | None]] = []
+    for layer in range(anatomy.n_layers):
+        for port in PORTS:
+            found += [(head(layer, unit), port) for unit in range(anatomy.n_heads)]
+        found.append((mlp(layer), None))
+    return [*found, (LOGITS, None)]
+
+
+def edges(anatomy: Anatomy) -> Iterator[Edge]:
+    """All edges, receiver by receiver in the order of :func:`ports`, senders in order."""
+    sending = senders(anatomy)
+    for receiver, port in ports(anatomy):
+        for sender in sending:
+            if not reaches(sender, receiver, anatomy):
+                break
+            yield Edge(sender, receiver, port)
+
+
+def nearest(name: str, names: list[str]) -> str:
+    """A did-you-mean clause for an error message, or an empty string."""
+    found = get_close_matches(name, names, n=1)
+    return f"; did you mean '{found[0]}'?" if found else ""
