@@ -1,0 +1,101 @@
+"""What a task is: a named, reproducible source of prompt pairs."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from tasks.errors import TaskError, all_faults, unknown
+from tasks.pairs import PromptPairs
+from tasks.tokenize import Tokenizer
+
+Value = str | int | float | bool
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One setting of a task: its default, what it means, and its allowed values if there are few.
+
+    The type of the default is the type of the option; strings, as they come from a command line,
+    are converted to it.
+    """
+
+    default: Value
+    help: str
+    choices: tuple[Value, ...] = ()
+
+    def read(self, name: str, given: Any) -> Value:
+        """`given` as a value of this option; ValueError says what is allowed instead."""
+        kind = type(self.default)
+        value = _converted(given, kind)
+        if value is None:
+            raise ValueError(f"option {name} is {kind.__name__}, not {given!r}")
+        if self.choices and value not in self.choices:
+            raise ValueError(unknown(f"value of option {name}", str(value), map(str, self.choices)))
+        return value
+
+
+class Task(ABC):
+    """A question asked twice. Subclasses set the attributes below and implement `make`.
+
+    name       what it is called on the command line
+    claim      one line: what the prompts ask of a model, and what the corruption removes
+    reference  where the task comes from
+    metric     name of its default metric
+    options    name -> Option, everything `pairs` accepts beside n and seed
+    """
+
+    name: ClassVar[str]
+    claim: ClassVar[str]
+    reference: ClassVar[str]
+    metric: ClassVar[str] = "logit_diff"
+    options: ClassVar[Mapping[str, Option]] = {}
+
+    def pairs(
+        self, tokenizer: Tokenizer, n: int = 64, seed: int = 0, **options: Any
+    ) -> PromptPairs:
+        """`n` distinct prompt pairs for this tokenizer; the same `seed` gives the same pairs.
+
+        Raises `TaskError` for unknown options or values, for a tokenizer that cuts too many of the
+        task's words, and for more prompts than there are, with the counts.
+        """
+        settings = self.settings(**options)
+        if n < 1 or seed < 0:
+            raise TaskError(f"task {self.name}: n={n} and seed={seed}; give n >= 1 and seed >= 0")
+        return self.make(tokenizer, n, seed, **settings)
+
+    def settings(self, **options: Any) -> dict[str, Value]:
+        """Every option's value, the given ones checked; one `TaskError` lists all faults."""
+        values = {name: option.default for name, option in self.options.items()}
+        faults = []
+        for name, given in options.items():
+            if name not in self.options:
+                faults.append(unknown("option", name, self.options))
+                continue
+            try:
+                values[name] = self.options[name].read(name, given)
+            except ValueError as fault:
+                faults.append(str(fault))
+        if faults:
+            raise TaskError(all_faults(f"task {self.name}:", faults))
+        return values
+
+    @abstractmethod
+    def make(self, tokenizer: Tokenizer, n: int, seed: int, **settings: Any) -> PromptPairs:
+        """The pairs themselves; `settings` holds every option, checked."""
+
+
+def _converted(given: Any, kind: type) -> Value | None:
+    """`given` as `kind`, None where it is not one."""
+    if kind is bool:
+        words = {"true": True, "false": False}
+        return given if isinstance(given, bool) else words.get(str(given).lower())
+    if isinstance(given, bool) or (kind is str and not isinstance(given, str)):
+        return None
+    try:
+        value: Value = kind(given)
+    except (TypeError, ValueError):
+        return None
+    return value if isinstance(given, str) or value == given else None

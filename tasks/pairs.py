@@ -1,0 +1,277 @@
+"""Prompt pairs: the clean and the corrupted question, aligned token by token, as numpy arrays."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Int
+
+from tasks.errors import TaskError, all_faults
+from tasks.rows import ID_READERS, Row, left_pad, pad_answers, read_rows, text_readers
+from tasks.tokenize import Tokenizer, pad_id
+
+HEADLINE = "these prompt pairs cannot be used:"
+
+
+@dataclass(frozen=True, eq=False)
+class PromptPairs:
+    """`n` questions, each asked twice: clean and corrupted, equally long, with different answers.
+
+    clean, corrupted:        int64 [n, pos], token ids, padded on the left to one length
+    mask:                    bool [n, pos], True on real tokens, the same for both runs
+    answer, counterfactual:  int64 [n, k], ids right for the clean and for the corrupted prompt;
+                             short rows are filled with -1, which is ignored
+    positions:               name -> int64 [n], a column of the padded arrays
+    texts:                   (clean, corrupted) strings, empty where there is no tokenizer
+    task, metric:            names of the task and of its default metric
+
+    The prediction is read at the last column. Arrays are copied and read-only. Anything that does
+    not fit raises one `TaskError` that lists every fault.
+    """
+
+    clean: Int[np.ndarray, "n pos"]
+    corrupted: Int[np.ndarray, "n pos"]
+    mask: Bool[np.ndarray, "n pos"]
+    answer: Int[np.ndarray, "n k"]
+    counterfactual: Int[np.ndarray, "n k2"]
+    positions: Mapping[str, Int[np.ndarray, " n"]] = field(default_factory=dict)
+    texts: tuple[tuple[str, str], ...] = ()
+    task: str = ""
+    metric: str = "logit_diff"
+
+    def __post_init__(self) -> None:
+        for name in ("clean", "corrupted", "answer", "counterfactual"):
+            object.__setattr__(self, name, _frozen(getattr(self, name), np.int64))
+        object.__setattr__(self, "mask", _frozen(self.mask, np.bool_))
+        named = {str(name): _frozen(at, np.int64) for name, at in self.positions.items()}
+        object.__setattr__(self, "positions", named)
+        texts = tuple((str(a), str(b)) for a, b in self.texts) or (("", ""),) * len(self.clean)
+        object.__setattr__(self, "texts", texts)
+        faults = _shape_faults(self) or _content_faults(self)
+        if faults:
+            raise TaskError(all_faults(HEADLINE, faults))
+
+    @classmethod
+    def from_tokens(
+        cls,
+        *,
+        clean: Any,
+        corrupted: Any,
+        answer: Any,
+        counterfactual: Any,
+        mask: Any = None,
+        positions: Mapping[str, Any] | None = None,
+        task: str = "",
+        metric: str = "logit_diff",
+        where: Sequence[str] | None = None,
+    ) -> PromptPairs:
+        """Pairs from token ids: arrays or tensors [n, pos], or lists of rows of any length.
+
+        Rows of unequal length are padded on the left; arrays that are padded already come with
+        their `mask`. `answer` and `counterfactual` hold one id per pair, or several. A position is
+        an index into the row as given, negative from its end. `where` names the pairs in messages.
+        """
+        columns = {"clean": clean, "corrupted": corrupted}
+        columns |= {"answer": answer, "counterfactual": counterfactual}
+        rows = read_rows(columns, ID_READERS, where)
+        return cls._from_rows(rows, positions, mask, 0, task, metric)
+
+    @classmethod
+    def from_texts(
+        cls,
+        tokenizer: Tokenizer,
+        clean: Sequence[str],
+        corrupted: Sequence[str],
+        answer: Sequence[str | Sequence[str]],
+        counterfactual: Sequence[str | Sequence[str]],
+        *,
+        positions: Mapping[str, Sequence[int]] | None = None,
+        bos: bool | None = None,
+        task: str = "",
+        metric: str = "logit_diff",
+        where: Sequence[str] | None = None,
+    ) -> PromptPairs:
+        """Pairs from strings. An answer is used as written (" Mary"), and must be one token.
+
+        `positions` are indices into `encode(tokenizer, clean[i], bos)`, which starts with the
+        beginning-of-sequence token where there is one; negative from the end.
+        """
+        columns = {"clean": clean, "corrupted": corrupted}
+        columns |= {"answer": answer, "counterfactual": counterfactual}
+        rows = read_rows(columns, text_readers(tokenizer, bos), where)
+        return cls._from_rows(rows, positions, None, pad_id(tokenizer), task, metric)
+
+    @classmethod
+    def _from_rows(
+        cls,
+        rows: list[Row],
+        positions: Mapping[str, Any] | None,
+        mask: Any,
+        fill: int,
+        task: str,
+        metric: str,
+    ) -> PromptPairs:
+        named, faults = _read_positions(positions or {}, rows)
+        if mask is None:
+            faults = [*(fault for row in rows for fault in row.faults()), *faults]
+        elif len({len(ids) for row in rows for ids in (row.clean, row.corrupted)}) > 1:
+            faults = ["a mask goes with arrays [n, pos]; these rows differ in length", *faults]
+        if faults:
+            raise TaskError(all_faults(HEADLINE, faults))
+        clean = left_pad([row.clean for row in rows], fill)
+        shift = clean.shape[1] - np.array([len(row.clean) for row in rows])
+        return cls(
+            clean=clean,
+            corrupted=left_pad([row.corrupted for row in rows], fill),
+            mask=np.arange(clean.shape[1]) >= shift[:, None] if mask is None else np.asarray(mask),
+            answer=pad_answers([row.answer for row in rows]),
+            counterfactual=pad_answers([row.counterfactual for row in rows]),
+            positions={name: at + shift for name, at in named.items()},
+            texts=tuple(row.texts for row in rows),
+            task=task,
+            metric=metric,
+        )
+
+    def __len__(self) -> int:
+        return len(self.clean)
+
+    def __getitem__(self, index: int | slice | Sequence[int] | np.ndarray) -> PromptPairs:
+        """The chosen pairs, still padded to the same length, so columns keep their meaning."""
+        if isinstance(index, int | np.integer):
+            index = [int(index)]
+        chosen = np.arange(len(self))[index]
+        return replace(
+            self,
+            clean=self.clean[chosen],
+            corrupted=self.corrupted[chosen],
+            mask=self.mask[chosen],
+            answer=self.answer[chosen],
+            counterfactual=self.counterfactual[chosen],
+            positions={name: at[chosen] for name, at in self.positions.items()},
+            texts=tuple(self.texts[i] for i in chosen),
+        )
+
+    def batches(self, size: int) -> Iterator[PromptPairs]:
+        """The pairs in order, `size` at a time; the last batch may be smaller."""
+        if size < 1:
+            raise TaskError(f"a batch of {size} pairs; give at least 1")
+        for start in range(0, len(self), size):
+            yield self[start : start + size]
+
+    def swapped(self) -> PromptPairs:
+        """Clean and corrupted exchanged, and their answers with them."""
+        return replace(
+            self,
+            clean=self.corrupted,
+            corrupted=self.clean,
+            answer=self.counterfactual,
+            counterfactual=self.answer,
+            texts=tuple((corrupted, clean) for clean, corrupted in self.texts),
+        )
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the contents, in hex; what is written on padding does not count."""
+        prompts = [np.where(self.mask, ids, 0) for ids in (self.clean, self.corrupted)]
+        arrays = [*prompts, self.mask, self.answer, self.counterfactual]
+        names = sorted(self.positions)
+        arrays += [self.positions[name] for name in names]
+        header = [self.task, self.metric, names, self.texts, [array.shape for array in arrays]]
+        digest = hashlib.sha256(json.dumps(header).encode())
+        for array in arrays:
+            digest.update(array.tobytes())
+        return digest.hexdigest()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, PromptPairs) and self.digest == other.digest
+
+    def __hash__(self) -> int:
+        return hash(self.digest)
+
+    def __repr__(self) -> str:
+        n, pos = self.clean.shape
+        named = ", ".join(self.positions) or "none"
+        return f"PromptPairs({self.task or 'no task'}: {n} pairs, {pos} tokens, positions {named})"
+
+
+def _frozen(values: Any, dtype: type[np.generic]) -> np.ndarray:
+    """A read-only copy as `dtype`; fractions, and masks that are not 0 or 1, are refused."""
+    given = np.asarray(values)
+    array = np.array(given, dtype=dtype)
+    if given.size and (given.dtype.kind not in "iub" or not np.array_equal(array, given)):
+        raise TaskError(f"prompt pairs hold whole numbers and true/false masks, not {given.dtype}")
+    array.setflags(write=False)
+    return array
+
+
+def _read_positions(
+    positions: Mapping[str, Any], rows: list[Row]
+) -> tuple[dict[str, Int[np.ndarray, " n"]], list[str]]:
+    """Positions as indices from each row's start, and the faults of those outside their row."""
+    lengths = np.array([len(row.clean) for row in rows])
+    named, faults = {}, []
+    for name, at in positions.items():
+        indices = np.asarray(at)
+        if indices.shape != lengths.shape or indices.dtype.kind not in "iu":
+            faults.append(
+                f"position {name}: {indices.dtype} of shape {indices.shape}; "
+                f"give {len(rows)} whole numbers, one per pair"
+            )
+            continue
+        outside = (indices < -lengths) | (indices >= lengths)
+        faults += [
+            f"{rows[i].where}: position {name}={indices[i]} is outside its {lengths[i]} tokens"
+            for i in np.flatnonzero(outside)
+        ]
+        named[name] = np.where(indices < 0, indices + lengths, indices)
+    return named, faults
+
+
+def _shape_faults(pairs: PromptPairs) -> list[str]:
+    shape = pairs.clean.shape
+    if len(shape) != 2 or 0 in shape:
+        return [f"clean has shape {shape}; give [n, pos] with at least one pair and one token"]
+    faults = [
+        f"{name} has shape {getattr(pairs, name).shape}, clean {shape}; they must be equal"
+        for name in ("corrupted", "mask")
+        if getattr(pairs, name).shape != shape
+    ]
+    for name in ("answer", "counterfactual"):
+        got = getattr(pairs, name).shape
+        if len(got) != 2 or got[0] != shape[0] or got[1] == 0:
+            faults.append(f"{name} has shape {got}; give [{shape[0]}, k] with k at least 1")
+    for name, at in pairs.positions.items():
+        if at.shape != shape[:1]:
+            faults.append(f"position {name} has shape {at.shape}; give [{shape[0]}]")
+    if len(pairs.texts) != shape[0]:
+        faults.append(
+            f"{len(pairs.texts)} texts for {shape[0]} pairs; give one (clean, corrupted) each"
+        )
+    return faults
+
+
+def _content_faults(pairs: PromptPairs) -> list[str]:
+    faults = []
+    for i, mask in enumerate(pairs.mask):
+        if not mask[-1] or np.any(np.diff(mask.astype(np.int8)) < 0):
+            faults.append(f"pair {i}: padding must be on the left, and the last token real")
+            continue
+        row = Row(
+            f"pair {i}",
+            *(ids[i][mask].tolist() for ids in (pairs.clean, pairs.corrupted)),
+            *(ids[i].tolist() for ids in (pairs.answer, pairs.counterfactual)),
+            texts=pairs.texts[i],
+        )
+        faults += row.faults()
+        faults += [
+            f"pair {i}: position {name}={at[i]} is not on a token of the prompt"
+            for name, at in pairs.positions.items()
+            if not 0 <= at[i] < mask.size or not mask[at[i]]
+        ]
+    return faults

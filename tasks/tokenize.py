@@ -1,0 +1,106 @@
+"""Text to token ids and back, in one place so that every task and every model agree.
+
+A prompt is encoded without the tokenizer's own special tokens and the beginning-of-sequence id is
+put in front whenever the tokenizer defines one. An answer is encoded without it and must be one
+token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Protocol
+
+from tasks.errors import TaskError
+
+
+class Tokenizer(Protocol):
+    """What is used of a tokenizer; every Hugging Face tokenizer has it."""
+
+    @property
+    def bos_token_id(self) -> int | None:
+        """The id that starts a text, None where the tokenizer defines none."""
+
+    def encode(self, text: str, *, add_special_tokens: bool) -> list[int]:
+        """The ids of a text."""
+
+    def decode(self, token_ids: Any) -> str:
+        """The text of one id or several."""
+
+
+def encode(tokenizer: Tokenizer, text: str, bos: bool | None = None) -> list[int]:
+    """Token ids of `text`, with the beginning-of-sequence id in front if the tokenizer has one.
+
+    `bos=False` leaves it out, `bos=True` insists on it and raises `TaskError` where there is none.
+    """
+    ids = list(tokenizer.encode(text, add_special_tokens=False))
+    start = tokenizer.bos_token_id
+    if bos and start is None:
+        raise TaskError(
+            "bos=True was asked for, but this tokenizer defines no beginning-of-sequence token; "
+            "leave bos out, or set tokenizer.bos_token"
+        )
+    return ids if start is None or bos is False else [start, *ids]
+
+
+def single_token(tokenizer: Tokenizer, text: str) -> int | None:
+    """The id of `text` where it is one token, otherwise None.
+
+    `text` counts as one token by itself (" Mary" in GPT-2) or, when it starts with a space, as what
+    follows a text: tokenizers of the SentencePiece family encode a leading space on its own, yet
+    write the same word as one token in running text.
+    """
+    ids = encode(tokenizer, text, bos=False)
+    if len(ids) == 1:
+        return ids[0]
+    if not text.startswith(" "):
+        return None
+    before = encode(tokenizer, "a", bos=False)
+    after = encode(tokenizer, "a" + text, bos=False)
+    if len(after) == len(before) + 1 and after[:-1] == before:
+        return after[-1]
+    return None
+
+
+def single_tokens(tokenizer: Tokenizer, words: Iterable[str]) -> list[str]:
+    """Those of `words` that are one token when they follow a space, in the order given."""
+    return [word for word in words if single_token(tokenizer, f" {word}") is not None]
+
+
+def pieces(tokenizer: Tokenizer, text: str) -> list[str]:
+    """The strings that `text` is cut into, for messages."""
+    return [tokenizer.decode([token]) for token in encode(tokenizer, text, bos=False)]
+
+
+def why_not_single(tokenizer: Tokenizer, text: str) -> str:
+    """One line: how `text` splits, and whether a leading space would make it one token."""
+    if not text:
+        return "'' is empty; an answer is exactly one token"
+    cut = pieces(tokenizer, text)
+    split = f"{text!r} is {len(cut)} tokens {cut}"
+    if not text.startswith(" ") and single_token(tokenizer, f" {text}") is not None:
+        return f"{split}; with a leading space, {f' {text}'!r}, it is one"
+    return split
+
+
+def token_index(tokenizer: Tokenizer, text: str, end: int, bos: bool | None = None) -> int:
+    """Index, in `encode(tokenizer, text)`, of the token that ends at character `end` of `text`.
+
+    Raises `TaskError` where no token ends there.
+    """
+    ids = encode(tokenizer, text, bos)
+    prefix = encode(tokenizer, text[:end], bos)
+    if not prefix or ids[: len(prefix)] != prefix:
+        raise TaskError(
+            f"no token of this tokenizer ends at character {end} of {text!r}: "
+            f"it is cut into {pieces(tokenizer, text)}"
+        )
+    return len(prefix) - 1
+
+
+def pad_id(tokenizer: Tokenizer) -> int:
+    """The id written on padding; masked, so any id the model knows will do."""
+    for name in ("pad_token_id", "eos_token_id", "bos_token_id"):
+        token = getattr(tokenizer, name, None)
+        if token is not None:
+            return int(token)
+    return 0
