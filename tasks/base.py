@@ -64,7 +64,7 @@ class Task(ABC):
         settings = self.settings(**options)
         if n < 1 or seed < 0:
             raise TaskError(f"task {self.name}: n={n} and seed={seed}; give n >= 1 and seed >= 0")
-        return self.make(tokenizer, n, seed, **settings)
+        return self.make(tokenizer, n, seed, settings)
 
     def settings(self, **options: Any) -> dict[str, Value]:
         """Every option's value, the given ones checked; one `TaskError` lists all faults."""
@@ -83,8 +83,10 @@ class Task(ABC):
         return values
 
     @abstractmethod
-    def make(self, tokenizer: Tokenizer, n: int, seed: int, **settings: Any) -> PromptPairs:
-        """The pairs themselves; `settings` holds every option, checked."""
+    def make(
+        self, tokenizer: Tokenizer, n: int, seed: int, settings: Mapping[str, Any]
+    ) -> PromptPairs:
+        """The pairs themselves; `settings` holds every option by name, checked."""
 
 
 def _converted(given: Any, kind: type) -> Value | None:

@@ -60,12 +60,12 @@ def read_pairs(
     faults = [fault for line in lines for fault in _faults(line, readers)]
     if faults:
         raise TaskError(all_faults(f"{path} cannot be used:", faults))
-    columns = {key: [line.record[key] for line in lines] for key in KEYS}
-    named = {"task": path.stem, "metric": metric}
+    columns: dict[str, Any] = {key: [line.record[key] for line in lines] for key in KEYS}
+    columns |= {"task": path.stem, "metric": metric}
     if as_text and tokenizer:
-        pairs = PromptPairs.from_texts(tokenizer, **columns, bos=bos, **named)
+        pairs = PromptPairs.from_texts(tokenizer, **columns, bos=bos)
     else:
-        pairs = PromptPairs.from_tokens(**columns, **named)
+        pairs = PromptPairs.from_tokens(**columns)
     return _drawn(path, pairs, n, seed)
 
 

@@ -77,7 +77,7 @@ class PromptPairs:
         their `mask`. `answer` and `counterfactual` hold one id per pair, or several. A position is
         an index into the row as given, negative from its end. `where` names the pairs in messages.
         """
-        columns = {"clean": clean, "corrupted": corrupted}
+        columns: dict[str, Any] = {"clean": clean, "corrupted": corrupted}
         columns |= {"answer": answer, "counterfactual": counterfactual}
         rows = read_rows(columns, ID_READERS, where)
         return cls._from_rows(rows, positions, mask, 0, task, metric)
@@ -102,7 +102,7 @@ class PromptPairs:
         `positions` are indices into `encode(tokenizer, clean[i], bos)`, which starts with the
         beginning-of-sequence token where there is one; negative from the end.
         """
-        columns = {"clean": clean, "corrupted": corrupted}
+        columns: dict[str, Any] = {"clean": clean, "corrupted": corrupted}
         columns |= {"answer": answer, "counterfactual": counterfactual}
         rows = read_rows(columns, text_readers(tokenizer, bos), where)
         return cls._from_rows(rows, positions, None, pad_id(tokenizer), task, metric)
@@ -264,8 +264,10 @@ def _content_faults(pairs: PromptPairs) -> list[str]:
             continue
         row = Row(
             f"pair {i}",
-            *(ids[i][mask].tolist() for ids in (pairs.clean, pairs.corrupted)),
-            *(ids[i].tolist() for ids in (pairs.answer, pairs.counterfactual)),
+            clean=pairs.clean[i][mask].tolist(),
+            corrupted=pairs.corrupted[i][mask].tolist(),
+            answer=pairs.answer[i].tolist(),
+            counterfactual=pairs.counterfactual[i].tolist(),
             texts=pairs.texts[i],
         )
         faults += row.faults()

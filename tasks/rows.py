@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Int
 
 from tasks.errors import TaskError
-from tasks.tokenize import Tokenizer, encode, single_token, why_not_single
+from tasks.tokenize import Tokenizer, encode, single_token, unknown_words, why_not_single
 
 NO_ID = -1
 SHOWN = 70
@@ -93,6 +93,9 @@ def text_readers(tokenizer: Tokenizer, bos: bool | None = None) -> dict[str, Rea
     def prompt(text: Any) -> list[int]:
         if not isinstance(text, str):
             raise ValueError(f"{shorten(repr(text))} is not a string")
+        unknown = unknown_words(tokenizer, text)
+        if unknown:
+            raise ValueError(f"words outside this tokenizer's vocabulary: {', '.join(unknown)}")
         return encode(tokenizer, text, bos) if text else []
 
     def answer(given: Any) -> list[int]:
@@ -109,7 +112,7 @@ def text_readers(tokenizer: Tokenizer, bos: bool | None = None) -> dict[str, Rea
 
 
 def read_rows(
-    columns: Mapping[str, Iterable[Any]],
+    columns: Mapping[str, Any],
     readers: Mapping[str, Reader],
     where: Sequence[str] | None = None,
 ) -> list[Row]:

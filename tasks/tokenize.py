@@ -50,15 +50,11 @@ def single_token(tokenizer: Tokenizer, text: str) -> int | None:
     write the same word as one token in running text.
     """
     ids = encode(tokenizer, text, bos=False)
-    if len(ids) == 1:
-        return ids[0]
-    if not text.startswith(" "):
-        return None
-    before = encode(tokenizer, "a", bos=False)
-    after = encode(tokenizer, "a" + text, bos=False)
-    if len(after) == len(before) + 1 and after[:-1] == before:
-        return after[-1]
-    return None
+    if len(ids) != 1 and text.startswith(" "):
+        before = encode(tokenizer, "a", bos=False)
+        after = encode(tokenizer, "a" + text, bos=False)
+        ids = after[len(before) :] if after[: len(before)] == before else ids
+    return ids[0] if len(ids) == 1 and ids[0] != _unknown_id(tokenizer) else None
 
 
 def single_tokens(tokenizer: Tokenizer, words: Iterable[str]) -> list[str]:
@@ -75,11 +71,23 @@ def why_not_single(tokenizer: Tokenizer, text: str) -> str:
     """One line: how `text` splits, and whether a leading space would make it one token."""
     if not text:
         return "'' is empty; an answer is exactly one token"
+    unknown = unknown_words(tokenizer, text)
+    if unknown:
+        return f"{text!r} is not in this tokenizer's vocabulary"
     cut = pieces(tokenizer, text)
     split = f"{text!r} is {len(cut)} tokens {cut}"
     if not text.startswith(" ") and single_token(tokenizer, f" {text}") is not None:
         return f"{split}; with a leading space, {f' {text}'!r}, it is one"
     return split
+
+
+def unknown_words(tokenizer: Tokenizer, text: str) -> list[str]:
+    """The words of `text` that this tokenizer can only write as its unknown token."""
+    unknown = _unknown_id(tokenizer)
+    if unknown is None or unknown not in encode(tokenizer, text, bos=False):
+        return []
+    words = [word for word in text.split() if unknown in encode(tokenizer, word, bos=False)]
+    return words or [text]
 
 
 def token_index(tokenizer: Tokenizer, text: str, end: int, bos: bool | None = None) -> int:
@@ -104,3 +112,9 @@ def pad_id(tokenizer: Tokenizer) -> int:
         if token is not None:
             return int(token)
     return 0
+
+
+def _unknown_id(tokenizer: Tokenizer) -> int | None:
+    """The id of words outside the vocabulary; None where one id serves as unknown and as start."""
+    unknown = getattr(tokenizer, "unk_token_id", None)
+    return None if unknown == tokenizer.bos_token_id else unknown

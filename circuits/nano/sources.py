@@ -67,8 +67,11 @@ class Source(ABC):
     @abstractmethod
     def measure(
         self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast
-    ) -> Mapping[str, Share]:
-        """What the trained model gets right on held-out text: a line of the card per entry."""
+    ) -> Mapping[str, Share | float]:
+        """What the trained model does on held-out text: a line of the card per entry.
+
+        Shares come with their count and interval; a plain number (a perplexity) stands as it is.
+        """
 
 
 def sources(names: Sequence[str]) -> list[Source]:
