@@ -1,0 +1,323 @@
+"""A circuit: the nodes and scored edges of a model that are kept, as an immutable value."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from graphs import choose
+from graphs.diff import CircuitDiff
+from graphs.info import CircuitInfo, Metrics
+from graphs.order import edge_key, node_key
+from graphs.parts import ScoredEdge, ScoredNode, part_faults
+from graphs.paths import CircuitPath, strongest_paths
+from patching.sites import nearest
+from tasks.errors import FormatError, SiteError, all_faults
+
+if TYPE_CHECKING:
+    import networkx as nx
+    import pandas as pd
+
+
+class CircuitGraph:
+    """Scored edges between nodes of a model, in order of computation, and where they come from.
+
+    A positive score says that what the edge carries in the clean run pushes the metric towards
+    the clean answer. Two edges between the same nodes differ by port. Nodes at the ends of edges
+    are added by themselves; ``nodes`` names further ones, or gives nodes a score. A circuit of
+    level ``node`` has scored nodes and no edges. Every method returns a new circuit.
+
+    Raises:
+        FormatError: listing every name this model does not have, every duplicate, and every score
+            that is not a finite number.
+    """
+
+    info: CircuitInfo
+    _edges: Mapping[str, ScoredEdge]
+    _nodes: Mapping[str, ScoredNode]
+
+    def __init__(
+        self,
+        info: CircuitInfo,
+        edges: Iterable[ScoredEdge] = (),
+        nodes: Iterable[ScoredNode] = (),
+    ) -> None:
+        edges, nodes, anatomy = tuple(edges), tuple(nodes), info.anatomy
+        faults = part_faults(anatomy, edges, nodes)
+        if info.level == "node" and edges:
+            faults.append(f"a circuit of level node has no edges, given {len(edges)}")
+        if faults:
+            raise FormatError(all_faults("this is not a circuit:", faults))
+        found = {node.name: node for node in nodes}
+        for item in edges:
+            for site in (item.edge.sender, item.edge.receiver):
+                found.setdefault(site.name, ScoredNode(site))
+        ordered = sorted(found.values(), key=lambda node: node_key(node.site, anatomy))
+        listed = sorted(edges, key=lambda item: edge_key(item.edge, anatomy))
+        self.__dict__["info"] = info
+        self.__dict__["_nodes"] = {node.name: node for node in ordered}
+        self.__dict__["_edges"] = {item.name: item for item in listed}
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise AttributeError(f"a circuit does not change; its methods return new ones (set {name})")
+
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        """Names of all nodes in order of computation."""
+        return tuple(self._nodes)
+
+    @property
+    def edges(self) -> tuple[str, ...]:
+        """Names of all edges, receiver by receiver in order of computation."""
+        return tuple(self._edges)
+
+    @property
+    def scored_nodes(self) -> tuple[ScoredNode, ...]:
+        """All nodes with their scores, in the order of :attr:`nodes`."""
+        return tuple(self._nodes.values())
+
+    @property
+    def scored_edges(self) -> tuple[ScoredEdge, ...]:
+        """All edges with their scores, in the order of :attr:`edges`."""
+        return tuple(self._edges.values())
+
+    @property
+    def level(self) -> str:
+        """What this circuit chooses among: ``edge`` or ``node``."""
+        return self.info.level
+
+    @property
+    def faithfulness(self) -> float | None:
+        """Share of the metric that the circuit recovers alone; None where not measured."""
+        return self.info.metrics.faithfulness
+
+    def __iter__(self) -> Iterator[str]:
+        """Names of what was chosen: edges, or of a node circuit the nodes with a score."""
+        if self.level == "edge":
+            return iter(self._edges)
+        return (node.name for node in self._nodes.values() if node.score is not None)
+
+    def __len__(self) -> int:
+        """How many edges (of a node circuit: nodes with a score) there are."""
+        return sum(1 for _ in self)
+
+    def __bool__(self) -> bool:
+        return True
+
+    def __contains__(self, name: object) -> bool:
+        """Whether a node or an edge of that name is in the circuit."""
+        return name in self._nodes or name in self._edges
+
+    def __getitem__(self, name: str) -> float:
+        """The score of an edge, or of a node that has one.
+
+        Raises:
+            SiteError: no such edge or node here, or a node without a score.
+        """
+        found = self._edges.get(name) or self._nodes.get(name)
+        if found is None:
+            known = [*self._nodes, *self._edges]
+            raise SiteError(f"'{name}' is not in this circuit{nearest(name, known)}")
+        if found.score is None:
+            raise SiteError(f"node '{name}' has no score of its own; its edges do")
+        return found.score
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, CircuitGraph):
+            return NotImplemented
+        same = self.scored_edges == other.scored_edges and self.scored_nodes == other.scored_nodes
+        return same and self.info == other.info
+
+    def __hash__(self) -> int:
+        return hash((self.scored_edges, self.scored_nodes))
+
+    def __repr__(self) -> str:
+        what = " ".join(filter(None, (self.info.task, self.info.method, self.info.direction)))
+        told = f", faithfulness {self.faithfulness:.2f}" if self.faithfulness is not None else ""
+        return f"CircuitGraph({what}: {len(self._nodes)} nodes, {len(self._edges)} edges{told})"
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the circuit's file, in hexadecimal: equal circuits have equal digests."""
+        from graphs.schema import to_json
+
+        return hashlib.sha256(to_json(self).encode()).hexdigest()
+
+    @cached_property
+    def _networkx(self) -> nx.MultiDiGraph:
+        import networkx as nx
+
+        graph = nx.MultiDiGraph()
+        for node in self._nodes.values():
+            graph.add_node(node.name, **node.attributes(self.info.anatomy))
+        for item in self._edges.values():
+            ends = item.edge.sender.name, item.edge.receiver.name
+            graph.add_edge(*ends, key=item.edge.port or "", **item.attributes())
+        return nx.freeze(graph)
+
+    def to_networkx(self) -> nx.MultiDiGraph:
+        """A copy as plain networkx: edge keys are ports (``""`` where there is none).
+
+        Edges carry ``score`` and ``port``, nodes ``kind``, ``layer`` (-1 for the input,
+        ``n_layers`` for the logits) and ``unit`` (the head or neuron, else -1), both
+        ``standard_error`` where known.
+        """
+        import networkx as nx
+
+        return nx.MultiDiGraph(self._networkx)
+
+    def to_frame(self) -> pd.DataFrame:
+        """A data frame of the edges (of a node circuit: nodes), strongest first."""
+        import pandas as pd
+
+        names = self.ranked()
+        if self.level == "node":
+            rows = [self._nodes[name].attributes(self.info.anatomy) for name in names]
+            columns = ["kind", "layer", "unit", "score"]
+        else:
+            items = [self._edges[name] for name in names]
+            rows = [
+                {"sender": e.edge.sender.name, "receiver": e.edge.receiver.name, **e.attributes()}
+                for e in items
+            ]
+            columns = ["sender", "receiver", "port", "score"]
+        index = pd.Index(names, name=self.level, dtype="str")
+        return pd.DataFrame(rows, index=index, columns=None if rows else columns)
+
+    def ranked(self, absolute: bool = True) -> list[str]:
+        """Names from strongest to weakest; ties keep the order of computation."""
+        strength = abs if absolute else float
+        return sorted(self, key=lambda name: -strength(self[name]))
+
+    def top(self, n: int, absolute: bool = True) -> CircuitGraph:
+        """The ``n`` strongest edges, less what then no longer connects input to logits.
+
+        Raises:
+            FormatError: ``n`` is negative.
+        """
+        return choose.top(self, n, absolute)
+
+    def threshold(self, least: float, absolute: bool = True) -> CircuitGraph:
+        """Edges scoring at least ``least``, less what no longer connects input to logits."""
+        return choose.threshold(self, least, absolute)
+
+    def prune(self) -> CircuitGraph:
+        """Without the nodes and edges that are on no path from input to logits.
+
+        A circuit of level ``node`` has no edges to follow and is returned as it is.
+        """
+        return choose.prune(self)
+
+    def union(self, other: CircuitGraph) -> CircuitGraph:
+        """The edges and nodes of both; where both have a score, this circuit's own counts.
+
+        Raises:
+            FormatError: the circuits are of models of different shape, or of different level.
+        """
+        return choose.union(self, other)
+
+    def minus(self, other: CircuitGraph) -> CircuitGraph:
+        """The edges (of a node circuit: scored nodes) that ``other`` does not have.
+
+        Raises:
+            FormatError: the circuits are of models of different shape, or of different level.
+        """
+        return choose.minus(self, other)
+
+    def diff(self, other: CircuitGraph) -> CircuitDiff:
+        """What is only here, only there, and in both; see :class:`graphs.diff.CircuitDiff`.
+
+        Raises:
+            FormatError: the circuits are of models of different shape, or of different level.
+        """
+        return CircuitDiff(self, other)
+
+    def subgraph(self, nodes: Iterable[str]) -> CircuitGraph:
+        """The given nodes and all edges of this circuit between them.
+
+        Raises:
+            SiteError: listing the nodes that are not in this circuit.
+        """
+        return choose.subgraph(self, nodes)
+
+    def paths(self, n: int = 10) -> tuple[CircuitPath, ...]:
+        """The ``n`` strongest paths from input to logits; see :mod:`graphs.paths`."""
+        return strongest_paths(self, n)
+
+    def with_parts(
+        self, edges: Iterable[ScoredEdge], nodes: Iterable[ScoredNode], **selection: Any
+    ) -> CircuitGraph:
+        """A circuit of the same origin with other parts; ``selection`` says how they were chosen.
+
+        The metric of the circuit itself is dropped, since it was another circuit's.
+        """
+        return CircuitGraph(self.info.selected(**selection), edges, nodes)
+
+    def with_info(self, **changes: Any) -> CircuitGraph:
+        """The same edges with other metadata, such as ``model="gpt2"`` or ``seed=0``."""
+        return CircuitGraph(replace(self.info, **changes), self.scored_edges, self.scored_nodes)
+
+    def with_metrics(
+        self,
+        full: float,
+        empty: float,
+        circuit: float,
+        faithfulness: float | None = None,
+        ablation: str = "",
+    ) -> CircuitGraph:
+        """With measured metrics; faithfulness follows from the others where it is not given."""
+        if faithfulness is None and full != empty:
+            faithfulness = (circuit - empty) / (full - empty)
+        return self.with_info(metrics=Metrics(full, empty, circuit, faithfulness, ablation))
+
+    def save(self, path: str | Path, format: str | None = None) -> None:
+        """Write the file that the suffix of ``path`` (or ``format``) asks for; replaces ``path``.
+
+        Raises:
+            FormatError: no such format, or a picture is asked for and Graphviz is missing.
+        """
+        from graphs.formats import save
+
+        save(self, path, format)
+
+    @classmethod
+    def load(cls, path: str | Path, format: str | None = None) -> CircuitGraph:
+        """Read a circuit from our JSON, MIB/EAP-IG JSON or GraphML.
+
+        Raises:
+            FormatError: listing everything that is wrong with the file.
+        """
+        from graphs.formats import load
+
+        return load(path, format)
+
+    def draw(self, path: str | Path) -> None:
+        """Write a picture: ``.svg``, ``.png``, ``.pdf`` or ``.dot``.
+
+        Raises:
+            FormatError: another suffix, or Graphviz is missing.
+        """
+        from graphs.draw import draw
+
+        draw(self, path)
+
+    def to_svg(self) -> str:
+        """The picture as SVG text; the same circuit always gives the same text.
+
+        Raises:
+            FormatError: Graphviz is missing.
+        """
+        from graphs.draw import to_svg
+
+        return to_svg(self)
+
+    def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
+        text = {"text/plain": repr(self)}
+        try:
+            return {"image/svg+xml": self.to_svg(), **text}
+        except FormatError:
+            return text

@@ -1,0 +1,94 @@
+"""Two circuits side by side: what is only in one, only in the other, and in both."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from graphs.choose import check_comparable, keep, minus
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from graphs.circuit import CircuitGraph
+
+
+@dataclass(frozen=True)
+class CircuitDiff:
+    """What changed from ``left`` to ``right``.
+
+    Raises:
+        FormatError: the circuits are of models of different shape, or of different level.
+    """
+
+    left: CircuitGraph
+    right: CircuitGraph
+
+    def __post_init__(self) -> None:
+        check_comparable(self.left, self.right)
+
+    @property
+    def removed(self) -> CircuitGraph:
+        """What only ``left`` has."""
+        return minus(self.left, self.right)
+
+    @property
+    def added(self) -> CircuitGraph:
+        """What only ``right`` has."""
+        return minus(self.right, self.left)
+
+    @property
+    def common(self) -> CircuitGraph:
+        """What both have, with the scores of ``left``."""
+        names = self._shared()
+        return keep(self.left, names, rule="subgraph", requested=None, threshold=None)
+
+    @property
+    def jaccard(self) -> float:
+        """Size of the intersection over size of the union; 1 for two empty circuits."""
+        either = len(set(self.left) | set(self.right))
+        return len(self._shared()) / either if either else 1.0
+
+    @property
+    def rank_correlation(self) -> float | None:
+        """Spearman correlation of the scores both have; None for fewer than three, or constants."""
+        names = self._shared()
+        if len(names) < 3:
+            return None
+        ranks = [_ranks([graph[name] for name in names]) for graph in (self.left, self.right)]
+        if any(np.ptp(rank) == 0 for rank in ranks):
+            return None
+        return float(np.corrcoef(ranks[0], ranks[1])[0, 1])
+
+    def to_frame(self) -> pd.DataFrame:
+        """A data frame with one row per edge or node: status, score on the left and the right."""
+        import pandas as pd
+
+        left, right = set(self.left), set(self.right)
+        names = [*self.left, *self.added]
+        status = ["both" if n in left & right else "left" if n in left else "right" for n in names]
+        columns = {
+            "status": status,
+            "left": [self.left[n] if n in left else np.nan for n in names],
+            "right": [self.right[n] if n in right else np.nan for n in names],
+        }
+        return pd.DataFrame(columns, index=pd.Index(names, name=self.left.level, dtype="str"))
+
+    def _shared(self) -> list[str]:
+        theirs = set(self.right)
+        return [name for name in self.left if name in theirs]
+
+    def __repr__(self) -> str:
+        sizes = (
+            f"{len(self.removed)} removed, {len(self.added)} added, {len(self._shared())} common"
+        )
+        return f"CircuitDiff({sizes}, Jaccard {self.jaccard:.2f})"
+
+
+def _ranks(values: list[float]) -> np.ndarray:
+    """Ranks from 0, equal values sharing the mean of theirs."""
+    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
+    first = np.cumsum(counts) - counts
+    return (first + (counts - 1) / 2)[place]

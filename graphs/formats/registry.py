@@ -1,0 +1,97 @@
+"""The table of formats: name, suffix, writer, reader, and what a file of it does not hold."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+
+from graphs import schema
+from graphs.circuit import CircuitGraph
+from graphs.files import read_bytes, write_atomically
+from tasks.errors import FormatError, unknown
+
+Writer = Callable[[CircuitGraph], bytes]
+Reader = Callable[[bytes, str], CircuitGraph]
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """One kind of file. ``loses`` says what does not survive writing."""
+
+    name: str
+    suffix: str
+    description: str
+    loses: str
+    write: Writer
+    read: Reader | None = None
+
+
+def _text(write: Callable[[CircuitGraph], str]) -> Writer:
+    return lambda graph: write(graph).encode()
+
+
+_ALL = (
+    Format(
+        "json",
+        ".json",
+        "this project's own node-link JSON, which networkx also opens",
+        "nothing",
+        _text(schema.to_json),
+        schema.from_json,
+    ),
+)
+
+FORMATS: Mapping[str, Format] = MappingProxyType({format.name: format for format in _ALL})
+
+
+def find_format(path: str | Path, name: str | None = None) -> Format:
+    """The named format, or the one whose suffix ``path`` ends with (the longest that fits).
+
+    Raises:
+        FormatError: no format of that name or suffix.
+    """
+    if name is not None:
+        if name not in FORMATS:
+            raise FormatError(unknown("format", name, FORMATS))
+        return FORMATS[name]
+    fitting = [form for form in FORMATS.values() if Path(path).name.lower().endswith(form.suffix)]
+    if not fitting:
+        suffix = Path(path).suffix or Path(path).name
+        message = unknown("suffix", suffix, {form.suffix for form in FORMATS.values()})
+        raise FormatError(f"{message} (or name the format)")
+    return max(fitting, key=lambda form: len(form.suffix))
+
+
+def render(graph: CircuitGraph, name: str) -> bytes:
+    """The circuit as the bytes of a file of the named format.
+
+    Raises:
+        FormatError: no such format, or a picture is asked for and Graphviz is missing.
+    """
+    return find_format("", name).write(graph)
+
+
+def save(graph: CircuitGraph, path: str | Path, format: str | None = None) -> None:
+    """Write the file that the suffix of ``path`` (or ``format``) asks for; replaces ``path``.
+
+    Raises:
+        FormatError: no such format, a folder that cannot be written, or a picture is asked for
+            and Graphviz is missing.
+    """
+    write_atomically(path, find_format(path, format).write(graph))
+
+
+def load(path: str | Path, format: str | None = None) -> CircuitGraph:
+    """Read a circuit; JSON files are told apart by what is in them.
+
+    Raises:
+        FormatError: a format that is only written, or everything that is wrong with the file.
+    """
+    form = find_format(path, format)
+    data = read_bytes(path)
+    if form.read is None:
+        readable = ", ".join(sorted(name for name, other in FORMATS.items() if other.read))
+        raise FormatError(f"{path}: {form.name} files are only written; read {readable} instead")
+    return form.read(data, str(path))

@@ -1,0 +1,146 @@
+"""What a circuit is a circuit of: task, method, model, how it was chosen, what it recovers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+from patching.anatomy import Anatomy
+from patching.scores import DIRECTIONS, Scores
+from tasks.errors import FormatError
+
+LEVELS = ("edge", "node")
+RULES = ("all", "top", "top-fill", "threshold", "greedy", "union", "difference", "subgraph")
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """How a circuit's edges (of a node circuit: nodes) were chosen.
+
+    ``considered`` had a score, ``requested`` were asked for, ``chosen`` met the rule, ``kept`` are
+    in the circuit once everything that does not connect input to logits has been dropped.
+    """
+
+    rule: str = "all"
+    absolute: bool = True
+    requested: int | None = None
+    threshold: float | None = None
+    considered: int = 0
+    chosen: int = 0
+    kept: int = 0
+
+    @property
+    def left_out(self) -> int:
+        """How many had a score and are not in the circuit."""
+        return self.considered - self.kept
+
+    def describe(self, unit: str = "edge") -> str:
+        """One line for a legend, such as ``top 100 of 1,234 edges by |score|, 87 kept``."""
+        by = "|score|" if self.absolute else "score"
+        what = {
+            "top": f"top {self.requested} by {by}",
+            "top-fill": f"top by {by} until {self.requested} are kept",
+            "threshold": f"{by} at least {self.threshold}",
+            "greedy": f"{self.requested} greedily from the logits by {by}",
+        }.get(self.rule, self.rule)
+        return f"{what}: {self.kept:,} of {self.considered:,} {unit}s, {self.left_out:,} left out"
+
+
+@dataclass(frozen=True, slots=True)
+class Metrics:
+    """Mean metric of the whole model, of nothing, and of the circuit; None where not measured.
+
+    ``full`` is the metric of the clean run and ``empty`` the metric with everything ablated.
+    ``faithfulness`` is ``(circuit - empty) / (full - empty)``.
+    """
+
+    full: float | None = None
+    empty: float | None = None
+    circuit: float | None = None
+    faithfulness: float | None = None
+    ablation: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CircuitInfo:
+    """Where a circuit comes from. Holds nothing that differs between two equal runs.
+
+    ``prompts`` counts prompt pairs; ``options`` are the method's, as plain JSON values.
+    """
+
+    anatomy: Anatomy
+    level: str = "edge"
+    task: str = ""
+    method: str = ""
+    metric: str = ""
+    direction: str = "noising"
+    prompts: int = 0
+    seed: int | None = None
+    model: str = ""
+    model_hash: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    selection: Selection = Selection()
+    metrics: Metrics = Metrics()
+
+    def __post_init__(self) -> None:
+        if self.level not in LEVELS:
+            raise FormatError(f"level '{self.level}' is none of {', '.join(LEVELS)}")
+        if self.direction not in DIRECTIONS:
+            raise FormatError(f"direction '{self.direction}' is none of {', '.join(DIRECTIONS)}")
+        try:
+            text = json.dumps(dict(self.options), allow_nan=False, ensure_ascii=False)
+            told = (text, self.task, self.method, self.metric, self.model, self.model_hash)
+            "".join(told).encode()
+            plain = json.loads(text)
+        except (TypeError, ValueError) as error:
+            raise FormatError(f"options must be plain JSON values, texts valid: {error}") from None
+        object.__setattr__(self, "options", plain)
+
+    @classmethod
+    def from_scores(cls, scores: Scores, **changes: Any) -> CircuitInfo:
+        """The part of the metadata that scores know."""
+        known = scores.clean == scores.clean and scores.corrupted == scores.corrupted
+        metrics = Metrics(
+            full=scores.clean / scores.count if known else None,
+            empty=scores.corrupted / scores.count if known else None,
+        )
+        info = cls(
+            anatomy=scores.anatomy,
+            level="edge" if scores.level == "edge" else "node",
+            task=scores.task,
+            method=scores.method,
+            metric=scores.metric,
+            direction=scores.direction,
+            prompts=scores.count,
+            model_hash=scores.model_hash,
+            options=scores.options,
+            selection=Selection(considered=len(scores), chosen=len(scores), kept=len(scores)),
+            metrics=metrics,
+        )
+        return replace(info, **changes)
+
+    def selected(self, **changes: Any) -> CircuitInfo:
+        """The same origin for another choice of edges: the circuit's own metric is unknown."""
+        metrics = replace(self.metrics, circuit=None, faithfulness=None)
+        return replace(self, selection=replace(self.selection, **changes), metrics=metrics)
+
+    def merged(self, other: CircuitInfo) -> CircuitInfo:
+        """What two origins share; texts that differ are joined, numbers that differ are dropped."""
+        changes: dict[str, Any] = {}
+        for name in ("task", "method", "metric", "model", "model_hash"):
+            mine, theirs = getattr(self, name), getattr(other, name)
+            changes[name] = mine if mine == theirs else " + ".join(filter(None, (mine, theirs)))
+        changes["seed"] = self.seed if self.seed == other.seed else None
+        changes["prompts"] = self.prompts if self.prompts == other.prompts else 0
+        changes["options"] = self.options if self.options == other.options else {}
+        if self.metrics != other.metrics:
+            changes["metrics"] = Metrics()
+        considered = max(self.selection.considered, other.selection.considered)
+        return replace(self, **changes).selected(considered=considered)
+
+
+def field_names(kind: type) -> tuple[str, ...]:
+    """The names of a dataclass' fields, in order."""
+    return tuple(item.name for item in fields(kind))

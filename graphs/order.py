@@ -1,0 +1,79 @@
+"""Which names may stand in a circuit, and the order of computation they are listed in."""
+
+from __future__ import annotations
+
+from patching.anatomy import Anatomy
+from patching.sites import Edge, Site, check_edge, check_site, parse_edge, parse_site
+from tasks.errors import SiteError
+
+NODE_KINDS = ("input", "head", "mlp", "neuron", "logits")
+_PORT_RANK = {"q": 0, "k": 1, "v": 2, None: 3}
+_KIND_RANK = {"head": 0, "mlp": 1, "neuron": 2}
+
+NodeKey = tuple[int, int, int, int, int, str]
+EdgeKey = tuple[int, int, NodeKey, NodeKey]
+
+
+def layer_of(site: Site, anatomy: Anatomy) -> int:
+    """The layer of a node: -1 for the input, ``n_layers`` for the logits."""
+    return anatomy.n_layers if site.kind == "logits" else site.layer
+
+
+def node_key(site: Site, anatomy: Anatomy) -> NodeKey:
+    """Sorts nodes as :func:`patching.sites.nodes` lists them, then by position."""
+    where = site.position
+    if where is None:
+        place = (0, 0, "")
+    elif isinstance(where, int):
+        place = (1, where, "")
+    else:
+        place = (2, 0, where)
+    return (layer_of(site, anatomy), _KIND_RANK.get(site.kind, 0), site.unit, *place)
+
+
+def edge_key(edge: Edge, anatomy: Anatomy) -> EdgeKey:
+    """Sorts edges as :func:`patching.sites.edges` lists them: receiver by receiver."""
+    receiver = node_key(edge.receiver, anatomy)
+    return (receiver[0], _PORT_RANK[edge.port], receiver, node_key(edge.sender, anatomy))
+
+
+def read_node(name: str, anatomy: Anatomy) -> Site:
+    """Read the name of a circuit's node.
+
+    Raises:
+        SiteError: no such site in this model, a site that is not a node, or an unprintable name.
+    """
+    site = parse_site(name)
+    if site.name != name:
+        raise SiteError(f"'{name}' is written '{site.name}'")
+    check_node(site, anatomy)
+    return site
+
+
+def check_node(site: Site, anatomy: Anatomy) -> None:
+    """Refuse what cannot be a node of a circuit.
+
+    Raises:
+        SiteError: see :func:`read_node`.
+    """
+    if site.kind not in NODE_KINDS:
+        raise SiteError(
+            f"'{site}' is a site but not a node of a circuit; nodes are input, heads (a3.h5), "
+            f"MLPs (m3), neurons (m3.n17) and logits, each with @position if wanted"
+        )
+    if not site.name.isprintable() or parse_site(site.name) != site:
+        raise SiteError(f"{site.name!r}: a position's name must be printable text")
+    check_site(site, anatomy)
+
+
+def check_circuit_edge(edge: Edge, anatomy: Anatomy) -> None:
+    """Refuse an edge that this model cannot have or whose name does not read back.
+
+    Raises:
+        SiteError: see above.
+    """
+    check_node(edge.sender, anatomy)
+    check_node(edge.receiver, anatomy)
+    if parse_edge(edge.name) != edge:
+        raise SiteError(f"'{edge}' does not read back; a position's name may not hold -> < or >")
+    check_edge(edge, anatomy)
