@@ -1,0 +1,117 @@
+"""Find, draw and test the circuit in a language model that answers a question.
+
+    import circuits
+
+    model = circuits.load_model("nano")                  # or "gpt2", a directory, a loaded model
+    pairs = circuits.load_task("ioi").pairs(model.tokenizer, n=64, seed=0)
+    graph = circuits.discover("ioi", model=model, top=100)
+    print(circuits.evaluate(graph, model, pairs))        # how much of the answer the circuit keeps
+    graph.draw("ioi.svg")
+
+A **task** asks a model a question twice, clean and corrupted. **Patching** measures how much each
+part of the model carries the difference (:func:`score`). The **graph** keeps the parts that matter
+(:class:`CircuitGraph`). Positive scores always mean: this part's clean activation pushes the
+metric towards the clean answer. The same from a shell: ``circuits discover ioi --out runs/ioi``.
+"""
+
+from __future__ import annotations
+
+import importlib
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from circuits.models import load_model
+    from graphs import CircuitGraph
+    from patching.score import score
+    from patching.scores import Scores
+    from tasks import PromptPairs
+    from tasks import get as load_task
+    from tasks import read_pairs as load_pairs
+    from tasks.errors import (
+        CircuitsError,
+        EditError,
+        FormatError,
+        MethodError,
+        ModelError,
+        RunError,
+        SiteError,
+        TaskError,
+    )
+
+__version__ = "0.1.0"
+
+
+def _check_neighbours() -> None:
+    """Refuse to work with another project's package of the same name."""
+    here = Path(__file__).resolve().parent.parent
+    for name in ("graphs", "patching", "tasks"):
+        spec = find_spec(name)
+        origin = Path(spec.origin).resolve() if spec and spec.origin else None
+        if origin != here / name / "__init__.py":
+            raise ImportError(
+                f"circuits needs the package '{name}' that lies beside it in {here}, but Python "
+                f"finds {origin or 'none'}; remove or rename that one, or install circuits-engine "
+                f"in an environment of its own"
+            )
+
+
+_check_neighbours()
+
+# These two are not lazy: importing the submodule later would put the module in place of the
+# function of the same name. Both import torch only when called.
+from circuits.discover import discover  # noqa: E402
+from circuits.evaluate import Evaluation, evaluate  # noqa: E402
+
+_LAZY = {
+    "CircuitGraph": ("graphs", "CircuitGraph"),
+    "CircuitsError": ("tasks.errors", "CircuitsError"),
+    "EditError": ("tasks.errors", "EditError"),
+    "FormatError": ("tasks.errors", "FormatError"),
+    "MethodError": ("tasks.errors", "MethodError"),
+    "ModelError": ("tasks.errors", "ModelError"),
+    "PromptPairs": ("tasks", "PromptPairs"),
+    "RunError": ("tasks.errors", "RunError"),
+    "Scores": ("patching.scores", "Scores"),
+    "SiteError": ("tasks.errors", "SiteError"),
+    "TaskError": ("tasks.errors", "TaskError"),
+    "load_model": ("circuits.models", "load_model"),
+    "load_pairs": ("tasks", "read_pairs"),
+    "load_task": ("tasks", "get"),
+    "score": ("patching.score", "score"),
+}
+
+__all__ = [
+    "CircuitGraph",
+    "CircuitsError",
+    "EditError",
+    "Evaluation",
+    "FormatError",
+    "MethodError",
+    "ModelError",
+    "PromptPairs",
+    "RunError",
+    "Scores",
+    "SiteError",
+    "TaskError",
+    "discover",
+    "evaluate",
+    "load_model",
+    "load_pairs",
+    "load_task",
+    "score",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module 'circuits' has no attribute '{name}'")
+    module, attribute = _LAZY[name]
+    value = getattr(importlib.import_module(module), attribute)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

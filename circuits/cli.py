@@ -1,0 +1,137 @@
+"""The command line. Commands parse, call and print; heavy imports wait until they are needed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+import circuits
+from tasks.errors import CircuitsError
+
+INTERRUPTED = 130
+
+
+class Commands(TyperGroup):
+    """Turns errors raised on purpose into a message and an exit code, without a traceback."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Exit 2 on an error the user can mend, 130 on Ctrl-C."""
+        try:
+            return super().invoke(ctx)
+        except CircuitsError as error:
+            typer.echo(f"circuits: {error}", err=True)
+            raise typer.Exit(2) from None
+        except KeyboardInterrupt:
+            typer.echo("circuits: interrupted; nothing was written", err=True)
+            raise typer.Exit(INTERRUPTED) from None
+
+
+app = typer.Typer(
+    cls=Commands,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="Find, draw and test the circuit in a language model that answers a question.",
+)
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for other programs.")]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"circuits {circuits.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, help="Print the version."),
+    ] = False,
+) -> None:
+    """Read the options that stand before a command."""
+
+
+@app.command("tasks")
+def list_tasks(as_json: AsJson = False) -> None:
+    """What can be asked of a model."""
+    from circuits.cli_text import print_list, task_rows
+
+    print_list(task_rows(), as_json)
+
+
+@app.command("methods")
+def list_methods(as_json: AsJson = False) -> None:
+    """How parts of a model can be scored, and what each way costs."""
+    from circuits.cli_text import method_rows, print_list
+
+    print_list(method_rows(), as_json)
+
+
+@app.command("models")
+def list_models(as_json: AsJson = False) -> None:
+    """What can be opened."""
+    from circuits.cli_text import model_rows, print_list
+
+    print_list(model_rows(), as_json)
+
+
+@app.command()
+def discover(
+    task: Annotated[str, typer.Argument(help="A task, or a JSON-lines file of prompt pairs.")],
+    out: Annotated[Path, typer.Option(help="The run folder to write.")],
+    model: Annotated[str, typer.Option(help="nano, a Hugging Face id, or a directory.")] = "nano",
+    method: Annotated[str, typer.Option(help="See 'circuits methods'.")] = "relevance",
+    level: Annotated[str, typer.Option(help="edge or node.")] = "edge",
+    direction: Annotated[str, typer.Option(help="noising or denoising.")] = "noising",
+    metric: Annotated[str | None, typer.Option(help="Default: the task's own.")] = None,
+    top: Annotated[int, typer.Option(help="How many of the strongest edges to keep.")] = 100,
+    n: Annotated[
+        int | None, typer.Option("--n", help="Prompt pairs. Default: 64 of a task, all of a file.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Draws the prompt pairs.")] = 0,
+    batch_size: Annotated[int, typer.Option(help="Prompt pairs per forward pass.")] = 32,
+    setting: Annotated[
+        list[str] | None, typer.Option("--set", help="An option of the method: NAME=VALUE.")
+    ] = None,
+    force: Annotated[bool, typer.Option(help="Replace a run that is in the folder.")] = False,
+) -> None:
+    """Find the circuit with which a model answers a task, test it, and write a run folder."""
+    from circuits.cli_discover import carry_out
+    from circuits.config import Config, read_settings
+
+    config = Config(
+        task=task,
+        model=model,
+        method=method,
+        level=level,
+        direction=direction,
+        metric=metric,
+        top=top,
+        n=n,
+        seed=seed,
+        batch_size=batch_size,
+        options=read_settings(method, setting or []),
+    )
+    carry_out(config, out, force)
+
+
+@app.command()
+def show(
+    source: Annotated[Path, typer.Argument(help="A run folder, or a circuit's file.")],
+    form: Annotated[
+        str | None, typer.Option("--format", help="What to turn the circuit into.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write here, not to the terminal.")
+    ] = None,
+) -> None:
+    """Print what a run found, or turn its circuit into a picture or another program's file."""
+    from circuits.cli_show import present
+
+    present(source, form, output)

@@ -1,0 +1,140 @@
+"""From a question to a circuit: the table of contents of the project.
+
+A task asks a model a question twice (tasks); patching scores every edge by how much it carries
+the difference (patching); the strongest edges that connect input to logits are the circuit
+(graphs), and running it alone says how much of the answer it keeps (circuits.evaluate).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from circuits.clock import Clock, Progress
+from circuits.config import Config
+from tasks.errors import TaskError
+
+if TYPE_CHECKING:
+    from circuits.record import RunRecord
+    from graphs import CircuitGraph
+    from patching.model import Model
+    from patching.scores import Scores
+    from tasks import PromptPairs
+
+
+def discover(
+    task: str | Path | PromptPairs,
+    model: Any = "nano",
+    *,
+    method: str = "relevance",
+    level: str = "edge",
+    direction: str = "noising",
+    metric: str | None = None,
+    top: int = 100,
+    n: int | None = None,
+    seed: int = 0,
+    batch_size: int = 32,
+    progress: Progress | None = None,
+    **options: Any,
+) -> CircuitGraph:
+    """The circuit with which `model` answers `task`: its `top` strongest edges, pruned.
+
+    `task` is a task's name, a JSON-lines file of prompt pairs, or `PromptPairs`; `model` is
+    anything that :func:`circuits.load_model` opens. `n` prompt pairs are drawn with `seed`
+    (default: 64 of a task, all of a file or of `PromptPairs`). `progress` is called with (done,
+    total, what). Further options are the method's. Equal arguments give equal circuits.
+
+    Raises:
+        CircuitsError: the task, the model, the method or their combination does not work; what
+            can be known beforehand is refused before the model is loaded.
+    """
+    from circuits.models import load_model
+
+    config = Config(
+        task=str(task) if isinstance(task, str | Path) else None,
+        model=str(model) if isinstance(model, str | Path) else None,
+        method=method,
+        level=level,
+        direction=direction,
+        metric=metric,
+        top=top,
+        n=n,
+        seed=seed,
+        batch_size=batch_size,
+        options=options,
+    )
+    config.check()
+    opened = load_model(model)
+    pairs = ask(config, opened) if isinstance(task, str | Path) else task[:n]
+    return choose(config, measure(config, opened, pairs, progress))
+
+
+def run(config: Config, folder: Path, progress: Progress | None = None) -> RunRecord:
+    """Discover a circuit, test it alone, and write both into the run folder `folder`.
+
+    Raises:
+        CircuitsError: as for :func:`discover`; then nothing is written.
+    """
+    from circuits.evaluate import evaluate
+    from circuits.folder import write
+    from circuits.models import load_model
+    from circuits.record import describe_run
+
+    config.check()
+    clock = Clock(progress)
+    with clock("opening the model"):
+        model = load_model(config.model)
+    with clock("making the prompts"):
+        pairs = ask(config, model)
+    with clock("scoring"):
+        scores = measure(config, model, pairs, progress)
+    with clock("choosing the circuit"):
+        graph = choose(config, scores)
+    with clock("testing the circuit"):
+        evaluation = evaluate(graph, model, pairs, batch_size=config.batch_size)
+        graph = evaluation.noted(graph)
+    record = describe_run(config, model, pairs, graph, evaluation, clock.seconds)
+    write(folder, record, scores, graph)
+    return record
+
+
+def ask(config: Config, model: Model) -> PromptPairs:
+    """The prompt pairs of the configured task or file, in the model's tokens."""
+    import tasks
+
+    source = config.task or ""
+    if config.from_file:
+        return tasks.read_pairs(source, model.tokenizer, n=config.n, seed=config.seed)
+    if model.tokenizer is None:
+        raise TaskError(
+            f"task {source} is text, and this model has no tokenizer; give a JSON-lines file "
+            f"with lists of token ids"
+        )
+    return tasks.get(source).pairs(model.tokenizer, n=config.count or 0, seed=config.seed)
+
+
+def measure(
+    config: Config, model: Model, pairs: PromptPairs, progress: Progress | None = None
+) -> Scores:
+    """How much every edge (or node) carries the difference between the two runs."""
+    from patching.score import score
+
+    return score(
+        model,
+        pairs,
+        method=config.method,
+        level=config.level,
+        direction=config.direction,
+        metric=config.metric or pairs.metric,
+        batch_size=config.batch_size,
+        progress=progress,
+        **config.options,
+    )
+
+
+def choose(config: Config, scores: Scores) -> CircuitGraph:
+    """The strongest edges that connect input to logits; of node scores, the strongest nodes."""
+    from graphs import from_scores
+
+    graph = from_scores(scores, config.top)
+    return graph.with_info(model=config.model or "", seed=config.seed)

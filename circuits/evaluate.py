@@ -1,0 +1,174 @@
+"""How much of the answer a circuit keeps when everything outside it is corrupted."""
+
+from __future__ import annotations
+
+import html
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Float
+
+from tasks.errors import SiteError
+
+if TYPE_CHECKING:
+    from graphs import CircuitGraph
+    from patching.model import Model
+    from tasks import PromptPairs
+
+RESAMPLES = 2000
+COVERAGE = 0.95
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """A circuit against the whole model and against none of it, in units of the metric.
+
+    full       mean metric of the clean run
+    empty      mean metric of the corrupted run, which is what an empty circuit gives
+    circuit    mean metric when only the circuit's edges carry clean activations
+    n          number of prompt pairs
+    interval   bootstrap interval of the faithfulness over prompts (95 %, percentiles)
+
+    `faithfulness` is `(circuit - empty) / (full - empty)`: 0 for an empty circuit, 1 for the whole
+    model, outside [0, 1] for a circuit that overshoots. It is None, and so is `interval`, where
+    the model answers both prompts alike, because then there is nothing to recover.
+    """
+
+    metric: str
+    full: float
+    empty: float
+    circuit: float
+    n: int
+    per_prompt: tuple[float, ...]
+    interval: tuple[float, float] | None
+
+    @property
+    def faithfulness(self) -> float | None:
+        """Share of the metric that the circuit recovers alone; None where undefined."""
+        return _share(self.full, self.empty, self.circuit)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for a file."""
+        return asdict(self) | {"faithfulness": self.faithfulness}
+
+    def noted(self, graph: CircuitGraph) -> CircuitGraph:
+        """The circuit with these metrics written into it."""
+        return graph.with_metrics(
+            full=self.full,
+            empty=self.empty,
+            circuit=self.circuit,
+            faithfulness=self.faithfulness,
+            ablation="corrupted",
+        )
+
+    def rows(self) -> list[tuple[str, str]]:
+        """What a table of this evaluation says: label and value."""
+        return [
+            ("prompt pairs", str(self.n)),
+            (f"{self.metric}, clean", f"{self.full:+.4f}"),
+            (f"{self.metric}, corrupted", f"{self.empty:+.4f}"),
+            (f"{self.metric}, circuit", f"{self.circuit:+.4f}"),
+            ("faithfulness", verdict(self.faithfulness, self.interval)),
+        ]
+
+    def __str__(self) -> str:
+        width = max(len(label) for label, _ in self.rows())
+        return "\n".join(f"{label:<{width}}  {value}" for label, value in self.rows())
+
+    def _repr_html_(self) -> str:
+        cells = (
+            f"<tr><th style='text-align:left'>{html.escape(label)}</th>"
+            f"<td style='text-align:left'>{html.escape(value)}</td></tr>"
+            for label, value in self.rows()
+        )
+        return f"<table>{''.join(cells)}</table>"
+
+
+def evaluate(
+    graph: CircuitGraph,
+    model: Model,
+    pairs: PromptPairs,
+    *,
+    metric: str | None = None,
+    batch_size: int = 32,
+    seed: int = 0,
+) -> Evaluation:
+    """Run the circuit alone: clean activations on its edges, corrupted ones on all others.
+
+    A circuit of nodes keeps every edge between its nodes and the logits. `metric` defaults to the
+    circuit's own. `seed` draws the resamples of the bootstrap interval.
+
+    Raises:
+        SiteError: the circuit is of a model of another shape.
+    """
+    from patching.circuit_run import run_circuit
+    from patching.runs import baselines
+
+    if graph.info.anatomy != model.anatomy:
+        raise SiteError(
+            f"this circuit is of another model: {graph.info.anatomy}, given {model.anatomy}"
+        )
+    metric = metric or graph.info.metric or pairs.metric
+    full, empty = baselines(model, pairs, metric, batch_size=batch_size)
+    kept = run_circuit(model, pairs, edges_of(graph), metric=metric, batch_size=batch_size)
+    return summarize(metric, full, empty, kept, seed)
+
+
+def edges_of(graph: CircuitGraph) -> list[str]:
+    """The edges a circuit keeps; of a node circuit, all edges between its nodes and the logits."""
+    if graph.level == "edge":
+        return list(graph.edges)
+    from patching.circuit_run import induced_edges
+
+    sites = [node.site for node in graph.scored_nodes]
+    return [edge.name for edge in induced_edges(sites, graph.info.anatomy)]
+
+
+def verdict(faithfulness: float | None, interval: tuple[float, float] | None) -> str:
+    """A faithfulness in words."""
+    if faithfulness is None or interval is None:
+        return "undefined: clean and corrupted give the same metric, nothing to recover"
+    low, high = interval
+    return f"{faithfulness:.1%} (95 % interval {low:.1%} to {high:.1%})"
+
+
+def summarize(
+    metric: str,
+    full: Float[np.ndarray, " n"],
+    empty: Float[np.ndarray, " n"],
+    circuit: Float[np.ndarray, " n"],
+    seed: int = 0,
+) -> Evaluation:
+    """The evaluation that per-prompt metrics of the three runs amount to."""
+    return Evaluation(
+        metric=metric,
+        full=float(full.mean()),
+        empty=float(empty.mean()),
+        circuit=float(circuit.mean()),
+        n=len(full),
+        per_prompt=tuple(float(value) for value in circuit),
+        interval=_interval(full, empty, circuit, seed),
+    )
+
+
+def _share(full: float, empty: float, circuit: float) -> float | None:
+    if abs(full - empty) <= 1e-9 * max(1.0, abs(full), abs(empty)):
+        return None
+    return (circuit - empty) / (full - empty)
+
+
+def _interval(
+    full: Float[np.ndarray, " n"],
+    empty: Float[np.ndarray, " n"],
+    circuit: Float[np.ndarray, " n"],
+    seed: int,
+) -> tuple[float, float] | None:
+    if _share(float(full.mean()), float(empty.mean()), float(circuit.mean())) is None:
+        return None
+    draws = np.random.default_rng(seed).integers(len(full), size=(RESAMPLES, len(full)))
+    means = (run[draws].mean(axis=1) for run in (full, empty, circuit))
+    shares = [share for run in zip(*means, strict=True) if (share := _share(*run)) is not None]
+    tail = (1 - COVERAGE) / 2
+    low, high = np.quantile(shares, [tail, 1 - tail])
+    return float(low), float(high)

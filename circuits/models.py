@@ -1,0 +1,95 @@
+"""Models by name: the embedded ones, Hugging Face ids, directories, models in memory."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tasks.errors import ModelError, unknown
+
+if TYPE_CHECKING:
+    from patching.model import Model
+
+OTHERS = "a Hugging Face id such as gpt2, or a directory that transformers can open"
+
+
+@dataclass(frozen=True, slots=True)
+class Embedded:
+    """A model that ships inside the package, and so needs no network."""
+
+    name: str
+    claim: str
+    directory: Callable[[], Path]
+
+    @property
+    def megabytes(self) -> float:
+        """What its directory holds, in MB."""
+        return sum(file.stat().st_size for file in self.directory().iterdir()) / 1e6
+
+
+def _nano() -> Path:
+    from circuits.nano import path
+
+    return Path(path())
+
+
+EMBEDDED = {
+    model.name: model
+    for model in [Embedded("nano", "a small GPT-2 trained on the project's own tasks", _nano)]
+}
+
+
+def load_model(source: Any = "nano", **options: Any) -> Model:
+    """Open a model to be taken apart.
+
+    ``source`` is the name of an embedded model (``"nano"``), a Hugging Face id, a directory, a
+    transformers model in memory, or a model opened before, which is returned as it is. Options
+    (``tokenizer``, ``device``, ``dtype``) go to :meth:`patching.model.Model.open`.
+
+    Raises:
+        ModelError: there is no such model, or it cannot be decomposed into heads and MLPs.
+    """
+    if isinstance(source, str | Path):
+        source = locate(str(source))
+    from patching.model import Model
+
+    return source if isinstance(source, Model) else Model.open(source, **options)
+
+
+def locate(name: str) -> str:
+    """The directory of an embedded model, or ``name`` as it is; misspellings are refused.
+
+    Nothing is imported, so that a wrong name costs no waiting.
+    """
+    if name in EMBEDDED:
+        return str(EMBEDDED[name].directory())
+    if Path(name).is_dir():
+        return name
+    if name.startswith((".", "/", "~")) or name.count("/") > 1:
+        raise ModelError(f"there is no directory '{name}'; models are {choices()}")
+    if not name or get_close_matches(name, EMBEDDED, n=1, cutoff=0.75):
+        raise ModelError(f"{unknown('model', name, EMBEDDED)}, or {OTHERS}")
+    return name
+
+
+def choices() -> str:
+    """One line naming every kind of model that can be opened."""
+    return f"{', '.join(EMBEDDED)}, {OTHERS}"
+
+
+def fingerprint(name: str) -> str:
+    """SHA-256 of the files of an embedded model or a directory; empty for an id."""
+    directory = Path(locate(name))
+    if not directory.is_dir():
+        return ""
+    digest = hashlib.sha256()
+    for file in sorted(directory.iterdir()):
+        if file.suffix in (".json", ".safetensors", ".bin", ".txt"):
+            digest.update(f"{file.name}:{file.stat().st_size}:".encode())
+            with file.open("rb") as stream:
+                digest.update(hashlib.file_digest(stream, "sha256").digest())
+    return digest.hexdigest()

@@ -1,0 +1,206 @@
+"""The record of a run: what was done, with what, how long it took, and what came out."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+import circuits
+from circuits.config import Config
+from tasks.errors import FormatError, all_faults
+
+if TYPE_CHECKING:
+    from circuits.evaluate import Evaluation
+    from graphs import CircuitGraph
+    from patching.model import Model
+    from tasks import PromptPairs
+
+RECORD = "run.json"
+KIND = "circuits run"
+SCHEMA_VERSION = "1.0"
+STRONGEST = 10
+LIBRARIES = (
+    "torch",
+    "transformers",
+    "transformer-lens",
+    "tokenizers",
+    "networkx",
+    "numpy",
+    "safetensors",
+    "pygraphviz",
+)
+
+
+class Part(BaseModel):
+    """A part of the record: immutable; fields of a later minor version are ignored."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class Program(Part):
+    """The code that ran; `commit` where it was a git checkout."""
+
+    version: str
+    commit: str | None = None
+    changed: bool | None = None
+
+
+class ModelUsed(Part):
+    """The model as it was asked for, where it was found, and the hash of what was loaded."""
+
+    name: str
+    path: str
+    hash: str
+    tokenizer: str | None = None
+
+
+class Prompts(Part):
+    """The prompt pairs: how many, and the hash of their contents."""
+
+    task: str
+    n: int
+    sha256: str
+
+
+class StrongEdge(Part):
+    """An edge, or a node of a circuit of nodes, with its score."""
+
+    name: str
+    score: float
+
+
+class Found(Part):
+    """The circuit that was kept."""
+
+    nodes: int
+    edges: int
+    selection: str
+    strongest: tuple[StrongEdge, ...]
+
+
+class Measured(Part):
+    """The circuit against the whole model and nothing, means over prompts."""
+
+    metric: str
+    full: float
+    empty: float
+    circuit: float
+    n: int
+    per_prompt: tuple[float, ...]
+    interval: tuple[float, float] | None
+    faithfulness: float | None
+
+
+class RunRecord(Part):
+    """Everything a run says about itself; `run.json` in the run folder."""
+
+    kind: Literal["circuits run"] = "circuits run"
+    schema_version: str = Field(SCHEMA_VERSION, pattern=r"^1\.\d+$")
+    created: str
+    program: Program
+    argv: tuple[str, ...]
+    config: dict[str, Any]
+    config_sha256: str
+    versions: dict[str, str]
+    platform: str
+    model: ModelUsed
+    prompts: Prompts
+    evaluation: Measured
+    circuit: Found
+    seconds: dict[str, float] = Field(description="wall time by step")
+
+    def to_json(self) -> str:
+        """The text of `run.json`."""
+        return self.model_dump_json(indent=2) + "\n"
+
+
+def describe_run(
+    config: Config,
+    model: Model,
+    pairs: PromptPairs,
+    graph: CircuitGraph,
+    evaluation: Evaluation,
+    seconds: Mapping[str, float],
+) -> RunRecord:
+    """The record of a discovery that has just been made."""
+    tokenizer = model.tokenizer
+    strongest = [StrongEdge(name=name, score=graph[name]) for name in graph.ranked()[:STRONGEST]]
+    return RunRecord(
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        program=_program(),
+        argv=tuple(sys.argv),
+        config=config.to_json(),
+        config_sha256=config.digest(),
+        versions=_versions(),
+        platform=platform.platform(),
+        model=ModelUsed(
+            name=config.model or "",
+            path=str(model.path),
+            hash=model.hash,
+            tokenizer=None if tokenizer is None else type(tokenizer).__name__,
+        ),
+        prompts=Prompts(task=pairs.task, n=len(pairs), sha256=pairs.digest),
+        evaluation=Measured(**evaluation.to_json()),
+        circuit=Found(
+            nodes=len(graph.nodes),
+            edges=len(graph.edges),
+            selection=graph.info.selection.describe(graph.level),
+            strongest=tuple(strongest),
+        ),
+        seconds={step: round(value, 3) for step, value in seconds.items()},
+    )
+
+
+def read_record(path: Path) -> RunRecord:
+    """Read a `run.json`.
+
+    Raises:
+        FormatError: it cannot be read, is not a run record, or comes from a newer version.
+    """
+    try:
+        return RunRecord.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise FormatError(f"{path} cannot be read: {error.strerror}") from None
+    except ValidationError as error:
+        faults = [
+            f"{'.'.join(map(str, fault['loc'])) or 'file'}: {fault['msg']}"
+            for fault in error.errors()
+        ]
+        headline = f"{path} is not a run record of schema version 1:"
+        raise FormatError(all_faults(headline, faults)) from None
+
+
+def _program() -> Program:
+    home = Path(__file__).resolve().parent.parent
+    commit = _git(home, "rev-parse", "HEAD") if (home / ".git").exists() else None
+    if commit is None:
+        return Program(version=circuits.__version__)
+    changes = _git(home, "status", "--porcelain")
+    return Program(version=circuits.__version__, commit=commit, changed=bool(changes))
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    command = ["git", "-C", str(folder), *arguments]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for name in LIBRARIES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
