@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -26,23 +26,26 @@ class Row:
     answer: list[int]
     counterfactual: list[int]
     texts: tuple[str, str] = ("", "")
-    unreadable: tuple[str, ...] = ()
+    unreadable: Mapping[str, str] = field(default_factory=dict)
 
     def faults(self) -> Iterator[str]:
         """One line per fault, each starting with the pair's name."""
-        for fault in (*self.unreadable, *self._prompt_faults(), *self._answer_faults()):
+        unread = (f"{column}: {fault}" for column, fault in self.unreadable.items())
+        for fault in (*unread, *self._prompt_faults(), *self._answer_faults()):
             yield f"{self.where}: {fault}"
 
     def _prompt_faults(self) -> Iterator[str]:
+        if {"clean", "corrupted"} & self.unreadable.keys():
+            return
         sizes = len(self.clean), len(self.corrupted)
-        if not self.unreadable and not all(sizes):
+        if not all(sizes):
             yield "an empty prompt"
         elif sizes[0] != sizes[1]:
             yield (
                 f"clean has {sizes[0]} tokens, corrupted {sizes[1]}; "
                 f"both need the same number: {self._show()}"
             )
-        elif self.clean == self.corrupted and self.clean:
+        elif self.clean == self.corrupted:
             yield f"clean and corrupted are the same prompt: {self._show()}"
         if any(token < 0 for token in (*self.clean, *self.corrupted)):
             yield f"a negative token id: {self._show()}"
@@ -51,7 +54,7 @@ class Row:
         answer = [token for token in self.answer if token != NO_ID]
         counterfactual = [token for token in self.counterfactual if token != NO_ID]
         for name, ids in (("answer", answer), ("counterfactual", counterfactual)):
-            if not ids and not self.unreadable:
+            if not ids and name not in self.unreadable:
                 yield f"no {name}: {self._show()}"
             if any(token < 0 for token in ids):
                 yield f"{name} {ids} has a negative token id"
@@ -141,15 +144,15 @@ def read_rows(
 
 def _read_row(
     cells: Mapping[str, Any], readers: Mapping[str, Reader]
-) -> tuple[dict[str, list[int]], tuple[str, ...]]:
-    ids, unreadable = {}, []
+) -> tuple[dict[str, list[int]], dict[str, str]]:
+    ids, unreadable = {}, {}
     for name, cell in cells.items():
         try:
             ids[name] = readers[name](cell)
         except ValueError as fault:
             ids[name] = []
-            unreadable.append(f"{name}: {fault}")
-    return ids, tuple(unreadable)
+            unreadable[name] = str(fault)
+    return ids, unreadable
 
 
 def left_pad(rows: Sequence[Sequence[int]], fill: int) -> Int[np.ndarray, "n pos"]:

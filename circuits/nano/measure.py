@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import sqrt
 from typing import TYPE_CHECKING
 
-from tasks.tokenize import encode, pad_id
+from tasks.tokenize import encode
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -56,12 +56,12 @@ def top_tokens(
     import torch
 
     rows = [encode(tokenizer, prompt) for prompt in prompts]
-    fill, found = pad_id(tokenizer), []
+    # Padding on the right needs no mask: a causal model never looks at it.
+    fill, found = tokenizer.eos_token_id, []
     for start in range(0, len(rows), batch):
         part = rows[start : start + batch]
         last = torch.tensor([len(row) - 1 for row in part])
         width = max(map(len, part))
-        # Padding on the right: a causal model never looks at it, and positions count from 0.
         ids = torch.tensor([row + [fill] * (width - len(row)) for row in part])
         with torch.no_grad():
             logits = model(input_ids=ids).logits

@@ -1,0 +1,120 @@
+"""The embedded model's directory: weights, tokenizer, recipe, measurements and their card."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from circuits.nano.measure import Share
+
+if TYPE_CHECKING:
+    from circuits.nano.train import Run
+
+Measured = Mapping[str, Mapping[str, Share | float]]
+
+CARD = """---
+license: mit
+library_name: transformers
+pipeline_tag: text-generation
+---
+# nano
+
+A GPT-2 of {millions:.2f} million parameters ({layers} layers, {heads} heads, width {width}, \
+{vocabulary} word tokens), \
+trained from scratch on generated text so that circuits can be found, tested and edited without \
+a network. It knows its own few templates and nothing else: use it to try methods, not to learn \
+about language.
+
+```python
+from transformers import AutoModelForCausalLM, AutoTokenizer
+model, tokenizer = (kind.from_pretrained(path) for kind in (AutoModelForCausalLM, AutoTokenizer))
+```
+
+A prompt starts with `<bos>`, which the tokenizer does not add by itself. A word and the space
+before it are one token; words outside the vocabulary become `<unk>`.
+
+## Data
+
+{data}
+
+Training and test text share templates and words; they never share a combination.
+
+## Recipe
+
+`python -m circuits.nano.train --tasks {tasks} --out DIR --seed {seed} --steps {steps}`
+
+AdamW (betas {betas}, weight decay {decay} on matrices, gradients clipped at {clip}), learning rate
+{rate} after {warmup} warm-up steps and a cosine to zero over {steps} steps, no dropout, fp32, one
+CPU thread. The loss of a batch is the next-token loss on whole texts, weighted as listed above,
+plus the loss on the answers. All numbers are in `recipe.json`.
+
+## Measured on held-out text
+
+Shares are given with their 95 % Wilson interval.
+
+{tables}
+"""
+
+
+def write_model(run: Run, out: Path, measured: Measured) -> None:
+    """Writes the directory; files appear under their names only when all of them are complete."""
+    out.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=out, prefix=".partial-") as partial:
+        run.model.save_pretrained(partial)
+        run.tokenizer.save_pretrained(partial)
+        record = {"recipe": run.recipe.to_json(), "measured": _plain(measured)}
+        _write(Path(partial) / "recipe.json", json.dumps(record, indent=2) + "\n")
+        _write(Path(partial) / "README.md", card(run, measured))
+        for file in sorted(Path(partial).iterdir()):
+            os.replace(file, out / file.name)
+
+
+def card(run: Run, measured: Measured) -> str:
+    """The model card, in Markdown."""
+    total = sum(source.weight for source in run.sources)
+    data = "\n".join(
+        f"* **{source.name}** ({source.weight / total:.0%} of the steps, {source.batch} texts "
+        f"each, whole-text loss x {source.text_weight:g}): {source.about}."
+        for source in run.sources
+    )
+    tables = "\n\n".join(_table(name, lines) for name, lines in measured.items())
+    recipe = run.recipe
+    return CARD.format(
+        millions=run.model.num_parameters() / 1e6,
+        vocabulary=len(run.tokenizer),
+        data=data,
+        tables=tables,
+        **(recipe.to_json() | {"tasks": ",".join(recipe.tasks), "betas": recipe.betas}),
+    )
+
+
+def _table(name: str, lines: Mapping[str, Share | float]) -> str:
+    rows = [f"| {what} | {_cells(value)} |" for what, value in lines.items()]
+    return "\n".join(
+        [f"| {name} | result | interval | prompts |", "| --- | --- | --- | --- |", *rows]
+    )
+
+
+def _cells(value: Share | float) -> str:
+    if not isinstance(value, Share):
+        return f"{value:.4g} | | "
+    low, high = value.interval
+    return f"{value.value:.2%} | {low:.2%} to {high:.2%} | {value.n}"
+
+
+def _plain(measured: Measured) -> dict[str, dict[str, Any]]:
+    return {
+        name: {
+            what: {"right": value.right, "n": value.n} if isinstance(value, Share) else value
+            for what, value in lines.items()
+        }
+        for name, lines in measured.items()
+    }
+
+
+def _write(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")

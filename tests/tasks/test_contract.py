@@ -1,0 +1,100 @@
+"""What every registered task keeps to, whichever tokenizer it is given."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+import tasks
+from tasks.tokenize import encode
+
+TOKENIZERS = ("nano_tokenizer", "gpt2_tokenizer")
+N = 24
+
+each_task = pytest.mark.parametrize("name", tasks.names())
+each_tokenizer = pytest.mark.parametrize("kind", TOKENIZERS)
+
+
+def settings_of(task):
+    """The defaults, and every listed value of every option beside the others' defaults."""
+    yield {}
+    for option, known in task.options.items():
+        yield from ({option: value} for value in known.choices if value != known.default)
+
+
+@pytest.fixture
+def tokenizer(request, kind):
+    return request.getfixturevalue(kind)
+
+
+@each_tokenizer
+@each_task
+def test_pairs_are_aligned_single_token_and_distinct(name, tokenizer):
+    task = tasks.get(name)
+    for settings in settings_of(task):
+        pairs = task.pairs(tokenizer, n=N, seed=1, **settings)
+        assert len(pairs) == N, settings
+        assert pairs.task == name
+        assert pairs.metric == task.metric
+        assert len({clean for clean, _ in pairs.texts}) == N, settings
+        for i, texts in enumerate(pairs.texts):
+            for ids, text in zip((pairs.clean, pairs.corrupted), texts, strict=True):
+                assert ids[i][pairs.mask[i]].tolist() == encode(tokenizer, text), settings
+
+
+@each_tokenizer
+@each_task
+def test_answers_are_words_and_never_the_counterfactual(name, tokenizer):
+    pairs = tasks.get(name).pairs(tokenizer, n=N)
+    for answer, other in zip(pairs.answer, pairs.counterfactual, strict=True):
+        assert not set(answer[answer >= 0]) & set(other[other >= 0])
+    unknown = getattr(tokenizer, "unk_token_id", None)
+    ids = np.concatenate([pairs.answer.ravel(), pairs.counterfactual.ravel()])
+    assert unknown not in ids
+    assert all(tokenizer.decode([token]).strip() for token in ids[ids >= 0])
+
+
+@each_tokenizer
+@each_task
+def test_a_seed_gives_the_same_pairs_and_another_seed_others(name, tokenizer):
+    task = tasks.get(name)
+    found = [task.pairs(tokenizer, n=N, seed=seed) for seed in (0, 0, 1, 2)]
+    assert found[0] == found[1]
+    assert found[0].texts == found[1].texts
+    for one, other in itertools.combinations(found[1:], 2):
+        assert one != other
+        assert set(one.texts) != set(other.texts)
+
+
+@each_tokenizer
+@each_task
+def test_positions_are_named_and_end_is_the_last_column(name, tokenizer):
+    pairs = tasks.get(name).pairs(tokenizer, n=N)
+    assert (pairs.positions["END"] == pairs.clean.shape[1] - 1).all()
+
+
+@each_task
+def test_more_prompts_than_there_are_is_an_error_with_the_counts(name, nano_tokenizer):
+    with pytest.raises(tasks.TaskError, match=r"n=1000000000000000\D.*\d+ distinct"):
+        tasks.get(name).pairs(nano_tokenizer, n=10**15)
+
+
+@each_task
+def test_unknown_options_are_an_error(name, nano_tokenizer):
+    with pytest.raises(tasks.TaskError, match="unknown option 'no_such_option'"):
+        tasks.get(name).pairs(nano_tokenizer, no_such_option=1)
+
+
+@each_task
+def test_a_tokenizer_without_the_words_is_refused(name):
+    class Letters:
+        bos_token_id = None
+
+        def encode(self, text, *, add_special_tokens=False):
+            return [ord(letter) for letter in text]
+
+        def decode(self, token_ids):
+            return "".join(map(chr, token_ids))
+
+    with pytest.raises(tasks.TaskError, match=r"\d"):
+        tasks.get(name).pairs(Letters(), n=N)
