@@ -41,14 +41,14 @@ class Scores:
     """
 
     names: tuple[str, ...]
-    totals: Float[np.ndarray, "sites"]
+    totals: Float[np.ndarray, " sites"]
     count: int
     level: str
     method: str
     direction: str
     metric: str
     anatomy: Anatomy
-    squares: Float[np.ndarray, "sites"] | None = None
+    squares: Float[np.ndarray, " sites"] | None = None
     clean: float = float("nan")
     corrupted: float = float("nan")
     task: str = ""
@@ -77,12 +77,12 @@ class Scores:
             )
 
     @property
-    def values(self) -> Float[np.ndarray, "sites"]:
+    def values(self) -> Float[np.ndarray, " sites"]:
         """Mean score over prompts, in units of the metric."""
         return self.totals / self.count
 
     @property
-    def standard_error(self) -> Float[np.ndarray, "sites"] | None:
+    def standard_error(self) -> Float[np.ndarray, " sites"] | None:
         """Standard error of :attr:`values` over prompts; None where squares were not kept."""
         if self.squares is None or self.count < 2:
             return None
@@ -185,14 +185,14 @@ class Scores:
         try:
             with safe_open(str(path), framework="numpy") as file:
                 header = json.loads((file.metadata() or {})["scores"])
-                arrays = {name: file.get_tensor(name) for name in file.keys()}
+                arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         except (OSError, SafetensorError, KeyError, ValueError) as error:
             raise FormatError(f"{path} is not a scores file: {error}") from None
         return cls._from_parts(path, header, arrays)
 
     @classmethod
     def _from_parts(
-        cls, path: str | Path, header: dict[str, Any], arrays: dict[str, np.ndarray]
+        cls, path: str | Path, header: dict[str, Any], arrays: dict[str, Any]
     ) -> Scores:
         version = header.pop("schema_version", None)
         if version != SCHEMA_VERSION:

@@ -1,0 +1,191 @@
+"""Activation patching: the exact effect, the definition that every estimate stands beside.
+
+Noising: ``E(s) = m(clean) - m(clean, s := corrupted)``. Denoising:
+``E(s) = m(corrupted, s := clean) - m(corrupted)``. For an edge, only what the receiver's port reads
+from the sender is replaced, by the sender's output in the other run (Wang et al. 2022, Conmy et
+al. 2023). Nothing here is approximate: patches are stacked as rows of one forward pass, and each
+goes on from the place it changes (:mod:`patching.resume`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from patching import writes
+from patching.blocks import Block
+from patching.forward import head_outputs
+from patching.linearise import Setting
+from patching.resume import Resumption, first_difference
+from patching.runs import record
+from patching.sitesets import Group, SiteSet, label_columns, unit_axis
+
+EDGE_KINDS = ("input", "z", "attn_raw", "mlp_out")
+"""Kinds of points of the other run that exact edges need."""
+
+ROW_TOKENS = 8192
+"""About how many tokens ride in one forward pass."""
+
+Progress = Callable[[int, int, str], None]
+
+
+class ExactSweep:
+    """The exact effect of many sites or edges on one batch."""
+
+    def __init__(self, setting: Setting, kinds: tuple[str, ...]) -> None:
+        s = setting
+        first = first_difference(s.batch)
+        self.setting = setting
+        self.kept = Resumption.of(s.model, s.batch, s.receiving, s.metric, first)
+        self.other_logits, self.other = record(s.model, s.batch, s.giving, kinds)
+        self.base = s.metric(self.kept.logits, s.batch.pairs)
+
+    @property
+    def rows(self) -> int:
+        """How many rows ride in one forward pass."""
+        width = self.setting.batch.clean.shape[1] - self.kept.first
+        return max(1, ROW_TOKENS // (len(self.setting.batch) * width))
+
+    def effect(self, patched: Float[Tensor, "r b"]) -> Float[Tensor, "r b"]:
+        """``E`` from the metric of the patched runs."""
+        return self.setting.sign() * (self.base - patched)
+
+    def sites(self, sites: SiteSet) -> Iterator[Float[Tensor, "b names"]]:
+        """Group by group, the effect of every site at every position."""
+        for group in sites.groups:
+            patched = [
+                self._label(group, mask)
+                for mask in _label_masks(sites.labels, self.setting, self.kept.first)
+            ]
+            stacked = torch.stack(patched, dim=1)
+            yield self.effect(stacked.flatten(0, 1)).T
+
+    def _label(self, group: Group, at: Tensor) -> Float[Tensor, "u b"]:
+        """The metric with each unit of a group patched at the columns ``at [b, s']``."""
+        kind, layer = group.point
+        given = self._given(kind, layer)
+        base = self.kept.tail(kind, layer)
+        if kind == "pattern":
+            patched = torch.where(at[:, None, :, None], given, base)
+            return self._heads(layer, self._mix(layer, patched), 1)
+        patched = torch.where(at.view(*at.shape, *[1] * (base.ndim - 2)), given, base)
+        if kind in ("q", "k", "v"):
+            z = self._attend(layer, {kind: patched})
+            groups = self.setting.model.anatomy.n_heads // len(group.sites)
+            return self._heads(layer, z, groups)
+        if kind == "z":
+            return self._heads(layer, patched, 1)
+        if unit_axis(kind) is None:
+            return self.kept.go_on(kind, layer, patched[None])
+        return self._units(kind, layer, base, patched)
+
+    def _given(self, kind: str, layer: int) -> Tensor:
+        value, first = self.other[kind, layer], self.kept.first
+        return value[:, :, first:] if kind == "pattern" else value[:, first:]
+
+    def _heads(self, layer: int, z: Tensor, groups: int) -> Float[Tensor, "u b"]:
+        """The metric with each head's output (or each group of heads') taken from ``z``."""
+        return self._units("z", layer, self.kept.tail("z", layer), z, groups)
+
+    def _units(
+        self, kind: str, layer: int, base: Tensor, patched: Tensor, groups: int = 1
+    ) -> Float[Tensor, "u b"]:
+        count = base.shape[2]
+        found = []
+        for start in range(0, count // groups, self.rows):
+            stop = min(start + self.rows, count // groups)
+            rows = base.expand(stop - start, *base.shape).clone()
+            for row, unit in enumerate(range(start, stop)):
+                which = slice(unit * groups, (unit + 1) * groups)
+                rows[row, :, :, which] = patched[:, :, which]
+            found.append(self.kept.go_on(kind, layer, rows))
+        return torch.cat(found)
+
+    def _attend(self, layer: int, changed: dict[str, Tensor]) -> Tensor:
+        """Outputs of all heads when queries, keys or values are changed for all of them."""
+        block = self.setting.model.blocks[layer]
+        q, k, v = (changed.get(kind, self.kept.tail(kind, layer)) for kind in ("q", "k", "v"))
+        past = self.kept.past(layer, 1)
+        return head_outputs(block, q, block.share(k), block.share(v), self.kept.frame, past=past)
+
+    def _mix(self, layer: int, pattern: Tensor) -> Tensor:
+        return torch.einsum("bhqk,bkhe->bqhe", pattern, self.kept.values["v_read", layer])
+
+    def edges(self, progress: Progress | None = None) -> Float[Tensor, "b edges"]:
+        """The effect of every edge, in the order of :func:`patching.sites.edges`."""
+        deltas = self._deltas()
+        parts: list[Tensor] = []
+        anatomy = self.setting.model.anatomy
+        units = anatomy.n_heads + 1
+        for layer, block in enumerate(self.setting.model.blocks):
+            if progress:
+                progress(layer, anatomy.n_layers, f"exact edges into layer {layer}")
+            parts += self._edges_into_heads(block, deltas[: 1 + units * layer])
+            reads = units * layer + (1 if anatomy.parallel else units)
+            parts.append(self._edges_into("mlp_in", layer, deltas[:reads]))
+        parts.append(self._edges_into("final_in", anatomy.n_layers, deltas))
+        return self.effect(torch.cat(parts)).T
+
+    def _deltas(self) -> Float[Tensor, "u b s d"]:
+        """Receiving minus giving writes of every sender, from position ``first`` on."""
+        s = self.setting
+        runs = (self.kept.values, self.other) if s.sign() > 0 else (self.other, self.kept.values)
+        stack = [writes.input_delta(*runs)] + [
+            writes.layer_deltas(s.model, *runs, layer) for layer in range(s.model.anatomy.n_layers)
+        ]
+        whole = torch.cat(stack, dim=1)[:, :, self.kept.first :]
+        return s.sign() * whole.transpose(0, 1)
+
+    def _edges_into(self, kind: str, layer: int, deltas: Tensor) -> Float[Tensor, "u b"]:
+        """The metric with one sender at a time replaced in the input of an MLP or the logits."""
+        if kind == "final_in":
+            base, deltas = self.kept.values[kind, layer], deltas[:, :, -1]
+        else:
+            base = self.kept.tail(kind, layer)
+        chunks = deltas.split(self.rows)
+        return torch.cat([self.kept.go_on(kind, layer, base - chunk) for chunk in chunks])
+
+    def _edges_into_heads(self, block: Block, deltas: Tensor) -> list[Tensor]:
+        """The metric per port, head and sender, flattened in that order."""
+        found: list[list[Tensor]] = []
+        for chunk in deltas.split(max(1, self.rows // 4)):
+            found.append([self._port(block, chunk, port) for port in ("q", "k", "v")])
+        return [torch.cat(port, dim=1).flatten(0, 1) for port in zip(*found, strict=True)]
+
+    def _port(self, block: Block, deltas: Tensor, port: str) -> Float[Tensor, "h u b"]:
+        """The metric with a head's port reading each sender from the other run."""
+        layer, count = block.layer, deltas.shape[0]
+        n = block.ln1((self.kept.tail("resid_pre", layer) - deltas).flatten(0, 1))
+        q, k, v = (
+            self.kept.tail(kind, layer).repeat(count, 1, 1, 1) for kind in ("q", "k_read", "v_read")
+        )
+        if port == "q":
+            q = block.queries(n)
+        elif port == "k":
+            k = block.share(block.keys(n))
+        else:
+            v = block.share(block.values(n))
+        frame, past = self.kept.frame.repeat(count), self.kept.past(layer, count)
+        z = head_outputs(block, q, k, v, frame, past=past).unflatten(0, (count, -1))
+        rows = []
+        for unit in range(z.shape[3]):
+            stacked = self.kept.tail("z", layer).expand_as(z).clone()
+            stacked[:, :, :, unit] = z[:, :, :, unit]
+            rows.append(self.kept.go_on("z", layer, stacked))
+        return torch.stack(rows)
+
+
+def _label_masks(
+    labels: tuple[int | str | None, ...], setting: Setting, first: int
+) -> Iterator[Tensor]:
+    """For every label, which columns from ``first`` on it stands for, per prompt."""
+    width = setting.batch.clean.shape[1] - first
+    columns = torch.arange(first, first + width, device=setting.model.device)
+    if labels == (None,):
+        yield torch.ones(len(setting.batch), width, dtype=torch.bool, device=columns.device)
+        return
+    for at in label_columns(labels, setting.batch).T:
+        yield columns[None] == at[:, None]

@@ -1,0 +1,118 @@
+"""Scores of sites and edges from a linearisation: ``delta . g``, per prompt.
+
+For an edge, ``delta`` is what the sender writes and ``g`` the gradient at the receiver's input
+port, carried back through the norm to the residual stream: edge attribution patching (Syed et al.
+2023) when gradients are plain. Under grouped-query attention the key and value ports are those of each
+query head, so that edges are per query head there too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from patching import writes
+from patching.linearise import Linearised, Pass
+from patching.model import Model
+from patching.ops import Point, Where, cut
+from patching.runs import Batch
+from patching.sitesets import SiteSet, reduce_product
+
+EDGE_KINDS = (*writes.KINDS, "resid_pre", "q", "k_read", "v_read", "mlp_in", "final_in")
+"""Kinds of points that edge scores need."""
+
+TILE_BYTES = 64 * 2**20
+"""How large a tile of writes may become before prompts or positions are taken apart."""
+
+
+def site_scores(linearised: Linearised, sites: SiteSet, batch: Batch) -> Float[Tensor, "b names"]:
+    """Score of every site for every prompt, in units of the metric."""
+    deltas = {group.point: linearised.delta(group.point) for group in sites.groups}
+    total: Tensor | float = 0.0
+    for each in linearised.passes:
+        parts = []
+        for group in sites.groups:
+            product = deltas[group.point] * each.slopes.grads[group.point]
+            per_unit = reduce_product(group.point[0], product)
+            parts.append(sites.at_positions(per_unit, batch))
+        total = total + each.weight * torch.cat(parts, dim=1)
+    assert isinstance(total, Tensor)
+    return total
+
+
+def edge_scores(model: Model, linearised: Linearised) -> Float[Tensor, "b edges"]:
+    """Score of every edge for every prompt, in the order of :func:`patching.sites.edges`."""
+    total: Tensor | float = 0.0
+    for each in linearised.passes:
+        total = total + each.weight * _edge_pass(model, linearised, each)
+    assert isinstance(total, Tensor)
+    return total
+
+
+def _edge_pass(model: Model, linearised: Linearised, each: Pass) -> Float[Tensor, "b edges"]:
+    size, length, width = linearised.clean["input", 0].shape
+    senders = model.anatomy.n_layers * (model.anatomy.n_heads + 1) + 1
+    row = senders * width * linearised.clean["input", 0].element_size()
+    prompts = max(1, TILE_BYTES // (row * length))
+    columns = length if prompts > 1 else max(1, TILE_BYTES // row)
+    rows = []
+    for start in range(0, size, prompts):
+        which = slice(start, start + prompts)
+        parts = [
+            _edge_tile(model, linearised, each, (which, slice(at, at + columns)))
+            for at in range(0, length, columns)
+        ]
+        rows.append(torch.stack(parts).sum(0) if len(parts) > 1 else parts[0])
+    return torch.cat(rows)
+
+
+def _edge_tile(
+    model: Model, linearised: Linearised, each: Pass, where: Where
+) -> Float[Tensor, "b edges"]:
+    """Edge scores of some prompts, summed over some positions."""
+    clean, corrupted = _cut(linearised.clean, where), _cut(linearised.corrupted, where)
+    values, grads = _cut(each.slopes.values, where), _cut(each.slopes.grads, where)
+    full = writes.input_delta(clean, corrupted)
+    sent = [full] + [
+        writes.layer_deltas(model, clean, corrupted, layer)
+        for layer in range(model.anatomy.n_layers)
+    ]
+    stack = torch.cat(sent, dim=1).flatten(2).float()
+    parts = []
+    for count, gradient in port_gradients(model, values, grads, each, where):
+        product = gradient.flatten(2).float() @ stack[:, :count].transpose(1, 2)
+        parts.append(product.flatten(1))
+    return torch.cat(parts, dim=1)
+
+
+def port_gradients(
+    model: Model,
+    values: dict[Point, Tensor],
+    grads: dict[Point, Tensor],
+    each: Pass,
+    where: Where,
+) -> Iterator[tuple[int, Float[Tensor, "b r s d"]]]:
+    """Per group of ports: how many senders it reads, and the gradient at its residual input."""
+    units = model.anatomy.n_heads + 1
+    for layer, block in enumerate(model.blocks):
+        point = ("resid_pre", layer)
+        pull = each.ops.norm_pull(block.ln1, values[point], point, where)
+        at_norm = [
+            torch.einsum("bshe,hde->bhsd", grads[kind, layer], block.input_weight(port))
+            for kind, port in (("q", "q"), ("k_read", "k"), ("v_read", "v"))
+        ]
+        yield 1 + units * layer, pull(torch.cat(at_norm, dim=1))
+        reads = units * layer + (1 if model.anatomy.parallel else units)
+        yield reads, grads["mlp_in", layer][:, None]
+    last = model.anatomy.n_layers
+    at_end = torch.zeros_like(values["resid_pre", 0])
+    if where[1].stop is None or where[1].stop >= each.slopes.values["resid_pre", 0].shape[1]:
+        at_end[:, -1] = grads["final_in", last]
+    yield 1 + units * last, at_end[:, None]
+
+
+def _cut(values: dict[Point, Tensor], where: Where) -> dict[Point, Tensor]:
+    return {point: cut(value, where) for point, value in values.items()}

@@ -1,0 +1,137 @@
+"""The methods: what each computes, costs and accepts. This table does not import torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from tasks.errors import MethodError, all_faults, unknown
+
+if TYPE_CHECKING:
+    from patching.linearise import Linearise
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """An option of a method: its type, default, allowed values (empty: any) and one line."""
+
+    type: type
+    default: Any
+    help: str
+    allowed: tuple[Any, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """One way to score sites and edges.
+
+    ``tier`` says how far to trust it: ``exact`` is the definition; ``estimate`` is a first-order
+    estimate whose agreement with the definition depends on model and task.
+    """
+
+    name: str
+    claim: str
+    cost: str
+    reference: str
+    tier: str
+    levels: tuple[str, ...] = ("node", "edge", "site")
+    options: Mapping[str, Option] = field(default_factory=dict)
+
+    def check(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """The options with defaults filled in.
+
+        Raises:
+            MethodError: an unknown option, a wrong type or a value that is not allowed.
+        """
+        faults, filled = [], {name: option.default for name, option in self.options.items()}
+        for name, value in options.items():
+            option = self.options.get(name)
+            if option is None:
+                faults.append(unknown(f"option of {self.name}", name, self.options or ["none"]))
+            elif not _fits(value, option.type):
+                faults.append(f"{name} must be {option.type.__name__}, given {value!r}")
+            elif option.allowed and value not in option.allowed:
+                faults.append(unknown(name, str(value), map(str, option.allowed)))
+            else:
+                filled[name] = value
+        if faults:
+            raise MethodError(all_faults(f"method '{self.name}' cannot run like this:", faults))
+        return filled
+
+
+def _fits(value: Any, kind: type) -> bool:
+    if isinstance(value, bool):
+        return kind is bool
+    return isinstance(value, kind) or (kind is float and isinstance(value, int))
+
+
+METHODS: dict[str, Method] = {
+    method.name: method
+    for method in (
+        Method(
+            "activation",
+            "the exact effect of replacing each site or edge by its value in the other run",
+            "one patched run per site or edge, many to a forward pass",
+            "Wang et al. 2022; Conmy et al. 2023",
+            "exact",
+        ),
+        Method(
+            "attribution",
+            "clean minus corrupted activation times the gradient at the run that is patched",
+            "2 forward passes and 1 backward",
+            "Nanda 2023; Syed et al. 2023 (edges); Kramar et al. 2024 (QK fix)",
+            "estimate",
+        ),
+        Method(
+            "ig",
+            "the same with the gradient averaged on the line between the two embeddings",
+            "2 forward passes, and 1 forward and backward pass per step",
+            "Sundararajan et al. 2017; Hanna et al. 2024 (edges)",
+            "estimate",
+            options={"steps": Option(int, 5, "midpoints at which gradients are taken")},
+        ),
+        Method(
+            "relevance",
+            "attribution with relevance rules in place of the nonlinear steps' derivatives",
+            "2 forward passes and 1 backward",
+            "Rezaei Jafari et al. 2025 (relp); Edin et al. 2025 (gim); Achtibat et al. 2024",
+            "estimate",
+            options={
+                "rules": Option(str, "relp", "relp, gim, attnlrp, or step=rule settings"),
+            },
+        ),
+        Method(
+            "secant",
+            "attribution with every nonlinear step's average slope between the two runs",
+            "2 forward passes and 1 backward",
+            "this project; related to DeepLIFT (Shrikumar et al. 2017)",
+            "estimate",
+        ),
+    )
+}
+
+
+def get(name: str) -> Method:
+    """A method by name.
+
+    Raises:
+        MethodError: no method has that name.
+    """
+    if name not in METHODS:
+        raise MethodError(unknown("method", name, METHODS))
+    return METHODS[name]
+
+
+def linearisation(name: str, options: Mapping[str, Any]) -> Linearise:
+    """The passes of a gradient method, from its checked options."""
+    from patching import linearise
+    from patching.rules import Rules
+
+    if name == "attribution":
+        return linearise.at_receiver()
+    if name == "ig":
+        return linearise.along_inputs(options["steps"])
+    if name == "relevance":
+        return linearise.at_receiver(Rules.parse(options["rules"]))
+    return linearise.between_runs()

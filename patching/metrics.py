@@ -1,0 +1,117 @@
+"""Metrics: one number per prompt from the logits at the last position.
+
+Every metric is larger for more of the clean answer, and differentiable. Where a prompt has
+several right or wrong answers, logits are averaged and probabilities are added over them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from tasks.errors import MethodError, unknown
+from tasks.pairs import PromptPairs
+
+Metric = Callable[[Tensor, PromptPairs], Tensor]
+
+
+def logit_diff(logits: Float[Tensor, "n v"], pairs: PromptPairs) -> Float[Tensor, " n"]:
+    """Mean logit of the answers minus mean logit of the counterfactual answers, in logits."""
+    return _mean_at(logits, *_ids(pairs.answer, logits)) - _mean_at(
+        logits, *_ids(pairs.counterfactual, logits)
+    )
+
+
+def prob_diff(logits: Float[Tensor, "n v"], pairs: PromptPairs) -> Float[Tensor, " n"]:
+    """Probability of the answers minus that of the counterfactual answers, -1 to 1."""
+    probs = logits.softmax(-1)
+    return _sum_at(probs, *_ids(pairs.answer, logits)) - _sum_at(
+        probs, *_ids(pairs.counterfactual, logits)
+    )
+
+
+def answer_logit(logits: Float[Tensor, "n v"], pairs: PromptPairs) -> Float[Tensor, " n"]:
+    """Mean logit of the answers less the mean over the vocabulary, in logits."""
+    return _mean_at(logits, *_ids(pairs.answer, logits)) - logits.mean(-1)
+
+
+def log_prob(logits: Float[Tensor, "n v"], pairs: PromptPairs) -> Float[Tensor, " n"]:
+    """Log-probability of the answers, in nats."""
+    total = _sum_at(logits.softmax(-1), *_ids(pairs.answer, logits))
+    return total.clamp_min(torch.finfo(total.dtype).tiny).log()
+
+
+METRICS: dict[str, Metric] = {
+    "logit_diff": logit_diff,
+    "prob_diff": prob_diff,
+    "answer_logit": answer_logit,
+    "log_prob": log_prob,
+}
+
+
+def get_metric(metric: str | Metric) -> Metric:
+    """A metric by name, or the function itself.
+
+    Raises:
+        MethodError: no metric has that name.
+    """
+    if callable(metric):
+        return metric
+    if metric not in METRICS:
+        raise MethodError(unknown("metric", metric, METRICS))
+    return METRICS[metric]
+
+
+def metric_name(metric: str | Metric) -> str:
+    """The name that scores carry for a metric."""
+    return metric if isinstance(metric, str) else getattr(metric, "__name__", "custom")
+
+
+@dataclass(frozen=True)
+class CheckedMetric:
+    """A metric whose results are checked: shape ``[n]``, finite, and differentiable."""
+
+    name: str
+    function: Metric
+
+    def __call__(self, logits: Float[Tensor, "n v"], pairs: PromptPairs) -> Float[Tensor, " n"]:
+        """The metric of every prompt, in units of the metric."""
+        value = self.function(logits.float() if logits.dtype != torch.float64 else logits, pairs)
+        if not isinstance(value, Tensor) or value.shape != (len(pairs),):
+            given = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+            raise MethodError(
+                f"metric '{self.name}' must give one number per prompt, a tensor of shape "
+                f"({len(pairs)},); it gave {given}"
+            )
+        if logits.requires_grad and not value.requires_grad:
+            raise MethodError(
+                f"metric '{self.name}' is not differentiable: its result does not depend on the "
+                f"logits through torch; avoid .detach(), .item() and argmax, or use the method "
+                f"'activation'"
+            )
+        if not torch.isfinite(value).all():
+            bad = int((~torch.isfinite(value)).nonzero()[0, 0])
+            raise MethodError(f"metric '{self.name}' is {float(value[bad])} for prompt {bad}")
+        return value
+
+
+def check_metric(metric: str | Metric) -> CheckedMetric:
+    """The metric with its results checked at every call."""
+    return CheckedMetric(metric_name(metric), get_metric(metric))
+
+
+def _ids(ids: object, like: Tensor) -> tuple[Int[Tensor, "n k"], Bool[Tensor, "n k"]]:
+    index = torch.as_tensor(ids, device=like.device)
+    return index.clamp_min(0), index >= 0
+
+
+def _sum_at(values: Tensor, index: Tensor, used: Tensor) -> Tensor:
+    return (values.gather(-1, index) * used).sum(-1)
+
+
+def _mean_at(values: Tensor, index: Tensor, used: Tensor) -> Tensor:
+    return _sum_at(values, index, used) / used.sum(-1)

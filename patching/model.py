@@ -1,0 +1,272 @@
+"""A model opened for circuit work: the only file that knows TransformerLens and transformers.
+
+The TransformerLens bridge gives every family's modules the same names; :class:`Model` takes its
+blocks apart once (:mod:`patching.blocks`) and computes with those parts. At opening the
+result is compared with the bridge's own forward pass, so a family that computes anything else
+than what these parts say is refused rather than silently approximated.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from patching.anatomy import Anatomy
+from patching.blocks import Block, take_apart
+from patching.forward import Tap, no_tap, run_block
+from patching.frame import Frame, make_frame
+from patching.norms import Norm, find_norm
+from patching.ops import PLAIN, Ops
+from tasks.errors import ModelError
+
+
+class Model:
+    """A decoder-only transformer taken apart into heads, MLPs and the residual stream.
+
+    Attributes:
+        anatomy: layer and head counts, widths.
+        tokenizer: the model's tokenizer, or None.
+        path: the directory or hub id it was opened from; ``"in memory"`` otherwise.
+        hash: SHA-256 over configuration and weights.
+        bridge: the TransformerLens bridge, for hooks, generation and everything else it offers.
+    """
+
+    def __init__(
+        self, bridge: Any, *, tokenizer: Any = None, path: str = "in memory", digest: str = ""
+    ) -> None:
+        self.bridge = bridge
+        self.tokenizer = tokenizer
+        self.path = path
+        self.hash = digest
+        self.anatomy = _anatomy(bridge)
+        self.blocks: tuple[Block, ...] = tuple(
+            take_apart(block, layer, self.anatomy) for layer, block in enumerate(bridge.blocks)
+        )
+        self.final_norm: Norm = find_norm(bridge.ln_final.original_component, self.anatomy.d_model)
+        self._embed: nn.Module = bridge.embed.original_component
+        position = getattr(bridge, "pos_embed", None)
+        self._pos_embed: nn.Module | None = position and position.original_component
+        rotary = getattr(bridge, "rotary_emb", None)
+        self._rotary: nn.Module | None = rotary and rotary.original_component
+        self._unembed: nn.Module = bridge.unembed.original_component
+        cap = getattr(bridge.original_model.config, "final_logit_softcapping", None)
+        self._logit_cap: float | None = cap
+
+    @classmethod
+    def open(
+        cls,
+        source: str | Path | nn.Module,
+        *,
+        tokenizer: Any = None,
+        device: str = "cpu",
+        dtype: torch.dtype | None = None,
+    ) -> Model:
+        """Open a Hugging Face id or directory, or a transformers model in memory.
+
+        A model in memory is copied first: building a bridge rewires it. Weights are kept in
+        float32 unless ``dtype`` says otherwise.
+
+        Raises:
+            ModelError: it cannot be found offline, or cannot be taken apart.
+        """
+        if isinstance(source, nn.Module):
+            hf, path = copy.deepcopy(source), "in memory"
+            hf = hf if dtype is None else hf.to(dtype)
+        else:
+            path = str(source)
+            hf = _load_weights(path, dtype or torch.float32)
+            tokenizer = tokenizer or _load_tokenizer(path)
+        hf = hf.to(device).eval().requires_grad_(False)
+        digest = _digest(hf)
+        model = cls(_bridge(hf), tokenizer=tokenizer, path=path, digest=digest)
+        _check_forward(model)
+        return model
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self._embed.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The number type of the residual stream."""
+        return next(self._embed.parameters()).dtype
+
+    @property
+    def vocabulary_size(self) -> int:
+        """How many logits the model gives."""
+        return int(self._unembed.weight.shape[0])  # type: ignore[index]
+
+    def frame(self, mask: Bool[Tensor, "b s"]) -> Frame:
+        """Positions and causal mask of a left-padded batch."""
+        like = torch.empty(0, dtype=self.dtype, device=self.device)
+        return make_frame(mask, self._rotary, like)
+
+    def embed(self, tokens: Int[Tensor, "b s"], frame: Frame) -> Float[Tensor, "b s d"]:
+        """The residual stream that enters the first block."""
+        x: Tensor = self._embed(tokens)
+        return x if self._pos_embed is None else x + self._pos_embed(frame.positions)
+
+    def unembed(
+        self, x: Float[Tensor, "b d"], tap: Tap = no_tap, ops: Ops = PLAIN
+    ) -> Float[Tensor, "b v"]:
+        """Logits from the final residual stream, at one position."""
+        last = self.anatomy.n_layers
+        x = tap("final_in", last, x)
+        logits: Tensor = self._unembed(ops.norm(self.final_norm, x, ("final_in", last)))
+        if self._logit_cap is not None:
+            logits = tap("logits_raw", last, logits)
+            logits = ops.softcap(logits, self._logit_cap, ("logits_raw", last))
+        return tap("logits", last, logits)
+
+    def run(
+        self,
+        tokens: Int[Tensor, "b s"],
+        mask: Bool[Tensor, "b s"],
+        tap: Tap = no_tap,
+        ops: Ops = PLAIN,
+    ) -> Float[Tensor, "b v"]:
+        """Logits at the last position of every prompt, with a tap at every named point."""
+        frame = self.frame(mask)
+        return self.run_from(0, tap("input", 0, self.embed(tokens, frame)), frame, tap, ops)
+
+    def run_from(
+        self,
+        layer: int,
+        x: Float[Tensor, "b s d"],
+        frame: Frame,
+        tap: Tap = no_tap,
+        ops: Ops = PLAIN,
+    ) -> Float[Tensor, "b v"]:
+        """Logits at the last position, from the residual stream that enters block ``layer``."""
+        for block in self.blocks[layer:]:
+            x = run_block(block, x, frame, tap, ops)
+        return self.unembed(x[:, -1], tap, ops)
+
+    def __repr__(self) -> str:
+        a = self.anatomy
+        kv = "" if a.n_kv_heads == a.n_heads else f" on {a.n_kv_heads} key/value heads"
+        return (
+            f"Model({self.path}: {a.family}, {a.n_layers} layers, {a.n_heads} heads{kv}, "
+            f"d_model {a.d_model})"
+        )
+
+
+def _anatomy(bridge: Any) -> Anatomy:
+    cfg, hf = bridge.cfg, bridge.original_model.config
+    block = bridge.blocks[0]
+    parallel = bool(getattr(cfg, "parallel_attn_mlp", False))
+    hf_block = block.original_component
+    parallel = bool(getattr(hf_block, "use_parallel_residual", parallel))
+    down = getattr(getattr(block, "mlp", None), "submodules", {}).get("out")
+    d_mlp = int(cfg.d_mlp or 0)
+    if down is not None:
+        weight = down.original_component.weight
+        kind = type(down.original_component).__name__
+        d_mlp = int(weight.shape[0] if kind == "Conv1D" else weight.shape[1])
+    return Anatomy(
+        n_layers=int(cfg.n_layers),
+        n_heads=int(cfg.n_heads),
+        n_kv_heads=int(getattr(cfg, "n_key_value_heads", None) or cfg.n_heads),
+        d_model=int(cfg.d_model),
+        d_head=int(cfg.d_head),
+        d_mlp=d_mlp,
+        parallel=parallel,
+        family=str(hf.model_type),
+    )
+
+
+def _bridge(hf: nn.Module) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from transformer_lens.model_bridge.sources._bridge_builder import (
+            build_bridge_from_module,
+        )
+
+        try:
+            return build_bridge_from_module(
+                hf, architecture=type(hf).__name__, hf_config=hf.config, tokenizer=None
+            )
+        except (ValueError, KeyError, RuntimeError, AttributeError) as error:
+            raise ModelError(
+                f"TransformerLens cannot bridge a {type(hf).__name__}: {error}"
+            ) from error
+
+
+def _load_weights(path: str, dtype: torch.dtype) -> Any:
+    from transformers import AutoModelForCausalLM
+
+    try:
+        return AutoModelForCausalLM.from_pretrained(path, dtype=dtype, attn_implementation="eager")
+    except (OSError, ValueError, KeyError) as error:
+        kind = "directory" if Path(path).is_dir() else "model id"
+        raise ModelError(
+            f"cannot open the {kind} '{path}': {str(error).splitlines()[0]}\n"
+            f"  offline, use 'nano' (shipped with circuits), a directory that holds config.json "
+            f"and model.safetensors, or an id that is already in the Hugging Face cache"
+        ) from error
+
+
+def _load_tokenizer(path: str) -> Any:
+    from transformers import AutoTokenizer
+
+    if Path(path).is_dir():
+        names = ("tokenizer.json", "vocab.json", "tokenizer.model", "spiece.model")
+        if not any((Path(path) / name).exists() for name in names):
+            return None
+    try:
+        return AutoTokenizer.from_pretrained(path)
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(
+            f"cannot open the tokenizer of '{path}': {str(error).splitlines()[0]}"
+        ) from error
+
+
+def _digest(hf: Any) -> str:
+    """SHA-256 of configuration and weights; independent of where the model was loaded from."""
+    config = hf.config.to_dict()
+    for volatile in ("_name_or_path", "transformers_version", "_attn_implementation", "dtype"):
+        config.pop(volatile, None)
+    hasher = hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode())
+    for name, value in sorted(hf.state_dict().items()):
+        hasher.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
+        data = value.detach().cpu().contiguous().flatten()
+        hasher.update(data.view(torch.uint8).numpy().tobytes())
+    return hasher.hexdigest()
+
+
+def _check_forward(model: Model) -> None:
+    """Compare with the bridge's own forward pass, prompt by prompt and without padding.
+
+    Raises:
+        ModelError: the logits differ by more than rounding.
+    """
+    config = model.bridge.original_model.config
+    longest = int(getattr(config, "max_position_embeddings", None) or 12)
+    length = min(12, longest)
+    generator = torch.Generator().manual_seed(0)
+    tokens = torch.randint(0, model.vocabulary_size, (2, length), generator=generator)
+    tokens = tokens.to(model.device)
+    mask = torch.ones_like(tokens, dtype=torch.bool)
+    pad = min(3, length - 1)
+    mask[1, :pad] = False
+    with torch.no_grad():
+        ours = model.run(tokens, mask).float()
+        theirs = [model.bridge(row[None])[0, -1].float() for row in (tokens[0], tokens[1, pad:])]
+    reference = torch.stack(theirs)
+    worst = float((ours - reference).abs().max())
+    allowed = (1e-4 if model.dtype == torch.float32 else 5e-2) * float(reference.abs().max() + 1)
+    if not worst <= allowed:
+        raise ModelError(
+            f"{model.anatomy.family}: taken apart, the model gives logits that differ by "
+            f"{worst:.2g} from its own forward pass, so it computes something circuits does not "
+            f"know; it is refused rather than analysed wrongly"
+        )

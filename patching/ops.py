@@ -1,0 +1,125 @@
+"""The nonlinear steps of a forward pass, each replaceable in the backward pass only.
+
+A forward pass asks an :class:`Ops` for every step that is not linear: norms, activation
+functions, products, the softmax. The plain one leaves differentiation to autograd. Relevance rules
+(:mod:`patching.rules`) and two-run secants (:mod:`patching.secant`) are other ``Ops``: they return
+the very same value and hand autograd another derivative through :func:`substitute`, so the forward
+pass stays bit-identical and no state of the model is touched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from patching.blocks import Block
+from patching.norms import Norm
+
+Pull = Callable[[Tensor], Tensor]
+Point = tuple[str, int]
+Where = tuple[slice, slice]
+"""Some prompts and some positions of a batch."""
+
+EVERYWHERE: Where = (slice(None), slice(None))
+
+
+class _Substitute(torch.autograd.Function):
+    """Forward: the given value. Backward: the given pull, one gradient per input."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, pull: Callable[..., Any], *inputs: Tensor) -> Tensor:
+        ctx.pull = pull
+        return value.view_as(value)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        return (None, None, *ctx.pull(grads[0]))
+
+
+def substitute(
+    value: Tensor, pull: Callable[[Tensor], tuple[Tensor | None, ...]], *inputs: Tensor
+) -> Tensor:
+    """``value`` going forward; going backward, ``pull(g)`` gives the gradient of each input."""
+    if not torch.is_grad_enabled():
+        return value
+    out: Tensor = _Substitute.apply(value.detach(), pull, *inputs)
+    return out
+
+
+def beside(g: Tensor, *values: Tensor) -> tuple[Tensor, ...]:
+    """``values`` of shape ``[b, s, d]`` made to broadcast with a ``g`` of ``[b, ports, s, d]``."""
+    return tuple(v.unsqueeze(1) if g.ndim > v.ndim else v for v in values)
+
+
+def cut(value: Tensor, where: Where) -> Tensor:
+    """Some prompts and positions of a value; one without positions is cut by prompts only."""
+    return value[where] if value.ndim > 2 else value[where[0]]
+
+
+class Ops:
+    """The plain steps. ``point`` names the step's place in the model, as taps do."""
+
+    needs: tuple[str, ...] = ()
+    """Kinds of points whose values in the other run these ops use."""
+
+    def norm(self, norm: Norm, x: Float[Tensor, "*b d"], point: Point) -> Float[Tensor, "*b d"]:
+        """A normalisation layer."""
+        return norm(x)
+
+    def norm_pull(
+        self, norm: Norm, x: Float[Tensor, "*b d"], point: Point, where: Where = EVERYWHERE
+    ) -> Pull:
+        """The map from a gradient at the norm's output to one at ``x``.
+
+        Gradients have the shape of ``x``, or ``[b, ports, s, d]`` for an ``x`` of ``[b, s, d]``.
+        ``where`` says which part of the batch ``x`` is.
+        """
+        scale = norm.scale(x)
+        unit = norm.centre(x) / scale
+        weight = norm.weight
+
+        def pull(g: Tensor) -> Tensor:
+            s, u = beside(g, scale, unit)
+            g = g * weight
+            g = norm.pull_centre(g - u * (g * u).mean(-1, keepdim=True))
+            return (g / s).to(x.dtype)
+
+        return pull
+
+    def activation(self, act: Callable[[Tensor], Tensor], x: Tensor, point: Point) -> Tensor:
+        """An elementwise activation function."""
+        return act(x)
+
+    def gated(
+        self, act: Callable[[Tensor], Tensor], gate: Tensor, up: Tensor, point: Point
+    ) -> Tensor:
+        """The product ``act(gate) * up`` of a gated MLP."""
+        return act(gate) * up
+
+    def scores(
+        self, q: Float[Tensor, "b q h e"], k: Float[Tensor, "b k h e"], block: Block
+    ) -> Float[Tensor, "b h q k"]:
+        """Scaled dot products, before soft-cap and mask."""
+        return torch.einsum("bqhe,bkhe->bhqk", q, k) * block.attention_scale
+
+    def softcap(self, x: Tensor, cap: float, point: Point) -> Tensor:
+        """``cap * tanh(x / cap)``."""
+        return torch.tanh(x / cap) * cap
+
+    def softmax(self, scores: Float[Tensor, "b h q k"], point: Point) -> Float[Tensor, "b h q k"]:
+        """Attention pattern from masked scores, computed in float32."""
+        precise = scores if scores.dtype == torch.float64 else scores.float()
+        return precise.softmax(-1).to(scores.dtype)
+
+    def mix(
+        self, pattern: Float[Tensor, "b h q k"], v: Float[Tensor, "b k h e"], point: Point
+    ) -> Float[Tensor, "b q h e"]:
+        """Values averaged by the pattern."""
+        return torch.einsum("bhqk,bkhe->bqhe", pattern, v)
+
+
+PLAIN = Ops()

@@ -1,0 +1,238 @@
+"""Relevance rules: other derivatives for the nonlinear steps of a forward pass.
+
+A rule set is a value. The papers' own sets have names: ``relp`` (Rezaei Jafari et al. 2025),
+``gim`` (Edin et al. 2025), ``attnlrp`` (Achtibat et al. 2024); any other combination can be made
+or named on the command line, such as ``relp,pattern=detach`` or ``norm=freeze,temperature=2``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from typing_extensions import override
+
+from patching.blocks import Block
+from patching.norms import Norm
+from patching.ops import EVERYWHERE, Ops, Point, Pull, Where, beside, substitute
+from tasks.errors import MethodError, all_faults, unknown
+
+CHOICES: dict[str, tuple[str, ...]] = {
+    "norm": ("plain", "freeze"),
+    "activation": ("plain", "ratio"),
+    "gate": ("plain", "half", "detach"),
+    "products": ("plain", "half"),
+    "pattern": ("plain", "detach"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """Which derivative stands in at each kind of step; everything linear is left alone.
+
+    norm: ``freeze`` treats the scale of a norm as a constant (Ali et al. 2022).
+    activation: ``ratio`` uses ``f(x)/x`` for ``f'(x)``, with the limit ``f'(0)`` at zero.
+    gate: ``half`` halves the gradient of both factors of a gated MLP; ``detach`` gives the
+        activated factor none.
+    products: ``half`` halves the gradients of both factors of query x key and of pattern x value.
+    pattern: ``detach`` gives the attention pattern no gradient, so nothing reaches q and k.
+    temperature: the softmax's derivative is taken at scores divided by this (GIM uses 2).
+    """
+
+    norm: str = "plain"
+    activation: str = "plain"
+    gate: str = "plain"
+    products: str = "plain"
+    pattern: str = "plain"
+    temperature: float = 1.0
+
+    def __post_init__(self) -> None:
+        faults = [
+            unknown(f"rule for {name}", getattr(self, name), allowed)
+            for name, allowed in CHOICES.items()
+            if getattr(self, name) not in allowed
+        ]
+        if not 0 < self.temperature < float("inf"):
+            faults.append(f"temperature must be a positive number, given {self.temperature}")
+        if self.pattern == "detach" and self.temperature != 1.0:
+            faults.append("pattern=detach leaves the softmax no gradient for temperature to change")
+        if faults:
+            raise MethodError(all_faults("these relevance rules cannot be used:", faults))
+
+    @classmethod
+    def relp(cls) -> Rules:
+        """RelP as in its paper's experiments: frozen norms, activation ratio, half at gates."""
+        return cls(norm="freeze", activation="ratio", gate="half")
+
+    @classmethod
+    def gim(cls) -> Rules:
+        """GIM: frozen norms, half at every product, softmax derivative at temperature 2."""
+        return cls(norm="freeze", gate="half", products="half", temperature=2.0)
+
+    @classmethod
+    def attnlrp(cls) -> Rules:
+        """AttnLRP in its gradient form: RelP's rules and half at the attention's products."""
+        return cls(norm="freeze", activation="ratio", gate="half", products="half")
+
+    @classmethod
+    def parse(cls, text: str) -> Rules:
+        """Read a name, a list of ``step=rule`` settings, or a name followed by settings.
+
+        Raises:
+            MethodError: an unknown name, step or rule, or rules that contradict each other.
+        """
+        named: dict[str, Callable[[], Rules]] = {
+            "relp": cls.relp,
+            "gim": cls.gim,
+            "attnlrp": cls.attnlrp,
+            "none": cls,
+        }
+        rules, faults = cls(), list[str]()
+        settings: dict[str, Any] = {}
+        for i, item in enumerate(part.strip() for part in text.split(",")):
+            key, equals, value = item.partition("=")
+            if not equals and i == 0 and item in named:
+                rules = named[item]()
+            elif not equals:
+                faults.append(unknown("rule set", item, named))
+            elif key in settings:
+                faults.append(f"'{key}' is set twice")
+            elif key == "temperature":
+                settings[key] = _number(value, faults)
+            elif key in CHOICES:
+                settings[key] = value
+            else:
+                faults.append(unknown("step", key, [*CHOICES, "temperature"]))
+        if faults:
+            raise MethodError(all_faults(f"cannot read the rules '{text}':", faults))
+        return replace(rules, **settings)
+
+    def __str__(self) -> str:
+        for name in ("relp", "gim", "attnlrp"):
+            if self == getattr(Rules, name)():
+                return name
+        plain = Rules()
+        changed = {
+            f.name: getattr(self, f.name)
+            for f in fields(self)
+            if getattr(self, f.name) != getattr(plain, f.name)
+        }
+        return ",".join(f"{k}={v}" for k, v in changed.items()) or "none"
+
+    def to_json(self) -> dict[str, str | float]:
+        """Plain values for a file."""
+        return asdict(self)
+
+
+def _number(text: str, faults: list[str]) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        faults.append(f"temperature must be a number, given '{text}'")
+        return 1.0
+
+
+class RelevanceOps(Ops):
+    """The plain forward pass with the derivatives that a rule set names."""
+
+    def __init__(self, rules: Rules) -> None:
+        self.rules = rules
+
+    @override
+    def norm(self, norm: Norm, x: Tensor, point: Point) -> Tensor:
+        if self.rules.norm == "plain":
+            return norm(x)
+        pull = self.norm_pull(norm, x.detach(), point)
+        return substitute(norm(x.detach()), lambda g: (pull(g),), x)
+
+    @override
+    def norm_pull(self, norm: Norm, x: Tensor, point: Point, where: Where = EVERYWHERE) -> Pull:
+        if self.rules.norm == "plain":
+            return super().norm_pull(norm, x, point, where)
+        factor = 1 / norm.scale(x)
+        weight = norm.weight
+
+        def pull(g: Tensor) -> Tensor:
+            (f,) = beside(g, factor)
+            return (norm.pull_centre(g * weight) * f).to(x.dtype)
+
+        return pull
+
+    @override
+    def activation(self, act: Callable[[Tensor], Tensor], x: Tensor, point: Point) -> Tensor:
+        if self.rules.activation == "plain":
+            return act(x)
+        value = act(x.detach())
+        slope = ratio_slope(act, x.detach(), value)
+        return substitute(value, lambda g: (g * slope,), x)
+
+    @override
+    def gated(
+        self, act: Callable[[Tensor], Tensor], gate: Tensor, up: Tensor, point: Point
+    ) -> Tensor:
+        active = self.activation(act, gate, point)
+        a, u = active.detach(), up.detach()
+        if self.rules.gate == "half":
+            return substitute(a * u, lambda g: (0.5 * g * u, 0.5 * g * a), active, up)
+        if self.rules.gate == "detach":
+            return substitute(a * u, lambda g: (g * a,), up)
+        return active * up
+
+    @override
+    def scores(self, q: Tensor, k: Tensor, block: Block) -> Tensor:
+        if self.rules.products == "plain":
+            return super().scores(q, k, block)
+        a, b, scale = q.detach(), k.detach(), 0.5 * block.attention_scale
+
+        def pull(g: Tensor) -> tuple[Tensor, Tensor]:
+            return (
+                torch.einsum("bhqk,bkhe->bqhe", g, b) * scale,
+                torch.einsum("bhqk,bqhe->bkhe", g, a) * scale,
+            )
+
+        return substitute(super().scores(a, b, block), pull, q, k)
+
+    @override
+    def softmax(self, scores: Tensor, point: Point) -> Tensor:
+        if self.rules.pattern == "detach":
+            return super().softmax(scores.detach(), point)
+        if self.rules.temperature == 1.0:
+            return super().softmax(scores, point)
+        warm = super().softmax(scores.detach() / self.rules.temperature, point)
+
+        def pull(g: Tensor) -> tuple[Tensor]:
+            return (warm * (g - (g * warm).sum(-1, keepdim=True)),)
+
+        return substitute(super().softmax(scores.detach(), point), pull, scores)
+
+    @override
+    def mix(self, pattern: Tensor, v: Tensor, point: Point) -> Tensor:
+        if self.rules.products == "plain":
+            return super().mix(pattern, v, point)
+        a, b = pattern.detach(), v.detach()
+
+        def pull(g: Tensor) -> tuple[Tensor, Tensor]:
+            return (
+                0.5 * torch.einsum("bqhe,bkhe->bhqk", g, b),
+                0.5 * torch.einsum("bhqk,bqhe->bkhe", a, g),
+            )
+
+        return substitute(super().mix(a, b, point), pull, pattern, v)
+
+
+def derivative(act: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """``f'(x)`` elementwise."""
+    with torch.enable_grad():
+        x = x.detach().requires_grad_()
+        (slope,) = torch.autograd.grad(act(x).sum(), x)
+    return slope
+
+
+def ratio_slope(act: Callable[[Tensor], Tensor], x: Tensor, value: Tensor) -> Tensor:
+    """``f(x)/x``, and its limit ``f'(0)`` where ``x`` is too small to divide by."""
+    small = x.abs() < 1e-6
+    at_zero = derivative(act, torch.zeros(1, dtype=x.dtype, device=x.device))
+    return torch.where(small, at_zero, value / torch.where(small, torch.ones_like(x), x))

@@ -1,0 +1,147 @@
+"""The clean and the corrupted run of a batch of prompt pairs, and gradients at one of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from patching.forward import Record
+from patching.metrics import CheckedMetric, Metric, check_metric
+from patching.model import Model
+from patching.ops import PLAIN, Ops, Point
+from tasks.errors import MethodError, TaskError
+from tasks.pairs import PromptPairs
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some prompt pairs as tensors, less the columns that are padding in all of them."""
+
+    pairs: PromptPairs
+    clean: Int[Tensor, "b s"]
+    corrupted: Int[Tensor, "b s"]
+    mask: Bool[Tensor, "b s"]
+    dropped: int
+
+    def tokens(self, run: str) -> Int[Tensor, "b s"]:
+        """Token ids of the ``clean`` or the ``corrupted`` run."""
+        return self.clean if run == "clean" else self.corrupted
+
+    def __len__(self) -> int:
+        return len(self.clean)
+
+
+def batches(model: Model, pairs: PromptPairs, size: int) -> Iterator[Batch]:
+    """The pairs in batches of at most ``size``, on the model's device."""
+    _check_tokens(model, pairs)
+    for start in range(0, len(pairs), max(size, 1)):
+        part = pairs[start : start + max(size, 1)]
+        dropped = int(part.mask.any(0).argmax())
+
+        def tensor(ids: np.ndarray, dropped: int = dropped) -> Tensor:
+            return torch.tensor(ids[:, dropped:], device=model.device)
+
+        yield Batch(part, tensor(part.clean), tensor(part.corrupted), tensor(part.mask), dropped)
+
+
+def _check_tokens(model: Model, pairs: PromptPairs) -> None:
+    largest = max(
+        int(ids.max()) for ids in (pairs.clean, pairs.corrupted, pairs.answer, pairs.counterfactual)
+    )
+    if largest >= model.vocabulary_size:
+        raise TaskError(
+            f"token id {largest} is outside this model's vocabulary of {model.vocabulary_size}; "
+            f"make the pairs with this model's own tokenizer"
+        )
+    config = model.bridge.original_model.config
+    longest = getattr(config, "max_position_embeddings", None)
+    if longest is not None and pairs.clean.shape[1] > longest:
+        raise TaskError(
+            f"prompts of {pairs.clean.shape[1]} tokens do not fit this model's {longest} positions"
+        )
+
+
+@torch.no_grad()
+def record(
+    model: Model, batch: Batch, run: str, kinds: Iterable[str]
+) -> tuple[Float[Tensor, "b v"], dict[Point, Tensor]]:
+    """Logits of one run, and the values of the given kinds of points."""
+    tap = Record(kinds)
+    logits = model.run(batch.tokens(run), batch.mask, tap)
+    return logits, tap.values
+
+
+@dataclass(frozen=True)
+class Slopes:
+    """Values and gradients of the metric at some points of one run, summed over nothing."""
+
+    values: dict[Point, Tensor]
+    grads: dict[Point, Tensor]
+    metric: Float[Tensor, " b"]
+
+
+def slopes(
+    model: Model,
+    batch: Batch,
+    run: str,
+    metric: CheckedMetric,
+    kinds: Iterable[str],
+    ops: Ops = PLAIN,
+    start: Float[Tensor, "b s d"] | None = None,
+) -> Slopes:
+    """One forward and one backward pass: the gradient of each prompt's metric at every point.
+
+    Prompts do not influence one another, so the gradient of the summed metric is the per-prompt
+    gradient, whatever the batch size. ``start`` replaces the embedding that enters block 0.
+
+    Raises:
+        MethodError: an activation or a gradient is not a finite number; the site is named.
+    """
+    tap = Record(kinds)
+    frame = model.frame(batch.mask)
+    with torch.enable_grad():
+        x = model.embed(batch.tokens(run), frame) if start is None else start
+        x = tap("input", 0, x.detach().requires_grad_())
+        value = metric(model.run_from(0, x, frame, tap, ops), batch.pairs)
+        points = [point for point, v in tap.values.items() if v.requires_grad]
+        inputs = [tap.values[point] for point in points]
+        found = torch.autograd.grad(value.sum(), inputs, allow_unused=True)
+    grads = {
+        point: torch.zeros_like(v) if g is None else g
+        for point, v, g in zip(points, inputs, found, strict=True)
+    }
+    values = {point: v.detach() for point, v in tap.values.items()}
+    _check_finite(values, "activation")
+    _check_finite(grads, "gradient")
+    return Slopes(values, grads, value.detach())
+
+
+def _check_finite(values: dict[Point, Tensor], what: str) -> None:
+    for (kind, layer), value in values.items():
+        if not torch.isfinite(value).all():
+            raise MethodError(
+                f"{what} at {kind}.{layer} is not a finite number; the model overflows there, "
+                f"so no score is given (try float32)"
+            )
+
+
+@torch.no_grad()
+def baselines(
+    model: Model,
+    pairs: PromptPairs,
+    metric: str | Metric = "logit_diff",
+    batch_size: int = 64,
+) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
+    """The metric of every prompt in the clean and in the corrupted run."""
+    checked = check_metric(metric)
+    found: dict[str, list[Tensor]] = {"clean": [], "corrupted": []}
+    for batch in batches(model, pairs, batch_size):
+        for run, values in found.items():
+            values.append(checked(model.run(batch.tokens(run), batch.mask), batch.pairs))
+    clean, corrupted = (torch.cat(v).double().cpu().numpy() for v in found.values())
+    return clean, corrupted

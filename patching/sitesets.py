@@ -1,0 +1,185 @@
+"""Sets of sites that are scored together, and where their activations are found.
+
+A *point* is a tensor that the forward pass names, such as all heads' ``z`` of layer 3. A site is
+a slice of a point: one unit (head, neuron) or all of it, at one position or at all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from patching.anatomy import Anatomy
+from patching.ops import Point
+from patching.runs import Batch
+from patching.sites import INPUT, STREAMS, Site, check_site
+from tasks.errors import MethodError, SiteError, unknown
+from tasks.pairs import PromptPairs
+
+KINDS = ("node", *STREAMS, "z", "q", "k", "v", "pattern", "neuron")
+"""What can be scored: all nodes, or all sites of one kind."""
+
+POSITIONS = ("all", "token", "named")
+
+_POINT_OF = {
+    "input": "input",
+    "head": "z",
+    "mlp": "mlp_out",
+    "neuron": "mlp_post",
+}
+_UNITS = {"head", "z", "q", "k", "v", "pattern", "neuron"}
+
+
+def point_of(site: Site) -> Point:
+    """The point that holds a site's activation."""
+    return _POINT_OF.get(site.kind, site.kind), max(site.layer, 0)
+
+
+def unit_axis(kind: str) -> int | None:
+    """The axis of a point along which its units lie; None where it has none."""
+    return {"z": 2, "q": 2, "k": 2, "v": 2, "pattern": 1, "mlp_post": 2}.get(kind)
+
+
+def units_of(kind: str, anatomy: Anatomy) -> int:
+    """How many units a point of this kind has."""
+    if kind in ("k", "v"):
+        return anatomy.n_kv_heads
+    if kind == "mlp_post":
+        return anatomy.d_mlp
+    return anatomy.n_heads if unit_axis(kind) is not None else 1
+
+
+@dataclass(frozen=True)
+class Group:
+    """The sites of one point, one per unit."""
+
+    point: Point
+    sites: tuple[Site, ...]
+
+
+@dataclass(frozen=True)
+class SiteSet:
+    """Groups of sites and the positions at which each is scored.
+
+    ``labels`` are the positions: ``(None,)`` for whole sites, token indices counted from the
+    start of the prompt, or names of positions.
+    """
+
+    groups: tuple[Group, ...]
+    labels: tuple[int | str | None, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Site names: group by group, unit by unit, position by position."""
+        return tuple(
+            site.at(label).name
+            for group in self.groups
+            for site in group.sites
+            for label in self.labels
+        )
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The kinds of points needed."""
+        return tuple(dict.fromkeys(group.point[0] for group in self.groups))
+
+    def at_positions(self, values: Float[Tensor, "b s u"], batch: Batch) -> Float[Tensor, "b m"]:
+        """Per-position values gathered into one column per unit and label."""
+        if self.labels == (None,):
+            return values.sum(1)
+        columns = label_columns(self.labels, batch)
+        index = columns[:, :, None].expand(-1, -1, values.shape[2])
+        return values.gather(1, index).transpose(1, 2).flatten(1)
+
+
+def label_columns(labels: Sequence[int | str | None], batch: Batch) -> Int[Tensor, "b labels"]:
+    """The column of every label in every prompt of the batch."""
+    first = batch.mask.long().argmax(1)
+    columns = []
+    for label in labels:
+        if isinstance(label, str):
+            named = torch.as_tensor(batch.pairs.positions[label], device=first.device)
+            columns.append(named - batch.dropped)
+        else:
+            assert label is not None
+            columns.append(first + label if label >= 0 else first * 0 + batch.mask.shape[1] + label)
+    return torch.stack(columns, 1)
+
+
+def site_set(kind: str, anatomy: Anatomy, pairs: PromptPairs, positions: str = "all") -> SiteSet:
+    """All sites of one kind in this model.
+
+    Raises:
+        MethodError: the kind or the way of positions is unknown.
+        SiteError: this model has no such sites, or the prompts have no such positions.
+    """
+    if kind not in KINDS:
+        raise MethodError(unknown("kind of site", kind, KINDS))
+    if kind == "resid_mid" and anatomy.parallel:
+        raise SiteError(
+            "this model has no resid_mid: its attention and MLP read the same residual stream"
+        )
+    groups = _node_groups(anatomy) if kind == "node" else _kind_groups(kind, anatomy)
+    return SiteSet(groups, _labels(positions, pairs))
+
+
+def _node_groups(anatomy: Anatomy) -> tuple[Group, ...]:
+    groups = [Group(("input", 0), (INPUT,))]
+    for layer in range(anatomy.n_layers):
+        heads = tuple(Site("head", layer, unit) for unit in range(anatomy.n_heads))
+        groups.append(Group(("z", layer), heads))
+        groups.append(Group(("mlp_out", layer), (Site("mlp", layer),)))
+    return tuple(groups)
+
+
+def _kind_groups(kind: str, anatomy: Anatomy) -> tuple[Group, ...]:
+    groups = []
+    for layer in range(anatomy.n_layers):
+        point = point_of(Site(kind, layer))
+        count = units_of(point[0], anatomy)
+        units = range(count) if kind in _UNITS else (-1,)
+        groups.append(Group(point, tuple(Site(kind, layer, unit) for unit in units)))
+    return tuple(groups)
+
+
+def _labels(positions: str, pairs: PromptPairs) -> tuple[int | str | None, ...]:
+    if positions not in POSITIONS:
+        raise MethodError(unknown("way of positions", positions, POSITIONS))
+    if positions == "all":
+        return (None,)
+    if positions == "named":
+        if not pairs.positions:
+            raise SiteError("these prompt pairs name no positions; use positions='token' or 'all'")
+        return tuple(pairs.positions)
+    lengths = np.unique(pairs.mask.sum(1))
+    if len(lengths) > 1:
+        raise SiteError(
+            f"prompts of {lengths.min()} to {lengths.max()} tokens have no token positions in "
+            f"common; use positions='named', or prompts of one length"
+        )
+    return tuple(range(int(lengths[0])))
+
+
+def reduce_product(kind: str, product: Tensor) -> Float[Tensor, "b s u"]:
+    """A product of activation and gradient, summed to one number per position and unit."""
+    if kind == "pattern":
+        return product.sum(-1).transpose(1, 2)
+    if kind == "mlp_post":
+        return product
+    if unit_axis(kind) == 2:
+        return product.sum(-1)
+    return product.sum(-1, keepdim=True)
+
+
+def single_site(name_or_site: Site, anatomy: Anatomy) -> Point:
+    """The point of one checked site."""
+    check_site(name_or_site, anatomy)
+    return point_of(name_or_site)
+
+
+Selector = Callable[[Tensor], Tensor]

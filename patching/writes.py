@@ -1,0 +1,60 @@
+"""What each sender writes to the residual stream, as one difference between the two runs.
+
+A head writes ``z_h W_O[h]``; under a post-norm (Gemma 2) its share of the normed output, with the
+scale of that run. Shares add up to what the layer writes, less constant biases, which cancel
+between the runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from patching.blocks import Block
+from patching.model import Model
+from patching.norms import Norm
+from patching.ops import Point
+
+Values = Mapping[Point, Tensor]
+
+KINDS = ("input", "z", "attn_raw", "mlp_out")
+"""The kinds of points that writes are made from (``attn_raw`` only under a post-norm)."""
+
+
+def head_writes(
+    block: Block, z: Float[Tensor, "b s h e"], raw: Float[Tensor, "b s d"] | None
+) -> Float[Tensor, "b h s d"]:
+    """What each head adds to the residual stream; ``raw`` is needed under a post-norm."""
+    writes = torch.einsum("bshe,hed->bhsd", z, block.W_O.to(z.dtype))
+    if block.ln1_post is None:
+        return writes
+    assert raw is not None
+    return _through(block.ln1_post, writes, raw)
+
+
+def _through(norm: Norm, share: Tensor, whole: Tensor) -> Tensor:
+    scale = norm.scale(whole).unsqueeze(1)
+    return (norm.centre(share) / scale * norm.weight).to(share.dtype)
+
+
+def layer_deltas(
+    model: Model, clean: Values, corrupted: Values, layer: int
+) -> Float[Tensor, "b u s d"]:
+    """Clean minus corrupted writes of one layer's heads and MLP, in order."""
+    block = model.blocks[layer]
+    if block.ln1_post is None:
+        heads = head_writes(block, clean["z", layer] - corrupted["z", layer], None)
+    else:
+        heads = head_writes(block, clean["z", layer], clean["attn_raw", layer]) - head_writes(
+            block, corrupted["z", layer], corrupted["attn_raw", layer]
+        )
+    mlp = clean["mlp_out", layer] - corrupted["mlp_out", layer]
+    return torch.cat([heads, mlp[:, None]], dim=1)
+
+
+def input_delta(clean: Values, corrupted: Values) -> Float[Tensor, "b 1 s d"]:
+    """Clean minus corrupted embedding."""
+    return (clean["input", 0] - corrupted["input", 0])[:, None]
