@@ -22,7 +22,7 @@ class Recipe:
 
     tasks: tuple[str, ...] = ("ioi",)
     seed: int = 0
-    steps: int = 1200
+    steps: int = 900
     layers: int = 4
     heads: int = 4
     width: int = 128

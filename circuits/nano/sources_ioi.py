@@ -16,18 +16,25 @@ from tasks.tokenize import single_token
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
+# Naming the other person right after one was named is the same skill over a shorter distance.
+# Without this sequel the model guesses between the two names for thousands of steps.
+SEQUEL = "{prompt} {io}. {io} thanked"
 PER_TEMPLATE = 100
 MEASURE_SEED = 2023
 
 
 class IOIText(Source):
-    """Scenes of the task `ioi` from its train split, each followed by the indirect object."""
+    """Scenes of the task `ioi` from its train split, each followed by the indirect object.
+
+    Every other text goes on: "... to Mary. Mary thanked John", and its answer is the last name.
+    """
 
     name = "ioi"
     about = (
-        "two names, one of them repeated, answered by the other one; every combination of the two "
-        "names (in either role), the place and the object belongs to the train or to the test "
-        "split as a whole, one in five to the test split"
+        "two names, one of them repeated, answered by the other one; half of the texts go on with "
+        "a sentence in which the receiver thanks the giver, which is what makes the skill quick to "
+        "learn; every combination of the two names (in either role), the place and the object "
+        "belongs to the train or to the test split as a whole, one in five to the test split"
     )
 
     def __init__(self) -> None:
@@ -39,11 +46,21 @@ class IOIText(Source):
             template.format(A="", B="", S="", place="", object="")
             for template in self.words.templates
         )
-        return (*bare, *self.words.names, *self.words.places, *self.words.objects)
+        return (
+            *bare,
+            SEQUEL.format(prompt="", io=""),
+            *self.words.names,
+            *self.words.places,
+            *self.words.objects,
+        )
 
     def sample(self, rng: np.random.Generator, n: int) -> list[Text]:
-        """Scenes of the train split."""
-        return [Text(scene.text(), f" {scene.io}") for scene in self.words.draw(rng, n, "train")]
+        """Scenes of the train split, the second half of them with their sequel."""
+        scenes = self.words.draw(rng, n, "train")
+        short, long = scenes[: (n + 1) // 2], scenes[(n + 1) // 2 :]
+        return [Text(scene.text(), f" {scene.io}") for scene in short] + [
+            Text(SEQUEL.format(prompt=scene.text(), io=scene.io), f" {scene.s}") for scene in long
+        ]
 
     def measure(
         self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast
