@@ -34,7 +34,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    rich_markup_mode=None,
+    rich_markup_mode="rich",
     help="Find, draw and test the circuit in a language model that answers a question.",
 )
 
@@ -84,7 +84,6 @@ def list_models(as_json: AsJson = False) -> None:
 @app.command()
 def discover(
     task: Annotated[str, typer.Argument(help="A task, or a JSON-lines file of prompt pairs.")],
-    out: Annotated[Path, typer.Option(help="The run folder to write.")],
     model: Annotated[str, typer.Option(help="nano, a Hugging Face id, or a directory.")] = "nano",
     method: Annotated[str, typer.Option(help="See 'circuits methods'.")] = "relevance",
     level: Annotated[str, typer.Option(help="edge or node.")] = "edge",
@@ -96,10 +95,15 @@ def discover(
     ] = None,
     seed: Annotated[int, typer.Option(help="Draws the prompt pairs.")] = 0,
     batch_size: Annotated[int, typer.Option(help="Prompt pairs per forward pass.")] = 32,
+    out: Annotated[
+        Path | None, typer.Option(help="The run folder to write. Default: runs/TASK.")
+    ] = None,
     setting: Annotated[
         list[str] | None, typer.Option("--set", help="An option of the method: NAME=VALUE.")
     ] = None,
-    force: Annotated[bool, typer.Option(help="Replace a run that is in the folder.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace a run that is in the folder.")
+    ] = False,
 ) -> None:
     """Find the circuit with which a model answers a task, test it, and write a run folder."""
     from circuits.cli_discover import carry_out
@@ -118,7 +122,7 @@ def discover(
         batch_size=batch_size,
         options=read_settings(method, setting or []),
     )
-    carry_out(config, out, force)
+    carry_out(config, out or Path("runs") / Path(task).stem, force)
 
 
 @app.command()

@@ -21,6 +21,14 @@ def carry_out(config: Config, folder: Path, force: bool) -> None:
             f"nothing was computed. --force does it again."
         )
     else:
+        _quiet()
         with shown_progress() as progress:
             record = run(config, folder, progress)
     print_summary(record, folder, FILES, note)
+
+
+def _quiet() -> None:
+    """Keep the bar that transformers draws while it reads weights out of ours."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()

@@ -27,7 +27,7 @@ def task_rows() -> list[Row]:
 
     found = [(name, tasks.get(name)) for name in tasks.names()]
     return [
-        {"task": name, "asks": task.claim, "metric": task.metric, "reference": task.reference}
+        {"name": name, "asks": task.claim, "metric": task.metric, "reference": task.reference}
         for name, task in found
     ]
 
@@ -38,11 +38,11 @@ def method_rows() -> list[Row]:
 
     return [
         {
-            "method": method.name,
+            "name": method.name,
             "computes": method.claim,
-            "cost": method.cost,
-            "levels": ", ".join(method.levels),
+            "costs": method.cost,
             "trust": method.tier,
+            "reference": method.reference,
         }
         for method in METHODS.values()
     ]
@@ -54,21 +54,21 @@ def model_rows() -> list[Row]:
 
     embedded: list[Row] = [
         {
-            "model": model.name,
+            "name": model.name,
             "is": model.claim,
-            "costs": f"ships with circuits, {model.megabytes:.1f} MB, no network",
+            "costs": f"nothing: it ships with circuits ({model.megabytes:.1f} MB)",
         }
         for model in EMBEDDED.values()
     ]
     return [
         *embedded,
         {
-            "model": "ID",
+            "name": "ID",
             "is": "a causal language model on the Hugging Face hub, such as gpt2",
             "costs": "a download, unless it is in the cache",
         },
         {
-            "model": "DIRECTORY",
+            "name": "DIRECTORY",
             "is": "a folder with config.json and model.safetensors",
             "costs": "no network",
         },
@@ -76,29 +76,34 @@ def model_rows() -> list[Row]:
 
 
 def print_list(rows: list[Row], as_json: bool) -> None:
-    """One row per thing, as a table or as a JSON array of objects."""
+    """Every row with its name, its claim, and the rest below; or a JSON array of objects."""
     if as_json:
         typer.echo(json.dumps(rows, indent=2))
         return
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    for index, column in enumerate(rows[0] if rows else ()):
-        table.add_column(column, no_wrap=index == 0)
-    for row in rows:
-        table.add_row(*(Text(str(value)) for value in row.values()))
+    table = Table(box=None, pad_edge=False, show_header=False, padding=(0, 2, 0, 0))
+    table.add_column(no_wrap=True, style="bold")
+    table.add_column()
+    for name, claim, *rest in (row.items() for row in rows):
+        table.add_row(Text(name[1]), Text(claim[1]))
+        for label, value in rest:
+            if label == "reference":
+                continue
+            table.add_row("", Text(f"{label}: {value}", style="dim"))
     Console().print(table)
 
 
 def print_summary(record: RunRecord, folder: Path, files: Iterable[str], note: str = "") -> None:
     """What a run found, and where it is."""
     found = record.circuit
+    steps = (f"{step} {seconds:.1f}" for step, seconds in record.seconds.items())
     rows = {
         "task": f"{record.prompts.task}, {record.prompts.n} prompt pairs",
         "model": record.model.name,
         "method": f"{record.config['method']}, {record.config['direction']}",
         **_measured(record),
         "circuit": f"{found.nodes} nodes, {found.edges} edges ({found.selection})",
-        "time": ", ".join(f"{step} {value:.1f} s" for step, value in record.seconds.items()),
-        "written": ", ".join(str(folder / name) for name in files),
+        "time": f"{sum(record.seconds.values()):.1f} s ({', '.join(steps)})",
+        "written": f"{folder} ({', '.join(files)})",
     }
     print_rows(rows)
     print_scores("strongest", [(item.name, item.score) for item in found.strongest])

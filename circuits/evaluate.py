@@ -6,12 +6,12 @@ import html
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from jaxtyping import Float
-
 from tasks.errors import SiteError
 
 if TYPE_CHECKING:
+    import numpy as np
+    from jaxtyping import Float
+
     from graphs import CircuitGraph
     from patching.model import Model
     from tasks import PromptPairs
@@ -166,6 +166,8 @@ def _interval(
 ) -> tuple[float, float] | None:
     if _share(float(full.mean()), float(empty.mean()), float(circuit.mean())) is None:
         return None
+    import numpy as np
+
     draws = np.random.default_rng(seed).integers(len(full), size=(RESAMPLES, len(full)))
     means = (run[draws].mean(axis=1) for run in (full, empty, circuit))
     shares = [share for run in zip(*means, strict=True) if (share := _share(*run)) is not None]

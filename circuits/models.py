@@ -67,7 +67,7 @@ def locate(name: str) -> str:
     """
     if name in EMBEDDED:
         return str(EMBEDDED[name].directory())
-    if Path(name).is_dir():
+    if name and Path(name).is_dir():
         return name
     if name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise ModelError(f"there is no directory '{name}'; models are {choices()}")

@@ -1,0 +1,46 @@
+"""Models by name: what is found, what is refused without loading anything."""
+
+import pytest
+
+from circuits import nano
+from circuits.models import EMBEDDED, fingerprint, locate
+from tasks.errors import ModelError
+
+
+def test_an_embedded_model_is_a_directory_in_the_package():
+    assert locate("nano") == str(nano.path())
+    assert (nano.path() / "config.json").is_file()
+
+
+def test_embedded_models_are_small_enough_to_ship():
+    for model in EMBEDDED.values():
+        assert 0 < model.megabytes <= 16
+
+
+def test_directories_and_ids_are_left_as_they_are(tmp_path):
+    assert locate(str(tmp_path)) == str(tmp_path)
+    assert locate("gpt2") == "gpt2"
+    assert locate("EleutherAI/pythia-70m") == "EleutherAI/pythia-70m"
+
+
+@pytest.mark.parametrize("name", ["nan", "Nano", "nnao", "nanoo", ""])
+def test_misspellings_name_the_choices(name):
+    with pytest.raises(ModelError, match=r"choose from: nano, or a Hugging Face id"):
+        locate(name)
+
+
+@pytest.mark.parametrize("name", ["./gone", "/gone/away", "~/gone", "models/gone/away"])
+def test_a_path_that_is_not_there_is_not_taken_for_an_id(name):
+    with pytest.raises(ModelError, match="there is no directory"):
+        locate(name)
+
+
+def test_the_fingerprint_follows_the_files(tmp_path):
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(b"one")
+    first = fingerprint(str(tmp_path))
+    (tmp_path / "notes.md").write_text("not part of the model")
+    assert fingerprint(str(tmp_path)) == first
+    weights.write_bytes(b"two")
+    assert fingerprint(str(tmp_path)) != first
+    assert fingerprint("gpt2") == ""
