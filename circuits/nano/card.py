@@ -70,6 +70,8 @@ def write_model(run: Run, out: Path, measured: Measured) -> None:
         _write(Path(partial) / "recipe.json", json.dumps(record, indent=2) + "\n")
         _write(Path(partial) / "README.md", card(run, measured))
         for file in sorted(Path(partial).iterdir()):
+            # safetensors writes files that their owner alone can read; packages are for everybody.
+            file.chmod(0o644)
             os.replace(file, out / file.name)
 
 

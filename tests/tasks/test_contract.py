@@ -1,6 +1,7 @@
 """What every registered task keeps to, whichever tokenizer it is given."""
 
 import itertools
+import re
 
 import numpy as np
 import pytest
@@ -83,6 +84,16 @@ def test_more_prompts_than_there_are_is_an_error_with_the_counts(name, nano_toke
 def test_unknown_options_are_an_error(name, nano_tokenizer):
     with pytest.raises(tasks.TaskError, match="unknown option 'no_such_option'"):
         tasks.get(name).pairs(nano_tokenizer, no_such_option=1)
+
+
+@each_task
+def test_a_small_vocabulary_gives_pairs_or_says_how_many_words_are_left(name, stories_tokenizer):
+    try:
+        pairs = tasks.get(name).pairs(stories_tokenizer, n=4)
+    except tasks.TaskError as fault:
+        assert re.search(r"\d+ of \d+", str(fault)), fault
+    else:
+        assert len(pairs) == 4
 
 
 @each_task

@@ -226,6 +226,7 @@ def test_the_command_writes_a_model_with_its_card(tmp_path, monkeypatch, capsys)
     assert {"README.md", "recipe.json"} <= names
     assert CHECKPOINT not in names
     assert not any(name.startswith(".") for name in names)
+    assert {file.stat().st_mode & 0o777 for file in tmp_path.iterdir()} == {0o644}
     record = json.loads((tmp_path / "recipe.json").read_text())
     overall = record["measured"]["ioi"]["top-1 is IO, all"]
     assert overall["n"] == 4 * len(IOIText().words.templates)
