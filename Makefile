@@ -19,6 +19,15 @@ check: $(READY)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# Time and faithfulness of every method on the embedded model; also written to bench.json.
+bench: $(READY)
+	$(BIN)/python tests/bench.py bench.json
+
+# The README's picture.
+picture: demo
+	mkdir -p graphs/assets
+	$(BIN)/circuits show runs/ioi -o graphs/assets/circuit.svg
+
 $(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade-strategy only-if-needed \

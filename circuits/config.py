@@ -53,6 +53,12 @@ class Config:
         named = self.task is not None and not self.from_file
         return N_FROM_TASK if self.n is None and named else self.n
 
+    @property
+    def model_label(self) -> str:
+        """What a circuit calls its model: a directory's own name, without the way there."""
+        named = self.model or ""
+        return Path(named).resolve().name if named and Path(named).is_dir() else named
+
     def to_json(self) -> dict[str, Any]:
         """Plain values for a file, every default filled in."""
         return asdict(self) | {"n": self.count, "options": dict(self.options)}

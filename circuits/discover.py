@@ -137,4 +137,4 @@ def choose(config: Config, scores: Scores) -> CircuitGraph:
     from graphs import from_scores
 
     graph = from_scores(scores, config.top)
-    return graph.with_info(model=config.model or "", seed=config.seed)
+    return graph.with_info(model=config.model_label, seed=config.seed)

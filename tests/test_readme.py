@@ -1,0 +1,59 @@
+"""The README is true: its Python runs, its commands and its tables are those of the program."""
+
+import re
+import shlex
+
+import pytest
+from typer.testing import CliRunner
+
+from circuits.cli import app
+from patching.methods import METHODS
+
+
+@pytest.fixture(scope="module")
+def readme(root):
+    return (root / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(text, language):
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+
+
+def test_the_python_runs(readme, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (code,) = blocks(readme, "python")
+    exec(compile(code, "README.md", "exec"), {})
+    assert "faithfulness" in capsys.readouterr().out
+    assert (tmp_path / "ioi.svg").is_file()
+
+
+def test_every_command_and_option_is_there(readme):
+    lines = [line for block in blocks(readme, "") for line in block.splitlines()]
+    commands = [line for line in lines if line.startswith("circuits ")]
+    assert commands
+    for line in commands:
+        words = shlex.split(re.split(r"\s{3,}", line)[0])
+        asked = CliRunner().invoke(app, [words[1], "--help"])
+        assert asked.exit_code == 0
+        for word in words:
+            if word.startswith("-"):
+                assert word in asked.stdout
+
+
+def test_make_targets_are_there(root, readme):
+    makefile = (root / "Makefile").read_text(encoding="utf-8")
+    for target in re.findall(r"(?:^|`)make (\w+)", readme, re.MULTILINE):
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+
+
+def test_the_table_of_methods_is_that_of_the_program(readme):
+    rows = [f"| `{method.name}` | {method.claim} | {method.cost} |" for method in METHODS.values()]
+    found = [line for line in readme.splitlines() if line.startswith("| `")]
+    assert found == rows
+
+
+def test_the_picture_and_folders_are_there(root, readme):
+    for path in re.findall(r"\]\((?!https?:)([^)]+)\)", readme):
+        assert (root / path).is_file(), path
+    for folder in re.findall(r"^(\w+)/ ", readme, re.MULTILINE):
+        assert (root / folder).is_dir(), folder
