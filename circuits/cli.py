@@ -22,7 +22,9 @@ class Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except CircuitsError as error:
-            typer.echo(f"circuits: {error}", err=True)
+            from circuits.cli_text import printable
+
+            typer.echo(f"circuits: {printable(error)}", err=True)
             raise typer.Exit(2) from None
         except KeyboardInterrupt:
             typer.echo("circuits: interrupted; nothing was written", err=True)

@@ -25,6 +25,8 @@ def present(source: Path, form: str | None, output: Path | None) -> None:
     wanted = None
     if form is not None or output is not None:
         wanted = find_format(output or "", form)
+    if source.name == RECORD:
+        source = source.parent
     if not source.exists():
         raise FormatError(f"there is no run or circuit at {source}")
     if wanted is None and source.is_dir():

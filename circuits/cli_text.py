@@ -75,6 +75,14 @@ def model_rows() -> list[Row]:
     ]
 
 
+def printable(value: object) -> str:
+    """The text with control characters spelled out, so that a file cannot steer the terminal."""
+    return "".join(
+        char if char.isprintable() or char == "\n" else char.encode("unicode_escape").decode()
+        for char in str(value)
+    )
+
+
 def print_list(rows: list[Row], as_json: bool) -> None:
     """Every row with its name, its claim, and the rest below; or a JSON array of objects."""
     if as_json:
@@ -84,11 +92,11 @@ def print_list(rows: list[Row], as_json: bool) -> None:
     table.add_column(no_wrap=True, style="bold")
     table.add_column()
     for name, claim, *rest in (row.items() for row in rows):
-        table.add_row(Text(name[1]), Text(claim[1]))
+        table.add_row(Text(printable(name[1])), Text(printable(claim[1])))
         for label, value in rest:
             if label == "reference":
                 continue
-            table.add_row("", Text(f"{label}: {value}", style="dim"))
+            table.add_row("", Text(printable(f"{label}: {value}"), style="dim"))
     Console().print(table)
 
 
@@ -129,7 +137,7 @@ def print_rows(rows: Mapping[str, str]) -> None:
     table.add_column(no_wrap=True, style="bold")
     table.add_column(overflow="fold")
     for label, value in rows.items():
-        table.add_row(Text(label), Text(value))
+        table.add_row(Text(printable(label)), Text(printable(value)))
     Console().print(table)
 
 
@@ -139,5 +147,5 @@ def print_scores(title: str, scores: Iterable[tuple[str, float]]) -> None:
     table.add_column(title, no_wrap=True)
     table.add_column("score", justify="right")
     for name, score in scores:
-        table.add_row(Text(name), Text(f"{score:+.4f}"))
+        table.add_row(Text(printable(name)), Text(f"{score:+.4f}"))
     Console().print(table)

@@ -86,6 +86,14 @@ def test_options_that_are_not_there_exit_2(cli):
     assert "--metod" in done.stderr
 
 
+def test_a_file_cannot_steer_the_terminal(cli, tmp_path):
+    (tmp_path / "pairs.jsonl").write_text('{"clean": "\x1b]0;mine\x07", "\\u001b[2J": 1}')
+    done = cli("discover", "pairs.jsonl")
+    assert done.exit_code == 2
+    assert "\\x1b" in done.stderr
+    assert "\x1b" not in done.output
+
+
 def run_python(code):
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 

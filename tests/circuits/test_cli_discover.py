@@ -139,6 +139,23 @@ def test_a_model_without_a_tokenizer_takes_token_ids(shared, tmp_path):
     assert "sort, 1 prompt pairs" in done.stdout
 
 
+def test_a_llama_with_grouped_query_attention_takes_a_file_of_texts(shared, tmp_path):
+    told = "Once upon a time, there was a little {}. One day,"
+    girl, boy = told.format("girl named Lily"), told.format("boy named Timmy")
+    pairs = [
+        {"clean": girl, "corrupted": boy, "answer": "she", "counterfactual": "he"},
+        {"clean": boy, "corrupted": girl, "answer": ["he"], "counterfactual": ["she"]},
+    ]
+    source = tmp_path / "pronoun.jsonl"
+    source.write_text("\n".join(map(json.dumps, pairs)))
+    model = shared / "models" / "stories260K"
+    done = cli("discover", source, "--model", model, "--top", "200", "--out", tmp_path / "run")
+    assert done.exit_code == 0, done.stderr
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert record["evaluation"]["faithfulness"] > 0.7
+    assert CircuitGraph.load(tmp_path / "run" / "circuit.json").info.model == "stories260K"
+
+
 def test_show_prints_a_run_as_discover_did(run):
     folder, text = run
     done = cli("show", folder)
