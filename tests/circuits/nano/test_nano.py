@@ -1,6 +1,8 @@
 """The shipped model: plain transformers opens it, and it does what its card says."""
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -80,3 +82,11 @@ def test_the_card_and_the_record_state_what_is_measured_now(model, tokenizer, re
 
 def test_the_tied_weights_are_tied(model):
     assert torch.equal(model.lm_head.weight, model.transformer.wte.weight)
+
+
+def test_asking_for_the_directory_imports_neither_torch_nor_transformers():
+    code = (
+        "import sys; from circuits import nano; nano.path(); "
+        "sys.exit(bool({'torch', 'transformers'} & set(sys.modules)))"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
