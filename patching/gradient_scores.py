@@ -2,8 +2,8 @@
 
 For an edge, ``delta`` is what the sender writes and ``g`` the gradient at the receiver's input
 port, carried back through the norm to the residual stream: edge attribution patching (Syed et al.
-2023) when gradients are plain. Under grouped-query attention the key and value ports are those of each
-query head, so that edges are per query head there too.
+2023) when gradients are plain. Under grouped-query attention the key and value ports are those of
+each query head, so that edges are per query head there too.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from torch import Tensor
 from patching import writes
 from patching.linearise import Linearised, Pass
 from patching.model import Model
+from patching.norms import precise
 from patching.ops import Point, Where, cut
 from patching.runs import Batch
 from patching.sitesets import SiteSet, reduce_product
@@ -80,10 +81,10 @@ def _edge_tile(
         writes.layer_deltas(model, clean, corrupted, layer)
         for layer in range(model.anatomy.n_layers)
     ]
-    stack = torch.cat(sent, dim=1).flatten(2).float()
+    stack = precise(torch.cat(sent, dim=1).flatten(2))
     parts = []
     for count, gradient in port_gradients(model, values, grads, each, where):
-        product = gradient.flatten(2).float() @ stack[:, :count].transpose(1, 2)
+        product = precise(gradient.flatten(2)) @ stack[:, :count].transpose(1, 2)
         parts.append(product.flatten(1))
     return torch.cat(parts, dim=1)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -104,8 +105,8 @@ def check_metric(metric: str | Metric) -> CheckedMetric:
     return CheckedMetric(metric_name(metric), get_metric(metric))
 
 
-def _ids(ids: object, like: Tensor) -> tuple[Int[Tensor, "n k"], Bool[Tensor, "n k"]]:
-    index = torch.as_tensor(ids, device=like.device)
+def _ids(ids: np.ndarray, like: Tensor) -> tuple[Int[Tensor, "n k"], Bool[Tensor, "n k"]]:
+    index = torch.tensor(ids, device=like.device)
     return index.clamp_min(0), index >= 0
 
 

@@ -23,7 +23,7 @@ from patching.anatomy import Anatomy
 from patching.blocks import Block, take_apart
 from patching.forward import Tap, no_tap, run_block
 from patching.frame import Frame, make_frame
-from patching.norms import Norm, find_norm
+from patching.norms import Norm, find_norm, rounding
 from patching.ops import PLAIN, Ops
 from tasks.errors import ModelError
 
@@ -78,6 +78,8 @@ class Model:
             ModelError: it cannot be found offline, or cannot be taken apart.
         """
         if isinstance(source, nn.Module):
+            if not hasattr(source, "config"):
+                raise ModelError(f"a {type(source).__name__} is not a transformers model")
             hf, path = copy.deepcopy(source), "in memory"
             hf = hf if dtype is None else hf.to(dtype)
         else:
@@ -86,8 +88,15 @@ class Model:
             tokenizer = tokenizer or _load_tokenizer(path)
         hf = hf.to(device).eval().requires_grad_(False)
         digest = _digest(hf)
-        model = cls(_bridge(hf), tokenizer=tokenizer, path=path, digest=digest)
-        _check_forward(model)
+        bridge = _bridge(hf)
+        try:
+            model = cls(bridge, tokenizer=tokenizer, path=path, digest=digest)
+            _check_forward(model)
+        except (AttributeError, TypeError, KeyError, IndexError, RuntimeError) as error:
+            raise ModelError(
+                f"a {type(hf).__name__} cannot be taken apart into layers of attention heads and "
+                f"one MLP: {error}"
+            ) from error
         return model
 
     @property
@@ -263,7 +272,7 @@ def _check_forward(model: Model) -> None:
         theirs = [model.bridge(row[None])[0, -1].float() for row in (tokens[0], tokens[1, pad:])]
     reference = torch.stack(theirs)
     worst = float((ours - reference).abs().max())
-    allowed = (1e-4 if model.dtype == torch.float32 else 5e-2) * float(reference.abs().max() + 1)
+    allowed = rounding(model.dtype) * float(reference.abs().max() + 1)
     if not worst <= allowed:
         raise ModelError(
             f"{model.anatomy.family}: taken apart, the model gives logits that differ by "

@@ -16,6 +16,16 @@ from torch import Tensor, nn
 from tasks.errors import ModelError
 
 
+def precise(x: Float[Tensor, "*b d"]) -> Float[Tensor, "*b d"]:
+    """``x`` in float32, or as it is where it is float64 already."""
+    return x if x.dtype == torch.float64 else x.float()
+
+
+def rounding(dtype: torch.dtype) -> float:
+    """The relative difference that two ways of computing the same may show in ``dtype``."""
+    return 1e-4 if dtype in (torch.float32, torch.float64) else 5e-2
+
+
 @dataclass(frozen=True, slots=True)
 class Norm:
     """One norm of the model: ``module`` computes it, the rest says what it computes."""
@@ -39,7 +49,7 @@ class Norm:
 
     def centre(self, x: Float[Tensor, "*b d"]) -> Float[Tensor, "*b d"]:
         """``x`` less its mean over features where the norm removes it, in float32 or better."""
-        x = x if x.dtype == torch.float64 else x.float()
+        x = precise(x)
         return x - x.mean(-1, keepdim=True) if self.centred else x
 
     def scale(self, x: Float[Tensor, "*b d"]) -> Float[Tensor, "*b 1"]:
@@ -70,12 +80,12 @@ def find_norm(module: nn.Module, width: int) -> Norm:
     probe = probe.to(weight.device, weight.dtype)
     bias = getattr(module, "bias", None)
     with torch.no_grad():
-        given = module(probe).float() - (0 if bias is None else bias.float())
+        given = module(probe).double() - (0 if bias is None else bias.double())
         for centred in (True, False):
             for offset in (0.0, 1.0):
                 norm = Norm(module, centred, eps, offset)
-                ours = norm.centre(probe) / norm.scale(probe) * norm.weight.float()
-                tolerance = 1e-4 if weight.dtype == torch.float32 else 5e-2
+                ours = norm.centre(probe) / norm.scale(probe) * norm.weight
+                ours, tolerance = ours.double(), rounding(weight.dtype)
                 if torch.allclose(ours, given, rtol=tolerance, atol=tolerance):
                     return norm
     raise ModelError(

@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from patching.blocks import Block
-from patching.norms import Norm
+from patching.norms import Norm, precise
 
 Pull = Callable[[Tensor], Tensor]
 Point = tuple[str, int]
@@ -111,9 +111,8 @@ class Ops:
         return torch.tanh(x / cap) * cap
 
     def softmax(self, scores: Float[Tensor, "b h q k"], point: Point) -> Float[Tensor, "b h q k"]:
-        """Attention pattern from masked scores, computed in float32."""
-        precise = scores if scores.dtype == torch.float64 else scores.float()
-        return precise.softmax(-1).to(scores.dtype)
+        """Attention pattern from masked scores, computed in float32 or better."""
+        return precise(scores).softmax(-1).to(scores.dtype)
 
     def mix(
         self, pattern: Float[Tensor, "b h q k"], v: Float[Tensor, "b k h e"], point: Point

@@ -140,9 +140,9 @@ def _add_up(
             (batch,) = batches(model, part, size)
             measured = measure(Setting(model, batch, metric, empty.direction))
         except torch.cuda.OutOfMemoryError:
-            if size == 1:
+            if len(part) == 1:
                 raise
-            size //= 2
+            size = len(part) // 2
             torch.cuda.empty_cache()
             continue
         piece = _to_scores(empty, measured, batch)

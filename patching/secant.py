@@ -27,7 +27,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from patching.blocks import Block
-from patching.norms import Norm
+from patching.norms import Norm, precise
 from patching.ops import EVERYWHERE, Ops, Point, Pull, Where, beside, cut, substitute
 from patching.rules import derivative
 
@@ -142,7 +142,7 @@ def log_mean(
     scores: Float[Tensor, "b h q k"], scores2: Float[Tensor, "b h q k"]
 ) -> Float[Tensor, "b h q k"]:
     """Logarithmic mean of the two softmaxes, entry by entry: ``(A2 - A) / (log A2 - log A)``."""
-    log1, log2 = scores.float().log_softmax(-1), scores2.float().log_softmax(-1)
+    log1, log2 = precise(scores).log_softmax(-1), precise(scores2).log_softmax(-1)
     gap = (log2 - log1).abs()
     small = gap < TINY
     ratio = -torch.expm1(-gap) / torch.where(small, torch.ones_like(gap), gap)

@@ -103,7 +103,7 @@ def label_columns(labels: Sequence[int | str | None], batch: Batch) -> Int[Tenso
     columns = []
     for label in labels:
         if isinstance(label, str):
-            named = torch.as_tensor(batch.pairs.positions[label], device=first.device)
+            named = torch.tensor(batch.pairs.positions[label], device=first.device)
             columns.append(named - batch.dropped)
         else:
             assert label is not None
