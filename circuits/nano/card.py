@@ -31,11 +31,16 @@ about language.
 
 ```python
 from transformers import AutoModelForCausalLM, AutoTokenizer
-model, tokenizer = (kind.from_pretrained(path) for kind in (AutoModelForCausalLM, AutoTokenizer))
+
+from circuits import nano
+
+model = AutoModelForCausalLM.from_pretrained(nano.path())
+tokenizer = AutoTokenizer.from_pretrained(nano.path())
 ```
 
 A prompt starts with `<bos>`, which the tokenizer does not add by itself. A word and the space
 before it are one token; words outside the vocabulary become `<unk>`.
+Positions count from `<bos>`: with padding on the left, pass `position_ids` that say so.
 
 ## Data
 

@@ -88,12 +88,12 @@ def test_unknown_options_are_an_error(name, nano_tokenizer):
 
 @each_task
 def test_a_small_vocabulary_gives_pairs_or_says_how_many_words_are_left(name, stories_tokenizer):
+    said = ""
     try:
-        pairs = tasks.get(name).pairs(stories_tokenizer, n=4)
+        found = len(tasks.get(name).pairs(stories_tokenizer, n=4))
     except tasks.TaskError as fault:
-        assert re.search(r"\d+ of \d+", str(fault)), fault
-    else:
-        assert len(pairs) == 4
+        found, said = 0, str(fault)
+    assert found == 4 or re.search(r"\d+ of \d+", said), said
 
 
 @each_task
