@@ -37,7 +37,12 @@ class Selection:
         return self.considered - self.kept
 
     def describe(self, unit: str = "edge") -> str:
-        """One line for a legend, such as ``top 100 of 1,234 edges by |score|, 87 kept``."""
+        """One line for a legend, such as ``top 9 by |score|: 7 of 46 edges, 39 left out``.
+
+        Empty where it is not known how many had a score.
+        """
+        if not self.considered:
+            return ""
         by = "|score|" if self.absolute else "score"
         what = {
             "top": f"top {self.requested} by {by}",
