@@ -1,13 +1,14 @@
-"""Running a circuit: every edge outside it carries the corrupted run.
+"""Running a circuit: every edge outside it carries what stands in for its sender.
 
-Each receiver reads the corrupted residual stream plus, for every edge of the circuit into it, what
-that sender now writes more than it did in the corrupted run. With all edges this is the clean run;
-with none, the corrupted run (the definition used by EAP-IG and the MIB benchmark).
+Each receiver reads the residual stream of the ablated model plus, for every edge of the circuit
+into it, what that sender now writes more than what stands in for it. With all edges this is the
+clean run; with none, every sender is ablated. By default the corrupted run stands in (the
+definition used by EAP-IG and the MIB benchmark); any other ablation does as well.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,16 +16,19 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from patching import writes
+from patching.ablations import Ablation, get_ablation
 from patching.anatomy import Anatomy
-from patching.blocks import Block
-from patching.forward import Record, head_outputs, write_mlp
+from patching.forward import Record, chain, no_tap
 from patching.frame import Frame
+from patching.means import Means
 from patching.metrics import CheckedMetric, Metric, check_metric
 from patching.model import Model
 from patching.ops import Point
 from patching.runs import Batch, batches
 from patching.sites import PORTS, Edge, Site, parse_edge, ports, reaches, senders
+from patching.standins import Replace, stand_ins
+from patching.wired_run import Watch, WiredRun, read_on
+from tasks.errors import MethodError
 from tasks.pairs import PromptPairs
 
 Progress = Callable[[int, int, str], None]
@@ -69,6 +73,34 @@ class Wiring:
                 mlps[layers if receiver.kind == "logits" else receiver.layer, sender] = True
         return cls(tuple(heads), tuple(mlps[:-1]), mlps[-1])
 
+    @classmethod
+    def full(cls, anatomy: Anatomy) -> Wiring:
+        """All edges that the model can have."""
+        sending, layers = senders(anatomy), range(anatomy.n_layers)
+
+        def reading(receiver: Site) -> Bool[np.ndarray, " u"]:
+            return np.array([reaches(sender, receiver, anatomy) for sender in sending])
+
+        shape = (3, anatomy.n_heads, len(sending))
+        return cls(
+            tuple(np.broadcast_to(reading(Site("head", layer, 0)), shape) for layer in layers),
+            tuple(reading(Site("mlp", layer)) for layer in layers),
+            reading(Site("logits")),
+        )
+
+    def without(self, edges: Iterable[str | Edge], anatomy: Anatomy) -> Wiring:
+        """The wiring less some edges.
+
+        Raises:
+            SiteError: an edge that this model cannot have.
+        """
+        cut = Wiring.of(edges, anatomy)
+        return Wiring(
+            tuple(mine & ~its for mine, its in zip(self.heads, cut.heads, strict=True)),
+            tuple(mine & ~its for mine, its in zip(self.mlps, cut.mlps, strict=True)),
+            self.logits & ~cut.logits,
+        )
+
 
 def induced_edges(nodes: Iterable[Site], anatomy: Anatomy) -> list[Edge]:
     """All edges among some nodes, with the logits among the receivers."""
@@ -83,95 +115,40 @@ def induced_edges(nodes: Iterable[Site], anatomy: Anatomy) -> list[Edge]:
 
 
 class CircuitRunner:
-    """Runs circuits on one batch whose corrupted run is computed once."""
+    """Runs circuits on one batch whose ablated run is computed once.
+
+    ``standing_in`` holds what stands in for every sender, at the points of :func:`sender_points`;
+    without it the corrupted run does.
+    """
 
     @torch.no_grad()
-    def __init__(self, model: Model, batch: Batch) -> None:
+    def __init__(
+        self, model: Model, batch: Batch, standing_in: Mapping[Point, Tensor] | None = None
+    ) -> None:
         self.model = model
         self.batch = batch
         self.frame: Frame = model.frame(batch.mask)
-        tap = Record(KINDS)
+        kept = Record(KINDS)
+        tap = chain(no_tap if standing_in is None else Replace(standing_in), kept)
         x = model.embed(batch.corrupted, self.frame)
         model.run_from(0, tap("input", 0, x), self.frame, tap)
-        self.off: dict[Point, Tensor] = tap.values
+        self.off: dict[Point, Tensor] = kept.values
         self.clean_input = model.embed(batch.clean, self.frame)
 
     @torch.no_grad()
     def logits(self, wiring: Wiring) -> Float[Tensor, "b v"]:
         """Logits at the last position with only the wired edges carrying the clean run."""
-        change = [(self.clean_input - self.off["input", 0])[:, None]]
-        for block in self.model.blocks:
-            layer = block.layer
-            so_far = torch.cat(change, dim=1)
-            heads = self._heads(block, wiring.heads[layer], so_far)
-            if not self.model.anatomy.parallel:
-                so_far = torch.cat([so_far, heads], dim=1)
-            change += [heads, self._mlp(block, wiring.mlps[layer], so_far)]
-        last = self.model.anatomy.n_layers
-        at_end = torch.cat(change, dim=1)[:, :, -1]
-        chosen = self._tensor(wiring.logits).to(at_end.dtype)
-        return self.model.unembed(
-            self.off["final_in", last] + torch.einsum("bud,u->bd", at_end, chosen)
-        )
+        return self.run(wiring)
 
-    def _tensor(self, mask: np.ndarray) -> Tensor:
-        return torch.as_tensor(mask, device=self.model.device)
+    def run(
+        self, wiring: Wiring, strength: float = 1.0, watch: Watch = read_on
+    ) -> Float[Tensor, "b v"]:
+        """The same where every wired edge carries ``strength`` of its change, with gradients.
 
-    def _heads(
-        self, block: Block, wired: Bool[np.ndarray, "3 h u"], change: Float[Tensor, "b u s d"]
-    ) -> Float[Tensor, "b h s d"]:
-        """What every head of a layer writes more than in the corrupted run."""
-        layer, running = block.layer, np.flatnonzero(wired.any((0, 2)))
-        z_off = self.off["z", layer]
-        if len(running) == 0:
-            return z_off.new_zeros(len(z_off), z_off.shape[2], z_off.shape[1], change.shape[-1])
-        q, k, v = (
-            self._port(block, port, kind, wired[i], running, change)
-            for i, (port, kind) in enumerate((("q", "q"), ("k", "k_read"), ("v", "v_read")))
-        )
-        z = z_off.clone()
-        z[:, :, running] = head_outputs(block, q, k, v, self.frame)
-        if block.ln1_post is None:
-            return writes.head_writes(block, z - z_off, None)
-        raw = block.attention_output(z)
-        return writes.head_writes(block, z, raw) - writes.head_writes(
-            block, z_off, self.off["attn_raw", layer]
-        )
-
-    def _port(
-        self,
-        block: Block,
-        port: str,
-        kind: str,
-        wired: Bool[np.ndarray, "h u"],
-        running: np.ndarray,
-        change: Float[Tensor, "b u s d"],
-    ) -> Float[Tensor, "b s r e"]:
-        """Queries, keys or values of the running heads."""
-        values = self.off[kind, block.layer][:, :, running]
-        fed = np.flatnonzero(wired[running].any(1))
-        if len(fed) == 0:
-            return values
-        heads = running[fed]
-        chosen = self._tensor(wired[heads][:, : change.shape[1]]).to(change.dtype)
-        x = self.off["resid_pre", block.layer][:, None] + torch.einsum(
-            "busd,hu->bhsd", change, chosen
-        )
-        made = torch.einsum("bhsd,hde->bshe", block.ln1(x), block.input_weight(port)[heads])
-        bias = block.input_bias(port)
-        values = values.clone()
-        values[:, :, fed] = made if bias is None else made + bias[heads]
-        return values
-
-    def _mlp(
-        self, block: Block, wired: Bool[np.ndarray, " u"], change: Float[Tensor, "b u s d"]
-    ) -> Float[Tensor, "b 1 s d"]:
-        off = self.off["mlp_out", block.layer]
-        if not wired.any():
-            return torch.zeros_like(off)[:, None]
-        chosen = self._tensor(wired[: change.shape[1]]).to(change.dtype)
-        x = self.off["mlp_in", block.layer] + torch.einsum("busd,u->bsd", change, chosen)
-        return (write_mlp(block, x) - off)[:, None]
+        ``watch`` is told of everything that ports read, and returns what they read instead.
+        """
+        model, frame, off = self.model, self.frame, self.off
+        return WiredRun(model, frame, off, self.clean_input, wiring, strength, watch).logits()
 
 
 def run_circuits(
@@ -181,14 +158,38 @@ def run_circuits(
     metric: str | Metric = "logit_diff",
     batch_size: int = 32,
     progress: Progress | None = None,
+    ablation: str | Ablation = "corrupted",
+    means: Means | None = None,
 ) -> Float[np.ndarray, "circuits n"]:
-    """The metric of every prompt in every circuit, everything outside it corrupted."""
+    """The metric of every prompt in every circuit, everything outside it ablated.
+
+    Means are those of the pairs' clean prompts unless ``means`` of another prompt set are given.
+
+    Raises:
+        SiteError: an edge that this model cannot have.
+        MethodError: an ablation that does not exist or cannot stand in for every sender, or means
+            that do not fit.
+    """
     wirings = [Wiring.of(edges, model.anatomy) for edges in circuits]
+    return run_wirings(model, pairs, wirings, metric, batch_size, progress, ablation, means)
+
+
+def run_wirings(
+    model: Model,
+    pairs: PromptPairs,
+    wirings: Sequence[Wiring],
+    metric: str | Metric = "logit_diff",
+    batch_size: int = 32,
+    progress: Progress | None = None,
+    ablation: str | Ablation = "corrupted",
+    means: Means | None = None,
+) -> Float[np.ndarray, "circuits n"]:
+    """As :func:`run_circuits`, for circuits that are wirings already."""
     checked: CheckedMetric = check_metric(metric)
     found = []
     done = 0
-    for batch in batches(model, pairs, batch_size):
-        runner = CircuitRunner(model, batch)
+    for batch, standing_in in _off(model, pairs, get_ablation(ablation), batch_size, means):
+        runner = CircuitRunner(model, batch, standing_in)
         rows = [checked(runner.logits(wiring), batch.pairs) for wiring in wirings]
         found.append(torch.stack(rows).double().cpu().numpy())
         done += len(batch)
@@ -197,12 +198,36 @@ def run_circuits(
     return np.concatenate(found, axis=1)
 
 
+def sender_points(anatomy: Anatomy) -> list[Point]:
+    """The points that hold what every sender writes: the input, all heads, all MLPs."""
+    inner = [(kind, layer) for layer in range(anatomy.n_layers) for kind in ("z", "mlp_out")]
+    return [("input", 0), *inner]
+
+
+def _off(
+    model: Model, pairs: PromptPairs, ablation: Ablation, batch_size: int, means: Means | None
+) -> Iterator[tuple[Batch, Mapping[Point, Tensor] | None]]:
+    """Every batch with what stands in outside a circuit; None where that is the corrupted run."""
+    if ablation.kind == "cama":
+        raise MethodError(
+            f"'{ablation}' replaces the residual stream, which no edge owns; outside a circuit "
+            f"use mean-by-token"
+        )
+    if ablation.kind == "corrupted":
+        for batch in batches(model, pairs, batch_size):
+            yield batch, None
+        return
+    yield from stand_ins(model, pairs, ablation, sender_points(model.anatomy), batch_size, means)
+
+
 def run_circuit(
     model: Model,
     pairs: PromptPairs,
     edges: Iterable[str | Edge],
     metric: str | Metric = "logit_diff",
     batch_size: int = 32,
+    ablation: str | Ablation = "corrupted",
+    means: Means | None = None,
 ) -> Float[np.ndarray, " n"]:
-    """The metric of every prompt in one circuit, everything outside it corrupted."""
-    return run_circuits(model, pairs, [edges], metric, batch_size)[0]
+    """The metric of every prompt in one circuit, everything outside it ablated."""
+    return run_circuits(model, pairs, [edges], metric, batch_size, None, ablation, means)[0]

@@ -1,0 +1,173 @@
+"""Running a model with some of its parts ablated, everything after them recomputed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from patching.ablations import Ablation, AttentionCut, parse_ablation
+from patching.circuit_run import Wiring, run_wirings
+from patching.forward import Tap
+from patching.masks import Attention, cut_last, full_peek, on_heads, self_peek
+from patching.means import Means
+from patching.metrics import Metric, check_metric
+from patching.model import Model
+from patching.ops import Point
+from patching.runs import Batch, batches
+from patching.sites import Edge, Site, check_site, parse_site
+from patching.sitesets import label_columns, point_of, unit_axis
+from patching.standins import Values, stand_ins
+from tasks.errors import SiteError, all_faults
+from tasks.pairs import PromptPairs
+
+MASKS: dict[str, Callable[[Tensor, bool], Tensor]] = {
+    "full-peek": full_peek,
+    "self-peek": self_peek,
+    "cut-last": cut_last,
+}
+
+
+def run_ablated(
+    model: Model,
+    pairs: PromptPairs,
+    what: Iterable[str | Site | Edge],
+    ablation: str | Ablation | AttentionCut,
+    *,
+    metric: str | Metric = "logit_diff",
+    means: Means | None = None,
+    batch_size: int = 32,
+) -> Float[np.ndarray, " n"]:
+    """The metric of every clean prompt with ``what`` ablated, in units of the metric.
+
+    ``what`` are sites (heads, neurons, MLPs, whole layers such as ``attn_out.3``, each with
+    ``@position`` if wanted) or edges. Everything after a site is recomputed; an edge's receiver
+    alone reads what stands in for its sender. ``cama:W`` and attention cuts say themselves where
+    they act, and take no ``what``. Means are those of the pairs' clean prompts unless ``means`` of
+    another prompt set are given.
+
+    Raises:
+        SiteError: sites that are not there or cannot be ablated, or sites mixed with edges.
+        MethodError: an unknown ablation, or means that do not fit.
+    """
+    ablation = parse_ablation(ablation) if isinstance(ablation, str) else ablation
+    what = list(what)
+    if what and (isinstance(ablation, AttentionCut) or ablation.kind == "cama"):
+        raise SiteError(f"'{ablation}' says itself where it acts; leave out {what[0]}")
+    if isinstance(ablation, AttentionCut):
+        return _run_cut(model, pairs, ablation, metric, batch_size)
+    if ablation.kind == "cama":
+        return _run_sites(
+            model, pairs, [_stream(model, ablation)], ablation, metric, means, batch_size
+        )
+    edges = [one for one in what if not isinstance(one, Site) and "->" in str(one)]
+    if edges and len(edges) < len(what):
+        raise SiteError("give sites or edges to ablate, not both at once")
+    if edges:
+        wiring = Wiring.full(model.anatomy).without(edges, model.anatomy)
+        return run_wirings(model, pairs, [wiring], metric, batch_size, None, ablation, means)[0]
+    sites = [_site(one, model) for one in what]
+    return _run_sites(model, pairs, sites, ablation, metric, means, batch_size)
+
+
+def ablating(sites: Sequence[Site], batch: Batch, values: Values) -> Tap:
+    """A tap that puts the values of whole points in the place of some sites."""
+    chosen: dict[Point, Tensor] = {}
+
+    def tap(kind: str, layer: int, value: Tensor) -> Tensor:
+        point = (kind, layer)
+        here = [site for site in sites if point_of(site) == point]
+        if not here:
+            return value
+        if point not in chosen:
+            chosen[point] = _selected(here, batch, value)
+        return torch.where(chosen[point], values[point].to(value.dtype), value)
+
+    return tap
+
+
+def _selected(sites: Sequence[Site], batch: Batch, value: Tensor) -> Bool[Tensor, "b s *unit"]:
+    """Which entries of a point belong to some of its sites."""
+    chosen = torch.zeros(value.shape, dtype=torch.bool, device=value.device)
+    for site in sites:
+        rows: Tensor = torch.ones_like(batch.mask)
+        if site.position is not None:
+            at = label_columns([site.position], batch)
+            rows = torch.zeros_like(batch.mask).scatter(1, at, True)
+        if unit_axis(point_of(site)[0]) is None:
+            chosen |= rows.view(*rows.shape, *[1] * (value.ndim - 2))
+        else:
+            chosen[:, :, site.unit] |= rows.view(*rows.shape, *[1] * (value.ndim - 3))
+    return chosen
+
+
+@torch.no_grad()
+def _run_sites(
+    model: Model,
+    pairs: PromptPairs,
+    sites: Sequence[Site],
+    ablation: Ablation,
+    metric: str | Metric,
+    means: Means | None,
+    batch_size: int,
+) -> Float[np.ndarray, " n"]:
+    _check_sites(model, pairs, sites)
+    checked = check_metric(metric)
+    points = [point_of(site) for site in sites]
+    found = []
+    for batch, values in stand_ins(model, pairs, ablation, points, batch_size, means):
+        logits = model.run(batch.clean, batch.mask, ablating(sites, batch, values))
+        found.append(checked(logits, batch.pairs))
+    return torch.cat(found).double().cpu().numpy()
+
+
+@torch.no_grad()
+def _run_cut(
+    model: Model, pairs: PromptPairs, cut: AttentionCut, metric: str | Metric, batch_size: int
+) -> Float[np.ndarray, " n"]:
+    cut.check(model.anatomy)
+    checked = check_metric(metric)
+    found = []
+    for batch in batches(model, pairs, batch_size):
+        allowed = MASKS[cut.kind](batch.mask, True)
+        if cut.head is not None:
+            allowed = on_heads(allowed, [cut.head], model.anatomy.n_heads)
+        logits = model.run(batch.clean, batch.mask, Attention(dict.fromkeys(cut.layers, allowed)))
+        found.append(checked(logits, batch.pairs))
+    return torch.cat(found).double().cpu().numpy()
+
+
+def _site(one: str | Site | Edge, model: Model) -> Site:
+    if isinstance(one, Edge):
+        raise SiteError(f"'{one}' is an edge, not a site")
+    if isinstance(one, Site):
+        check_site(one, model.anatomy)
+        return one
+    return parse_site(one, model.anatomy)
+
+
+def _stream(model: Model, ablation: Ablation) -> Site:
+    site = Site("resid_post", ablation.argument or 0)
+    check_site(site, model.anatomy)
+    return site
+
+
+def _check_sites(model: Model, pairs: PromptPairs, sites: Sequence[Site]) -> None:
+    faults = []
+    for site in sites:
+        if site.kind in ("logits", "pattern"):
+            faults.append(f"'{site}' is no activation of a token; nothing can stand in for it")
+        elif site.kind == "resid_mid" and model.anatomy.parallel:
+            faults.append(f"'{site}': this model's attention and MLP read the same stream")
+        elif isinstance(site.position, str) and site.position not in pairs.positions:
+            known = ", ".join(pairs.positions) or "none"
+            faults.append(f"'{site}': these prompts name the positions {known}")
+        elif isinstance(site.position, int):
+            shortest = int(pairs.mask.sum(1).min())
+            if not -shortest <= site.position < shortest:
+                faults.append(f"'{site}': the shortest prompt has {shortest} tokens")
+    if faults:
+        raise SiteError(all_faults("these sites cannot be ablated:", faults))
