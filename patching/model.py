@@ -92,6 +92,8 @@ class Model:
         try:
             model = cls(bridge, tokenizer=tokenizer, path=path, digest=digest)
             _check_forward(model)
+        except torch.OutOfMemoryError:
+            raise
         except (AttributeError, TypeError, KeyError, IndexError, RuntimeError) as error:
             raise ModelError(
                 f"a {type(hf).__name__} cannot be taken apart into layers of attention heads and "
@@ -242,7 +244,7 @@ def _load_tokenizer(path: str) -> Any:
 def _digest(hf: Any) -> str:
     """SHA-256 of configuration and weights; independent of where the model was loaded from."""
     config = hf.config.to_dict()
-    for volatile in ("_name_or_path", "transformers_version", "_attn_implementation", "dtype"):
+    for volatile in ("_name_or_path", "architectures", "transformers_version", "dtype"):
         config.pop(volatile, None)
     hasher = hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode())
     for name, value in sorted(hf.state_dict().items()):
