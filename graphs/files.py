@@ -80,5 +80,12 @@ def read_json(data: bytes, source: str, allow_nan: bool = False) -> Any:
 
 
 def write_json(value: Any) -> str:
-    """Canonical JSON: sorted keys, shortest floats that read back equal, newline at the end."""
-    return json.dumps(value, sort_keys=True, indent=1, allow_nan=False) + "\n"
+    """Canonical JSON: sorted keys, shortest floats that read back equal, newline at the end.
+
+    Raises:
+        FormatError: a number that is not finite, such as a sum that has overflowed.
+    """
+    try:
+        return json.dumps(value, sort_keys=True, indent=1, allow_nan=False) + "\n"
+    except ValueError as error:
+        raise FormatError(f"cannot write this as JSON: {error}") from None

@@ -12,7 +12,6 @@ from patching.scores import DIRECTIONS, Scores
 from tasks.errors import FormatError
 
 LEVELS = ("edge", "node")
-RULES = ("all", "top", "top-fill", "threshold", "greedy", "union", "difference", "subgraph")
 
 
 @dataclass(frozen=True, slots=True)

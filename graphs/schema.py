@@ -187,7 +187,7 @@ def from_document(document: Any, source: str = "this file") -> CircuitGraph:
     Raises:
         FormatError: listing everything that is wrong with them.
     """
-    _check_version(document, source)
+    check_version(document, source)
     file = _validated(document, source)
     try:
         info = read_info(file.graph)
@@ -220,7 +220,12 @@ def read_info(part: InfoPart) -> CircuitInfo:
     )
 
 
-def _check_version(document: Any, source: str) -> None:
+def check_version(document: Any, source: str) -> None:
+    """Refuse what is not marked as a circuit, or is of a major version this program cannot read.
+
+    Raises:
+        FormatError: see above.
+    """
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         raise FormatError(
             f'{source} is not a circuit file: it needs an object with "format": "{FORMAT}"'
@@ -242,7 +247,7 @@ def _validated(document: dict[str, Any], source: str) -> CircuitFile:
     newer = int(document["schema_version"].partition(".")[2]) > MINOR
     if newer and all(problem["type"] == "extra_forbidden" for problem in problems):
         return _validated(_without(document, {problem["loc"] for problem in problems}), source)
-    faults = [f"{_where(problem['loc'])}: {problem['msg'].lower()}" for problem in problems]
+    faults = [f"{where(problem['loc'])}: {problem['msg'].lower()}" for problem in problems]
     raise FormatError(all_faults(f"{source} is not a circuit:", faults))
 
 
@@ -258,7 +263,8 @@ def _without(
     return value
 
 
-def _where(path: tuple[int | str, ...]) -> str:
+def where(path: tuple[int | str, ...]) -> str:
+    """The place of a fault in a file, such as ``edges[3].score``."""
     text = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path)
     return text.lstrip(".") or "the file"
 

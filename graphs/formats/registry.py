@@ -9,7 +9,12 @@ from types import MappingProxyType
 
 from graphs import schema
 from graphs.circuit import CircuitGraph
-from graphs.files import read_bytes, write_atomically
+from graphs.draw import picture
+from graphs.files import read_bytes, read_json, write_atomically
+from graphs.formats import mib, xml
+from graphs.formats.cytoscape import to_cytoscape
+from graphs.formats.neuronpedia import to_neuronpedia
+from graphs.formats.table import to_csv
 from tasks.errors import FormatError, unknown
 
 Writer = Callable[[CircuitGraph], bytes]
@@ -32,6 +37,18 @@ def _text(write: Callable[[CircuitGraph], str]) -> Writer:
     return lambda graph: write(graph).encode()
 
 
+def _picture(form: str) -> Writer:
+    return lambda graph: picture(graph, form)
+
+
+def _read_json(data: bytes, source: str) -> CircuitGraph:
+    """Our own JSON or MIB's: both are called .json, so the content decides."""
+    if mib.is_mib(read_json(data, source, allow_nan=True)):
+        return mib.from_mib(data, source)
+    return schema.from_json(data, source)
+
+
+_SEEN = "numbers beyond three digits, options, standard errors"
 _ALL = (
     Format(
         "json",
@@ -39,8 +56,44 @@ _ALL = (
         "this project's own node-link JSON, which networkx also opens",
         "nothing",
         _text(schema.to_json),
-        schema.from_json,
+        _read_json,
     ),
+    Format(
+        "graphml",
+        ".graphml",
+        "GraphML, for yEd, igraph and networkx",
+        "nothing",
+        _text(xml.to_graphml),
+        xml.from_graphml,
+    ),
+    Format(
+        "mib",
+        ".mib.json",
+        "JSON of EAP-IG and the MIB benchmark: every edge of the model, in the circuit or not",
+        "nothing; refuses positions and neurons",
+        _text(mib.to_mib),
+        mib.from_mib,
+    ),
+    Format("gexf", ".gexf", "GEXF, for Gephi", "metadata but for one line", _text(xml.to_gexf)),
+    Format(
+        "cytoscape",
+        ".cyjs",
+        "Cytoscape JSON, for Cytoscape and Cytoscape.js",
+        "metadata but for one line",
+        _text(to_cytoscape),
+    ),
+    Format("csv", ".csv", "a table of the edges", "metadata, nodes without edges", _text(to_csv)),
+    Format(
+        "neuronpedia",
+        ".neuronpedia.json",
+        "attribution-graph JSON for Neuronpedia's viewer",
+        "ports (scores of q, k and v are summed), standard errors",
+        _text(to_neuronpedia),
+    ),
+    Format("dot", ".dot", "the language of Graphviz", _SEEN, _picture("dot")),
+    Format("svg", ".svg", "the picture, for the web and notebooks", _SEEN, _picture("svg")),
+    Format("png", ".png", "the picture in pixels", _SEEN, _picture("png")),
+    Format("pdf", ".pdf", "the picture, for papers", _SEEN, _picture("pdf")),
 )
 
 FORMATS: Mapping[str, Format] = MappingProxyType({format.name: format for format in _ALL})

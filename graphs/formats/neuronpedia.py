@@ -1,0 +1,102 @@
+"""The attribution-graph JSON that Neuronpedia's viewer opens."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from dataclasses import asdict
+from typing import Any
+
+from graphs import style
+from graphs.circuit import CircuitGraph
+from graphs.files import write_json
+from graphs.order import layer_of
+from graphs.parts import ScoredNode
+from patching.anatomy import Anatomy
+
+_TYPES = {"head": "attention head", "mlp": "mlp", "neuron": "mlp neuron", "input": "embedding"}
+Position = int | str | None
+
+
+def to_neuronpedia(graph: CircuitGraph) -> str:
+    """JSON in the viewer's schema 1.0.0, with one column for each position of the circuit.
+
+    The viewer's graphs are of one prompt and ours of many, so columns are not tokens but the
+    positions the circuit names; parts without a position stand in the column "all positions".
+    Loses: ports (the viewer keeps one link between two nodes, so the scores of q, k and v are
+    summed), standard errors, and nothing is said of a logit's probability. There is no reading
+    back.
+    """
+    anatomy, columns = graph.info.anatomy, _columns(graph)
+    nodes = [_node(node, columns.index(node.site.position), anatomy) for node in graph.scored_nodes]
+    ids = {node.name: made["node_id"] for node, made in zip(graph.scored_nodes, nodes, strict=True)}
+    weights: dict[tuple[str, str], float] = {}
+    for item in graph.scored_edges:
+        ends = ids[item.edge.sender.name], ids[item.edge.receiver.name]
+        weights[ends] = weights.get(ends, 0.0) + item.score
+    links = [{"source": a, "target": b, "weight": weight} for (a, b), weight in weights.items()]
+    view = {"pinnedIds": [], "supernodes": [], "linkType": "both", "clickedId": "", "sg_pos": ""}
+    return write_json(
+        {"metadata": _metadata(graph, columns), "qParams": view, "nodes": nodes, "links": links}
+    )
+
+
+def _metadata(graph: CircuitGraph, columns: list[Position]) -> dict[str, Any]:
+    info = graph.info
+    title, *lines = style.caption(info)
+    slug = re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-") or "circuit"
+    settings = {"method": info.method, "direction": info.direction, "metric": info.metric}
+    return {
+        "slug": f"{slug}-{graph.digest[:8]}",
+        "scan": info.model or "unknown",
+        "prompt": title,
+        "prompt_tokens": _tokens(graph, columns),
+        "info": {"description": "; ".join(lines), "generator": {"name": "circuits"}},
+        "generation_settings": {**settings, "prompts": info.prompts, "options": info.options},
+        "pruning_settings": asdict(info.selection),
+    }
+
+
+def _columns(graph: CircuitGraph) -> list[Position]:
+    """The positions of the circuit in order of their first node."""
+    return list(dict.fromkeys(node.site.position for node in graph.scored_nodes))
+
+
+def _tokens(graph: CircuitGraph, columns: list[Position]) -> list[str]:
+    """A label for each column, then blanks.
+
+    The viewer hides what is found in more than two thirds of the columns, so there are at least
+    twice as many as any part has positions.
+    """
+    labels = ["all positions" if where is None else str(where) for where in columns]
+    parts = Counter(node.site.at(None).name for node in graph.scored_nodes)
+    least = 2 * max(parts.values(), default=1)
+    return labels + [""] * max(least - len(labels), 0)
+
+
+def _number(node: ScoredNode, anatomy: Anatomy) -> int:
+    """The viewer's feature number: heads count from 0, then the MLP, then its neurons."""
+    site = node.site
+    if site.kind == "neuron":
+        return anatomy.n_heads + 1 + site.unit
+    return {"head": site.unit, "mlp": anatomy.n_heads}.get(site.kind, 0)
+
+
+def _node(node: ScoredNode, column: int, anatomy: Anatomy) -> dict[str, Any]:
+    kind, number = node.site.kind, _number(node, anatomy)
+    layer = "E" if kind == "input" else str(layer_of(node.site, anatomy))
+    made: dict[str, Any] = {
+        "node_id": f"{layer}_{number}_{column}",
+        "jsNodeId": f"{layer}_{number}-{column}",
+        "feature": number,
+        "layer": layer,
+        "ctx_idx": column,
+        "feature_type": _TYPES.get(kind, "logit"),
+        # The viewer cuts a logit's label at "(p=" and fails where there is none.
+        "clerp": f"{node.name} (p=unknown)" if kind == "logits" else node.name,
+    }
+    if kind == "logits":
+        made["is_target_logit"] = True
+    if node.score is not None:
+        made["activation"] = node.score
+    return made
