@@ -1,71 +1,119 @@
 """The slow, plain definitions that the fast code is held against.
 
 Everything here runs the whole model once for every single patch, with a tap that replaces one
-thing, and knows nothing of batching, resuming or closed forms.
+thing, and knows nothing of batching, resuming, tiles or closed forms.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import Tensor
 
 from patching import writes
-from patching.forward import Record, head_outputs, rotate
-from patching.metrics import check_metric
+from patching.forward import Record, Tap, head_outputs, no_tap, write_mlp
+from patching.metrics import CheckedMetric, check_metric
 from patching.model import Model
+from patching.ops import PLAIN, Ops
 from patching.runs import Batch
-from patching.sites import Edge, Site
-from patching.sitesets import point_of
+from patching.sites import PORTS, Edge, Site, parse_edge, senders
+from patching.sitesets import point_of, unit_axis
 
 
-def run_metric(model: Model, batch: Batch, run: str, tap=None, metric="logit_diff") -> Tensor:
-    """The metric of one run, with a tap if given."""
-    with torch.no_grad():
-        extra = {} if tap is None else {"tap": tap}
-        logits = model.run(batch.tokens(run), batch.mask, **extra)
-        return check_metric(metric)(logits, batch.pairs)
+class Everything(Record):
+    """A tap that keeps every value."""
+
+    def __init__(self) -> None:
+        super().__init__(())
+
+    def __call__(self, kind: str, layer: int, value: Tensor) -> Tensor:
+        self.values[kind, layer] = value
+        return value
 
 
 def values(model: Model, batch: Batch, run: str) -> dict:
     """Every tapped value of one run."""
-
-    class All(Record):
-        def __call__(self, kind, layer, value):
-            self.values[kind, layer] = value
-            return value
-
-    tap = All(())
+    tap = Everything()
     with torch.no_grad():
         model.run(batch.tokens(run), batch.mask, tap)
     return tap.values
 
 
-def exact_site(
-    model: Model, batch: Batch, site: Site, direction: str, columns: Tensor | None = None
+def metric_from(
+    model: Model,
+    batch: Batch,
+    start: Tensor,
+    tap: Tap = no_tap,
+    ops: Ops = PLAIN,
+    metric: CheckedMetric | str = "logit_diff",
 ) -> Tensor:
-    """E(s) for one site, at all columns or at one column per prompt."""
-    receiving, giving = ("clean", "corrupted") if direction == "noising" else ("corrupted", "clean")
+    """The metric of a run that starts from an embedding."""
+    checked = check_metric(metric) if isinstance(metric, str) else metric
+    frame = model.frame(batch.mask)
+    return checked(model.run_from(0, tap("input", 0, start), frame, tap, ops), batch.pairs)
+
+
+@dataclass(frozen=True, eq=False)
+class Runs:
+    """Both runs of a batch, with every value: the one that receives patches, and the other."""
+
+    model: Model
+    batch: Batch
+    direction: str
+    here: dict
+    there: dict
+
+    @classmethod
+    def of(cls, model: Model, batch: Batch, direction: str) -> Runs:
+        """Run both sides."""
+        sides = [values(model, batch, run) for run in ("clean", "corrupted")]
+        here, there = sides if direction == "noising" else sides[::-1]
+        return cls(model, batch, direction, here, there)
+
+    def effect(self, patched: Tensor, base: Tensor) -> Tensor:
+        """``E`` from the metric with and without the patch."""
+        return base - patched if self.direction == "noising" else patched - base
+
+    def run(self, tap: Tap = no_tap, ops: Ops = PLAIN) -> Tensor:
+        """The metric of the receiving run under a tap."""
+        with torch.no_grad():
+            return metric_from(self.model, self.batch, self.here["input", 0], tap, ops)
+
+    def delta(self, of) -> Tensor:
+        """Clean minus corrupted of ``of(values)``."""
+        change = of(self.here) - of(self.there)
+        return change if self.direction == "noising" else -change
+
+
+def select(site: Site, like: Tensor, columns: Tensor | None) -> Tensor:
+    """Where a site lies in its point: one unit of it or all, at one column per prompt or at all."""
+    kind = point_of(site)[0]
+    chosen = torch.zeros_like(like, dtype=torch.bool)
+    for row in range(len(like)):
+        at = slice(None) if columns is None else slice(int(columns[row]), int(columns[row]) + 1)
+        unit = slice(None) if site.unit < 0 else slice(site.unit, site.unit + 1)
+        if unit_axis(kind) is None:
+            chosen[row, at] = True
+        elif kind == "pattern":
+            chosen[row, unit, at] = True
+        else:
+            chosen[row, at, unit] = True
+    return chosen
+
+
+def exact_site(runs: Runs, site: Site, columns: Tensor | None = None, ops: Ops = PLAIN) -> Tensor:
+    """E(s): the site alone takes its value of the other run."""
     point = point_of(site)
-    given = values(model, batch, giving)[point]
 
     def tap(kind: str, layer: int, value: Tensor) -> Tensor:
         if (kind, layer) != point:
             return value
-        value = value.clone()
-        unit = slice(None) if site.unit < 0 else slice(site.unit, site.unit + 1)
-        for row in range(len(value)):
-            at = slice(None) if columns is None else slice(int(columns[row]), int(columns[row]) + 1)
-            if kind == "pattern":
-                value[row, unit, at] = given[row, unit, at]
-            elif site.unit >= 0:
-                value[row, at, unit] = given[row, at, unit]
-            else:
-                value[row, at] = given[row, at]
-        return value
+        return torch.where(select(site, value, columns), runs.there[point], value)
 
-    base = run_metric(model, batch, receiving)
-    patched = run_metric(model, batch, receiving, tap)
-    return base - patched if direction == "noising" else patched - base
+    return runs.effect(runs.run(tap, ops), runs.run(ops=ops))
 
 
 def sender_write(model: Model, found: dict, site: Site) -> Tensor:
@@ -79,16 +127,15 @@ def sender_write(model: Model, found: dict, site: Site) -> Tensor:
     return writes.head_writes(block, found["z", site.layer], raw)[:, site.unit]
 
 
-def exact_edge(model: Model, batch: Batch, edge: Edge, direction: str) -> Tensor:
-    """E(edge): the receiver's port alone reads the sender's output of the other run."""
-    receiving, giving = ("clean", "corrupted") if direction == "noising" else ("corrupted", "clean")
-    here, there = values(model, batch, receiving), values(model, batch, giving)
-    change = sender_write(model, there, edge.sender) - sender_write(model, here, edge.sender)
+def through_edge(
+    model: Model, batch: Batch, edge: Edge, here: dict, change: Tensor, ops: Ops = PLAIN
+) -> Tap:
+    """A tap that adds ``change`` to what the receiver's port, and nothing else, reads."""
     layer, unit = edge.receiver.layer, edge.receiver.unit
 
     def into_head() -> Tensor:
         block = model.blocks[layer]
-        n = block.ln1(here["resid_pre", layer] + change)
+        n = ops.norm(block.ln1, here["resid_pre", layer] + change, ("resid_pre", layer))
         parts = {kind: here[kind, layer] for kind in ("q", "k_read", "v_read")}
         if edge.port == "q":
             parts["q"] = block.queries(n)
@@ -96,7 +143,8 @@ def exact_edge(model: Model, batch: Batch, edge: Edge, direction: str) -> Tensor
             parts["k_read"] = block.share(block.keys(n))
         else:
             parts["v_read"] = block.share(block.values(n))
-        return head_outputs(block, *parts.values(), model.frame(batch.mask))[:, :, unit]
+        frame = model.frame(batch.mask)
+        return head_outputs(block, *parts.values(), frame, ops=ops)[:, :, unit]
 
     def tap(kind: str, at: int, value: Tensor) -> Tensor:
         if edge.receiver.kind == "head" and (kind, at) == ("z", layer):
@@ -108,10 +156,130 @@ def exact_edge(model: Model, batch: Batch, edge: Edge, direction: str) -> Tensor
             return value + change[:, -1]
         return value
 
-    base = run_metric(model, batch, receiving)
+    return tap
+
+
+def exact_edge(runs: Runs, edge: Edge, ops: Ops = PLAIN) -> Tensor:
+    """E(edge): the receiver's port alone reads the sender's output of the other run."""
+    there, here = (sender_write(runs.model, v, edge.sender) for v in (runs.there, runs.here))
     with torch.no_grad():
-        patched = run_metric(model, batch, receiving, tap)
-    return base - patched if direction == "noising" else patched - base
+        tap = through_edge(runs.model, runs.batch, edge, runs.here, there - here, ops)
+        return runs.effect(runs.run(tap, ops), runs.run(ops=ops))
 
 
-__all__ = ["exact_edge", "exact_site", "rotate", "run_metric", "sender_write", "values"]
+def slope_site(
+    runs: Runs,
+    site: Site,
+    columns: Tensor | None = None,
+    ops: Ops = PLAIN,
+    start: Tensor | None = None,
+) -> Tensor:
+    """``delta . g``: the metric's rate of change as the site moves along clean minus corrupted."""
+    point = point_of(site)
+    delta = runs.delta(lambda found: found[point])
+    step = torch.zeros(len(delta), dtype=delta.dtype, requires_grad=True)
+    begin = runs.here["input", 0] if start is None else start
+
+    def tap(kind: str, layer: int, value: Tensor) -> Tensor:
+        if (kind, layer) != point:
+            return value
+        moved = step.view(-1, *[1] * (value.ndim - 1)) * delta
+        return value + torch.where(select(site, value, columns), moved, 0.0)
+
+    (rate,) = torch.autograd.grad(metric_from(runs.model, runs.batch, begin, tap, ops).sum(), step)
+    return rate
+
+
+def slope_edge(runs: Runs, edge: Edge, ops: Ops = PLAIN, start: Tensor | None = None) -> Tensor:
+    """``delta . g``: the metric's rate of change as the port alone reads a moving sender."""
+    delta = runs.delta(lambda found: sender_write(runs.model, found, edge.sender))
+    step = torch.zeros(len(delta), dtype=delta.dtype, requires_grad=True)
+    begin, here = runs.here["input", 0], runs.here
+    if start is not None:
+        tap, begin = Everything(), start
+        with torch.no_grad():
+            metric_from(runs.model, runs.batch, start, tap)
+        here = tap.values
+    tap = through_edge(runs.model, runs.batch, edge, here, step[:, None, None] * delta, ops)
+    (rate,) = torch.autograd.grad(metric_from(runs.model, runs.batch, begin, tap, ops).sum(), step)
+    return rate
+
+
+def along(slope, runs: Runs, target: Site | Edge, steps: int) -> Tensor:
+    """A slope averaged over midpoints of the line between the two embeddings."""
+    ends = runs.there["input", 0], runs.here["input", 0]
+    starts = [torch.lerp(*ends, (step + 0.5) / steps) for step in range(steps)]
+    return torch.stack([slope(runs, target, start=start) for start in starts]).mean(0)
+
+
+class Frozen(Ops):
+    """The model with every coefficient kept as it was in one run, which makes it linear.
+
+    Norms keep their scale, activation functions their ratio ``f(x)/x``, gates and attention
+    patterns their value; the soft-cap of the logits keeps its tangent.
+    """
+
+    def __init__(self, here: dict) -> None:
+        self.here = here
+
+    def norm(self, norm, x, point):
+        bias = getattr(norm.module, "bias", None)
+        out = norm.centre(x) / norm.scale(self.here[point]) * norm.weight
+        return out if bias is None else out + bias
+
+    def activation(self, act, x, point):
+        kept = self.here[point]
+        return x * (act(kept) / kept)
+
+    def gated(self, act, gate, up, point):
+        return act(self.here[point]) * up
+
+    def softcap(self, x, cap, point):
+        kept = torch.tanh(self.here[point] / cap)
+        return cap * kept + (1 - kept**2) * (x - self.here[point])
+
+    def softmax(self, scores, point):
+        return self.here["pattern", point[1]]
+
+
+def circuit_metric(model: Model, batch: Batch, edges: Iterable[Edge | str]) -> Tensor:
+    """The metric in a circuit: each part recomputed from what it reads, straight from the words.
+
+    A part reads the corrupted residual stream and, for every edge of the circuit into it, the
+    difference between what the sender now writes and what it wrote in the corrupted run.
+    """
+    wired = {parse_edge(edge) if isinstance(edge, str) else edge for edge in edges}
+    off, frame = values(model, batch, "corrupted"), model.frame(batch.mask)
+    points = {"mlp": "mlp_in", "head": "resid_pre", "logits": "final_in"}
+
+    def reads(receiver: Site, port: str | None) -> Tensor:
+        layer = model.anatomy.n_layers if receiver.kind == "logits" else receiver.layer
+        x = off[points[receiver.kind], layer]
+        for sender in senders(model.anatomy):
+            if Edge(sender, receiver, port) in wired:
+                change = output(sender) - sender_write(model, off, sender)
+                x = x + (change[:, -1] if receiver.kind == "logits" else change)
+        return x
+
+    @cache
+    def head_output(head: Site) -> Tensor:
+        block = model.blocks[head.layer]
+        q, k, v = (block.ln1(reads(head, port)) for port in PORTS)
+        parts = block.queries(q), block.share(block.keys(k)), block.share(block.values(v))
+        return head_outputs(block, *parts, frame)[:, :, head.unit]
+
+    @cache
+    def output(sender: Site) -> Tensor:
+        layer = sender.layer
+        if sender.kind == "input":
+            return model.embed(batch.clean, frame)
+        block = model.blocks[layer]
+        if sender.kind == "mlp":
+            return write_mlp(block, reads(sender, None))
+        units = range(model.anatomy.n_heads)
+        z = torch.stack([head_output(Site("head", layer, unit)) for unit in units], dim=2)
+        return writes.head_writes(block, z, block.attention_output(z))[:, sender.unit]
+
+    with torch.no_grad():
+        logits = model.unembed(reads(Site("logits"), None))
+        return check_metric("logit_diff")(logits, batch.pairs)
