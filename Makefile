@@ -24,9 +24,10 @@ bench: $(READY)
 	$(BIN)/python tests/bench.py bench.json
 
 # The README's picture.
-picture: demo
+picture: $(READY)
+	$(BIN)/circuits discover ioi --model nano --top 25 --out runs/picture --force
 	mkdir -p graphs/assets
-	$(BIN)/circuits show runs/ioi -o graphs/assets/circuit.svg
+	cp runs/picture/circuit.svg graphs/assets/circuit.svg
 
 $(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

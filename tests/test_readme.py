@@ -16,7 +16,9 @@ def readme(root):
 
 
 def blocks(text, language):
-    return re.findall(rf"^```{language}\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    """The contents of the fenced blocks marked with `language`."""
+    found = re.findall(r"^```(\w*)\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    return [content for marked, content in found if marked == language]
 
 
 def test_the_python_runs(readme, tmp_path, monkeypatch, capsys):
