@@ -1,0 +1,245 @@
+"""Anchored bias: multiple-choice questions whose right letter is known and 'A' said instead."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from math import perm
+from typing import Any, ClassVar
+
+import numpy as np
+
+from tasks.base import Option, Task
+from tasks.errors import TaskError
+from tasks.mcq_files import read_questions
+from tasks.pairs import PromptPairs
+from tasks.questions import LAYOUTS, LETTERS, SYMBOLS, Entry, Question, bank
+from tasks.registry import register
+from tasks.tokenize import Tokenizer, encode, single_token, single_tokens, token_index
+
+SPLITS = ("test", "train", "all")
+TRIES = 100
+
+
+@register
+class MCQBias(Task):
+    """ "Question: ... Answer Choices: A: ... B: ... Answer:" -> " B", where models tend to " A".
+
+    Positions: `option_A` to `option_E` (the letters, counted by place), `gold` (the right option's
+    letter), END. The default split is the one that the embedded model was not trained on; to other
+    models, and for questions from a file, the splits are alike.
+    """
+
+    name = "mcq_bias"
+    claim = "say the letter of the right option; the corruption moves it to A, or elsewhere"
+    reference = (
+        "Li & Gao 2025, arXiv 2405.03205 (prompt, scoring); symbol counterfactuals as in MIB, "
+        "arXiv 2504.13151"
+    )
+    options: ClassVar[Mapping[str, Option]] = {
+        "n_options": Option(
+            4, "options per question, 2 to 5; a file's own number is kept", (2, 3, 4, 5)
+        ),
+        "layout": Option("line", "the paper's one line, or one line per option", LAYOUTS),
+        "gold": Option(
+            "never_A",
+            "where the right option stands: not first, everywhere equally often, or at one place",
+            ("never_A", "balanced", *"ABCD"),
+        ),
+        "corruption": Option(
+            "to_A",
+            "to_A: the right option changes places with the first one (when first, with another); "
+            "cycle: all options move by the same number of places; "
+            "symbols: the letters are replaced by others, the options stay",
+            ("to_A", "cycle", "symbols"),
+        ),
+        "against": Option(
+            "corrupted",
+            "counterfactual answer: the corrupted prompt's letter, A, or all the other letters",
+            ("corrupted", "A", "others"),
+        ),
+        "file": Option("", "questions to use (tasks/mcq_files.py) instead of the built-in ones"),
+        "split": Option("test", "question and options: held out from nano, or not", SPLITS),
+    }
+
+    def make(
+        self, tokenizer: Tokenizer, n: int, seed: int, settings: Mapping[str, Any]
+    ) -> PromptPairs:
+        """`n` distinct questions of the split, each with its corrupted prompt."""
+        _check(tokenizer, settings)
+        rng = np.random.default_rng(seed)
+        layout, dropped = settings["layout"], 0
+        pairs: list[tuple[Question, Question]] = []
+        for question in _questions(tokenizer, rng, n, settings):
+            if len(pairs) == n:
+                break
+            other = _corrupt(question, settings["corruption"], rng)
+            if _aligned(tokenizer, question, other, layout):
+                pairs.append((question, other))
+            else:
+                dropped += 1
+        if len(pairs) < n:
+            raise TaskError(
+                f"task mcq_bias: n={n}, but there are {len(pairs)} distinct prompts in split "
+                f"'{settings['split']}' ({dropped} more are cut differently once corrupted); ask "
+                "for fewer, or take corruption symbols, which keeps the options where they are"
+            )
+        return PromptPairs.from_texts(
+            tokenizer,
+            clean=[question.text(layout) for question, _ in pairs],
+            corrupted=[other.text(layout) for _, other in pairs],
+            answer=[f" {question.letter}" for question, _ in pairs],
+            counterfactual=[_against(*pair, settings["against"]) for pair in pairs],
+            positions=_positions(tokenizer, [question for question, _ in pairs], layout),
+            task=self.name,
+            metric=self.metric,
+        )
+
+
+def cyclic_orders(question: Question) -> list[Question]:
+    """The question once for every number of places its options can be moved by, unmoved first.
+
+    Predictions over them, [items, orders], are what `bias_measures.chosen_options` takes.
+    """
+    return [question.turned(by) for by in range(len(question.options))]
+
+
+def _check(tokenizer: Tokenizer, settings: Mapping[str, Any]) -> None:
+    """Refuses letters that are not one token, and settings that contradict each other."""
+    known = single_tokens(tokenizer, LETTERS)
+    if len(known) < len(LETTERS):
+        raise TaskError(
+            f"task mcq_bias: {len(known)} of the {len(LETTERS)} letters {', '.join(LETTERS)} are "
+            "one token after a space for this tokenizer; all are needed"
+        )
+    if settings["against"] == "A" and settings["gold"] in ("balanced", "A"):
+        raise TaskError(
+            f"task mcq_bias: against=A needs right letters other than A, not "
+            f"gold={settings['gold']}; take gold=never_A"
+        )
+    place = LETTERS.find(settings["gold"])
+    if not settings["file"] and place >= settings["n_options"]:
+        raise TaskError(
+            f"task mcq_bias: gold={settings['gold']} with {settings['n_options']} options; "
+            f"give at least {place + 1}"
+        )
+
+
+def _questions(
+    tokenizer: Tokenizer, rng: np.random.Generator, n: int, settings: Mapping[str, Any]
+) -> Iterator[Question]:
+    """Distinct questions of the split in random order, the right option where it is wanted."""
+    if settings["file"]:
+        yield from _from_file(rng, settings)
+        return
+    entries = _entries(tokenizer, settings["n_options"])
+    total = sum(perm(len(entry.wrong), settings["n_options"] - 1) for entry in entries)
+    places = _places(settings["gold"], settings["n_options"])
+    if n > total * len(places):
+        raise TaskError(
+            f"task mcq_bias: n={n}, but there are at most {total * len(places)} distinct prompts "
+            f"of {len(entries)} questions for this tokenizer; ask for fewer"
+        )
+    seen: set[Question] = set()
+    missed = 0
+    while missed < TRIES * len(entries):
+        place = places[len(seen) % len(places)]
+        entry = entries[rng.integers(len(entries))]
+        question = entry.ask(rng, settings["n_options"], place)
+        if question in seen or not _in_split(question, settings["split"]):
+            missed += 1
+            continue
+        seen.add(question)
+        missed = 0
+        yield question
+
+
+def _from_file(rng: np.random.Generator, settings: Mapping[str, Any]) -> Iterator[Question]:
+    questions = list(dict.fromkeys(read_questions(settings["file"])))
+    for i, row in enumerate(rng.permutation(len(questions))):
+        question = questions[row]
+        places = _places(settings["gold"], len(question.options))
+        if places:
+            yield question.with_gold(places[i % len(places)])
+
+
+def _entries(tokenizer: Tokenizer, n_options: int) -> list[Entry]:
+    """The bank's entries with one-token answers and enough one-token wrong ones."""
+    kept = []
+    for entry in bank():
+        wrong = tuple(single_tokens(tokenizer, entry.wrong))
+        answered = single_token(tokenizer, f" {entry.answer}") is not None
+        if answered and len(wrong) >= n_options - 1 and _known(tokenizer, entry.stem):
+            kept.append(replace(entry, wrong=wrong))
+    if not kept:
+        raise TaskError(
+            f"task mcq_bias: 0 of {len(bank())} questions have words that this tokenizer knows, "
+            f"a one-token answer and {n_options - 1} one-token wrong answers"
+        )
+    return kept
+
+
+def _known(tokenizer: Tokenizer, text: str) -> bool:
+    unknown = getattr(tokenizer, "unk_token_id", None)
+    return unknown is None or unknown not in encode(tokenizer, text, bos=False)
+
+
+def _in_split(question: Question, split: str) -> bool:
+    return split == "all" or question.held_out() == (split == "test")
+
+
+def _places(gold: str, n_options: int) -> list[int]:
+    """Places the right option may take, none where the question has too few options."""
+    if gold == "balanced":
+        return list(range(n_options))
+    if gold == "never_A":
+        return list(range(1, n_options))
+    place = LETTERS.index(gold)
+    return [place] if place < n_options else []
+
+
+def _corrupt(question: Question, corruption: str, rng: np.random.Generator) -> Question:
+    n = len(question.options)
+    if corruption == "symbols":
+        drawn = rng.permutation(len(SYMBOLS))[: len(LETTERS)].tolist()
+        return replace(question, letters="".join(SYMBOLS[i] for i in drawn))
+    if corruption == "cycle":
+        return question.turned(int(rng.integers(1, n)))
+    return question.with_gold(int(rng.integers(1, n)) if question.gold == 0 else 0)
+
+
+def _aligned(tokenizer: Tokenizer, question: Question, other: Question, layout: str) -> bool:
+    """Whether the letters stand at the same tokens in both prompts, and the prompts end alike."""
+    return _letter_indices(tokenizer, question, layout) == _letter_indices(tokenizer, other, layout)
+
+
+def _letter_indices(tokenizer: Tokenizer, question: Question, layout: str) -> list[int]:
+    text, ends = question.text(layout), question.ends(layout)
+    found = [token_index(tokenizer, text, ends[f"option_{place}"]) for place in _named(question)]
+    return [*found, len(encode(tokenizer, text))]
+
+
+def _named(question: Question) -> str:
+    return LETTERS[: len(question.options)]
+
+
+def _against(question: Question, other: Question, against: str) -> list[str]:
+    if against == "A":
+        return [f" {question.letters[0]}"]
+    if against == "corrupted":
+        return [f" {other.letter}"]
+    return [f" {letter}" for letter in question.symbols if letter != question.letter]
+
+
+def _positions(
+    tokenizer: Tokenizer, questions: Sequence[Question], layout: str
+) -> dict[str, list[int]]:
+    """Positions that every question has: letters up to the smallest number of options."""
+    fewest = min(len(question.options) for question in questions)
+    found: dict[str, list[int]] = {f"option_{place}": [] for place in LETTERS[:fewest]}
+    found["gold"] = []
+    for question in questions:
+        text, ends = question.text(layout), question.ends(layout)
+        for name, indices in found.items():
+            indices.append(token_index(tokenizer, text, ends[name]))
+    return found | {"END": [-1] * len(questions)}

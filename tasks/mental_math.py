@@ -1,0 +1,245 @@
+"""Mental math: sums and differences of two or three numbers, answered in one token."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import numpy as np
+from jaxtyping import Bool, Int
+
+from tasks.base import Option, Task
+from tasks.errors import TaskError
+from tasks.pairs import PromptPairs
+from tasks.problems import FORMS, SLOTS, STYLES, Problem
+from tasks.registry import register
+from tasks.tokenize import Tokenizer, encode, single_token, token_index
+
+SPLITS = ("test", "train", "all")
+FLIPPABLE = ("bare", "verbal", "question", "python")
+FLIP = {"+": "-", "-": "+"}
+ENUMERABLE = 2_000_000
+DRAWS = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """Operands to choose from, and the results allowed; running totals are at least `least`."""
+
+    numbers: tuple[int, ...]
+    least: int
+    most: int
+
+    def allows(self, form: str, operands: Int[np.ndarray, "n k"]) -> Bool[np.ndarray, " n"]:
+        """Which rows keep every running total at or above `least` and the result below `most`."""
+        signs = np.array([1, *(1 if sign == "+" else -1 for sign in form)])
+        totals = (operands * signs).cumsum(axis=1)[:, 1:]
+        found: Bool[np.ndarray, " n"] = (totals >= self.least).all(axis=1)
+        return found & (totals[:, -1] <= self.most)
+
+
+@register
+class MentalMath(Task):
+    """ "42+20-15=" -> "47", in six styles; every operand and every result is one token.
+
+    Positions: the operands A, B (C), the operators op (op2), END. The default split is the one
+    that the embedded model was not trained on; to other models the splits are alike.
+    """
+
+    name = "mental_math"
+    claim = "add and subtract in one step; the corruption changes operands or the operator"
+    reference = (
+        "Mamidanna et al. 2025, arXiv 2509.09650 (forms, styles, ranges); pairs as in MIB, "
+        "arXiv 2504.13151"
+    )
+    options: ClassVar[Mapping[str, Option]] = {
+        "form": Option("+", "the operators, from left to right: +- is A+B-C", FORMS),
+        "style": Option("bare", "how the problem is put into words", STYLES),
+        "corruption": Option(
+            "operands",
+            "operands: all of them change; A, B, C: that operand alone changes; "
+            "op: the first operator is turned into the other one",
+            ("operands", "A", "B", "op"),
+        ),
+        "smallest": Option(0, "smallest operand"),
+        "largest": Option(99, "largest operand"),
+        "least": Option(0, "smallest running total, the result included"),
+        "most": Option(299, "largest result"),
+        "split": Option("test", "operands: held out from nano, or not", SPLITS),
+    }
+
+    def make(
+        self, tokenizer: Tokenizer, n: int, seed: int, settings: Mapping[str, Any]
+    ) -> PromptPairs:
+        """`n` distinct problems of the split, each with its corrupted prompt."""
+        corruption = settings["corruption"]
+        if corruption == "op" and settings["style"] not in FLIPPABLE:
+            raise TaskError(
+                f"task {self.name}: in style {settings['style']} the operator does not change "
+                f"alone; for corruption op choose a style from {', '.join(FLIPPABLE)}"
+            )
+        bounds = _range(tokenizer, settings)
+        rng = np.random.default_rng(seed)
+        pairs: list[tuple[Problem, Problem]] = []
+        for problem in _problems(rng, bounds, settings):
+            if len(pairs) == n:
+                break
+            other = _corrupt(problem, corruption, bounds, rng)
+            if other is not None and _one_token_answers(tokenizer, problem, other):
+                pairs.append((problem, other))
+        if len(pairs) < n:
+            raise TaskError(_too_few(n, len(pairs), bounds, settings))
+        return PromptPairs.from_texts(
+            tokenizer,
+            clean=[clean.text() for clean, _ in pairs],
+            corrupted=[other.text() for _, other in pairs],
+            answer=[clean.answer for clean, _ in pairs],
+            counterfactual=[other.answer for _, other in pairs],
+            positions=_positions(tokenizer, [clean for clean, _ in pairs]),
+            task=self.name,
+            metric=self.metric,
+        )
+
+    def conditional(
+        self,
+        tokenizer: Tokenizer,
+        n: int,
+        seed: int = 0,
+        fixed: Mapping[str, int] | None = None,
+        **options: Any,
+    ) -> Int[np.ndarray, "n pos"]:
+        """Token ids of `n` prompts with the `fixed` operands; the others are independent of them.
+
+        `fixed={"B": 20}` is the sampler that context-aware mean ablation needs at B: template and B
+        stay, the other operands are drawn from the whole range whatever the result would be.
+        A sampler that keeps results in range leaks B into them (arXiv 2509.09650 does not say).
+        Draws may repeat.
+        """
+        settings: Mapping[str, Any] = self.settings(**options)
+        bounds = _range(tokenizer, settings)
+        slots = SLOTS[: len(settings["form"]) + 1]
+        fixed = dict(fixed or {})
+        faults = [slot for slot, value in fixed.items() if slot not in slots] + [
+            f"{slot}={value}" for slot, value in fixed.items() if value not in bounds.numbers
+        ]
+        if faults or n < 1:
+            raise TaskError(
+                f"task {self.name}: n={n}, fixed {', '.join(faults) or 'fine'}; give n >= 1 and "
+                f"operands among {', '.join(slots)} that are one token in the range chosen"
+            )
+        rng = np.random.default_rng(seed)
+        drawn = rng.choice(np.array(bounds.numbers), size=(n, len(slots)))
+        for slot, value in fixed.items():
+            drawn[:, slots.index(slot)] = value
+        problems = (
+            Problem(settings["form"], settings["style"], tuple(row)) for row in drawn.tolist()
+        )
+        return np.array([encode(tokenizer, problem.text()) for problem in problems])
+
+
+def _range(tokenizer: Tokenizer, settings: Mapping[str, Any]) -> Range:
+    """The operands that are one token in this form and style; `TaskError` with counts if < 2."""
+    asked = range(settings["smallest"], settings["largest"] + 1)
+    if settings["smallest"] < 0 or len(asked) < 2:
+        raise TaskError(
+            f"task mental_math: operands from {settings['smallest']} to {settings['largest']}; "
+            "give at least two numbers, none below 0"
+        )
+    probe = Problem(settings["form"], settings["style"], (1,) * (len(settings["form"]) + 1))
+    text = "".join("#" if slot in tuple(SLOTS) else part for slot, part in probe.parts())
+    gaps = {text[i - 1 : i] == " " for i, sign in enumerate(text) if sign == "#" and i}
+    numbers = tuple(
+        number
+        for number in asked
+        if all(single_token(tokenizer, f"{' ' * gap}{number}") is not None for gap in gaps)
+        and (text[0] != "#" or single_token(tokenizer, str(number)) is not None)
+    )
+    if len(numbers) < 2:
+        raise TaskError(
+            f"task mental_math: {len(numbers)} of {len(asked)} numbers from {asked[0]} to "
+            f"{asked[-1]} are one token for this tokenizer; at least 2 are needed"
+        )
+    return Range(numbers, settings["least"], settings["most"])
+
+
+def _problems(
+    rng: np.random.Generator, bounds: Range, settings: Mapping[str, Any]
+) -> Iterator[Problem]:
+    """Distinct problems of the split in random order."""
+    form, split = settings["form"], settings["split"]
+    for row in _operands(rng, bounds, form):
+        problem = Problem(form, settings["style"], tuple(row))
+        if split == "all" or problem.held_out() == (split == "test"):
+            yield problem
+
+
+def _operands(rng: np.random.Generator, bounds: Range, form: str) -> Iterator[list[int]]:
+    """Distinct rows of operands in range; all of them, unless there are too many to write down."""
+    numbers, k = np.array(bounds.numbers), len(form) + 1
+    if len(numbers) ** k <= ENUMERABLE:
+        every = np.stack(np.meshgrid(*[numbers] * k, indexing="ij"), axis=-1).reshape(-1, k)
+        every = every[bounds.allows(form, every)]
+        yield from (every[i].tolist() for i in rng.permutation(len(every)))
+        return
+    seen: set[tuple[int, ...]] = set()
+    for _ in range(DRAWS):
+        drawn = rng.choice(numbers, size=(ENUMERABLE // DRAWS, k))
+        for row in drawn[bounds.allows(form, drawn)].tolist():
+            if tuple(row) not in seen:
+                seen.add(tuple(row))
+                yield row
+
+
+def _corrupt(
+    problem: Problem, corruption: str, bounds: Range, rng: np.random.Generator
+) -> Problem | None:
+    """The corrupted problem, its result in range and another one; None where none is found."""
+    candidates = (
+        [_flipped(problem)]
+        if corruption == "op"
+        else (_redrawn(problem, corruption, bounds, rng) for _ in range(DRAWS))
+    )
+    for other in candidates:
+        fits = bounds.allows(other.form, np.array([other.operands]))[0]
+        if fits and other.result != problem.result:
+            return other
+    return None
+
+
+def _flipped(problem: Problem) -> Problem:
+    return replace(problem, form=FLIP[problem.form[0]] + problem.form[1:])
+
+
+def _redrawn(problem: Problem, corruption: str, bounds: Range, rng: np.random.Generator) -> Problem:
+    """The problem with other operands: with `operands` each one differs from what it was."""
+    changed = SLOTS if corruption == "operands" else corruption
+    operands = list(problem.operands)
+    for i, slot in enumerate(SLOTS[: len(operands)]):
+        while slot in changed and operands[i] == problem.operands[i]:
+            operands[i] = bounds.numbers[rng.integers(len(bounds.numbers))]
+    return replace(problem, operands=tuple(operands))
+
+
+def _one_token_answers(tokenizer: Tokenizer, *problems: Problem) -> bool:
+    return all(single_token(tokenizer, problem.answer) is not None for problem in problems)
+
+
+def _positions(tokenizer: Tokenizer, problems: Sequence[Problem]) -> dict[str, list[int]]:
+    found: dict[str, list[int]] = {slot: [] for slot in problems[0].ends()}
+    for problem in problems:
+        text = problem.text()
+        for slot, end in problem.ends().items():
+            found[slot].append(token_index(tokenizer, text, end))
+    return found | {"END": [-1] * len(problems)}
+
+
+def _too_few(n: int, found: int, bounds: Range, settings: Mapping[str, Any]) -> str:
+    form, numbers = settings["form"], bounds.numbers
+    return (
+        f"task mental_math: n={n}, but there are {found} distinct prompts of form "
+        f"A{''.join(map('{}{}'.format, form, SLOTS[1:]))} in split '{settings['split']}' with "
+        f"{len(numbers)} one-token operands from {numbers[0]} to {numbers[-1]}, running totals of "
+        f"at least {bounds.least} and one-token results up to {bounds.most}; "
+        "ask for fewer, or widen the range"
+    )
