@@ -174,6 +174,22 @@ def run_circuits(
     return run_wirings(model, pairs, wirings, metric, batch_size, progress, ablation, means)
 
 
+def runners(
+    model: Model,
+    pairs: PromptPairs,
+    batch_size: int = 32,
+    ablation: str | Ablation = "corrupted",
+    means: Means | None = None,
+) -> Iterator[CircuitRunner]:
+    """A runner for every batch of the pairs, with what stands in outside its circuits.
+
+    Raises:
+        MethodError: as for :func:`run_circuits`.
+    """
+    for batch, standing_in in _off(model, pairs, get_ablation(ablation), batch_size, means):
+        yield CircuitRunner(model, batch, standing_in)
+
+
 def run_wirings(
     model: Model,
     pairs: PromptPairs,
