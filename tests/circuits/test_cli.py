@@ -4,6 +4,8 @@ import json
 import subprocess
 import sys
 import time
+import tomllib
+from importlib.metadata import EntryPoint
 
 import pytest
 from typer.testing import CliRunner
@@ -45,6 +47,12 @@ def test_methods_say_what_they_cost_and_how_far_to_trust_them(cli):
     for method in METHODS.values():
         assert method.cost in text
         assert method.tier in text
+
+
+def test_the_installed_command_is_this_one(root):
+    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    point = EntryPoint("circuits", project["scripts"]["circuits"], "console_scripts")
+    assert point.load() is app
 
 
 def test_version(cli):
