@@ -21,7 +21,8 @@ from patching.forward import head_outputs
 from patching.linearise import Setting
 from patching.resume import Resumption, first_difference
 from patching.runs import record
-from patching.sitesets import Group, SiteSet, label_columns, unit_axis
+from patching.sitesets import Group, SiteSet, unit_axis
+from patching.softmax_response import label_masks
 
 EDGE_KINDS = ("input", "z", "attn_raw", "mlp_out")
 """Kinds of points of the other run that exact edges need."""
@@ -58,7 +59,7 @@ class ExactSweep:
         for group in sites.groups:
             patched = [
                 self._label(group, mask)
-                for mask in _label_masks(sites.labels, self.setting, self.kept.first)
+                for mask in label_masks(sites.labels, self.setting, self.kept.first)
             ]
             stacked = torch.stack(patched, dim=1)
             yield self.effect(stacked.flatten(0, 1)).T
@@ -176,16 +177,3 @@ class ExactSweep:
             stacked[:, :, :, unit] = z[:, :, :, unit]
             rows.append(self.kept.go_on("z", layer, stacked))
         return torch.stack(rows)
-
-
-def _label_masks(
-    labels: tuple[int | str | None, ...], setting: Setting, first: int
-) -> Iterator[Tensor]:
-    """For every label, which columns from ``first`` on it stands for, per prompt."""
-    width = setting.batch.clean.shape[1] - first
-    columns = torch.arange(first, first + width, device=setting.model.device)
-    if labels == (None,):
-        yield torch.ones(len(setting.batch), width, dtype=torch.bool, device=columns.device)
-        return
-    for at in label_columns(labels, setting.batch).T:
-        yield columns[None] == at[:, None]

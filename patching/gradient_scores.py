@@ -8,10 +8,10 @@ each query head, so that edges are per query head there too.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from patching import writes
@@ -20,7 +20,10 @@ from patching.model import Model
 from patching.norms import precise
 from patching.ops import Point, Where, cut
 from patching.runs import Batch
-from patching.sitesets import SiteSet, reduce_product
+from patching.sites import senders
+from patching.sitesets import Group, SiteSet, point_of, reduce_product
+
+Response = Callable[[Pass, Group], Tensor]
 
 EDGE_KINDS = (*writes.KINDS, "resid_pre", "q", "k_read", "v_read", "mlp_in", "final_in")
 """Kinds of points that edge scores need."""
@@ -29,28 +32,49 @@ TILE_BYTES = 64 * 2**20
 """How large a tile of writes may become before prompts or positions are taken apart."""
 
 
-def site_scores(linearised: Linearised, sites: SiteSet, batch: Batch) -> Float[Tensor, "b names"]:
-    """Score of every site for every prompt, in units of the metric."""
+def site_scores(
+    linearised: Linearised, sites: SiteSet, batch: Batch, response: Response | None = None
+) -> Float[Tensor, "b names"]:
+    """Score of every site for every prompt, in units of the metric.
+
+    ``response`` gives the scores of query and key sites where the softmax's answer to the patch is
+    computed exactly (:mod:`patching.softmax_response`).
+    """
     deltas = {group.point: linearised.delta(group.point) for group in sites.groups}
-    total: Tensor | float = 0.0
-    for each in linearised.passes:
+
+    def one_pass(each: Pass) -> Tensor:
         parts = []
         for group in sites.groups:
+            if response is not None and group.point[0] in ("q", "k"):
+                parts.append(response(each, group))
+                continue
             product = deltas[group.point] * each.slopes.grads[group.point]
             per_unit = reduce_product(group.point[0], product)
-            parts.append(sites.at_positions(per_unit, batch))
-        total = total + each.weight * torch.cat(parts, dim=1)
-    assert isinstance(total, Tensor)
+            part = sites.at_positions(per_unit, batch)
+            covered = each.covers is None or group.point in each.covers
+            parts.append(part if covered else torch.zeros_like(part))
+        return torch.cat(parts, dim=1)
+
+    return combine(linearised, one_pass)
+
+
+def combine(linearised: Linearised, one_pass: Callable[[Pass], Tensor]) -> Tensor:
+    """The weighted sum over passes, or under GradDrop the summed sizes with the first's sign."""
+    if linearised.dropped:
+        first = one_pass(next(linearised.passes))
+        sizes = [each.weight * one_pass(each).abs() for each in linearised.passes]
+        return first.sign() * torch.stack(sizes).sum(0)
+    total: Tensor | None = None
+    for each in linearised.passes:
+        part = each.weight * one_pass(each)
+        total = part if total is None else total + part
+    assert total is not None
     return total
 
 
 def edge_scores(model: Model, linearised: Linearised) -> Float[Tensor, "b edges"]:
     """Score of every edge for every prompt, in the order of :func:`patching.sites.edges`."""
-    total: Tensor | float = 0.0
-    for each in linearised.passes:
-        total = total + each.weight * _edge_pass(model, linearised, each)
-    assert isinstance(total, Tensor)
-    return total
+    return combine(linearised, lambda each: _edge_pass(model, linearised, each))
 
 
 def _edge_pass(model: Model, linearised: Linearised, each: Pass) -> Float[Tensor, "b edges"]:
@@ -82,11 +106,18 @@ def _edge_tile(
         for layer in range(model.anatomy.n_layers)
     ]
     stack = precise(torch.cat(sent, dim=1).flatten(2))
+    if each.covers is not None:
+        stack = stack * _covered(model, each.covers).to(stack)[:, None]
     parts = []
     for count, gradient in port_gradients(model, values, grads, each, where):
         product = precise(gradient.flatten(2)) @ stack[:, :count].transpose(1, 2)
         parts.append(product.flatten(1))
     return torch.cat(parts, dim=1)
+
+
+def _covered(model: Model, covers: frozenset[Point]) -> Bool[Tensor, " u"]:
+    """Which senders the points of a pass speak for."""
+    return torch.tensor([point_of(site) in covers for site in senders(model.anatomy)])
 
 
 def port_gradients(

@@ -80,8 +80,12 @@ METHODS: dict[str, Method] = {
             "attribution",
             "clean minus corrupted activation times the gradient at the run that is patched",
             "2 forward passes and 1 backward",
-            "Nanda 2023; Syed et al. 2023 (edges); Kramar et al. 2024 (QK fix)",
+            "Nanda 2023; Syed et al. 2023 (edges); Kramar et al. 2024 (AtP*: qk_fix, grad_drop)",
             "estimate",
+            options={
+                "qk_fix": Option(bool, False, "answer query and key patches by the exact softmax"),
+                "grad_drop": Option(bool, False, "one more backward pass per layer, sizes summed"),
+            },
         ),
         Method(
             "ig",
@@ -89,7 +93,11 @@ METHODS: dict[str, Method] = {
             "2 forward passes, and 1 forward and backward pass per step",
             "Sundararajan et al. 2017; Hanna et al. 2024 (edges)",
             "estimate",
-            options={"steps": Option(int, 5, "midpoints at which gradients are taken")},
+            options={
+                "steps": Option(int, 5, "midpoints at which gradients are taken"),
+                "on": Option(str, "inputs", "what is interpolated", ("inputs", "activations")),
+                "qk_fix": Option(bool, False, "answer query and key patches by the exact softmax"),
+            },
         ),
         Method(
             "relevance",
@@ -99,6 +107,7 @@ METHODS: dict[str, Method] = {
             "estimate",
             options={
                 "rules": Option(str, "relp", "relp, gim, attnlrp, or step=rule settings"),
+                "qk_fix": Option(bool, False, "answer query and key patches by the exact softmax"),
             },
         ),
         Method(
@@ -106,6 +115,17 @@ METHODS: dict[str, Method] = {
             "attribution with every nonlinear step's average slope between the two runs",
             "2 forward passes and 1 backward",
             "this project; related to DeepLIFT (Shrikumar et al. 2017)",
+            "estimate",
+            options={
+                "share": Option(float, 1.0, "share of the secant in each slope; the rest: tangent"),
+                "qk_fix": Option(bool, False, "answer query and key patches by the exact softmax"),
+            },
+        ),
+        Method(
+            "ensemble",
+            "mean of secant and attribution; query and key sites by attribution with the QK fix",
+            "2 forward passes and 2 backward",
+            "this project; means of scores: Zhang et al. 2025 (BlackboxNLP shared task)",
             "estimate",
         ),
     )
@@ -129,9 +149,12 @@ def linearisation(name: str, options: Mapping[str, Any]) -> Linearise:
     from patching.rules import Rules
 
     if name == "attribution":
-        return linearise.at_receiver()
+        return linearise.dropping_layers() if options["grad_drop"] else linearise.at_receiver()
     if name == "ig":
-        return linearise.along_inputs(options["steps"])
+        along = linearise.along_inputs, linearise.along_activations
+        return along[options["on"] == "activations"](options["steps"])
     if name == "relevance":
         return linearise.at_receiver(Rules.parse(options["rules"]))
-    return linearise.between_runs()
+    if name == "ensemble":
+        return linearise.secant_and_tangent()
+    return linearise.between_runs(float(options["share"]))

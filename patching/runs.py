@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from patching.forward import Record
+from patching.forward import Record, Write, chain
 from patching.metrics import CheckedMetric, Metric, check_metric
 from patching.model import Model
 from patching.ops import PLAIN, Ops, Point
@@ -92,22 +92,31 @@ def slopes(
     metric: CheckedMetric,
     kinds: Iterable[str],
     ops: Ops = PLAIN,
-    start: Float[Tensor, "b s d"] | None = None,
+    *,
+    put: tuple[Point, Tensor] | None = None,
+    closed_to: Point | None = None,
 ) -> Slopes:
     """One forward and one backward pass: the gradient of each prompt's metric at every point.
 
     Prompts do not influence one another, so the gradient of the summed metric is the per-prompt
-    gradient, whatever the batch size. ``start`` replaces the embedding that enters block 0.
+    gradient, whatever the batch size. ``put`` replaces the value of one point; no gradient passes
+    the point ``closed_to``.
 
     Raises:
         MethodError: an activation or a gradient is not a finite number; the site is named.
     """
     tap = Record(kinds)
     frame = model.frame(batch.mask)
+    edits: dict[Point, Callable[[Tensor], Tensor]] = {}
+    if put is not None:
+        edits[put[0]] = lambda _: put[1].detach().requires_grad_()
+    if closed_to is not None:
+        edits[closed_to] = torch.Tensor.detach
+    tapped = chain(Write(edits), tap) if edits else tap
     with torch.enable_grad():
-        x = model.embed(batch.tokens(run), frame) if start is None else start
-        x = tap("input", 0, x.detach().requires_grad_())
-        value = metric(model.run_from(0, x, frame, tap, ops), batch.pairs)
+        x = model.embed(batch.tokens(run), frame).detach().requires_grad_()
+        x = tapped("input", 0, x)
+        value = metric(model.run_from(0, x, frame, tapped, ops), batch.pairs)
         points = [point for point, v in tap.values.items() if v.requires_grad]
         inputs = [tap.values[point] for point in points]
         found = torch.autograd.grad(value.sum(), inputs, allow_unused=True)

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from patching import activation
+from patching import activation, softmax_response
 from patching.gradient_scores import EDGE_KINDS, edge_scores, site_scores
 from patching.linearise import Linearise, Setting, check_direction
 from patching.methods import get, linearisation
@@ -99,7 +99,10 @@ def _measure(
     if method == "activation":
         return lambda setting: _exact(setting, wanted)
     linearise = linearisation(method, options)
-    return lambda setting: _estimate(setting, wanted, linearise)
+    fixed = method == "ensemble" or bool(options.get("qk_fix"))
+    if wanted is None or not fixed or not {"q", "k"} & set(wanted.kinds):
+        return lambda setting: _estimate(setting, wanted, linearise)
+    return lambda setting: _estimate_with_response(setting, wanted, linearise)
 
 
 @torch.no_grad()
@@ -118,6 +121,14 @@ def _estimate(setting: Setting, wanted: SiteSet | None, linearise: Linearise) ->
         scores = edge_scores(setting.model, found)
     else:
         scores = site_scores(found, wanted, setting.batch)
+    return Measured(scores, found.metric_clean, found.metric_corrupted)
+
+
+def _estimate_with_response(setting: Setting, wanted: SiteSet, linearise: Linearise) -> Measured:
+    """Query and key sites answered by the exact softmax (the QK fix)."""
+    found = linearise(setting, tuple(dict.fromkeys((*wanted.kinds, *softmax_response.KINDS))))
+    response = softmax_response.SoftmaxResponse(setting, found, wanted)
+    scores = site_scores(found, wanted, setting.batch, response)
     return Measured(scores, found.metric_clean, found.metric_corrupted)
 
 

@@ -15,6 +15,10 @@ With bars for means of the two runs and ``d`` for their difference:
   ``s2 - s`` to ``A2 - A`` exactly, with no quadrature;
 * norm ``x / sqrt(v)``: ``x`` gets the mean of the two inverse scales, and the inverse scale gets
   ``x_bar`` through its own secant in ``v``.
+
+A single patched site moves the model only part of the way to the other run, so for its own
+effect the slope should lie between the secant and the tangent at the run that is patched:
+``share`` says how much of every slope is the secant. Only a share of 1 is complete.
 """
 
 from __future__ import annotations
@@ -38,7 +42,8 @@ TINY = 1e-3
 class SecantOps(Ops):
     """The plain forward pass with two-run secants as derivatives.
 
-    ``other`` holds the other run's values at the points that :attr:`needs` names.
+    ``other`` holds the other run's values at the points that :attr:`needs` names; ``share`` of
+    every slope is the secant, the rest the tangent at this run.
     """
 
     needs = (
@@ -47,8 +52,13 @@ class SecantOps(Ops):
         *("q", "k_read", "q_rot", "k_rot", "scores", "pattern", "v_read"),
     )
 
-    def __init__(self, other: Mapping[Point, Tensor]) -> None:
+    def __init__(self, other: Mapping[Point, Tensor], share: float = 1.0) -> None:
         self.other = other
+        self.share = share
+
+    def _between(self, x: Tensor, x2: Tensor) -> Tensor:
+        """What a factor of a product counts for: from this run's value to the mean of both."""
+        return torch.lerp(x, x2.to(x.dtype), self.share / 2)
 
     @override
     def norm(self, norm: Norm, x: Tensor, point: Point) -> Tensor:
@@ -63,12 +73,14 @@ class SecantOps(Ops):
         inverse, middle = (1 / s1 + 1 / s2) / 2, (one + two) / 2
         falling = -2 / (s1 * s2 * (s1 + s2)) / x.shape[-1]
         weight = norm.weight
+        tangent = super().norm_pull(norm, x, point, where) if self.share < 1 else None
 
         def pull(g: Tensor) -> Tensor:
             r, m, f = beside(g, inverse, middle, falling)
-            g = g * weight
-            g = g * r + m * (f * (g * m).sum(-1, keepdim=True))
-            return norm.pull_centre(g).to(x.dtype)
+            scaled = g * weight
+            scaled = scaled * r + m * (f * (scaled * m).sum(-1, keepdim=True))
+            secant = norm.pull_centre(scaled).to(x.dtype)
+            return secant if tangent is None else torch.lerp(tangent(g), secant, self.share)
 
         return pull
 
@@ -76,6 +88,8 @@ class SecantOps(Ops):
     def activation(self, act: Callable[[Tensor], Tensor], x: Tensor, point: Point) -> Tensor:
         value = act(x.detach())
         slope = secant_slope(act, x.detach(), self.other[point], value)
+        if self.share < 1:
+            slope = torch.lerp(derivative(act, x), slope, self.share)
         return substitute(value, lambda g: (g * slope,), x)
 
     @override
@@ -84,14 +98,14 @@ class SecantOps(Ops):
     ) -> Tensor:
         active = self.activation(act, gate, point)
         a, u = active.detach(), up.detach()
-        a_bar = (a + act(self.other[point])) / 2
-        u_bar = (u + self.other["mlp_up", point[1]]) / 2
+        a_bar = self._between(a, act(self.other[point]))
+        u_bar = self._between(u, self.other["mlp_up", point[1]])
         return substitute(a * u, lambda g: (g * u_bar, g * a_bar), active, up)
 
     @override
     def scores(self, q: Tensor, k: Tensor, block: Block) -> Tensor:
-        q_bar = (q.detach() + self.other["q_rot", block.layer]) / 2
-        k_bar = (k.detach() + self.other["k_rot", block.layer]) / 2
+        q_bar = self._between(q.detach(), self.other["q_rot", block.layer])
+        k_bar = self._between(k.detach(), self.other["k_rot", block.layer])
 
         def pull(g: Tensor) -> tuple[Tensor, Tensor]:
             return (
@@ -112,14 +126,18 @@ class SecantOps(Ops):
         total = mean.sum(-1, keepdim=True)
 
         def pull(g: Tensor) -> tuple[Tensor]:
-            return (mean * (g - (g * mean).sum(-1, keepdim=True) / total),)
+            secant = mean * (g - (g * mean).sum(-1, keepdim=True) / total)
+            if self.share == 1:
+                return (secant,)
+            tangent = value * (g - (g * value).sum(-1, keepdim=True))
+            return (torch.lerp(tangent, secant, self.share),)
 
         return substitute(value, pull, scores)
 
     @override
     def mix(self, pattern: Tensor, v: Tensor, point: Point) -> Tensor:
-        a_bar = (pattern.detach() + self.other["pattern", point[1]]) / 2
-        v_bar = (v.detach() + self.other["v_read", point[1]]) / 2
+        a_bar = self._between(pattern.detach(), self.other["pattern", point[1]])
+        v_bar = self._between(v.detach(), self.other["v_read", point[1]])
 
         def pull(g: Tensor) -> tuple[Tensor, Tensor]:
             return (
