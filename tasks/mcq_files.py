@@ -98,7 +98,7 @@ def _json_line(line: str) -> Question | list[str]:
 def _mmlu(lines: Lines, seed: int) -> Read:
     del seed
     rows = csv.reader(line for _, line in lines)
-    for row in rows:
+    for row in filter(None, rows):
         if len(row) != FOUR + 2:
             yield rows.line_num, [f"{len(row)} columns, not question, four options and a letter"]
             continue

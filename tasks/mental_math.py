@@ -21,6 +21,7 @@ FLIPPABLE = ("bare", "verbal", "question", "python")
 FLIP = {"+": "-", "-": "+"}
 ENUMERABLE = 2_000_000
 DRAWS = 200
+PER_DRAW = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,20 +176,20 @@ def _problems(
 
 
 def _operands(rng: np.random.Generator, bounds: Range, form: str) -> Iterator[list[int]]:
-    """Distinct rows of operands in range; all of them, unless there are too many to write down."""
+    """Distinct rows of operands in range: drawn first, then whatever the draws have missed."""
     numbers, k = np.array(bounds.numbers), len(form) + 1
-    if len(numbers) ** k <= ENUMERABLE:
-        every = np.stack(np.meshgrid(*[numbers] * k, indexing="ij"), axis=-1).reshape(-1, k)
-        every = every[bounds.allows(form, every)]
-        yield from (every[i].tolist() for i in rng.permutation(len(every)))
-        return
     seen: set[tuple[int, ...]] = set()
     for _ in range(DRAWS):
-        drawn = rng.choice(numbers, size=(ENUMERABLE // DRAWS, k))
+        drawn = rng.choice(numbers, size=(PER_DRAW, k))
         for row in drawn[bounds.allows(form, drawn)].tolist():
             if tuple(row) not in seen:
                 seen.add(tuple(row))
                 yield row
+    if len(numbers) ** k <= ENUMERABLE:
+        every = np.stack(np.meshgrid(*[numbers] * k, indexing="ij"), axis=-1).reshape(-1, k)
+        every = every[bounds.allows(form, every)]
+        rows = (every[i].tolist() for i in rng.permutation(len(every)))
+        yield from (row for row in rows if tuple(row) not in seen)
 
 
 def _corrupt(
