@@ -96,7 +96,7 @@ class CheckedMetric:
             )
         if not torch.isfinite(value).all():
             bad = int((~torch.isfinite(value)).nonzero()[0, 0])
-            raise MethodError(f"metric '{self.name}' is {float(value[bad])} for prompt {bad}")
+            raise MethodError(f"metric '{self.name}' is {value[bad].item()} for prompt {bad}")
         return value
 
 

@@ -89,6 +89,8 @@ class Model:
         hf = hf.to(device).eval().requires_grad_(False)
         digest = _digest(hf)
         bridge = _bridge(hf)
+        # Where the bridge splits a fused q, k, v, it makes new parameters.
+        hf.requires_grad_(False)
         try:
             model = cls(bridge, tokenizer=tokenizer, path=path, digest=digest)
             _check_forward(model)
