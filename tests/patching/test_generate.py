@@ -1,0 +1,105 @@
+"""Generation: the cache changes nothing, taps act at every step, rows end where they should."""
+
+import pytest
+import torch
+
+from patching.generate import Decoding, generate
+from tasks.errors import TaskError
+from tests.families import FAMILIES, VOCABULARY, make_pairs, opened, original
+
+NEW = 8
+
+
+@pytest.fixture(scope="module")
+def prompts():
+    pairs = make_pairs()
+    return torch.tensor(pairs.clean), torch.tensor(pairs.mask)
+
+
+def recomputed(model, tokens, mask, new, tap=None):
+    """Tokens and logits of every step, each from a whole forward pass."""
+    logits = []
+    for _ in range(new):
+        here = model.run(tokens, mask) if tap is None else model.run(tokens, mask, tap)
+        logits.append(here)
+        tokens = torch.cat([tokens, here.argmax(-1)[:, None]], dim=1)
+        mask = torch.nn.functional.pad(mask, (0, 1), value=True)
+    return tokens[:, -new:], logits
+
+
+def double_head(kind, layer, value):
+    """An edit that acts alike at every position."""
+    return value * 2.0 if (kind, layer) == ("z", 0) else value
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("tap", [None, double_head])
+def test_cached_steps_equal_whole_forward_passes(family, tap, prompts):
+    model = opened(family)
+    tokens, logits = recomputed(model, *prompts, NEW, tap)
+    found = generate(model, *prompts, NEW, **({} if tap is None else {"tap": tap}))
+    assert found.tolist() == tokens.tolist()
+    steps = Decoding(model, *prompts, NEW, **({} if tap is None else {"tap": tap}))
+    for column, wanted in enumerate(logits):
+        got = steps.prompt() if column == 0 else steps.step(tokens[:, column - 1])
+        assert torch.allclose(got, wanted, atol=1e-5 * float(wanted.abs().max() + 1))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_greedy_generation_is_that_of_transformers(family, prompts):
+    tokens, mask = prompts
+    model, hf = opened(family), original(family)
+    wanted = []
+    for row, real in zip(tokens, mask, strict=True):
+        prompt = row[real][None]
+        with torch.no_grad():
+            out = hf.generate(
+                prompt,
+                attention_mask=torch.ones_like(prompt),
+                max_new_tokens=NEW,
+                min_new_tokens=NEW,
+                do_sample=False,
+                eos_token_id=VOCABULARY + 1,
+                pad_token_id=0,
+            )
+        wanted.append(out[0, prompt.shape[1] :].tolist())
+    assert generate(model, tokens, mask, NEW).tolist() == wanted
+
+
+def test_a_tap_sees_the_prompt_and_then_one_position_at_a_time(prompts):
+    seen = []
+
+    def watch(kind, layer, value):
+        if (kind, layer) == ("pattern", 1):
+            seen.append(tuple(value.shape[2:]))
+        return value
+
+    generate(opened("llama"), *prompts, 3, tap=watch)
+    length = prompts[0].shape[1]
+    assert seen == [(length, length), (1, length + 1), (1, length + 2)]
+
+
+def test_a_row_ends_with_a_stop_token_and_repeats_it(prompts):
+    model = opened("gpt2")
+    free = generate(model, *prompts, NEW)
+    end = int(free[0, 2])
+    stopped = generate(model, *prompts, NEW, stop=end)
+    for row, before in zip(stopped.tolist(), free.tolist(), strict=True):
+        at = before.index(end) if end in before else NEW
+        assert row == (before[: at + 1] + [end] * NEW)[: len(row)]
+    one = (prompts[0][:1], prompts[1][:1])
+    assert generate(model, *one, NEW, stop=[end, 60]).shape[1] <= 3
+
+
+def test_all_faults_are_told_at_once(prompts):
+    model = opened("gpt2")
+    tokens, mask = prompts
+    with pytest.raises(TaskError) as told:
+        generate(model, tokens + VOCABULARY, mask.flip(1), 0)
+    for part in ("max_new_tokens is 0", "padded on the left", "outside the vocabulary"):
+        assert part in str(told.value)
+    with pytest.raises(TaskError, match="33 positions are needed and this model has 32"):
+        generate(model, tokens, mask, 25)
+    with pytest.raises(TaskError, match="give \\[b, s\\] both"):
+        generate(model, tokens, mask[:, 1:], 1)
+    assert generate(model, tokens, mask, 24).shape == (len(tokens), 24)
