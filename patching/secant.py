@@ -8,7 +8,7 @@ rule of DeepLIFT (Shrikumar et al. 2017) and integrated gradients (Sundararajan 
 
 With bars for means of the two runs and ``d`` for their difference:
 
-* activation: ``(f(a2) - f(a)) / d``, and ``f'`` at the midpoint where ``d`` is tiny;
+* activation: ``(f(a2) - f(a)) / d``, and the mean of ``f'`` in between where ``d`` is small;
 * product ``a u``: ``a`` gets ``u_bar`` and ``u`` gets ``a_bar``;
 * softmax: with ``l = (A2 - A) / (log A2 - log A)``, the matrix ``diag(l) - l l^T / sum(l)``, which
   is the Jacobian when the runs coincide, is symmetric, ignores a shift of the scores, and maps
@@ -35,8 +35,11 @@ from patching.norms import Norm, precise
 from patching.ops import EVERYWHERE, Ops, Point, Pull, Where, beside, cut, substitute
 from patching.rules import derivative
 
+NEAR = 0.1
+"""Inputs closer than this use a mean derivative: their quotient would lose its digits."""
+
 TINY = 1e-3
-"""Differences below this use the slope at the midpoint: the quotient would lose its digits."""
+"""Log-probabilities closer than this use the series of the logarithmic mean."""
 
 
 class SecantOps(Ops):
@@ -149,11 +152,13 @@ class SecantOps(Ops):
 
 
 def secant_slope(act: Callable[[Tensor], Tensor], x: Tensor, x2: Tensor, value: Tensor) -> Tensor:
-    """``(f(x2) - f(x)) / (x2 - x)``, and ``f'`` at the midpoint where the difference is tiny."""
+    """``(f(x2) - f(x)) / (x2 - x)``; two-point Gauss-Legendre of ``f'`` where they are near."""
     difference = x2 - x
-    small = difference.abs() < TINY
-    quotient = (act(x2) - value) / torch.where(small, torch.ones_like(x), difference)
-    return torch.where(small, derivative(act, (x + x2) / 2), quotient)
+    near = difference.abs() < NEAR
+    quotient = (act(x2) - value) / torch.where(near, torch.ones_like(x), difference)
+    middle, offset = (x + x2) / 2, difference / (2 * 3**0.5)
+    mean = (derivative(act, middle - offset) + derivative(act, middle + offset)) / 2
+    return torch.where(near, mean, quotient)
 
 
 def log_mean(

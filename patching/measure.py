@@ -1,0 +1,152 @@
+"""Measuring: one method on batches of prompt pairs, whatever it scores."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from patching import activation, softmax_response
+from patching.gradient_scores import EDGE_KINDS, edge_scores, site_scores
+from patching.linearise import Linearise, Setting, check_direction
+from patching.methods import get, linearisation
+from patching.metrics import CheckedMetric, Metric, check_metric
+from patching.model import Model
+from patching.runs import batches
+from patching.sites import edges
+from patching.sitesets import SiteSet, site_set
+from tasks.errors import MethodError, unknown
+from tasks.pairs import PromptPairs
+
+Progress = Callable[[int, int, str], None]
+
+LEVELS = ("node", "edge", "site")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is to be measured, checked against the model and the prompts.
+
+    ``wanted`` are the sites to score, in the order of ``names``; None stands for all edges.
+    """
+
+    method: str
+    options: Mapping[str, Any]
+    level: str
+    direction: str
+    metric: CheckedMetric
+    names: tuple[str, ...]
+    wanted: SiteSet | None
+
+    @classmethod
+    def of(
+        cls,
+        model: Model,
+        pairs: PromptPairs,
+        method: str,
+        level: str,
+        direction: str,
+        metric: str | Metric,
+        sites: str,
+        positions: str,
+        options: Mapping[str, Any],
+    ) -> Request:
+        """Check everything that can be known before the first forward pass.
+
+        Raises:
+            MethodError: an unknown method, level, direction, option or metric.
+            SiteError: sites or positions that this model or these prompts do not have.
+        """
+        filled = get(method).check(options)
+        check_direction(direction)
+        if level not in LEVELS:
+            raise MethodError(unknown("level", level, LEVELS))
+        wanted = None
+        if level != "edge":
+            kind = "node" if level == "node" else sites
+            wanted = site_set(kind, model.anatomy, pairs, positions)
+        names = wanted.names if wanted else tuple(edge.name for edge in edges(model.anatomy))
+        return cls(method, filled, level, direction, check_metric(metric), names, wanted)
+
+    def measure(self) -> Callable[[Setting], Measured]:
+        """The function that scores one batch."""
+        wanted = self.wanted
+        if self.method == "activation":
+            return lambda setting: _exact(setting, wanted)
+        linearise = linearisation(self.method, self.options)
+        fixed = self.method == "ensemble" or bool(self.options.get("qk_fix"))
+        if wanted is None or not fixed or not {"q", "k"} & set(wanted.kinds):
+            return lambda setting: _estimate(setting, wanted, linearise)
+        return lambda setting: _estimate_with_response(setting, wanted, linearise)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What one batch gives: per-prompt scores and the metric in both runs."""
+
+    scores: Float[Tensor, "b names"]
+    clean: Float[Tensor, " b"]
+    corrupted: Float[Tensor, " b"]
+
+
+def measured(
+    model: Model,
+    pairs: PromptPairs,
+    request: Request,
+    batch_size: int,
+    progress: Progress | None = None,
+) -> Iterator[Measured]:
+    """Batch after batch; when a GPU runs out of memory the batch is halved.
+
+    Raises:
+        MethodError: a batch size below 1, or a result that is not finite.
+        TaskError: tokens outside the model's vocabulary.
+    """
+    if batch_size < 1:
+        raise MethodError(f"batch_size must be at least 1, given {batch_size}")
+    measure, done = request.measure(), 0
+    while done < len(pairs):
+        part = pairs[done : done + batch_size]
+        try:
+            (batch,) = batches(model, part, batch_size)
+            yield measure(Setting(model, batch, request.metric, request.direction))
+        except torch.cuda.OutOfMemoryError:
+            if len(part) == 1:
+                raise
+            batch_size = len(part) // 2
+            torch.cuda.empty_cache()
+            continue
+        done += len(part)
+        if progress:
+            progress(done, len(pairs), f"{request.method} {request.level} scores")
+
+
+@torch.no_grad()
+def _exact(setting: Setting, wanted: SiteSet | None) -> Measured:
+    kinds = activation.EDGE_KINDS if wanted is None else wanted.kinds
+    sweep = activation.ExactSweep(setting, kinds)
+    found = sweep.edges() if wanted is None else torch.cat(list(sweep.sites(wanted)), dim=1)
+    other = setting.metric(sweep.other_logits, setting.batch.pairs)
+    clean, corrupted = (sweep.base, other) if setting.sign() > 0 else (other, sweep.base)
+    return Measured(found, clean, corrupted)
+
+
+def _estimate(setting: Setting, wanted: SiteSet | None, linearise: Linearise) -> Measured:
+    found = linearise(setting, EDGE_KINDS if wanted is None else wanted.kinds)
+    if wanted is None:
+        scores = edge_scores(setting.model, found)
+    else:
+        scores = site_scores(found, wanted, setting.batch)
+    return Measured(scores, found.metric_clean, found.metric_corrupted)
+
+
+def _estimate_with_response(setting: Setting, wanted: SiteSet, linearise: Linearise) -> Measured:
+    """Query and key sites answered by the exact softmax (the QK fix)."""
+    found = linearise(setting, tuple(dict.fromkeys((*wanted.kinds, *softmax_response.KINDS))))
+    response = softmax_response.SoftmaxResponse(setting, found, wanted)
+    scores = site_scores(found, wanted, setting.batch, response)
+    return Measured(scores, found.metric_clean, found.metric_corrupted)
