@@ -1,0 +1,210 @@
+"""What a model holds at one token of each prompt: the stream twice per layer, neurons, heads.
+
+One forward pass per batch; of every value only the row of the chosen token is kept, so memory
+grows with prompts and layers, never with positions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, fields
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from patching.forward import Tap
+from patching.model import Model
+from tasks.errors import MethodError, TaskError
+
+KINDS = ("resid_mid", "resid_post", "mlp_post", "z")
+"""The points read: stream after attention and after the MLP, ``down`` input, ``W_O`` input."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prompts:
+    """Left-padded prompts: ``tokens`` ids, ``mask`` True on real tokens."""
+
+    tokens: Int[np.ndarray, "n s"]
+    mask: Bool[np.ndarray, "n s"]
+
+    @classmethod
+    def of(cls, rows: Sequence[Sequence[int]], pad: int = 0) -> Prompts:
+        """Prompts given as token ids, padded on the left to the longest.
+
+        Raises:
+            TaskError: naming the prompts that have no token at all, or that there is no prompt.
+        """
+        empty = [number for number, row in enumerate(rows) if not len(row)]
+        if not rows or empty:
+            told = f"prompts {', '.join(map(str, empty[:5]))} are empty" if empty else "no prompts"
+            raise TaskError(f"{told}; every prompt needs at least one token")
+        width = max(map(len, rows))
+        tokens = np.full((len(rows), width), pad, dtype=np.int64)
+        mask = np.zeros((len(rows), width), dtype=bool)
+        for number, row in enumerate(rows):
+            tokens[number, width - len(row) :] = row
+            mask[number, width - len(row) :] = True
+        return cls(tokens, mask)
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def __getitem__(self, index: slice | Sequence[int] | np.ndarray) -> Prompts:
+        """Some of the prompts, less the columns that are padding in all of them."""
+        tokens, mask = self.tokens[index], self.mask[index]
+        start = int(mask.any(0).argmax()) if len(mask) else 0
+        return Prompts(tokens[:, start:], mask[:, start:])
+
+    def batches(self, size: int, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
+        """Tokens and mask of at most ``size`` prompts at a time, on a device."""
+        for start in range(0, len(self), max(size, 1)):
+            part = self[start : start + max(size, 1)]
+            yield torch.tensor(part.tokens, device=device), torch.tensor(part.mask, device=device)
+
+    def check(self, model: Model) -> None:
+        """Refuse prompts that this model cannot read.
+
+        Raises:
+            TaskError: an id outside the vocabulary, or more tokens than the model has positions.
+        """
+        largest = int(self.tokens.max())
+        if largest >= model.vocabulary_size:
+            raise TaskError(
+                f"token id {largest} is outside this model's vocabulary of "
+                f"{model.vocabulary_size}; encode the prompts with this model's own tokenizer"
+            )
+        config = model.bridge.original_model.config
+        longest = getattr(config, "max_position_embeddings", None)
+        width = int(self.mask.sum(1).max())
+        if longest is not None and width > longest:
+            raise TaskError(f"a prompt of {width} tokens does not fit {longest} positions")
+
+
+@dataclass(frozen=True, slots=True)
+class Capture:
+    """Values at one token of ``n`` prompts, for every layer.
+
+    resid_mid   the stream after attention, before its norm ``[n, layers, d]``; where attention
+                and MLP are parallel nothing reads it, and it is ``resid_pre + attn_out``
+    resid_post  the stream after the MLP ``[n, layers, d]``
+    mlp_post    neurons, the input of the MLP's output projection ``[n, layers, d_mlp]``
+    z           head outputs, the input of ``W_O`` ``[n, layers, heads, d_head]``
+    """
+
+    resid_mid: Float[Tensor, "n l d"]
+    resid_post: Float[Tensor, "n l d"]
+    mlp_post: Float[Tensor, "n l m"]
+    z: Float[Tensor, "n l h e"]
+
+    def __len__(self) -> int:
+        return len(self.resid_mid)
+
+    def __getitem__(self, index: slice | Sequence[int] | np.ndarray) -> Capture:
+        """The values of some prompts."""
+        return Capture(**{f.name: getattr(self, f.name)[index] for f in fields(self)})
+
+    @classmethod
+    def joined(cls, parts: Iterable[Capture]) -> Capture:
+        """The values of several captures after one another."""
+        found = list(parts)
+        return cls(
+            **{f.name: torch.cat([getattr(part, f.name) for part in found]) for f in fields(cls)}
+        )
+
+
+@dataclass(slots=True)
+class _Reader:
+    """A tap that keeps one row of every value it is interested in."""
+
+    columns: Int[Tensor, " b"] | None
+    parallel: bool
+    kept: dict[str, list[Tensor]] = field(default_factory=dict)
+    before: Tensor | None = None
+
+    def __call__(self, kind: str, layer: int, value: Tensor) -> Tensor:
+        del layer
+        if self.parallel and kind == "resid_pre":
+            self.before = value
+        if self.parallel and kind == "attn_out":
+            assert self.before is not None
+            self._keep("resid_mid", self.before + value)
+        elif kind in KINDS:
+            self._keep(kind, value)
+        return value
+
+    def _keep(self, kind: str, value: Tensor) -> None:
+        rows = torch.arange(len(value), device=value.device)
+        row = value[:, -1] if self.columns is None else value[rows, self.columns]
+        # A clone: a view would keep the values of all positions alive.
+        self.kept.setdefault(kind, []).append(row.clone())
+
+
+@torch.no_grad()
+def captures(
+    model: Model,
+    prompts: Prompts,
+    *,
+    columns: Int[np.ndarray, " n"] | None = None,
+    batch_size: int = 64,
+    tap: Tap | None = None,
+) -> Iterator[Capture]:
+    """Values of one batch of prompts after the other, each from one forward pass.
+
+    ``columns`` says at which column of ``prompts.tokens`` to read each prompt (default: the last).
+    ``tap`` changes the run before it is read.
+
+    Raises:
+        TaskError: the model cannot read the prompts.
+        MethodError: columns that are padding or outside the prompts.
+    """
+    prompts.check(model)
+    if columns is not None:
+        _check_columns(prompts, columns)
+    for start in range(0, len(prompts), max(batch_size, 1)):
+        chosen = np.arange(start, min(start + max(batch_size, 1), len(prompts)))
+        part = prompts[chosen]
+        at = None
+        if columns is not None:
+            dropped = prompts.tokens.shape[1] - part.tokens.shape[1]
+            at = torch.tensor(columns[chosen] - dropped, device=model.device)
+        ((tokens, mask),) = part.batches(len(part), model.device)
+        reader = _Reader(at, model.anatomy.parallel)
+
+        def read(
+            kind: str, layer: int, value: Tensor, after: Tap = reader, before: Tap | None = tap
+        ) -> Tensor:
+            return after(kind, layer, value if before is None else before(kind, layer, value))
+
+        model.run(tokens, mask, read)
+        yield Capture(**{kind: torch.stack(reader.kept[kind], dim=1) for kind in KINDS})
+
+
+def capture(
+    model: Model,
+    prompts: Prompts,
+    *,
+    columns: Int[np.ndarray, " n"] | None = None,
+    batch_size: int = 64,
+    tap: Tap | None = None,
+) -> Capture:
+    """Values of all prompts at once; see :func:`captures`."""
+    parts = captures(model, prompts, columns=columns, batch_size=batch_size, tap=tap)
+    return Capture.joined(parts)
+
+
+def _check_columns(prompts: Prompts, columns: Int[np.ndarray, " n"]) -> None:
+    width = prompts.tokens.shape[1]
+    if columns.shape != (len(prompts),):
+        raise MethodError(
+            f"columns have shape {columns.shape}; give one column for each of {len(prompts)}"
+        )
+    inside = (columns >= 0) & (columns < width)
+    read = inside & prompts.mask[np.arange(len(prompts)), np.clip(columns, 0, width - 1)]
+    if not read.all():
+        bad = np.flatnonzero(~read)
+        raise MethodError(
+            f"{len(bad)} columns are padding or outside the {width} there are, first column "
+            f"{columns[bad[0]]} of prompt {bad[0]}; give the column of a real token"
+        )
