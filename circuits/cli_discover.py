@@ -9,6 +9,7 @@ from circuits.cli_text import print_summary
 from circuits.config import Config
 from circuits.discover import run
 from circuits.folder import FILES, finished
+from circuits.models import EMBEDDED
 
 
 def carry_out(config: Config, folder: Path, force: bool) -> None:
@@ -21,14 +22,21 @@ def carry_out(config: Config, folder: Path, force: bool) -> None:
             f"nothing was computed. --force does it again."
         )
     else:
-        _quiet()
         with shown_progress() as progress:
+            progress(0, 0, "loading torch and transformers")
+            _prepare(config)
             record = run(config, folder, progress)
     print_summary(record, folder, FILES, note)
 
 
-def _quiet() -> None:
-    """Keep the bar that transformers draws while it reads weights out of ours."""
+def _prepare(config: Config) -> None:
+    """Settings of this process that are no business of the library's."""
+    import torch
     from transformers.utils import logging
 
+    # The bar that transformers draws while it reads weights would run into ours.
     logging.disable_progress_bar()
+    if config.model in EMBEDDED:
+        # An embedded model's matrices are too small to share between threads: on a machine with
+        # other work, threads that wait for one another took fifty times as long.
+        torch.set_num_threads(1)

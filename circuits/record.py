@@ -111,6 +111,7 @@ class RunRecord(Part):
     config_sha256: str
     versions: dict[str, str]
     platform: str
+    threads: int
     model: ModelUsed
     prompts: Prompts
     evaluation: Measured
@@ -131,6 +132,8 @@ def describe_run(
     seconds: Mapping[str, float],
 ) -> RunRecord:
     """The record of a discovery that has just been made."""
+    import torch
+
     tokenizer = model.tokenizer
     strongest = [StrongEdge(name=name, score=graph[name]) for name in graph.ranked()[:STRONGEST]]
     return RunRecord(
@@ -141,6 +144,7 @@ def describe_run(
         config_sha256=config.digest(),
         versions=_versions(),
         platform=platform.platform(),
+        threads=torch.get_num_threads(),
         model=ModelUsed(
             name=config.model or "",
             path=str(model.path),

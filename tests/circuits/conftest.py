@@ -22,6 +22,7 @@ def make_record():
             config_sha256=config.digest(),
             versions={"python": "3.11"},
             platform="somewhere",
+            threads=1,
             model=ModelUsed(name="nano", path="nano", hash="0" * 64),
             prompts=Prompts(task="ioi", n=3, sha256="1" * 64),
             evaluation=Measured(
