@@ -1,0 +1,262 @@
+"""All-for-One: in how few blocks do the operands reach the last token?
+
+Tokens wait, each by itself, for as many blocks as possible; then the last token looks at them in
+as few blocks as possible; then it finishes alone (Mamidanna et al. 2025, arXiv 2509.09650). The
+stages are those of :mod:`patching.allforone`; here they are searched for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from circuits.clock import Progress
+from tasks.errors import MethodError, TaskError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from jaxtyping import Bool
+
+    from circuits.af1_result import AllForOne, Pruned, Stages
+    from circuits.af1_samples import Conditional
+    from patching.allforone_parts import Subgraph
+    from patching.means import Means
+    from patching.model import Model
+    from tasks import PromptPairs
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How a search is made.
+
+    n             prompts to draw; those that the full model answers right are used
+    samples       prompts behind every conditional mean
+    tolerance     how much of the right answers a subgraph may lose and still count as good
+    alternatives  whether the grid is measured for the alternatives to CAMA and to ABP as well
+    prune         whether heads are taken away one by one in the transfer blocks
+    """
+
+    n: int = 256
+    seed: int = 0
+    samples: int = 256
+    tolerance: float = 0.05
+    alternatives: bool = True
+    prune: bool = True
+    batch_size: int = 64
+
+    def __post_init__(self) -> None:
+        faults = [
+            f"{name} is {value}; give at least {least}"
+            for name, value, least in (
+                ("n", self.n, 1),
+                ("seed", self.seed, 0),
+                ("samples", self.samples, 1),
+                ("batch size", self.batch_size, 1),
+            )
+            if value < least
+        ]
+        if not 0 <= self.tolerance < 1:
+            faults.append(f"tolerance is {self.tolerance}; give a share from 0 to less than 1")
+        if faults:
+            raise MethodError("All-for-One cannot run like this: " + "; ".join(faults))
+
+
+def af1(
+    model: Any = "nano",
+    task: str | Path | PromptPairs = "mental_math",
+    *,
+    n: int = 256,
+    seed: int = 0,
+    samples: int = 256,
+    tolerance: float = 0.05,
+    alternatives: bool = True,
+    prune: bool = True,
+    batch_size: int = 64,
+    conditional: Conditional | None = None,
+    progress: Progress | None = None,
+    **options: Any,
+) -> AllForOne:
+    """The All-for-One subgraph with which `model` answers `task`, and the search that found it.
+
+    `task` is a task's name (`options` are the task's), a JSON-lines file of prompt pairs, or
+    `PromptPairs`. Prompts have to be of one length. `conditional(position, token, n, seed)` draws
+    prompts with that token at that position and the rest independent of it; by default the task's
+    own sampler, or, for pairs, every column drawn by itself. Shares are of the prompts that the
+    full model answers right, with 95 % Wilson intervals.
+
+    Raises:
+        CircuitsError: the task, the model or a setting does not work, prompts differ in length, or
+            the model answers no prompt right.
+    """
+    from circuits.models import load_model
+
+    settings = Settings(n, seed, samples, tolerance, alternatives, prune, batch_size)
+    opened = load_model(model)
+    name = str(model) if isinstance(model, str | Path) else opened.path
+    pairs, own = ask(task, opened, settings, options)
+    return search(opened, pairs, conditional or own, settings, progress, name)
+
+
+def ask(
+    task: str | Path | PromptPairs, model: Model, settings: Settings, options: Mapping[str, Any]
+) -> tuple[PromptPairs, Conditional]:
+    """The prompts, and what draws others that share a token with them."""
+    import tasks
+    from circuits.af1_samples import Columns, OfTask, of_one_length
+
+    if isinstance(task, str | Path) and str(task).endswith((".json", ".jsonl")):
+        task = tasks.read_pairs(task, model.tokenizer, n=None, seed=settings.seed)
+    if not isinstance(task, str | Path):
+        pairs = of_one_length(task[: settings.n])
+        return pairs, Columns.of(pairs)
+    found = tasks.get(str(task))
+    if model.tokenizer is None:
+        raise TaskError(f"task {task} is text, and this model has no tokenizer; give prompt pairs")
+    made = found.pairs(model.tokenizer, n=settings.n, seed=settings.seed, **options)
+    pairs = of_one_length(made)
+    if not hasattr(found, "conditional"):
+        return pairs, Columns.of(pairs)
+    return pairs, OfTask.of(found, model.tokenizer, pairs, options)
+
+
+def search(
+    model: Model,
+    pairs: PromptPairs,
+    conditional: Conditional,
+    settings: Settings,
+    progress: Progress | None = None,
+    name: str = "",
+) -> AllForOne:
+    """The whole search on an opened model; see :func:`af1`."""
+    from circuits.af1_result import MAIN, AllForOne, choose
+    from circuits.af1_samples import draw
+    from circuits.nano.measure import Share
+    from patching import allforone
+    from patching.allforone_standins import cama
+
+    tell = progress or _silent
+    size = settings.batch_size
+    asked, right = _right(model, pairs, size)
+    bos = allforone.same_first_token(right)
+    tell(0, 0, "conditional means")
+    samples = draw(right, conditional, settings.samples, settings.seed)
+    means = cama(model, right, samples)
+    tell(0, 0, "waiting")
+    waiting = allforone.waiting_alone(model, right, means, size)
+    grids = {MAIN: _shares(allforone.grid(model, right, means, bos, batch_size=size))}
+    if settings.alternatives:
+        grids |= _alternatives(model, right, samples, means, bos, settings, tell)
+    necessity = allforone.necessity(model, right, bos, size)
+    chosen = choose(grids[MAIN], settings.tolerance)
+    found: dict[str, Any] = {}
+    if chosen is not None:
+        found = _parts(model, right, means, bos, chosen, settings, tell, name)
+    return AllForOne(
+        task=right.task,
+        model=name,
+        layers=model.anatomy.n_layers,
+        asked=Share(asked, len(pairs)),
+        tolerance=settings.tolerance,
+        samples=settings.samples,
+        keys=len(means.keys),
+        thin=means.thin(settings.samples),
+        waiting=_shares(waiting),
+        grids=grids,
+        necessity=_shares(necessity),
+        chosen=chosen,
+        means=means,
+        pairs=right,
+        **found,
+    )
+
+
+def _right(model: Model, pairs: PromptPairs, size: int) -> tuple[int, PromptPairs]:
+    """How many prompts the full model answers right, and those."""
+    from patching.allforone import full_run
+
+    hits = full_run(model, pairs, size)
+    if not hits.any():
+        raise MethodError(
+            f"the model answers none of {len(pairs)} prompts right, and All-for-One asks what is "
+            f"left of the right answers; choose a model that can do the task"
+        )
+    return int(hits.sum()), pairs[hits.nonzero()[0]]
+
+
+def _alternatives(
+    model: Model,
+    pairs: PromptPairs,
+    samples: Mapping[tuple[int, int], np.ndarray],
+    means: Means,
+    bos: bool,
+    settings: Settings,
+    tell: Progress,
+) -> dict[str, Any]:
+    """The same grid with something else in the place of CAMA, or of ABP."""
+    from patching.allforone import PEEKS, grid
+    from patching.allforone_standins import alternatives
+
+    others = alternatives(model, pairs, samples, means, bos, settings.seed)
+    runs = [(f"{name}, abp", table, "abp") for name, table in others.items()]
+    runs += [(f"cama, {peek}", means, peek) for peek in PEEKS if peek != "abp"]
+    found = {}
+    for done, (name, table, peek) in enumerate(runs):
+        tell(done, len(runs), "alternatives")
+        if bos or peek != "no-bos":
+            measured = grid(model, pairs, table, bos, peek, settings.batch_size)
+            found[name] = _shares(measured)
+    tell(len(runs), len(runs), "alternatives")
+    return found
+
+
+def _parts(
+    model: Model,
+    pairs: PromptPairs,
+    means: Means,
+    bos: bool,
+    chosen: Stages,
+    settings: Settings,
+    tell: Progress,
+    name: str,
+) -> dict[str, Any]:
+    """The heads that are needed, and the subgraph as a circuit."""
+    from circuits.af1_graph import as_circuit
+    from patching.allforone_parts import Subgraph, all_heads
+
+    heads = all_heads(model, chosen.wait, chosen.transfer)
+    at = (chosen.wait, chosen.transfer, heads, settings.batch_size)
+    whole = Subgraph(model, pairs, means, bos, *at)
+    pruned = _pruned(whole, settings.tolerance, tell) if settings.prune else None
+    if pruned is not None:
+        whole = whole.keeping(head for head in heads if head.name in pruned.kept)
+    tell(0, 0, "scoring the subgraph")
+    graph, scores, evaluation = as_circuit(whole, settings.seed, name)
+    return {"pruned": pruned, "graph": graph, "scores": scores, "evaluation": evaluation}
+
+
+def _pruned(whole: Subgraph, tolerance: float, tell: Progress) -> Pruned:
+    from circuits.af1_result import Pruned
+    from circuits.nano.measure import Share
+    from patching.allforone_parts import answers, prune_heads
+
+    kept, share = [head.name for head in whole.heads], Share.of(answers(whole)[0].tolist())
+    smallest, steps, left = share, [], list(kept)
+    for head, hits in prune_heads(whole, tell):
+        now = Share.of(hits.tolist())
+        steps.append((head.name, now))
+        left = [one for one in left if one != head.name]
+        if now.value >= 1 - tolerance:
+            kept, smallest = left, now
+    return Pruned(tuple(steps), tuple(kept), smallest)
+
+
+def _shares(hits: Mapping[Any, Bool[np.ndarray, " n"]]) -> dict[Any, Any]:
+    from circuits.nano.measure import Share
+
+    return {key: Share.of(row.tolist()) for key, row in hits.items()}
+
+
+def _silent(done: int, total: int, what: str) -> None:
+    """Nobody watches."""

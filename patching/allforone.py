@@ -1,0 +1,257 @@
+"""The three stages of the All-for-One subgraph (Mamidanna et al. 2025, arXiv 2509.09650).
+
+*Wait*: blocks 0 to W run as they are, then the residual stream of every token is replaced by what
+it is given that token alone (context-aware mean ablation, CAMA). *Transfer*: in blocks W+1 to W+T
+the last token sees all tokens, every other token sees itself and the first (a full peek).
+*Compute*: in the remaining blocks the last token sees itself and the first only (a self peek), so
+nothing else matters any more. MLPs are never altered.
+
+W counts from 0 and names a block: "the residual stream after block W". W = -1 replaces the
+embedding, which is a function of token and position alone, so nothing is lost: no block waits.
+T = 0 transfers nothing; T = n_layers - 1 - W never stops transferring.
+
+Prompts are of one length. The first token counts as BOS where it is the same in every prompt;
+otherwise it is an operand like any other and gets no special place in a peek.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from patching.blocks import Block
+from patching.forward import Tap, chain, no_tap, run_block
+from patching.frame import Frame
+from patching.masks import Attention, cut_last, full_peek, hide_first, self_peek
+from patching.means import Means
+from patching.model import Model
+from patching.ops import Point
+from patching.runs import Batch, batches
+from tasks.errors import MethodError, unknown
+from tasks.pairs import PromptPairs
+
+PEEKS: Mapping[str, str] = {
+    "abp": "full peek in the transfer blocks, self peek after them",
+    "causal": "every token sees all before it in the transfer blocks, self peek after them",
+    "no-bos": "as abp, but the first token is hidden from all others",
+    "no-attention": "as abp, but where a token would see itself and the first, it attends to none",
+}
+
+Cuts = Mapping[int, Bool[Tensor, "h s"]]
+"""Per block, the columns that the last token may not see, head by head."""
+
+
+@dataclass(frozen=True)
+class Stages:
+    """A batch of prompts of one length on its way through the three stages."""
+
+    model: Model
+    batch: Batch
+    frame: Frame
+    bos: bool
+    peek: str = "abp"
+
+    @classmethod
+    def of(cls, model: Model, batch: Batch, bos: bool, peek: str = "abp") -> Stages:
+        """The stages of one batch.
+
+        Raises:
+            MethodError: an unknown peek, or prompts of several lengths.
+        """
+        if peek not in PEEKS:
+            raise MethodError(unknown("peek", peek, PEEKS))
+        if not bool(batch.mask.all()):
+            lengths = sorted({int(length) for length in batch.mask.sum(1)})
+            raise MethodError(
+                f"prompts of {', '.join(map(str, lengths))} tokens; the stages need one length"
+            )
+        return cls(model, batch, model.frame(batch.mask), bos, peek)
+
+    def waited(self, means: Means, wait: int) -> Float[Tensor, "b s d"]:
+        """The residual stream after block ``wait``, every token's replaced by its mean."""
+        stream = means.at(waiting_point(wait), self.batch.clean, self.batch.mask)
+        return stream.to(self.model.dtype).expand(*self.batch.mask.shape, -1)
+
+    def transfer(
+        self, layer: int, x: Float[Tensor, "b s d"], cuts: Cuts | None = None, tap: Tap = no_tap
+    ) -> Float[Tensor, "b s d"]:
+        """One block in which the last token peeks at all others, less what is cut."""
+        return run_block(
+            self.model.blocks[layer], x, self.frame, chain(self._full(layer, cuts), tap)
+        )
+
+    def finish(
+        self, layer: int, x: Float[Tensor, "b s d"], tap: Tap = no_tap
+    ) -> Float[Tensor, "b v"]:
+        """Logits when, from block ``layer`` on, the last token is by itself.
+
+        Only the first and the last row are computed: nobody sees the others.
+        """
+        ends = [0, x.shape[1] - 1]
+        blocks = self.model.blocks[layer:]
+        alone = self._alone(blocks, ends)
+        frame = rows_of(self.frame, ends)
+        return self.model.run_from(layer, x[:, ends], frame, chain(alone, tap))
+
+    def run(
+        self,
+        means: Means,
+        wait: int,
+        transfer: int,
+        cuts: Cuts | None = None,
+        tap: Tap = no_tap,
+    ) -> Float[Tensor, "b v"]:
+        """Logits of one All-for-One subgraph."""
+        x = self.waited(means, wait)
+        for layer in range(wait + 1, wait + 1 + transfer):
+            x = self.transfer(layer, x, cuts, tap)
+        return self.finish(wait + 1 + transfer, x, tap)
+
+    def _full(self, layer: int, cuts: Cuts | None) -> Tap:
+        mask = self.batch.mask
+        if self.peek == "causal":
+            allowed = torch.ones_like(full_peek(mask, self.bos))
+        else:
+            allowed = full_peek(mask, self.bos)
+        if self.peek == "no-bos":
+            allowed = hide_first(allowed, mask)
+        if cuts is not None and layer in cuts:
+            allowed = allowed.repeat(1, self.model.anatomy.n_heads, 1, 1)
+            allowed[:, :, -1] &= ~cuts[layer]
+        tap: Tap = Attention({layer: allowed})
+        return chain(tap, Silent(others=True)) if self.peek == "no-attention" else tap
+
+    def _alone(self, blocks: Iterable[Block], ends: list[int]) -> Tap:
+        if self.peek == "no-attention":
+            return Silent(others=False)
+        allowed = self_peek(self.batch.mask, self.bos)
+        if self.peek == "no-bos":
+            allowed = hide_first(allowed, self.batch.mask)
+        return Attention(
+            {
+                block.layer: (allowed & self.frame.visible(block.window))[:, :, ends][..., ends]
+                for block in blocks
+            }
+        )
+
+
+@dataclass(frozen=True)
+class Silent:
+    """A tap under which attention writes nothing: at all tokens, or (``others``) but the last."""
+
+    others: bool
+
+    def __call__(self, kind: str, layer: int, value: Tensor) -> Tensor:  # noqa: ARG002
+        """Zero in the place of what attention writes."""
+        if kind != "attn_out":
+            return value
+        value = value.clone()
+        value[:, : -1 if self.others else None] = 0
+        return value
+
+
+def waiting_point(wait: int) -> Point:
+    """The point that holds the residual stream after block ``wait``; -1 is the embedding."""
+    return ("input", 0) if wait < 0 else ("resid_post", wait)
+
+
+def waiting_points(model: Model) -> list[Point]:
+    """The points of all waits, from -1 on."""
+    return [waiting_point(wait) for wait in range(-1, model.anatomy.n_layers)]
+
+
+def rows_of(frame: Frame, rows: list[int]) -> Frame:
+    """A frame of some positions only; sliding windows have to be in the attention mask already."""
+    return replace(
+        frame,
+        positions=frame.positions[:, rows],
+        allowed=frame.allowed[:, rows][..., rows],
+        cos=None if frame.cos is None else frame.cos[:, rows],
+        sin=None if frame.sin is None else frame.sin[:, rows],
+    )
+
+
+def same_first_token(pairs: PromptPairs) -> bool:
+    """Whether all clean prompts start with one token, which then is taken for BOS."""
+    starts = pairs.clean[np.arange(len(pairs)), pairs.mask.argmax(1)]
+    return bool((starts == starts[0]).all())
+
+
+@torch.no_grad()
+def full_run(model: Model, pairs: PromptPairs, batch_size: int = 64) -> Bool[np.ndarray, " n"]:
+    """Whether the unmodified model's top token is an answer, prompt by prompt."""
+    hits = [
+        correct(model.run(batch.clean, batch.mask), batch)
+        for batch in batches(model, pairs, batch_size)
+    ]
+    return torch.cat(hits).cpu().numpy()
+
+
+@torch.no_grad()
+def waiting_alone(
+    model: Model, pairs: PromptPairs, means: Means, batch_size: int = 64
+) -> dict[int, Bool[np.ndarray, " n"]]:
+    """Correct or not, by W, when only the stream after block W is replaced; the rest is intact."""
+    found: dict[int, list[Tensor]] = {}
+    for batch in batches(model, pairs, batch_size):
+        stages = Stages.of(model, batch, True)
+        for wait in range(-1, model.anatomy.n_layers):
+            logits = model.run_from(wait + 1, stages.waited(means, wait), stages.frame)
+            found.setdefault(wait, []).append(correct(logits, batch))
+    return {wait: torch.cat(hits).cpu().numpy() for wait, hits in found.items()}
+
+
+@torch.no_grad()
+def grid(
+    model: Model,
+    pairs: PromptPairs,
+    means: Means,
+    bos: bool,
+    peek: str = "abp",
+    batch_size: int = 64,
+) -> dict[tuple[int, int], Bool[np.ndarray, " n"]]:
+    """Correct or not, by (W, T), for every subgraph there is."""
+    found: dict[tuple[int, int], list[Tensor]] = {}
+    for batch in batches(model, pairs, batch_size):
+        for point, logits in _batch_grid(Stages.of(model, batch, bos, peek), means):
+            found.setdefault(point, []).append(correct(logits, batch))
+    return {point: torch.cat(hits).cpu().numpy() for point, hits in found.items()}
+
+
+def _batch_grid(stages: Stages, means: Means) -> Iterator[tuple[tuple[int, int], Tensor]]:
+    """Transfers of one wait share their beginning."""
+    layers = stages.model.anatomy.n_layers
+    for wait in range(-1, layers):
+        x = stages.waited(means, wait)
+        for layer in range(wait + 1, layers + 1):
+            yield (wait, layer - wait - 1), stages.finish(layer, x)
+            if layer < layers:
+                x = stages.transfer(layer, x)
+
+
+@torch.no_grad()
+def necessity(
+    model: Model, pairs: PromptPairs, bos: bool, batch_size: int = 64
+) -> dict[int, Bool[np.ndarray, " n"]]:
+    """Correct or not, by block, when the last token sees no other there; the rest is intact.
+
+    Itself it always sees, and the first token where that is BOS.
+    """
+    found: dict[int, list[Tensor]] = {}
+    for batch in batches(model, pairs, batch_size):
+        allowed = cut_last(batch.mask, bos)
+        for layer in range(model.anatomy.n_layers):
+            logits = model.run(batch.clean, batch.mask, Attention({layer: allowed}))
+            found.setdefault(layer, []).append(correct(logits, batch))
+    return {layer: torch.cat(hits).cpu().numpy() for layer, hits in found.items()}
+
+
+def correct(logits: Float[Tensor, "b v"], batch: Batch) -> Bool[Tensor, " b"]:
+    """Whether the top token is one of the answers."""
+    answers = torch.tensor(batch.pairs.answer, device=logits.device)
+    return (logits.argmax(-1)[:, None] == answers).any(1)
