@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     import networkx as nx
     import pandas as pd
 
+    from graphs.page import InteractiveCircuit
+
 
 class CircuitGraph:
     """Scored edges between nodes of a model, in order of computation, and where they come from.
@@ -29,7 +31,8 @@ class CircuitGraph:
     A positive score says that what the edge carries in the clean run pushes the metric towards
     the clean answer. Two edges between the same nodes differ by port. Nodes at the ends of edges
     are added by themselves; ``nodes`` names further ones, or gives nodes a score. A circuit of
-    level ``node`` has scored nodes and no edges. Every method returns a new circuit.
+    level ``node`` has scored nodes and no edges. Every method returns a new circuit; those that
+    take another circuit refuse one of a differently shaped model or another level (FormatError).
 
     Raises:
         FormatError: listing every name this model does not have, every duplicate, and every score
@@ -147,18 +150,6 @@ class CircuitGraph:
 
         return hashlib.sha256(to_json(self).encode()).hexdigest()
 
-    @cached_property
-    def _networkx(self) -> nx.MultiDiGraph:
-        import networkx as nx
-
-        graph = nx.MultiDiGraph()
-        for node in self._nodes.values():
-            graph.add_node(node.name, **node.attributes(self.info.anatomy))
-        for item in self._edges.values():
-            ends = item.edge.sender.name, item.edge.receiver.name
-            graph.add_edge(*ends, key=item.edge.port or "", **item.attributes())
-        return nx.freeze(graph)
-
     def to_networkx(self) -> nx.MultiDiGraph:
         """A copy as plain networkx: edge keys are ports (``""`` where there is none).
 
@@ -168,25 +159,19 @@ class CircuitGraph:
         """
         import networkx as nx
 
-        return nx.MultiDiGraph(self._networkx)
+        graph = nx.MultiDiGraph()
+        for node in self._nodes.values():
+            graph.add_node(node.name, **node.attributes(self.info.anatomy))
+        for item in self._edges.values():
+            ends = item.edge.sender.name, item.edge.receiver.name
+            graph.add_edge(*ends, key=item.edge.port or "", **item.attributes())
+        return graph
 
     def to_frame(self) -> pd.DataFrame:
         """A data frame of the edges (of a node circuit: nodes), strongest first."""
-        import pandas as pd
+        from graphs.frame import circuit_frame
 
-        names = self.ranked()
-        if self.level == "node":
-            rows = [self._nodes[name].attributes(self.info.anatomy) for name in names]
-            columns = ["kind", "layer", "unit", "score"]
-        else:
-            items = [self._edges[name] for name in names]
-            rows = [
-                {"sender": e.edge.sender.name, "receiver": e.edge.receiver.name, **e.attributes()}
-                for e in items
-            ]
-            columns = ["sender", "receiver", "port", "score"]
-        index = pd.Index(names, name=self.level, dtype="str")
-        return pd.DataFrame(rows, index=index, columns=None if rows else columns)
+        return circuit_frame(self)
 
     def ranked(self, absolute: bool = True) -> list[str]:
         """Names from strongest to weakest; ties keep the order of computation."""
@@ -213,27 +198,15 @@ class CircuitGraph:
         return choose.prune(self)
 
     def union(self, other: CircuitGraph) -> CircuitGraph:
-        """The edges and nodes of both; where both have a score, this circuit's own counts.
-
-        Raises:
-            FormatError: the circuits are of models of different shape, or of different level.
-        """
+        """The edges and nodes of both; where both have a score, this circuit's own counts."""
         return choose.union(self, other)
 
     def minus(self, other: CircuitGraph) -> CircuitGraph:
-        """The edges (of a node circuit: scored nodes) that ``other`` does not have.
-
-        Raises:
-            FormatError: the circuits are of models of different shape, or of different level.
-        """
+        """The edges (of a node circuit: scored nodes) that ``other`` does not have."""
         return choose.minus(self, other)
 
     def diff(self, other: CircuitGraph) -> CircuitDiff:
-        """What is only here, only there, and in both; see :class:`graphs.diff.CircuitDiff`.
-
-        Raises:
-            FormatError: the circuits are of models of different shape, or of different level.
-        """
+        """What is only here, only there, and in both; see :class:`graphs.diff.CircuitDiff`."""
         return CircuitDiff(self, other)
 
     def subgraph(self, nodes: Iterable[str]) -> CircuitGraph:
@@ -314,6 +287,12 @@ class CircuitGraph:
         from graphs.draw import to_svg
 
         return to_svg(self)
+
+    def interactive(self, height: int = 640) -> InteractiveCircuit:
+        """The interactive page in a notebook, in a sandboxed frame of that many pixels."""
+        from graphs.page import InteractiveCircuit, to_html
+
+        return InteractiveCircuit(to_html(self), height)
 
     def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
         text = {"text/plain": repr(self)}

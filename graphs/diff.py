@@ -64,17 +64,9 @@ class CircuitDiff:
 
     def to_frame(self) -> pd.DataFrame:
         """A data frame with one row per edge or node: status, score on the left and the right."""
-        import pandas as pd
+        from graphs.frame import diff_frame
 
-        left, right = set(self.left), set(self.right)
-        names = [*self.left, *self.added]
-        status = ["both" if n in left & right else "left" if n in left else "right" for n in names]
-        columns = {
-            "status": status,
-            "left": [self.left[n] if n in left else np.nan for n in names],
-            "right": [self.right[n] if n in right else np.nan for n in names],
-        }
-        return pd.DataFrame(columns, index=pd.Index(names, name=self.left.level, dtype="str"))
+        return diff_frame(self)
 
     def _shared(self) -> list[str]:
         theirs = set(self.right)

@@ -15,6 +15,7 @@ from graphs.formats import mib, xml
 from graphs.formats.cytoscape import to_cytoscape
 from graphs.formats.neuronpedia import to_neuronpedia
 from graphs.formats.table import to_csv
+from graphs.page import MOST_EDGES, to_html
 from tasks.errors import FormatError, unknown
 
 Writer = Callable[[CircuitGraph], bytes]
@@ -89,6 +90,13 @@ _ALL = (
         "attribution-graph JSON for Neuronpedia's viewer",
         "ports (scores of q, k and v are summed), standard errors",
         _text(to_neuronpedia),
+    ),
+    Format(
+        "html",
+        ".html",
+        "the interactive page, one file that needs no network",
+        f"edges beyond the strongest {MOST_EDGES:,}",
+        _text(to_html),
     ),
     Format("dot", ".dot", "the language of Graphviz", _SEEN, _picture("dot")),
     Format("svg", ".svg", "the picture, for the web and notebooks", _SEEN, _picture("svg")),
