@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from circuits.calibration import calibrate
     from circuits.models import load_model
     from graphs import CircuitGraph
     from patching.score import score
@@ -59,8 +60,9 @@ def _check_neighbours() -> None:
 
 _check_neighbours()
 
-# These two are not lazy: importing the submodule later would put the module in place of the
-# function of the same name. Both import torch only when called.
+# These are not lazy: importing the submodule later would put the module in place of the
+# function of the same name. They import torch only when called.
+from circuits.af1 import af1  # noqa: E402
 from circuits.discover import discover  # noqa: E402
 from circuits.evaluate import Evaluation, evaluate  # noqa: E402
 
@@ -76,6 +78,7 @@ _LAZY = {
     "Scores": ("patching.scores", "Scores"),
     "SiteError": ("tasks.errors", "SiteError"),
     "TaskError": ("tasks.errors", "TaskError"),
+    "calibrate": ("circuits.calibration", "calibrate"),
     "load_model": ("circuits.models", "load_model"),
     "load_pairs": ("tasks", "read_pairs"),
     "load_task": ("tasks", "get"),
@@ -95,6 +98,8 @@ __all__ = [
     "Scores",
     "SiteError",
     "TaskError",
+    "af1",
+    "calibrate",
     "discover",
     "evaluate",
     "load_model",

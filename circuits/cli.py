@@ -9,6 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 import circuits
+from circuits import cli_af1, cli_calibrate
 from tasks.errors import CircuitsError
 
 INTERRUPTED = 130
@@ -87,7 +88,7 @@ def list_models(as_json: AsJson = False) -> None:
 def discover(
     task: Annotated[str, typer.Argument(help="A task, or a JSON-lines file of prompt pairs.")],
     model: Annotated[str, typer.Option(help="nano, a Hugging Face id, or a directory.")] = "nano",
-    method: Annotated[str, typer.Option(help="See 'circuits methods'.")] = "relevance",
+    method: Annotated[str, typer.Option(help="See 'circuits methods'.")] = "secant",
     level: Annotated[str, typer.Option(help="edge or node.")] = "edge",
     direction: Annotated[str, typer.Option(help="noising or denoising.")] = "noising",
     metric: Annotated[str | None, typer.Option(help="Default: the task's own.")] = None,
@@ -141,3 +142,7 @@ def show(
     from circuits.cli_show import present
 
     present(source, form, output)
+
+
+cli_af1.register(app)
+app.command()(cli_calibrate.calibrate)

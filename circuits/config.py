@@ -32,7 +32,7 @@ class Config:
 
     task: str | None
     model: str | None = "nano"
-    method: str = "relevance"
+    method: str = "secant"
     level: str = "edge"
     direction: str = "noising"
     metric: str | None = None

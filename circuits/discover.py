@@ -26,7 +26,7 @@ def discover(
     task: str | Path | PromptPairs,
     model: Any = "nano",
     *,
-    method: str = "relevance",
+    method: str = "secant",
     level: str = "edge",
     direction: str = "noising",
     metric: str | None = None,
