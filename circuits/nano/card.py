@@ -53,9 +53,11 @@ Training and test text share templates and words; they never share a combination
 `python -m circuits.nano.train --tasks {tasks} --out DIR --seed {seed} --steps {steps}`
 
 AdamW (betas {betas}, weight decay {decay} on matrices, gradients clipped at {clip}), learning rate
-{rate} after {warmup} warm-up steps and a cosine to zero over {steps} steps, no dropout, fp32, one
-CPU thread. The loss of a batch is the next-token loss on whole texts, weighted as listed above,
-plus the loss on the answers. All numbers are in `recipe.json`.
+{rate} after {warmup} warm-up steps and a cosine to zero over {steps} steps of {texts} texts from
+all sources, no dropout, one CPU thread, {products}.
+The loss of a source is the loss on its answers plus the next-token loss on whole texts, weighted as
+listed above. While it is trained, a token without its leading space has the vector of the token
+with one plus a vector that all such tokens share. All numbers are in `recipe.json`.
 
 ## Measured on held-out text
 
@@ -63,6 +65,9 @@ Shares are given with their 95 % Wilson interval.
 
 {tables}
 """
+
+
+LOW = "matrix products in bfloat16 and everything else in fp32"
 
 
 def write_model(run: Run, out: Path, measured: Measured) -> None:
@@ -82,10 +87,10 @@ def write_model(run: Run, out: Path, measured: Measured) -> None:
 
 def card(run: Run, measured: Measured) -> str:
     """The model card, in Markdown."""
-    total = sum(source.weight for source in run.sources)
+    total = sum(source.share for source in run.sources)
     data = "\n".join(
-        f"* **{source.name}** ({source.weight / total:.0%} of the steps, {source.batch} texts "
-        f"each, whole-text loss x {source.text_weight:g}): {source.about}."
+        f"* **{source.name}** ({source.share / total:.0%} of the texts, loss x {source.weight:g}, "
+        f"whole-text loss x {source.text_weight:g}): {source.about}."
         for source in run.sources
     )
     tables = "\n\n".join(_table(name, lines) for name, lines in measured.items())
@@ -93,6 +98,7 @@ def card(run: Run, measured: Measured) -> str:
     return CARD.format(
         millions=run.model.num_parameters() / 1e6,
         vocabulary=len(run.tokenizer),
+        products=LOW if recipe.low else "all in fp32",
         data=data,
         tables=tables,
         **(recipe.to_json() | {"tasks": ",".join(recipe.tasks), "betas": recipe.betas}),

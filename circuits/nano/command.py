@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -45,10 +45,11 @@ def _train_and_write(given: argparse.Namespace, console: Console) -> None:
     with Progress(TextColumn("{task.description}"), *columns, console=console) as progress:
         bar = progress.add_task("training", total=recipe.steps)
 
-        def report(step: int, name: str, loss: float) -> None:
-            progress.update(bar, completed=step, description=f"{name} loss {loss:.3f}")
+        def report(step: int, losses: Mapping[str, float]) -> None:
+            progress.update(bar, completed=step, description=f"loss {sum(losses.values()):.3f}")
             if given.log_every and step % given.log_every == 0:
-                progress.console.print(f"step {step}  {name}  loss {loss:.4f}")
+                shown = "  ".join(f"{name} {loss:.4f}" for name, loss in losses.items())
+                progress.console.print(f"step {step}  {shown}")
 
         run = train(recipe, given.out, resume=given.resume, minutes=given.minutes, report=report)
     if run.step < recipe.steps:
@@ -69,7 +70,11 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m circuits.nano.train",
         description="Train the embedded model on the text of some tasks, measure it and write it.",
     )
-    parser.add_argument("--tasks", default="ioi", help="comma-separated sources of training text")
+    parser.add_argument(
+        "--tasks",
+        default=",".join(DEFAULT.tasks),
+        help="comma-separated sources of training text (default: %(default)s)",
+    )
     parser.add_argument("--out", type=Path, required=True, help="directory to write")
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out")
     parser.add_argument("--minutes", type=float, help="pause with a checkpoint after this long")

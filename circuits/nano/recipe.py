@@ -15,30 +15,36 @@ class Recipe:
 
     tasks         sources of training text (circuits/nano/sources.py)
     steps         optimizer steps; the cosine of the learning rate ends at zero after the last
+    turn          step from which on the sources' later shares hold
+    texts         texts per step before and after the turn, divided among the sources by shares
     width, heads  d_model and heads per layer; the MLP is four times as wide
     context       positions the model has
     decay         AdamW weight decay, on matrices alone
+    low           matrix products in bfloat16 (circuits/nano/forward.py)
     """
 
-    tasks: tuple[str, ...] = ("ioi",)
+    tasks: tuple[str, ...] = ("ioi", "mental_math", "mcq_bias", "facts", "emotion", "story")
     seed: int = 0
-    steps: int = 900
+    steps: int = 15000
+    turn: int = 4500
+    texts: tuple[int, int] = (222, 254)
     layers: int = 4
     heads: int = 4
     width: int = 128
     context: int = 128
-    rate: float = 1e-3
+    rate: float = 2e-3
     warmup: int = 200
     betas: tuple[float, float] = (0.9, 0.98)
     decay: float = 0.1
     clip: float = 1.0
+    low: bool = True
 
     def __post_init__(self) -> None:
-        sizes = (self.steps, self.layers, self.heads, self.width, self.context)
+        sizes = (self.steps, *self.texts, self.layers, self.heads, self.width, self.context)
         if min(sizes) < 1 or self.seed < 0 or self.width % self.heads:
             raise TaskError(
-                f"steps, layers, heads, width and context are {sizes}, seed {self.seed}; give "
-                "positive sizes, a seed of at least 0 and a width that the heads divide"
+                f"steps, texts, layers, heads, width and context are {sizes}, seed {self.seed}; "
+                "give positive sizes, a seed of at least 0 and a width that the heads divide"
             )
 
     def rate_at(self, step: int) -> float:

@@ -2,7 +2,7 @@
 
 To add a behaviour, subclass `Source` in a module of its own (`sources_ioi.py` is the example), name
 it in `SOURCES`, and train with `--tasks ioi,yours`. The recipe asks a source for its vocabulary
-once, for a batch of texts at every step that is drawn for it, and for its measurements at the end.
+once, for some texts at every step, and for its measurements at the end.
 A source draws training texts from the train split alone and measures on the test split alone.
 """
 
@@ -22,7 +22,14 @@ if TYPE_CHECKING:
 
     from circuits.nano.measure import Share
 
-SOURCES: Mapping[str, str] = {"ioi": "circuits.nano.sources_ioi:IOIText"}
+SOURCES: Mapping[str, str] = {
+    "ioi": "circuits.nano.sources_ioi:IOIText",
+    "mental_math": "circuits.nano.sources_math:MathText",
+    "mcq_bias": "circuits.nano.sources_mcq:MCQText",
+    "facts": "circuits.nano.sources_facts:FactText",
+    "emotion": "circuits.nano.sources_emotion:EmotionText",
+    "story": "circuits.nano.sources_story:StoryText",
+}
 
 
 class Text(NamedTuple):
@@ -40,17 +47,21 @@ class Source(ABC):
 
     name         as given to `--tasks`
     about        one line for the model card: what the texts are and how they are split
-    weight       share of the training steps, relative to the other sources
-    batch        texts per step
+    share        of the texts of every step, relative to the other sources
+    later        the same from the recipe's turn on, when what is quick to learn has been learned
+    weight       of its loss in the loss of a step
     text_weight  weight of the next-token loss on the whole text, beside the answer's own loss of
                  weight 1
+    text_part    share of a text's tokens, drawn anew each time, that the whole-text loss looks at
     """
 
     name: ClassVar[str]
     about: ClassVar[str]
+    share: float = 1.0
+    later: float = 1.0
     weight: float = 1.0
-    batch: int = 128
     text_weight: float = 1.0
+    text_part: float = 1.0
 
     @abstractmethod
     def vocabulary(self) -> Iterable[str]:

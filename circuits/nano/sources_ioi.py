@@ -36,6 +36,10 @@ class IOIText(Source):
         "learn; every combination of the two names (in either role), the place and the object "
         "belongs to the train or to the test split as a whole, one in five to the test split"
     )
+    share = 16
+    later = 6
+    weight = 0.5
+    text_part = 0.5
 
     def __init__(self) -> None:
         self.words = Words.read()

@@ -1,28 +1,27 @@
 """The recipe: reproducible, resumable bit for bit, and refusing what it cannot train on."""
 
 import json
+from dataclasses import replace
 from math import log
 
 import numpy as np
 import pytest
 import torch
 
+from circuits.nano.batches import chunks_of, rows_of
 from circuits.nano.card import write_model
 from circuits.nano.command import main
+from circuits.nano.losses import backward
 from circuits.nano.measure import Share
 from circuits.nano.recipe import Recipe
 from circuits.nano.sources import SOURCES, Source, Text, sources
 from circuits.nano.sources_ioi import IOIText
-from circuits.nano.train import CHECKPOINT, IGNORED, Run, batch_of, text_loss, train
+from circuits.nano.train import CHECKPOINT, Run, train
 from circuits.nano.words import build_tokenizer, vocabulary
 from tasks.errors import RunError, TaskError
 
-TINY = Recipe(steps=4, layers=1, heads=2, width=16, context=32)
-
-
-@pytest.fixture(autouse=True)
-def small_batches(monkeypatch):
-    monkeypatch.setattr(IOIText, "batch", 4)
+SIZES = {"tasks": ("ioi",), "layers": 1, "heads": 2, "width": 16, "context": 32, "turn": 2}
+TINY = Recipe(**SIZES, steps=4, texts=(4, 6))
 
 
 def weights(run: Run) -> dict[str, torch.Tensor]:
@@ -39,7 +38,7 @@ def test_the_same_recipe_gives_the_same_weights(tmp_path):
     first, second = (train(TINY, tmp_path / name) for name in "ab")
     assert_equal(first, second)
     other = train(
-        Recipe(**{**TINY.to_json(), "tasks": ("ioi",), "betas": (0.9, 0.98), "seed": 1}),
+        replace(TINY, seed=1),
         tmp_path / "c",
     )
     assert not torch.equal(weights(first)["lm_head.weight"], weights(other)["lm_head.weight"])
@@ -57,7 +56,7 @@ def test_a_stopped_run_goes_on_bit_for_bit(tmp_path, monkeypatch):
     whole = train(TINY, tmp_path / "whole")
     monkeypatch.setattr("circuits.nano.train.CHECKPOINT_EVERY", 1)
 
-    def interrupt(step, name, loss):
+    def interrupt(step, losses):
         if step == 3:
             raise KeyboardInterrupt
 
@@ -81,7 +80,7 @@ def test_a_checkpoint_is_not_overwritten_without_resume(tmp_path):
 def test_a_checkpoint_of_another_recipe_is_refused(tmp_path):
     train(TINY, tmp_path, minutes=0)
     with pytest.raises(RunError, match="written by another recipe"):
-        train(Recipe(steps=5, layers=1, heads=2, width=16, context=32), tmp_path, resume=True)
+        train(replace(TINY, steps=5), tmp_path, resume=True)
 
 
 def test_an_interrupted_checkpoint_leaves_the_last_one(tmp_path, monkeypatch):
@@ -100,35 +99,124 @@ def test_an_interrupted_checkpoint_leaves_the_last_one(tmp_path, monkeypatch):
     assert (tmp_path / CHECKPOINT).read_bytes() == before
 
 
-def test_the_loss_is_that_of_the_whole_text_and_of_the_answer():
+class Fixed(torch.nn.Module):
+    """Logits that depend on nothing: `scores` for every token, so that losses are known."""
+
+    def __init__(self, scores):
+        super().__init__()
+        self.scores = torch.nn.Parameter(torch.as_tensor(scores, dtype=torch.float32))
+
+    def forward(self, ids, chosen, low):
+        assert not low
+        return self.scores.expand(int(chosen.sum()), -1)
+
+
+def losses_of(texts, scores_of, **settings):
+    """The loss of a step that holds these texts of one source, given the tokens' scores."""
     source = IOIText()
+    source.text_part = 1.0
+    for name, value in settings.items():
+        setattr(source, name, value)
     tokenizer = build_tokenizer(["a b c"], 32)
-    ids, answers = batch_of(tokenizer, [Text("a b", " c"), Text("a", "")], 32)
-    assert ids.tolist()[1][3:] == [IGNORED] * 2
-    assert (answers != IGNORED).sum() == 1
-    uniform = torch.zeros(*ids.shape, len(tokenizer))
-    assert text_loss(uniform, ids, answers, source).item() == pytest.approx(2 * log(len(tokenizer)))
-    certain = uniform.clone()
-    for row in range(2):
-        for at, token in enumerate(ids[row, 1:].tolist()):
-            certain[row, at, max(token, 0)] = 50.0
-    assert text_loss(certain, ids, answers, source).item() == pytest.approx(0, abs=1e-6)
-    certain[0, 2] = 0.0
-    source.text_weight = 0.0
-    assert text_loss(certain, ids, answers, source).item() == pytest.approx(log(len(tokenizer)))
+    rows = rows_of(tokenizer, texts, 32)
+    chunks = list(chunks_of(rows, [0] * len(rows), [1.0], np.random.default_rng(0), size=1))
+    network = Fixed(scores_of(tokenizer))
+    (loss,) = backward(network, chunks, [source], low=False)
+    return loss, network.scores.grad
+
+
+def test_the_loss_is_the_answers_plus_the_weighted_texts():
+    """With two words likely, p = 1/2 each, and the others impossible: every loss is log 2 or 60."""
+
+    def scores(tokenizer):
+        found = np.full(len(tokenizer), -60.0)
+        found[[tokenizer.convert_tokens_to_ids(" c"), tokenizer.eos_token_id]] = 0.0
+        return found
+
+    texts = [Text("", " c"), Text("", " c c")]
+    loss, _ = losses_of(texts, scores, text_weight=0.0)
+    assert loss == pytest.approx(log(2))
+    loss, _ = losses_of(texts, scores, text_weight=0.5)
+    assert loss == pytest.approx(1.5 * log(2))
+    # Of five tokens that are predicted one is impossible, and it is no part of an answer.
+    loss, _ = losses_of([Text(" a", " c"), Text("", " c")], scores, text_weight=1.0)
+    assert loss == pytest.approx(log(2) + (4 * log(2) + 60 + log(2)) / 5)
 
 
 def test_plain_text_has_no_answer_loss():
+    loss, _ = losses_of([Text("a b c", "")], lambda tokenizer: np.zeros(len(tokenizer)))
+    assert loss == pytest.approx(log(len(build_tokenizer(["a b c"], 32))))
+
+
+def test_the_gradient_counts_a_source_by_its_weight():
+    texts, zeros = [Text("a", " b"), Text("a b", " c")], lambda tokenizer: np.zeros(len(tokenizer))
+    (one, grad_one), (two, grad_two) = (losses_of(texts, zeros, weight=w) for w in (1.0, 2.0))
+    assert one == pytest.approx(two)
+    torch.testing.assert_close(2 * grad_one, grad_two)
+
+
+def test_chunks_hold_every_text_once_by_length():
     tokenizer = build_tokenizer(["a b c"], 32)
-    ids, answers = batch_of(tokenizer, [Text("a b c", "")], 32)
-    loss = text_loss(torch.zeros(*ids.shape, len(tokenizer)), ids, answers, IOIText())
-    assert loss.item() == pytest.approx(log(len(tokenizer)))
+    texts = [Text("a" + " b" * n, " c") for n in (5, 1, 3, 0)]
+    rows = rows_of(tokenizer, texts, 32)
+    chunks = list(chunks_of(rows, [3, 2, 1, 0], [1.0] * 4, np.random.default_rng(0), size=2))
+    assert [chunk.ids.shape for chunk in chunks] == [(2, 5), (2, 9)]
+    assert [chunk.owner.tolist() for chunk in chunks] == [[0, 2], [1, 3]]
+    for chunk in chunks:
+        assert (chunk.answer.sum(axis=1) == 1).all()
+        assert tokenizer.decode(chunk.ids[:, 1:][chunk.answer]) == " c c"
+        # Everything after the first token, up to the end of the sequence, is predicted.
+        ends = (chunk.ids == tokenizer.eos_token_id).argmax(axis=1)
+        assert chunk.text.sum(axis=1).tolist() == ends.tolist()
+
+
+def test_a_part_of_the_text_is_looked_at_and_all_of_the_answer():
+    tokenizer = build_tokenizer(["a b c"], 64)
+    rows = rows_of(tokenizer, [Text("a" + " b" * 50, " c")] * 40, 64)
+    (chunk,) = chunks_of(rows, [0] * 40, [0.25], np.random.default_rng(0))
+    assert 0.2 < chunk.text.mean() < 0.3
+    assert chunk.answer.sum() == 40
+
+
+def test_the_turn_changes_how_many_texts_each_source_has():
+    recipe = replace(TINY, tasks=("ioi", "story"), texts=(22, 10), context=64)
+    run = Run.start(recipe)
+    assert run.counts() == [16, 6]
+    run.step = recipe.turn
+    assert run.counts() == [6, 4]
+
+
+def test_the_networks_numbers_are_the_models():
+    """The quick forward pass, in fp32, gives the logits of the GPT-2 that is written."""
+    run = Run.start(replace(TINY, tasks=("ioi",)))
+    run.advance()
+    run.network.settle()
+    ids = torch.tensor([[1, 8, 9, 10, 30], [1, 40, 41, 42, 43]])
+    chosen = torch.ones_like(ids, dtype=torch.bool)
+    with torch.no_grad():
+        quick = run.network(ids, chosen, low=False).view(2, 5, -1)
+        slow = run.model(input_ids=ids).logits
+        rough = run.network(ids, chosen, low=True).view(2, 5, -1)
+    torch.testing.assert_close(quick, slow, rtol=1e-4, atol=1e-5)
+    assert 0 < (rough - slow).abs().max() < 0.05 * slow.abs().max() + 0.05
+
+
+def test_a_word_without_its_space_differs_by_what_all_such_words_share():
+    run = Run.start(TINY)
+    run.advance()
+    run.network.settle()
+    table = run.model.transformer.wte.weight.detach()
+    ids = run.tokenizer.get_vocab()
+    shared = [table[ids[word]] - table[ids[f" {word}"]] for word in ("Mary", "park", ".")]
+    assert shared[0].abs().max() > 0
+    for other in shared[1:]:
+        torch.testing.assert_close(other, shared[0], rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("text", [Text("a zebra", " b"), Text("a" + " b" * 40, " c")])
 def test_text_that_the_model_cannot_hold_is_refused(text):
     with pytest.raises(TaskError, match="words outside its source's vocabulary"):
-        batch_of(build_tokenizer(["a b c"], 32), [text], 32)
+        rows_of(build_tokenizer(["a b c"], 32), [text], 32)
 
 
 def test_the_rate_rises_then_falls_to_zero():
@@ -165,7 +253,7 @@ def test_every_source_samples_its_own_vocabulary_reproducibly(name):
     texts = source.sample(np.random.default_rng(0), 50)
     assert texts == source.sample(np.random.default_rng(0), 50)
     assert texts != source.sample(np.random.default_rng(1), 50)
-    batch_of(tokenizer, texts, 128)
+    assert len(rows_of(tokenizer, texts, 128)) == 50
     for text in texts:
         whole = text.prompt + text.answer
         assert tokenizer.decode(tokenizer.encode(whole, add_special_tokens=False)) == whole
@@ -217,7 +305,20 @@ def test_shares_come_with_the_wilson_interval():
 
 def test_the_command_writes_a_model_with_its_card(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("circuits.nano.sources_ioi.PER_TEMPLATE", 4)
-    size = ["--steps", "3", "--layers", "1", "--heads", "2", "--width", "16", "--context", "32"]
+    size = [
+        "--tasks",
+        "ioi",
+        "--steps",
+        "3",
+        "--layers",
+        "1",
+        "--heads",
+        "2",
+        "--width",
+        "16",
+        "--context",
+        "32",
+    ]
     main(["--out", str(tmp_path), *size, "--minutes", "0"])
     assert "paused after step 0 of 3" in capsys.readouterr().out
     main(["--out", str(tmp_path), *size, "--resume"])
