@@ -288,11 +288,11 @@ class CircuitGraph:
 
         return to_svg(self)
 
-    def interactive(self, height: int = 640) -> InteractiveCircuit:
-        """The interactive page in a notebook, in a sandboxed frame of that many pixels."""
+    def interactive(self, height: int = 640, **options: Any) -> InteractiveCircuit:
+        """The page of :func:`graphs.page.to_html` in a notebook, in a sandboxed frame."""
         from graphs.page import InteractiveCircuit, to_html
 
-        return InteractiveCircuit(to_html(self), height)
+        return InteractiveCircuit(to_html(self, **options), height)
 
     def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
         text = {"text/plain": repr(self)}

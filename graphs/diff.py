@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from graphs.choose import check_comparable, keep, minus
+from tasks.errors import FormatError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,6 +30,11 @@ class CircuitDiff:
 
     def __post_init__(self) -> None:
         check_comparable(self.left, self.right)
+
+    @property
+    def sides(self) -> tuple[tuple[str, CircuitGraph], ...]:
+        """Both circuits with what they are called here."""
+        return (("left", self.left), ("right", self.right))
 
     @property
     def removed(self) -> CircuitGraph:
@@ -68,15 +75,36 @@ class CircuitDiff:
 
         return diff_frame(self)
 
+    def draw(self, path: str | Path) -> None:
+        """Write a picture of both in one: ``.svg``, ``.png``, ``.pdf`` or ``.dot``.
+
+        Raises:
+            FormatError: another suffix, or Graphviz is missing.
+        """
+        from graphs.draw import draw_diff
+
+        draw_diff(self, path)
+
+    def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
+        from graphs.draw import diff_picture
+
+        text = {"text/plain": repr(self)}
+        try:
+            return {"image/svg+xml": diff_picture(self, "svg").decode(), **text}
+        except FormatError:
+            return text
+
     def _shared(self) -> list[str]:
         theirs = set(self.right)
         return [name for name in self.left if name in theirs]
 
+    def describe(self) -> str:
+        """One line, such as ``2 only left, 26 only right, 32 in both, Jaccard 0.53``."""
+        sizes = f"{len(self.removed)} only left, {len(self.added)} only right"
+        return f"{sizes}, {len(self._shared())} in both, Jaccard {self.jaccard:.2f}"
+
     def __repr__(self) -> str:
-        sizes = (
-            f"{len(self.removed)} removed, {len(self.added)} added, {len(self._shared())} common"
-        )
-        return f"CircuitDiff({sizes}, Jaccard {self.jaccard:.2f})"
+        return f"CircuitDiff({self.describe()})"
 
 
 def _ranks(values: list[float]) -> np.ndarray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby, pairwise
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from graphs.parts import ScoredEdge, ScoredNode
 
 _ROW_HEIGHT, _PORT_HEIGHT = 18, 13
+SIGN_OF_SCORE = ((1.0, "pushes towards the clean answer"), (-1.0, "pushes away from it"))
 DEFAULTS = (
     f'node [fontname="{style.FONT}" fontsize=10 fontcolor="{style.INK}" penwidth=0.8]',
     f'edge [arrowsize=0.55 fontname="{style.FONT}"]',
@@ -28,12 +30,18 @@ def to_dot(graph: CircuitGraph) -> str:
 
     Loses the options and the standard errors; scores are in tooltips, with three digits.
     """
-    caption = "".join(f"{style.quoted(line)[1:-1]}\\l" for line in style.caption(graph.info))
-    return layout_source(graph, f'label="{caption}" labelloc=b labeljust=l fontsize=10')
+    return captioned(Pen(graph), style.caption(graph.info))
 
 
-def layout_source(graph: CircuitGraph, *further: str) -> str:
+def captioned(pen: Pen, caption: list[str]) -> str:
+    """DOT text with lines of text below the graph."""
+    label = "".join(f"{style.quoted(line)[1:-1]}\\l" for line in caption)
+    return layout_source(pen, f'label="{label}" labelloc=b labeljust=l fontsize=10')
+
+
+def layout_source(pen: Pen, *further: str) -> str:
     """Nodes, ranks and edges in order of computation, for Graphviz to place."""
+    graph = pen.graph
     lines = [
         "digraph circuit {",
         "rankdir=TB nodesep=0.1 ranksep=0.45 splines=true outputorder=nodesfirst",
@@ -41,7 +49,6 @@ def layout_source(graph: CircuitGraph, *further: str) -> str:
         *DEFAULTS,
         *further,
     ]
-    pen = Pen(graph)
     lines += [f"{pen.ids[node.name]} [{pen.node(node)}]" for node in graph.scored_nodes]
     lines += _ranks(graph, pen.ids)
     for index, item in enumerate(graph.scored_edges):
@@ -54,9 +61,21 @@ def layout_source(graph: CircuitGraph, *further: str) -> str:
 
 @dataclass(frozen=True)
 class Pen:
-    """How the parts of one circuit are drawn: DOT attributes, relative to its strongest score."""
+    """How the parts of one circuit are drawn: DOT attributes, relative to its strongest score.
+
+    ``meaning`` says what the colours stand for: a sign and its words. By default that is the sign
+    of the score; ``signs`` gives edges (of a node circuit: nodes) other ones, by name.
+    """
 
     graph: CircuitGraph
+    meaning: tuple[tuple[float, str], ...] = SIGN_OF_SCORE
+    signs: Mapping[str, float] | None = None
+
+    def sign(self, part: ScoredEdge | ScoredNode) -> float:
+        """What the colour of a part says: positive, negative, or 0 for neither."""
+        if self.signs is not None:
+            return self.signs.get(part.name, 0.0)
+        return -1.0 if (part.score or 0.0) < 0 else 1.0
 
     @cached_property
     def ids(self) -> dict[str, str]:
@@ -90,7 +109,7 @@ class Pen:
         site, fill = node.site, ""
         if node.score is not None:
             share = style.relative(node.score, self.largest)
-            fill = style.blend(style.colour(node.score), 0.95 - 0.5 * share)
+            fill = style.blend(style.colour(self.sign(node)), 0.95 - 0.5 * share)
         number = f"id=n{self.graph.nodes.index(node.name)}"
         if site.kind == "head":
             return f"{number} shape=plain label=<{self._head(node, fill or style.PAPER)}>"
@@ -125,10 +144,9 @@ class Pen:
 
     def edge(self, index: int, item: ScoredEdge) -> str:
         """Colour and dashes by sign, width by strength; strong edges are kept straight."""
-        share = style.relative(item.score, self.largest)
-        line = "dashed" if item.score < 0 else "solid"
+        share, sign = style.relative(item.score, self.largest), self.sign(item)
         return (
-            f'id=e{index} color="{style.colour(item.score, share)}" style={line} '
+            f'id=e{index} color="{style.colour(sign, share)}" style={style.dashes(sign)} '
             f"penwidth={style.pen_width(share)} weight={1 + round(20 * share)}"
         )
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from graphs import engine, style
-from graphs.dot import layout_source, to_dot
+from graphs.dot import Pen, captioned, layout_source, to_dot
 from graphs.files import write_atomically
 from graphs.place import in_rows, read_placement
 from graphs.plate import plate
@@ -15,6 +15,7 @@ from tasks.errors import FormatError, unknown
 
 if TYPE_CHECKING:
     from graphs.circuit import CircuitGraph
+    from graphs.diff import CircuitDiff
 
 PICTURES = ("dot", "pdf", "png", "svg")
 MOST_EDGES = 400
@@ -39,10 +40,12 @@ def draw(graph: CircuitGraph, path: str | Path) -> None:
     Raises:
         FormatError: another suffix than .svg, .png, .pdf or .dot, or Graphviz is missing.
     """
-    suffix = Path(path).suffix.lower().removeprefix(".")
-    if suffix not in PICTURES:
-        raise FormatError(unknown("picture format", suffix, PICTURES))
-    write_atomically(path, picture(graph, suffix))
+    write_atomically(path, picture(graph, _form(path)))
+
+
+def draw_diff(diff: CircuitDiff, path: str | Path) -> None:
+    """Write a picture of what changed; formats and errors are those of :func:`draw`."""
+    write_atomically(path, diff_picture(diff, _form(path)))
 
 
 def picture(graph: CircuitGraph, form: str) -> bytes:
@@ -57,10 +60,24 @@ def picture(graph: CircuitGraph, form: str) -> bytes:
     if form == "dot":
         return to_dot(graph).encode()
     shown, note = _drawable(graph)
-    data = engine.run(layout_source(shown), "dot", "json")
-    placed = read_placement(data) if shown.edges else in_rows(data, shown)
-    drawn = engine.run(plate(shown, placed, note, DPI if form == "png" else 72), "nop2", form)
-    return _tidy(drawn.decode(), shown).encode() if form == "svg" else drawn
+    return _render(Pen(shown), style.caption(graph.info, note), form)
+
+
+def diff_picture(diff: CircuitDiff, form: str) -> bytes:
+    """Both circuits in one picture: what only the right one has in blue, only the left in orange.
+
+    Widths are those of ``right`` where it has a score, of ``left`` elsewhere.
+
+    Raises:
+        FormatError: Graphviz is missing or fails.
+    """
+    shown, note = _drawable(diff.right.union(diff.left))
+    signs = dict.fromkeys(diff.added, 1.0) | dict.fromkeys(diff.removed, -1.0)
+    meaning = ((1.0, "only right"), (-1.0, "only left"), (0.0, "both"))
+    sides = [f"{side}: {'; '.join(style.caption(graph.info))}" for side, graph in diff.sides]
+    caption = [style.caption(shown.info)[0], diff.describe(), *sides, *([note] if note else [])]
+    pen = Pen(shown, meaning, signs)
+    return captioned(pen, caption).encode() if form == "dot" else _render(pen, caption, form)
 
 
 def to_svg(graph: CircuitGraph) -> str:
@@ -70,6 +87,21 @@ def to_svg(graph: CircuitGraph) -> str:
         FormatError: Graphviz is missing or fails.
     """
     return picture(graph, "svg").decode()
+
+
+def _form(path: str | Path) -> str:
+    suffix = Path(path).suffix.lower().removeprefix(".")
+    if suffix not in PICTURES:
+        raise FormatError(unknown("picture format", suffix, PICTURES))
+    return suffix
+
+
+def _render(pen: Pen, caption: list[str], form: str) -> bytes:
+    data = engine.run(layout_source(pen), "dot", "json")
+    placed = read_placement(data) if pen.graph.edges else in_rows(data, pen.graph)
+    source = plate(pen, caption, placed, DPI if form == "png" else 72)
+    drawn = engine.run(source, "nop2", form)
+    return _tidy(drawn.decode(), pen.graph).encode() if form == "svg" else drawn
 
 
 def _drawable(graph: CircuitGraph) -> tuple[CircuitGraph, str]:

@@ -9,14 +9,13 @@ from graphs import style
 from graphs.dot import Pen
 
 _LINE, _SAMPLE, _SIZE = 14.0, 34.0, 9.0
-_SIGNS = ((1.0, "pushes towards the clean answer"), (-1.0, "pushes away from it"))
 
 
-def legend(pen: Pen, left: float, room: float, note: str = "") -> list[str]:
+def legend(pen: Pen, caption: list[str], left: float, room: float) -> list[str]:
     """DOT nodes and edges for the lines below a picture whose lower edge is at ``y = 0``."""
     y = -26.0
     lines: list[str] = []
-    for index, told in enumerate(style.caption(pen.graph.info, note)):
+    for index, told in enumerate(caption):
         size = 12.0 if index == 0 else _SIZE
         for part in textwrap.wrap(told, int(room / (0.55 * size))):
             lines.append(text(f"said{len(lines)}", part, left, y, size))
@@ -29,7 +28,7 @@ def _key(pen: Pen, left: float, y: float) -> Iterable[str]:
     graph = pen.graph
     if graph.scored_edges:
         x = left
-        for order, (sign, told) in enumerate(_SIGNS):
+        for order, (sign, told) in enumerate(pen.meaning):
             yield _line(f"sign{order}", x, y, sign, 0.4)
             yield text(f"sign{order}t", told, x + _SAMPLE + 6, y, _SIZE)
             x += _advance(told)
@@ -37,7 +36,7 @@ def _key(pen: Pen, left: float, y: float) -> Iterable[str]:
         yield from _widths(pen, left, y)
     elif pen.largest > 0:
         x = left
-        for order, (sign, told) in enumerate(_SIGNS):
+        for order, (sign, told) in enumerate(pen.meaning):
             tone = style.blend(style.colour(sign), 0.6)
             yield block(f"sign{order}", x + _SAMPLE / 2, y, _SAMPLE, 9, tone)
             yield text(f"sign{order}t", told, x + _SAMPLE + 6, y, _SIZE)
@@ -63,16 +62,14 @@ def _advance(told: str) -> float:
     return _SAMPLE + 22 + style.text_width(told, 0.9 * _SIZE)
 
 
-def _line(name: str, x: float, y: float, score: float, share: float) -> str:
-    """A short piece of line as edges are drawn; grey for a score of zero."""
-    tone = style.colour(score) if score else style.PALE_INK
-    dashes = "dashed" if score < 0 else "solid"
+def _line(name: str, x: float, y: float, sign: float, share: float) -> str:
+    """A short piece of line as edges are drawn."""
     points = [f"{x + _SAMPLE * step / 3:.2f},{y}" for step in range(4)]
     end = "shape=point style=invis width=0.01"
     return (
         f'{name}a [{end} pos="{points[0]}"]\n{name}b [{end} pos="{points[-1]}"]\n'
-        f'{name}a -> {name}b [pos="{" ".join(points)}" arrowhead=none color="{tone}" '
-        f"style={dashes} penwidth={style.pen_width(share)}]"
+        f'{name}a -> {name}b [pos="{" ".join(points)}" arrowhead=none color="{style.colour(sign)}" '
+        f"style={style.dashes(sign)} penwidth={style.pen_width(share)}]"
     )
 
 

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 MARGIN, LEAST_WIDTH = 52.0, 430.0
 
 
-def plate(graph: CircuitGraph, placed: Placement, note: str = "", dpi: int = 72) -> str:
+def plate(pen: Pen, caption: list[str], placed: Placement, dpi: int = 72) -> str:
     """DOT text in which everything has its place, to be drawn with the layout ``nop2``."""
-    pen = Pen(graph)
+    graph = pen.graph
     room = max(placed.width + MARGIN + 4, LEAST_WIDTH)
     lines = [
         "digraph circuit {",
@@ -30,7 +30,7 @@ def plate(graph: CircuitGraph, placed: Placement, note: str = "", dpi: int = 72)
     ]
     for node, box in zip(graph.scored_nodes, placed.boxes, strict=True):
         lines.append(f'{pen.ids[node.name]} [pos="{box.x:.2f},{box.y:.2f}" {pen.node(node)}]')
-    lines += legend(pen, 6 - MARGIN, room, note)
+    lines += legend(pen, caption, 6 - MARGIN, room)
     # Weak edges come first, so that the strong ones lie on top.
     for index, item in sorted(enumerate(graph.scored_edges), key=lambda pair: abs(pair[1].score)):
         sender, receiver = pen.ids[item.edge.sender.name], pen.ids[item.edge.receiver.name]

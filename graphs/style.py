@@ -32,9 +32,15 @@ def pen_width(share: float) -> float:
     return round(THINNEST + (THICKEST - THINNEST) * share, 2)
 
 
-def colour(score: float, share: float = 1.0) -> str:
-    """Blue for a positive score and orange for a negative one, paler where it is weak."""
-    return blend(POSITIVE if score >= 0 else NEGATIVE, 0.5 * (1 - share**0.5))
+def colour(sign: float, share: float = 1.0) -> str:
+    """Blue for a positive sign, orange for a negative one, grey for 0; paler where weak."""
+    base = POSITIVE if sign > 0 else NEGATIVE if sign < 0 else PALE_INK
+    return blend(base, 0.5 * (1 - share**0.5))
+
+
+def dashes(sign: float) -> str:
+    """The second cue for the sign: a negative one is dashed."""
+    return "dashed" if sign < 0 else "solid"
 
 
 def blend(base: str, white: float) -> str:

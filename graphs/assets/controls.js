@@ -2,15 +2,19 @@
 
 /* Controls, downloads, the prompts and their positions; and the start of everything. */
 
-const summary = make("span", { id: "status", class: "pale", role: "status" });
-
 function toggle(key, label, ...marks) {
-  const box = make("input", { type: "checkbox", onchange: () => {
-    if (box.checked) state.off.delete(key); else state.off.add(key);
+  const flip = () => {
+    if (box.checked) state.off.delete(key);
+    else state.off.add(key);
     update();
-  } });
+  };
+  const box = make("input", { type: "checkbox", onchange: flip });
   box.checked = true;
   return make("label", {}, box, ...marks, label);
+}
+
+function group(label, toggles) {
+  return make("fieldset", { "aria-label": label }, ...toggles);
 }
 
 function swatch(sign) {
@@ -19,102 +23,130 @@ function swatch(sign) {
   return mark;
 }
 
-function controls() {
-  const slider = make("input", { id: "count", type: "range", min: 0, max: items.length, step: 1,
-    "aria-label": `how many of the strongest ${unit}s`, oninput: () => { state.count = Number(slider.value); update(); } });
+function button(label, press, attributes = {}) {
+  return make("button", { type: "button", onclick: press, ...attributes }, label);
+}
+
+function thresholdSlider() {
+  const slide = () => {
+    state.count = Number(slider.value);
+    update();
+  };
+  const told = `how many of the strongest ${unit}s`;
+  const range = { id: "count", type: "range", min: 0, max: items.length, "aria-label": told };
+  const slider = make("input", { ...range, oninput: slide });
   slider.value = items.length;
-  const search = make("input", { id: "search", type: "search", placeholder: "find a node",
-    oninput: () => { state.query = search.value.trim().toLowerCase(); update(); } });
+  return make("label", {}, "threshold", slider);
+}
+
+function searchField() {
+  const find = () => {
+    state.query = field.value.trim().toLowerCase();
+    update();
+  };
+  const kind = { id: "search", type: "search", placeholder: "find a node" };
+  const field = make("input", { ...kind, oninput: find });
+  return field;
+}
+
+function controls() {
+  const signs = [["positive", "towards the clean answer"], ["negative", "away from it"]];
   const ports = ["q", "k", "v"].filter((port) => edges.some((edge) => edge.key === port));
-  const kinds = ["head", "mlp", "neuron"].filter((kind) => nodes.some((node) => node.kind === kind));
+  const names = { head: "heads", mlp: "MLPs", neuron: "neurons" };
+  const kinds = Object.keys(names).filter((kind) => nodes.some((node) => node.kind === kind));
   return make("div", { id: "controls" },
-    make("label", {}, "threshold", slider),
-    make("fieldset", { "aria-label": "sign" }, toggle("positive", "towards the clean answer", swatch("positive")), toggle("negative", "away from it", swatch("negative"))),
-    make("fieldset", { "aria-label": "ports" }, ...ports.map((port) => toggle(`port ${port}`, port))),
-    make("fieldset", { "aria-label": "kinds" }, ...kinds.map((kind) => toggle(kind, kind === "mlp" ? "MLPs" : `${kind}s`))),
-    search,
-    make("button", { type: "button", onclick: () => zoom(0.8) }, "+"),
-    make("button", { type: "button", onclick: () => zoom(1.25) }, "\u2212"),
-    make("button", { type: "button", onclick: () => look({ ...whole }) }, "fit"),
-    make("button", { type: "button", id: "save-svg", onclick: saveSvg }, "SVG"),
-    make("button", { type: "button", id: "save-json", onclick: saveJson }, "JSON"),
+    thresholdSlider(),
+    group("sign", signs.map(([sign, label]) => toggle(sign, label, swatch(sign)))),
+    group("ports", ports.map((port) => toggle(`port ${port}`, port))),
+    group("kinds", kinds.map((kind) => toggle(kind, names[kind]))),
+    searchField(),
+    button("+", () => zoom(0.8), { "aria-label": "zoom in" }),
+    button("\u2212", () => zoom(1.25), { "aria-label": "zoom out" }),
+    button("fit", () => look(whole)),
+    button("SVG", saveSvg, { id: "save-svg", title: "save what is shown as a picture" }),
+    button("JSON", saveJson, { id: "save-json", title: "save the circuit of this page" }),
     summary);
 }
 
-function save(text, name, type) {
-  const link = make("a", { download: name, href: URL.createObjectURL(new Blob([text], { type })) });
-  document.body.append(link);
-  link.click();
-  link.remove();
+function save(content, name, type) {
+  const address = URL.createObjectURL(new Blob([content], { type }));
+  make("a", { download: name, href: address }).click();
+  setTimeout(() => URL.revokeObjectURL(address), 10000);
 }
 
 function saveSvg() {
   const copy = svg.cloneNode(true);
   for (const hidden of copy.querySelectorAll('[display="none"]')) hidden.remove();
-  copy.setAttribute("viewBox", `${whole.x} ${whole.y} ${whole.width} ${whole.height}`);
-  copy.setAttribute("width", whole.width);
-  copy.setAttribute("height", whole.height);
+  const box = `${whole.x} ${whole.y} ${whole.width} ${whole.height}`;
+  fill(copy, { viewBox: box, width: whole.width, height: whole.height }, []);
   save(new XMLSerializer().serializeToString(copy), "circuit.svg", "image/svg+xml");
 }
 
 function saveJson() {
-  const keep = (item) => Object.fromEntries(Object.entries(item).filter(([name]) => !added.has(name)));
-  const file = { ...data.circuit, nodes: nodes.map(keep), edges: edges.map(keep) };
+  const ours = new Set(["rank", "shape", "frame", "slots"]);
+  const kept = (name, value) => (ours.has(name) ? undefined : value);
+  const plain = (list) => list.map((item) => JSON.parse(JSON.stringify(item, kept)));
+  const file = { ...data.circuit, nodes: plain(nodes), edges: plain(edges) };
   save(`${JSON.stringify(file, null, 1)}\n`, "circuit.json", "application/json");
 }
 
-const added = new Set(["rank", "shape", "frame", "slots"]);
-
-/* The prompts, token by token, and the positions that nodes are tied to. */
-
 const reading = make("div", { id: "prompt" });
 
-function choose(name) {
-  state.place = state.place === name ? null : name;
-  read();
-  update();
-}
-
+/* One prompt's tokens, with those marked that the circuit's positions mean; else the positions. */
 function read() {
-  const places = [...new Set(nodes.map(place).filter((name) => name !== null))];
+  const places = [...new Set(nodes.map(placeOf).filter((name) => name !== null))];
   const prompt = data.prompts[state.prompt];
   reading.hidden = !places.length && !prompt;
   if (!prompt) {
     reading.replaceChildren("positions: ", ...places.map((name) => token(name, name)));
     return;
   }
-  const at = new Map();
-  for (const name of places) {
-    const index = Object.hasOwn(prompt.positions, name) ? prompt.positions[name] : Number(name);
-    at.set(index < 0 ? index + prompt.tokens.length : index, name);
-  }
-  const step = (by) => { state.prompt = (state.prompt + by + data.prompts.length) % data.prompts.length; read(); };
+  const { tokens, positions } = prompt;
+  const at = new Map(places.map((name) => {
+    const index = Object.hasOwn(positions, name) ? positions[name] : Number(name);
+    return [index < 0 ? index + tokens.length : index, name];
+  }));
+  const total = data.prompts.length;
+  const step = (by) => {
+    state.prompt = (state.prompt + by + total) % total;
+    read();
+  };
   reading.replaceChildren(
-    make("button", { type: "button", "aria-label": "previous prompt", onclick: () => step(-1) }, "\u2039"),
-    ` prompt ${state.prompt + 1} of ${data.prompts.length} `,
-    make("button", { type: "button", "aria-label": "next prompt", onclick: () => step(1) }, "\u203a"), " ",
-    ...prompt.tokens.map((text, index) => token(text, at.get(index))));
+    button("\u2039", () => step(-1), { "aria-label": "previous prompt" }),
+    ` prompt ${state.prompt + 1} of ${total} `,
+    button("\u203a", () => step(1), { "aria-label": "next prompt" }),
+    " ",
+    ...tokens.map((told, index) => token(told, at.get(index))));
 }
 
-function token(text, name) {
-  if (name === undefined) return make("span", { class: "token" }, text);
+function token(told, name) {
+  if (name === undefined) return make("span", { class: "token" }, told);
+  const press = () => {
+    state.place = state.place === name ? null : name;
+    read();
+    update();
+  };
   const chosen = name === state.place ? " chosen" : "";
-  return make("span", { class: `token used${chosen}`, title: name, tabindex: 0, onclick: () => choose(name) }, text);
+  const looks = { class: `token used${chosen}`, title: name, tabindex: 0 };
+  return make("span", { ...looks, onclick: press }, told);
 }
 
 function start() {
   const [title, ...lines] = data.caption;
   for (const node of nodes) node.shape = drawNode(node);
   for (const edge of edges) edge.shape = drawEdge(edge);
-  const drawn = ranked.filter((item) => !isNodes).reverse().map((edge) => edge.shape);
-  svg.append(...drawLayers(), ...drawn, ...nodes.map((node) => node.shape));
-  document.body.append(
-    make("header", {}, make("h1", {}, title), ...lines.map((line) => make("p", {}, line))),
-    controls(), reading, make("main", {}, svg, panel));
-  look({ ...whole });
-  dragging();
+  // Weak edges come first, so that the strong ones lie on top.
+  const paths = isNodes ? [] : [...ranked].reverse().map((edge) => edge.shape);
+  svg.append(...drawLayers(), ...paths, ...nodes.map((node) => node.shape));
+  const told = [make("h1", {}, title), ...lines.map((line) => make("p", {}, line))];
+  document.body.append(make("header", {}, ...told), controls(), reading, make("main", {}, svg, panel));
+  look(whole);
+  followPointer();
   document.addEventListener("keydown", (event) => {
-    if (event.key === "Escape") { state.pinned = null; state.place = null; read(); update(); }
+    if (event.key !== "Escape") return;
+    state.pinned = state.place = null;
+    read();
+    update();
   });
   read();
   update();

@@ -28,71 +28,89 @@ function fill(element, attributes, children) {
   return element;
 }
 
-const number = (value) => Number(value.toPrecision(3)).toString().replace("-", "\u2212");
 const isNodes = info.level === "node";
-const items = isNodes ? nodes.filter((node) => typeof node.score === "number") : edges;
 const unit = isNodes ? "node" : "edge";
-const largest = Math.max(...items.map((item) => Math.abs(item.score)), 0) || 1;
-const share = (item) => Math.abs(item.score) / largest;
-const tone = (item) => (item.score < 0 ? data.colours.negative : data.colours.positive);
-const edgeName = (edge) => `${edge.source}->${edge.target}${edge.key ? `<${edge.key}>` : ""}`;
-const place = (node) => (node.id.includes("@") ? node.id.slice(node.id.indexOf("@") + 1) : null);
+const isScored = (item) => typeof item.score === "number";
+const items = isNodes ? nodes.filter(isScored) : edges;
 const byName = new Map(nodes.map((node) => [node.id, node]));
+const largest = Math.max(...items.map((item) => Math.abs(item.score)), 0) || 1;
 
 const ranked = [...items].sort((a, b) => Math.abs(b.score) - Math.abs(a.score));
 ranked.forEach((item, index) => { item.rank = index; });
-const routes = new Map(data.routes.map(([source, target, points]) => [`${source}\n${target}`, points]));
-const portsOf = new Map();
-for (const edge of edges) {
-  if (edge.key) portsOf.set(edge.target, (portsOf.get(edge.target) || new Set()).add(edge.key));
+
+const between = (source, target) => `${source}\n${target}`;
+const routes = new Map(data.routes.map(([from, to, points]) => [between(from, to), points]));
+const portsOf = new Map(nodes.map((node) => [node.id, new Set()]));
+for (const edge of edges) if (edge.key) portsOf.get(edge.target).add(edge.key);
+
+const share = (item) => Math.abs(item.score) / largest;
+const tone = (item) => (item.score < 0 ? data.colours.negative : data.colours.positive);
+const number = (value) => Number(value.toPrecision(3)).toString().replace("-", "\u2212");
+const edgeName = ({ source, target, key }) => `${source}->${target}${key ? `<${key}>` : ""}`;
+const itemName = (item) => (isNodes ? item.id : edgeName(item));
+
+/* The position a node is tied to, or null. */
+function placeOf(node) {
+  const mark = node.id.indexOf("@");
+  return mark < 0 ? null : node.id.slice(mark + 1);
 }
 
 const state = {
-  count: items.length, query: "", pinned: null, hovered: null, place: null, prompt: 0,
+  count: items.length,
+  query: "",
+  pinned: null,
+  hovered: null,
+  place: null,
+  prompt: 0,
   off: new Set(),
 };
 
 function isOn(item) {
-  if (item.rank >= state.count || state.off.has(item.score < 0 ? "negative" : "positive")) return false;
+  const sign = item.score < 0 ? "negative" : "positive";
+  if (item.rank >= state.count || state.off.has(sign)) return false;
   if (isNodes) return !state.off.has(item.kind) && isHere(item);
   const ends = [byName.get(item.source), byName.get(item.target)];
-  if (state.off.has(`port ${item.key}`) || ends.some((end) => state.off.has(end.kind))) return false;
-  return ends.some(isHere);
+  if (state.off.has(`port ${item.key}`)) return false;
+  return !ends.some((end) => state.off.has(end.kind)) && ends.some(isHere);
 }
 
 function isHere(node) {
-  return state.place === null || place(node) === state.place;
+  return state.place === null || placeOf(node) === state.place;
 }
 
+/* Names of the nodes to draw: those shown edges touch, and the two ends of the model. */
 function nodesOn(shown) {
-  if (isNodes) return new Set(nodes.filter((n) => n.rank === undefined || shown.has(n)).map((n) => n.id));
-  const touched = new Set([...shown].flatMap((edge) => [edge.source, edge.target]));
-  const alone = (node) => ["input", "logits"].includes(node.kind) && !state.off.has(node.kind);
-  return new Set(nodes.filter((n) => touched.has(n.id) || alone(n)).map((n) => n.id));
+  if (isNodes) {
+    return new Set(nodes.filter((node) => !isScored(node) || shown.has(node)).map((n) => n.id));
+  }
+  const names = nodes.filter((node) => ["input", "logits"].includes(node.kind)).map((n) => n.id);
+  for (const edge of shown) names.push(edge.source, edge.target);
+  return new Set(names);
 }
 
 function update() {
   const shown = new Set(items.filter(isOn));
   const present = nodesOn(shown);
   const focus = state.pinned || state.hovered;
+  const near = new Set([focus]);
+  for (const edge of isNodes ? [] : shown) {
+    if (edge.source === focus) near.add(edge.target);
+    if (edge.target === focus) near.add(edge.source);
+  }
   const found = (name) => name.toLowerCase().includes(state.query);
   for (const node of nodes) {
-    const near = !focus || node.id === focus || [...shown].some((e) => touches(e, focus) && touches(e, node.id));
-    show(node.shape, present.has(node.id), near && (!state.query || found(node.id)));
+    show(node.shape, present.has(node.id), (!focus || near.has(node.id)) && found(node.id));
     node.frame.setAttribute("stroke-width", node.id === state.pinned ? 3 : 1);
   }
   for (const edge of edges) {
-    const lit = (!focus || touches(edge, focus)) && (!state.query || found(edge.source) || found(edge.target));
-    show(edge.shape, shown.has(edge), lit, 0.35 + 0.65 * Math.sqrt(share(edge)));
+    const touches = !focus || edge.source === focus || edge.target === focus;
+    const isLit = touches && (found(edge.source) || found(edge.target));
+    show(edge.shape, shown.has(edge), isLit, 0.35 + 0.65 * Math.sqrt(share(edge)));
   }
   describe(shown, present, focus);
 }
 
-function touches(item, name) {
-  return item.source === name || item.target === name;
-}
-
-function show(shape, present, lit, strength = 1) {
-  shape.setAttribute("display", present ? "inline" : "none");
-  shape.setAttribute("opacity", lit ? strength : 0.08);
+function show(shape, isPresent, isLit, strength = 1) {
+  shape.setAttribute("display", isPresent ? "inline" : "none");
+  shape.setAttribute("opacity", isLit ? strength : 0.08);
 }

@@ -2,32 +2,37 @@
 
 /* What is said beside the picture. */
 
+const MOST_ROWS = 12;
+const summary = make("span", { id: "status", class: "pale", role: "status" });
 const panel = make("aside", { id: "panel", "aria-live": "polite" });
 
 function about(node) {
-  const score = typeof node.score === "number" ? `, score ${number(node.score)}` : "";
+  const score = isScored(node) ? `, score ${number(node.score)}` : "";
   return `${node.id}: ${node.kind === "mlp" ? "MLP" : node.kind}${score}`;
 }
 
 function describe(shown, present, focus) {
-  summary.textContent = told(shown, present);
-  if (focus && !isNodes) {
-    const visible = ranked.filter((edge) => shown.has(edge));
+  summary.textContent = counted(shown, present);
+  const visible = ranked.filter((item) => shown.has(item));
+  if (!focus || isNodes) {
+    const target = (item) => (isNodes ? item.id : item.target);
     panel.replaceChildren(
-      make("h2", { id: "focus" }, about(byName.get(focus))),
-      ...table("strongest inputs", visible.filter((edge) => edge.target === focus), (edge) => edge.source),
-      ...table("strongest outputs", visible.filter((edge) => edge.source === focus), (edge) => edge.target),
+      make("p", { id: "faithfulness" }, faithfulness(shown)),
+      ...table(`strongest ${unit}s`, visible, target),
     );
     return;
   }
+  const inputs = visible.filter((edge) => edge.target === focus);
+  const outputs = visible.filter((edge) => edge.source === focus);
   panel.replaceChildren(
-    make("p", { id: "faithfulness" }, faithfulness(shown)),
-    ...table(`strongest ${unit}s`, ranked.filter((item) => shown.has(item)), (item) => (isNodes ? item.id : item.target)),
+    make("h2", { id: "focus" }, about(byName.get(focus))),
+    ...table("strongest inputs", inputs, (edge) => edge.source),
+    ...table("strongest outputs", outputs, (edge) => edge.target),
   );
 }
 
 function describeEdge(edge) {
-  const spread = typeof edge.standard_error === "number" ? ` \u00b1 ${number(edge.standard_error)}` : "";
+  const spread = "standard_error" in edge ? ` \u00b1 ${number(edge.standard_error)}` : "";
   panel.replaceChildren(
     make("h2", {}, edgeName(edge)),
     make("p", {}, `score ${number(edge.score)}${spread}`),
@@ -35,32 +40,49 @@ function describeEdge(edge) {
   );
 }
 
+/* The first rows of a list; clicking one pins the node it leads to. */
 function table(heading, rows, target) {
-  const lines = rows.slice(0, 12).map((item) => make("tr", {},
-    make("td", {}, make("button", { type: "button", onclick: () => pin(target(item)) }, isNodes ? item.id : edgeName(item))),
-    make("td", {}, number(item.score))));
-  const more = rows.length > 12 ? [make("p", { class: "pale" }, `and ${rows.length - 12} more`)] : [];
-  return [make("h2", {}, heading), rows.length ? make("table", {}, ...lines) : make("p", {}, "none"), ...more];
+  const title = make("h2", {}, heading);
+  if (!rows.length) return [title, make("p", {}, "none")];
+  const lines = rows.slice(0, MOST_ROWS).map((item) => {
+    const press = { type: "button", onclick: () => pin(target(item)) };
+    const name = make("td", {}, make("button", press, itemName(item)));
+    return make("tr", {}, name, make("td", {}, number(item.score)));
+  });
+  const rest = rows.length - MOST_ROWS;
+  const more = rest > 0 ? [make("p", { class: "pale" }, `and ${rest} more`)] : [];
+  return [title, make("table", {}, ...lines), ...more];
 }
 
-function told(shown, present) {
-  const least = Math.min(...[...shown].map((item) => Math.abs(item.score)));
-  const bound = shown.size ? `, |score| at least ${number(least)}` : "";
-  const rest = data.left_out ? `; ${data.left_out.toLocaleString("en")} weaker edges are not in this page` : "";
-  return `${shown.size} of ${items.length} ${unit}s and ${present.size} of ${nodes.length} nodes shown${bound}${rest}`;
+function counted(shown, present) {
+  const parts = [
+    `${shown.size} of ${items.length} ${unit}s and ${present.size} of ${nodes.length} nodes shown`,
+  ];
+  if (shown.size) {
+    const least = Math.min(...[...shown].map((item) => Math.abs(item.score)));
+    parts.push(`, |score| at least ${number(least)}`);
+  }
+  if (data.left_out) parts.push(`; ${data.left_out} weaker edges are not in this page`);
+  return parts.join("");
 }
 
+/* Only what was measured is said: for the whole circuit, and for the sizes of the curve. */
 function faithfulness(shown) {
   const known = data.faithfulness;
-  const isWhole = shown.size === items.length && !data.left_out;
-  if (isWhole) return known === null ? "faithfulness was not measured" : `faithfulness ${number(known)}, as measured`;
   const isTop = shown.size === state.count;
+  if (shown.size === items.length && !data.left_out) {
+    if (known === null) return "faithfulness was not measured";
+    return `faithfulness ${number(known)}, as measured`;
+  }
   const point = data.curve.find(([count]) => isTop && count === shown.size);
   if (point) return `faithfulness ${number(point[1])}, as measured with the strongest ${point[0]}`;
   const near = data.curve.filter(([count]) => count < shown.size).pop();
-  const hints = [near ? `the strongest ${near[0]} have ${number(near[1])}` : "", known === null ? "" : `the whole circuit has ${number(known)}`];
-  const hint = hints.filter(Boolean).join(", ");
-  return `the faithfulness of what is shown was not measured${hint ? `; ${hint}` : ""}`;
+  const hints = [
+    "the faithfulness of what is shown was not measured",
+    near && `the strongest ${near[0]} have ${number(near[1])}`,
+    known !== null && `the whole circuit has ${number(known)}`,
+  ];
+  return hints.filter(Boolean).join("; ");
 }
 
 function pin(name) {
