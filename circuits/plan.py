@@ -1,0 +1,174 @@
+"""Edit plans: a TOML or JSON file that names a model by its hash, a basis, and edits in order.
+
+    kind = "circuits edit plan"
+    schema_version = "1.0"
+    model = "9f2c..."                 # circuits.load_model(...).hash
+    basis = "folded_centred"          # patching.directions
+    [[edits]]
+    kind = "add"
+    site = "m3.n17"
+    direction = { tokens = { " A" = -1.0 } }
+    strength = 0.5
+
+A plan is refused as a whole, with all its faults, before anything is changed. No torch here.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field, ValidationError
+
+from circuits.edit import Edit, Part
+from circuits.edit_check import edit_faults, is_weight_edit
+from graphs.files import read_bytes, read_json, write_atomically
+from tasks.errors import CircuitsError, EditError, FormatError, all_faults
+
+if TYPE_CHECKING:
+    from circuits.editing import Edited
+    from patching.model import Model
+
+MAX_BYTES = 64 * 1024 * 1024
+
+
+class EditPlan(Part):
+    """Edits with the model they are for.
+
+    ``uses_answer`` marks plans made with the right answers of the prompts they are tested on:
+    good for a diagnosis, no mitigation.
+    """
+
+    kind: Literal["circuits edit plan"] = "circuits edit plan"
+    schema_version: str = Field("1.0", pattern=r"^1\.\d+$")
+    model: str = Field(description="SHA-256 of the model, Model.hash")
+    model_name: str = ""
+    basis: str = Field(description="raw, folded or folded_centred: what tokens mean as directions")
+    edits: tuple[Edit, ...]
+    uses_answer: bool = False
+    note: str = ""
+
+    @property
+    def weights_only(self) -> bool:
+        """Whether all edits change weights, so that the plan can be saved with the model."""
+        return all(is_weight_edit(edit) for edit in self.edits)
+
+    def faults(self, model: Model, out: Path | None = None) -> list[str]:
+        """Everything that keeps the plan from being carried out, one line each."""
+        from patching.directions import basis_fault
+
+        found = []
+        if self.model != model.hash:
+            found.append(
+                f"the plan is for model {self.model[:12]}..., given {model.hash[:12]}... "
+                f"({model.path})"
+            )
+        if fault := basis_fault(model, self.basis):
+            found.append(fault)
+        if not self.edits:
+            found.append("the plan has no edits")
+        size = model.vocabulary_size
+        found += edit_faults(self.edits, model.anatomy, model.tokenizer, size)
+        if out is not None:
+            found += self._saving_faults(out)
+        return found
+
+    def _saving_faults(self, out: Path) -> Iterator[str]:
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            yield f"{out} exists already; choose another --out"
+        for i, edit in enumerate(self.edits):
+            try:
+                fits = is_weight_edit(edit)
+            except CircuitsError:
+                continue
+            if not fits:
+                yield (
+                    f"edit {i} ({edit.kind}) changes activations, which no saved model can hold; "
+                    f"only edits of weights can be saved"
+                )
+
+    def check(self, model: Model, out: Path | None = None) -> None:
+        """Refuse a plan that cannot be carried out.
+
+        Raises:
+            EditError: listing all faults; nothing has been changed.
+        """
+        if found := self.faults(model, out):
+            raise EditError(all_faults("this plan cannot be carried out:", found))
+
+    @contextmanager
+    def applied(self, model: Model) -> Iterator[Edited]:
+        """The plan in force for the length of a `with` block (:func:`circuits.editing.editing`).
+
+        Raises:
+            EditError: as for :meth:`check`.
+        """
+        from circuits.editing import editing
+
+        self.check(model)
+        with editing(model, self.edits, self.basis) as edited:
+            yield edited
+
+    def to_json(self) -> str:
+        """The text of the plan's file."""
+        return self.model_dump_json(indent=1) + "\n"
+
+    def save(self, path: str | Path) -> None:
+        """Write the plan as JSON.
+
+        Raises:
+            FormatError: another ending than .json, or a folder that cannot be written.
+        """
+        if Path(path).suffix != ".json":
+            raise FormatError(f"plans are written as .json, not as '{path}'")
+        write_atomically(path, self.to_json().encode())
+
+
+def plan_for(model: Model, edits: tuple[Edit, ...], basis: str | None = None) -> EditPlan:
+    """A plan of some edits for this model, in its folded basis unless another is named."""
+    from patching.directions import default_basis
+
+    return EditPlan(
+        model=model.hash,
+        model_name=Path(model.path).name,
+        basis=basis or default_basis(model),
+        edits=edits,
+    )
+
+
+def read_plan(path: str | Path) -> EditPlan:
+    """Read a plan from a .toml or .json file.
+
+    Raises:
+        FormatError: it cannot be read, is of another kind or a newer major version, or has fields
+            that no edit has; all such faults are listed.
+    """
+    data = read_bytes(path, MAX_BYTES)
+    try:
+        return EditPlan.model_validate(_values(data, Path(path)))
+    except ValidationError as error:
+        faults = [f"{_where(fault['loc'])}: {fault['msg']}" for fault in error.errors()]
+        raise FormatError(all_faults(f"{path} is no edit plan of version 1:", faults)) from None
+
+
+def plan_schema() -> dict[str, Any]:
+    """The JSON Schema of a plan's file."""
+    return EditPlan.model_json_schema()
+
+
+def _values(data: bytes, path: Path) -> Any:
+    if path.suffix == ".toml":
+        try:
+            return tomllib.loads(data.decode())
+        except ValueError as error:
+            raise FormatError(f"{path} is not valid TOML: {error}") from None
+    if path.suffix == ".json":
+        return read_json(data, str(path), allow_nan=True)
+    raise FormatError(f"plans are read from .toml or .json, not from '{path}'")
+
+
+def _where(location: tuple[int | str, ...]) -> str:
+    return ".".join(map(str, location)) or "file"

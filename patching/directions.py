@@ -1,0 +1,66 @@
+"""Directions of the residual stream that raise a token's logit, in a named basis.
+
+``raw`` is the token's own row of the unembedding. What raises a logit is rather that row times
+the final norm's weight, because the stream is normalised first (``folded``); where that norm
+removes the mean, the direction's own mean does nothing either, and the mean over the vocabulary
+moves all logits alike (``folded_centred``: both are taken out, as TransformerLens does by default
+and the notebook of Li & Gao, arXiv 2405.03205, relies on).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from patching.model import Model
+from tasks.errors import EditError, unknown
+
+BASES = ("raw", "folded", "folded_centred")
+
+
+def default_basis(model: Model) -> str:
+    """``folded_centred`` for models with LayerNorm, ``folded`` for those with RMS norms."""
+    return "folded_centred" if model.final_norm.centred else "folded"
+
+
+def basis_fault(model: Model, basis: str) -> str | None:
+    """Why the basis does not fit the model, or None."""
+    if basis not in BASES:
+        return unknown("basis", basis, BASES)
+    if basis == "folded_centred" and not model.final_norm.centred:
+        return (
+            "basis folded_centred takes out the mean of a direction, which this model's RMS norm "
+            "does not remove; use folded or raw"
+        )
+    return None
+
+
+@torch.no_grad()
+def unembedding(model: Model, basis: str) -> Float[Tensor, "v d"]:
+    """One direction per token.
+
+    Raises:
+        EditError: a basis that does not exist or does not fit the model.
+    """
+    if fault := basis_fault(model, basis):
+        raise EditError(fault)
+    weight: Tensor = model.bridge.unembed.original_component.weight.detach().float()
+    if basis == "raw":
+        return weight
+    folded = weight * model.final_norm.weight.float()
+    if basis == "folded":
+        return folded
+    folded = folded - folded.mean(-1, keepdim=True)
+    return folded - folded.mean(0)
+
+
+def token_direction(model: Model, basis: str, weights: Mapping[int, float]) -> Float[Tensor, " d"]:
+    """The weighted sum of some tokens' directions."""
+    directions = unembedding(model, basis)
+    ids = torch.tensor(list(weights), device=directions.device)
+    by = torch.tensor(list(weights.values()), device=directions.device, dtype=directions.dtype)
+    found: Tensor = by @ directions[ids]
+    return found
