@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import numpy as np
     from jaxtyping import Bool
 
-    from circuits.af1_result import AllForOne, Pruned, Stages
+    from circuits.af1_result import AllForOne, Pruned
     from circuits.af1_samples import Conditional
     from patching.allforone_parts import Subgraph
     from patching.means import Means
@@ -130,10 +130,12 @@ def search(
     name: str = "",
 ) -> AllForOne:
     """The whole search on an opened model; see :func:`af1`."""
-    from circuits.af1_result import MAIN, AllForOne, choose
+    from circuits.af1_graph import as_circuit
+    from circuits.af1_result import MAIN, AllForOne, choose, closest
     from circuits.af1_samples import draw
     from circuits.nano.measure import Share
     from patching import allforone
+    from patching.allforone_parts import Subgraph, all_heads
     from patching.allforone_standins import cama
 
     tell = progress or _silent
@@ -150,9 +152,14 @@ def search(
         grids |= _alternatives(model, right, samples, means, bos, settings, tell)
     necessity = allforone.necessity(model, right, bos, size)
     chosen = choose(grids[MAIN], settings.tolerance)
-    found: dict[str, Any] = {}
-    if chosen is not None:
-        found = _parts(model, right, means, bos, chosen, settings, tell, name)
+    at = chosen or closest(grids[MAIN])
+    heads = all_heads(model, at.wait, at.transfer)
+    subgraph = Subgraph(model, right, means, bos, at.wait, at.transfer, heads, size)
+    pruned = _pruned(subgraph, settings.tolerance, tell) if settings.prune and chosen else None
+    if pruned is not None:
+        subgraph = subgraph.keeping(head for head in heads if head.name in pruned.kept)
+    tell(0, 0, "scoring the subgraph")
+    graph, scores, evaluation = as_circuit(subgraph, settings.seed, name)
     return AllForOne(
         task=right.task,
         model=name,
@@ -166,9 +173,12 @@ def search(
         grids=grids,
         necessity=_shares(necessity),
         chosen=chosen,
+        pruned=pruned,
+        graph=graph,
+        scores=scores,
+        evaluation=evaluation,
         means=means,
         pairs=right,
-        **found,
     )
 
 
@@ -209,31 +219,6 @@ def _alternatives(
             found[name] = _shares(measured)
     tell(len(runs), len(runs), "alternatives")
     return found
-
-
-def _parts(
-    model: Model,
-    pairs: PromptPairs,
-    means: Means,
-    bos: bool,
-    chosen: Stages,
-    settings: Settings,
-    tell: Progress,
-    name: str,
-) -> dict[str, Any]:
-    """The heads that are needed, and the subgraph as a circuit."""
-    from circuits.af1_graph import as_circuit
-    from patching.allforone_parts import Subgraph, all_heads
-
-    heads = all_heads(model, chosen.wait, chosen.transfer)
-    at = (chosen.wait, chosen.transfer, heads, settings.batch_size)
-    whole = Subgraph(model, pairs, means, bos, *at)
-    pruned = _pruned(whole, settings.tolerance, tell) if settings.prune else None
-    if pruned is not None:
-        whole = whole.keeping(head for head in heads if head.name in pruned.kept)
-    tell(0, 0, "scoring the subgraph")
-    graph, scores, evaluation = as_circuit(whole, settings.seed, name)
-    return {"pruned": pruned, "graph": graph, "scores": scores, "evaluation": evaluation}
 
 
 def _pruned(whole: Subgraph, tolerance: float, tell: Progress) -> Pruned:

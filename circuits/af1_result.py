@@ -61,9 +61,11 @@ class AllForOne:
     waiting     by W: CAMA alone after block W, the rest of the model intact
     grids       by (W, T), for CAMA with ABP (the main one) and for every alternative to either
     necessity   by block: the last token sees no other token there, the rest is intact
-    chosen      the latest W, and for it the smallest T, whose share is at least 1 - tolerance
+    chosen      the latest W, and for it the smallest T, whose share is at least 1 - tolerance;
+                None where no point is that good
     thin        how many of the conditional means (`keys`) are over fewer draws than `samples`
-    graph       the chosen subgraph, its heads pruned; every edge has its measured effect
+    graph       the chosen subgraph, its heads pruned; every edge has its measured effect; where
+                none is chosen, the point of the largest share
     """
 
     task: str
@@ -157,6 +159,12 @@ def choose(grid: Grid, tolerance: float) -> Stages | None:
         return None
     wait = max(w for w, _ in good)
     return Stages(wait, min(t for w, t in good if w == wait))
+
+
+def closest(grid: Grid) -> Stages:
+    """The point of the largest share; among equals the latest W, then the smallest T."""
+    wait, transfer = max(grid, key=lambda point: (grid[point].value, point[0], -point[1]))
+    return Stages(wait, transfer)
 
 
 def best(grid: Grid, wait: int) -> Share:

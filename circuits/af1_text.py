@@ -14,7 +14,7 @@ def describe(found: AllForOne) -> str:
 
 
 def grid_table(grid: Grid, found: AllForOne) -> str:
-    """Shares in percent: a row per W, CAMA alone first, then T from 0 on; the chosen in brackets."""
+    """Shares in percent: a row per W, CAMA alone first, then T from 0 on; brackets: chosen."""
     waits = sorted({wait for wait, _ in grid})
     most = max(transfer for _, transfer in grid)
     columns = "".join(f"T={t} ".rjust(8) for t in range(most + 1))

@@ -24,12 +24,12 @@ def carry_out(config: Config, folder: Path, force: bool) -> None:
     else:
         with shown_progress() as progress:
             progress(0, 0, "loading torch and transformers")
-            _prepare(config)
+            prepare(config)
             record = run(config, folder, progress)
     print_summary(record, folder, FILES, note)
 
 
-def _prepare(config: Config) -> None:
+def prepare(config: Config) -> None:
     """Settings of this process that are no business of the library's."""
     import torch
     from transformers.utils import logging

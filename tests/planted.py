@@ -19,7 +19,7 @@ import torch
 from patching.model import Model
 from tasks.pairs import PromptPairs
 
-BOS, PLUS, EQUALS, DIGITS, SUMS = 0, 1, 2, 3, 13
+BOS, PLUS, EQUALS, NUMBERS, LARGEST = 0, 1, 2, 3, 18
 WAIT, TRANSFER, LAYERS = 1, 2, 5
 HEADS = ("a2.h0", "a3.h1")
 FEATURES = ("one", "digit", "half", "ready", "seen", "sum", "out", *(f"at{i}" for i in range(5)))
@@ -47,7 +47,7 @@ def build() -> object:
     from transformers import GPT2Config, GPT2LMHeadModel
 
     config = GPT2Config(
-        vocab_size=SUMS + 19,
+        vocab_size=NUMBERS + LARGEST + 1,
         n_embd=WIDTH,
         n_layer=LAYERS,
         n_head=2,
@@ -68,17 +68,17 @@ def build() -> object:
         _move(hf.transformer.h[2], 0, query="at4", key="at1", value="ready", into="sum")
         _move(hf.transformer.h[3], 1, query="at4", key="at3", value="ready", into="sum")
         _copy(hf.transformer.h[4], "sum", "out")
-        for total in range(19):
+        for total in range(LARGEST + 1):
             weight = read("out", 2.0 * total) + read("one", -(total**2) / SCALE)
-            hf.lm_head.weight[SUMS + total] = weight
-        hf.lm_head.weight[:SUMS] = read("one", -1000.0 / SCALE)
+            hf.lm_head.weight[NUMBERS + total] = weight
+        hf.lm_head.weight[:NUMBERS] = read("one", -1000.0 / SCALE)
     return hf.eval()
 
 
 def _embed(transformer) -> None:
     transformer.wte.weight[:] = write("one", SCALE)
-    for digit in range(10):
-        transformer.wte.weight[DIGITS + digit] += write("digit", float(digit))
+    for number in range(LARGEST + 1):
+        transformer.wte.weight[NUMBERS + number] += write("digit", float(number))
     for position in range(5):
         transformer.wpe.weight[position] = write(f"at{position}")
 
@@ -108,10 +108,23 @@ def _move(block, head: int, query: str, key: str, value: str, into: str) -> None
     block.attn.c_proj.weight[head * size] = write(into)
 
 
+def tokenizer() -> object:
+    """Numbers up to 18, the two signs and BOS, as a fast tokenizer that can be saved."""
+    from tokenizers import Regex, Tokenizer
+    from tokenizers.models import WordLevel
+    from tokenizers.pre_tokenizers import Split
+    from transformers import PreTrainedTokenizerFast
+
+    words = ["<bos>", "+", "=", *map(str, range(LARGEST + 1)), "<unk>"]
+    made = Tokenizer(WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>"))
+    made.pre_tokenizer = Split(Regex(r"\d+|."), "isolated")
+    return PreTrainedTokenizerFast(tokenizer_object=made, bos_token="<bos>", unk_token="<unk>")
+
+
 @cache
 def opened() -> Model:
     """The planted model, opened; not to be changed."""
-    return Model.open(build())
+    return Model.open(build(), tokenizer=tokenizer())
 
 
 def pairs(n: int = 100, seed: int = 0) -> PromptPairs:
@@ -120,14 +133,16 @@ def pairs(n: int = 100, seed: int = 0) -> PromptPairs:
     a, b = np.divmod(rng.permutation(100)[:n], 10)
     c, d = (a + rng.integers(1, 10, n)) % 10, b
     prompts = [
-        np.stack([np.full(n, BOS), DIGITS + x, np.full(n, PLUS), DIGITS + y, np.full(n, EQUALS)], 1)
+        np.stack(
+            [np.full(n, BOS), NUMBERS + x, np.full(n, PLUS), NUMBERS + y, np.full(n, EQUALS)], 1
+        )
         for x, y in ((a, b), (c, d))
     ]
     return PromptPairs.from_tokens(
         clean=prompts[0],
         corrupted=prompts[1],
-        answer=(SUMS + a + b)[:, None],
-        counterfactual=(SUMS + c + d)[:, None],
+        answer=(NUMBERS + a + b)[:, None],
+        counterfactual=(NUMBERS + c + d)[:, None],
         positions={"A": np.full(n, 1), "B": np.full(n, 3), "END": np.full(n, 4)},
         task="planted",
     )

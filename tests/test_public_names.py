@@ -11,7 +11,7 @@ import circuits
 
 def test_all_is_sorted_and_complete():
     assert circuits.__all__ == sorted(circuits.__all__)
-    lazy_or_eager = set(circuits._LAZY) | {"Evaluation", "discover", "evaluate"}
+    lazy_or_eager = set(circuits._LAZY) | {"Evaluation", "af1", "discover", "evaluate"}
     assert set(circuits.__all__) == lazy_or_eager
 
 
