@@ -79,11 +79,12 @@ LAYER_NORM = ("gpt2", "gpt_neo", "gpt_neox")
 """Families that compute in float64 throughout when asked to (RMS norms fall back to float32)."""
 
 
-def build(family: str, seed: int = 0, gain: float = 3.0, **changes: Any) -> Any:
+def build(family: str, seed: int = 0, gain: float | None = None, **changes: Any) -> Any:
     """A random Hugging Face model of a family, with eager attention."""
     import transformers
 
     name, settings = CONFIGS[family]
+    gain = gain or (6.0 if family in LAYER_NORM else 3.0)
     config = getattr(transformers, name)(**(settings | changes))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -9,7 +9,7 @@ import torch
 from patching import sites
 from patching.gradient_scores import EDGE_KINDS, edge_scores, site_scores
 from patching.linearise import Setting
-from patching.methods import linearisation
+from patching.methods import get, linearisation
 from patching.model import Model
 from patching.ops import PLAIN
 from patching.rules import RelevanceOps, Rules
@@ -38,7 +38,7 @@ EVERY = 7
 def linearised(model, pairs, method, direction, kinds):
     batch = families.one_batch(model, pairs)
     setting = Setting(model, batch, families.LOGIT_DIFF, direction)
-    return batch, linearisation(method, METHODS[method])(setting, kinds)
+    return batch, linearisation(method, get(method).check(METHODS[method]))(setting, kinds)
 
 
 def by_definition(runs, method, target, *columns):
