@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-import warnings
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from tasks.errors import FormatError
 
@@ -23,13 +25,29 @@ def run(source: str, layout: str, form: str) -> bytes:
     except ImportError:
         return _run_program(source, layout, form)
     try:
-        with warnings.catch_warnings():
-            # Graphviz remarks on fonts; what matters to us raises.
-            warnings.simplefilter("ignore")
+        with _silence():
             drawn = pygraphviz.AGraph(string=source).draw(format=form, prog=layout)
-    except (OSError, ValueError) as error:
+    except (OSError, TypeError, ValueError) as error:
+        # A TypeError is pygraphviz unpacking the error number of a format it does not have.
         raise FormatError(f"Graphviz could not draw this circuit: {error}") from None
     return drawn if isinstance(drawn, bytes) else drawn.encode()
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """What libraries in C remark on fonts goes nowhere; what matters to us raises."""
+    try:
+        kept = os.dup(2)
+    except OSError:
+        yield
+        return
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def _run_program(source: str, layout: str, form: str) -> bytes:

@@ -180,6 +180,8 @@ def test_a_dot_program_on_the_path_serves_as_well(monkeypatch, tmp_path):
 def test_a_failing_graphviz_is_a_format_error():
     with pytest.raises(FormatError, match="Graphviz could not draw"):
         engine.run("digraph {", "dot", "svg")
+    with pytest.raises(FormatError, match="Graphviz could not draw"):
+        engine.run("digraph {}", "dot", "nothing")
 
 
 @settings(max_examples=15)
@@ -201,6 +203,7 @@ def test_opening_and_drawing_is_quick_and_needs_no_torch(tmp_path):
     )
     command = [sys.executable, "-c", code]
     told = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert told.stderr == ""
     seconds, modules = told.stdout.splitlines()
     assert not set(modules.split()) & {"torch", "transformers", "transformer_lens", "pandas"}
     assert float(seconds) < 1.5
