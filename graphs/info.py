@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from patching.anatomy import Anatomy
@@ -143,8 +143,3 @@ class CircuitInfo:
             changes["metrics"] = Metrics()
         considered = max(self.selection.considered, other.selection.considered)
         return replace(self, **changes).selected(considered=considered)
-
-
-def field_names(kind: type) -> tuple[str, ...]:
-    """The names of a dataclass' fields, in order."""
-    return tuple(item.name for item in fields(kind))
