@@ -23,7 +23,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from circuits.calibration import calibrate
+    from circuits.edit import keep, remove, scale
+    from circuits.live import editing
     from circuits.models import load_model
+    from circuits.plan import EditPlan, read_plan
+    from circuits.save_model import save_edited
     from graphs import CircuitGraph
     from patching.score import score
     from patching.scores import Scores
@@ -70,6 +74,7 @@ _LAZY = {
     "CircuitGraph": ("graphs", "CircuitGraph"),
     "CircuitsError": ("tasks.errors", "CircuitsError"),
     "EditError": ("tasks.errors", "EditError"),
+    "EditPlan": ("circuits.plan", "EditPlan"),
     "FormatError": ("tasks.errors", "FormatError"),
     "MethodError": ("tasks.errors", "MethodError"),
     "ModelError": ("tasks.errors", "ModelError"),
@@ -79,9 +84,15 @@ _LAZY = {
     "SiteError": ("tasks.errors", "SiteError"),
     "TaskError": ("tasks.errors", "TaskError"),
     "calibrate": ("circuits.calibration", "calibrate"),
+    "editing": ("circuits.live", "editing"),
+    "keep": ("circuits.edit", "keep"),
     "load_model": ("circuits.models", "load_model"),
     "load_pairs": ("tasks", "read_pairs"),
     "load_task": ("tasks", "get"),
+    "read_plan": ("circuits.plan", "read_plan"),
+    "remove": ("circuits.edit", "remove"),
+    "save_edited": ("circuits.save_model", "save_edited"),
+    "scale": ("circuits.edit", "scale"),
     "score": ("patching.score", "score"),
 }
 
@@ -89,6 +100,7 @@ __all__ = [
     "CircuitGraph",
     "CircuitsError",
     "EditError",
+    "EditPlan",
     "Evaluation",
     "FormatError",
     "MethodError",
@@ -101,10 +113,16 @@ __all__ = [
     "af1",
     "calibrate",
     "discover",
+    "editing",
     "evaluate",
+    "keep",
     "load_model",
     "load_pairs",
     "load_task",
+    "read_plan",
+    "remove",
+    "save_edited",
+    "scale",
     "score",
 ]
 

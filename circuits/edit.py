@@ -9,7 +9,7 @@
 
 Edits of heads and neurons without a position change weights and can be saved with the model
 (:mod:`circuits.save_model`); all others change activations for as long as they are in force
-(:func:`circuits.editing.editing`). A direction is a weighted sum of tokens' unembedding directions
+(:func:`circuits.live.editing`). A direction is a weighted sum of tokens' unembedding directions
 in the basis of the plan, or a vector of the place's own width.
 """
 

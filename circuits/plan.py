@@ -29,7 +29,7 @@ from graphs.files import read_bytes, read_json, write_atomically
 from tasks.errors import CircuitsError, EditError, FormatError, all_faults
 
 if TYPE_CHECKING:
-    from circuits.editing import Edited
+    from circuits.live import Edited
     from patching.model import Model
 
 MAX_BYTES = 64 * 1024 * 1024
@@ -101,12 +101,12 @@ class EditPlan(Part):
 
     @contextmanager
     def applied(self, model: Model) -> Iterator[Edited]:
-        """The plan in force for the length of a `with` block (:func:`circuits.editing.editing`).
+        """The plan in force for the length of a `with` block (:func:`circuits.live.editing`).
 
         Raises:
             EditError: as for :meth:`check`.
         """
-        from circuits.editing import editing
+        from circuits.live import editing
 
         self.check(model)
         with editing(model, self.edits, self.basis) as edited:

@@ -6,7 +6,7 @@ import torch
 
 import circuits
 from circuits import edit as e
-from circuits.editing import editing
+from circuits.live import editing
 from patching.circuit_run import run_circuit
 from patching.metrics import check_metric
 from patching.sites import edges

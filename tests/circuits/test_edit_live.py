@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from circuits import edit as e
-from circuits.editing import editing
+from circuits.live import editing
 from patching.directions import BASES, default_basis, token_direction, unembedding
 from patching.forward import Record, Write
 from patching.generate import generate
@@ -167,19 +167,22 @@ def test_bases_are_what_they_say():
 def test_all_faults_come_at_once_and_nothing_is_changed():
     model = opened("gpt2")
     before = value_vectors(model, 0).clone()
-    with pytest.raises(EditError) as told, editing(
-        model,
-        [
-            e.remove("m0.n1"),
-            e.add("m0.n1", {"#3": 1.0}),
-            e.scale("a7.h0", 1.0),
-            e.add("m0.n2", {"#3": float("nan")}),
-            e.steer("resid_post.0", [1.0, 2.0]),
-            e.add("m0.n4", {" A": 1.0}),
-            e.steer("a0.h1", VECTOR),
-            e.clamp("m1", VECTOR),
-            e.add("m0.n9", {"#99": 1.0}),
-        ],
+    with (
+        pytest.raises(EditError) as told,
+        editing(
+            model,
+            [
+                e.remove("m0.n1"),
+                e.add("m0.n1", {"#3": 1.0}),
+                e.scale("a7.h0", 1.0),
+                e.add("m0.n2", {"#3": float("nan")}),
+                e.steer("resid_post.0", [1.0, 2.0]),
+                e.add("m0.n4", {" A": 1.0}),
+                e.steer("a0.h1", VECTOR),
+                e.clamp("m1", VECTOR),
+                e.add("m0.n9", {"#99": 1.0}),
+            ],
+        ),
     ):
         pass
     for part in (
