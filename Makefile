@@ -19,9 +19,10 @@ check: $(READY)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# Time and faithfulness of every method on the embedded model; also written to bench.json.
+# Time and faithfulness of every method, and time and memory against the bare model.
 bench: $(READY)
-	$(BIN)/python tests/bench.py bench.json
+	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python tests/bench.py bench.json
+	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python tests/bench_engine.py bench.json
 
 # The README's picture.
 picture: $(READY)
