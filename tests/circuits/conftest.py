@@ -8,7 +8,7 @@ from circuits.record import Found, Measured, ModelUsed, Program, Prompts, RunRec
 
 @pytest.fixture
 def config():
-    return Config("ioi", model=None, top=2, n=3)
+    return Config("ioi", model=None, method="relevance", top=2, n=3)
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pytest
 from circuits.config import Config, read_settings
 from tasks.errors import CircuitsError, MethodError, ModelError, TaskError
 
-IOI = Config("ioi", model=None)
+IOI = Config("ioi", model=None, method="relevance")
 
 
 @pytest.mark.parametrize(
@@ -22,7 +22,7 @@ IOI = Config("ioi", model=None)
         ({"direction": "noise"}, MethodError, "did you mean 'noising'?"),
         ({"metric": "logit_dif"}, MethodError, "did you mean 'logit_diff'?"),
         ({"method": "ig", "options": {"step": 5}}, MethodError, "did you mean 'steps'?"),
-        ({"options": {"rules": "relq"}}, MethodError, "relp"),
+        ({"method": "relevance", "options": {"rules": "relq"}}, MethodError, "relp"),
         ({"top": 0}, MethodError, "top is 0; give at least 1"),
         ({"n": 0}, MethodError, "n is 0; give at least 1"),
         ({"seed": -1}, MethodError, "seed is -1; give at least 0"),
@@ -58,7 +58,7 @@ def test_n_is_resolved_by_where_the_prompts_come_from():
 
 @pytest.mark.parametrize(
     "changes",
-    [{"seed": 1}, {"top": 99}, {"method": "ig"}, {"batch_size": 8}, {"options": {"rules": "gim"}}],
+    [{"seed": 1}, {"top": 99}, {"method": "ig"}, {"batch_size": 8}, {"level": "node"}],
 )
 def test_every_choice_changes_the_digest(changes):
     assert replace(IOI, **changes).digest() != IOI.digest()
