@@ -9,7 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 import circuits
-from circuits import cli_af1, cli_calibrate
+from circuits import cli_af1, cli_calibrate, cli_evaluate
 from tasks.errors import CircuitsError
 
 INTERRUPTED = 130
@@ -145,4 +145,5 @@ def show(
 
 
 cli_af1.register(app)
+cli_evaluate.register(app)
 app.command()(cli_calibrate.calibrate)

@@ -5,7 +5,8 @@
     circuit.json         the circuit
     circuit.svg          its picture
 
-An All-for-One search adds files of its own (circuits.af1_run).
+An All-for-One search adds files of its own (circuits.af1_run), and so does an evaluation on
+held-out prompts: evaluation.json and curves.svg (circuits.evaluation_run).
 
 A run is written under a temporary name beside its folder, `.NAME.HOST.PID.partial`, and renamed
 once it is complete. What a killed process left behind is cleared away by the next run.
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 SCORES, CIRCUIT, PICTURE = "scores.safetensors", "circuit.json", "circuit.svg"
 FILES = (RECORD, SCORES, CIRCUIT, PICTURE)
+EVALUATION, CURVES = "evaluation.json", "curves.svg"
 OF_A_SEARCH = ("af1.json", "af1.txt", "grid.svg", "means.safetensors")
 
 
@@ -118,7 +120,7 @@ def _check_ours(folder: Path) -> None:
     names = {entry.name for entry in folder.iterdir()}
     if names and not _is_run(folder / RECORD):
         raise RunError(f"{folder} holds something that is not a run; choose another --out")
-    if others := sorted(names - {*FILES, *OF_A_SEARCH}):
+    if others := sorted(names - {*FILES, *OF_A_SEARCH, EVALUATION, CURVES}):
         raise RunError(
             f"{folder} holds files beside its run ({', '.join(others[:5])}); "
             f"move them away, or choose another --out"

@@ -1,0 +1,135 @@
+"""Choosing with more than one number per edge: several methods at once, and error bars.
+
+The plain choices (the strongest, above a threshold, greedily from the logits) are
+:func:`graphs.build.from_scores` and :func:`graphs.build.by_threshold`; choices that run the model
+again are in :mod:`circuits.prune`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from circuits.areas import COVERAGE, resamples
+from graphs import from_scores
+from patching.scores import Scores
+from tasks.errors import MethodError, all_faults
+
+if TYPE_CHECKING:
+    from graphs import CircuitGraph
+    from patching.model import Model
+    from tasks import PromptPairs
+
+TILE = 4096
+"""Edges whose bootstrap samples are held at once."""
+
+
+def ensemble(*scores: Scores, normalise: bool = True) -> Scores:
+    """The mean of several methods' scores of the same edges or nodes, signs kept.
+
+    Each method is first divided by the root mean square of its scores, so that none counts more
+    for its scale, and the mean multiplied by the mean of those, so that it stays in units of the
+    metric. Averages of attribution, integrated gradients and others did best among ensembles in
+    the BlackboxNLP 2025 shared task (arXiv 2510.06811).
+
+    Raises:
+        MethodError: fewer than two, scores over different names, models, metrics or directions,
+            or a method that gives nothing but zeros.
+    """
+    if len(scores) < 2:
+        raise MethodError(f"an ensemble needs at least two methods' scores, given {len(scores)}")
+    first, faults = scores[0], []
+    for what in ("names", "level", "direction", "metric", "anatomy", "model_hash"):
+        if any(getattr(each, what) != getattr(first, what) for each in scores):
+            faults.append(f"their {what} differ")
+    scales = [float(np.sqrt(np.mean(each.values**2))) for each in scores]
+    faults += [
+        f"{each.method} scores nothing but 0"
+        for each, scale in zip(scores, scales, strict=True)
+        if scale == 0 and normalise
+    ]
+    if faults:
+        raise MethodError(all_faults("these scores cannot be averaged:", faults))
+    weights = [np.mean(scales) / scale if normalise else 1.0 for scale in scales]
+    mean = np.mean([w * each.values for w, each in zip(weights, scores, strict=True)], axis=0)
+    return replace(
+        first,
+        totals=mean * first.count,
+        squares=None,
+        method="mean of " + ", ".join(each.method for each in scores),
+        options={each.method: dict(each.options) for each in scores},
+    )
+
+
+def steady(
+    scores: Scores,
+    n: int | None = None,
+    *,
+    z: float = 1.96,
+    rule: str = "top",
+    absolute: bool = True,
+) -> CircuitGraph:
+    """The circuit among the edges whose interval ``score +- z standard errors`` excludes zero.
+
+    ``n`` limits it further, by the ``rule`` of :func:`graphs.build.from_scores`. The normal
+    interval stands for a bootstrap over prompts, which the sums kept in scores do not allow; see
+    :func:`bootstrap_excludes_zero` for that one.
+
+    Raises:
+        MethodError: the scores carry no standard errors.
+    """
+    spread = scores.standard_error
+    if spread is None:
+        raise MethodError(
+            f"{scores.method} scores carry no standard errors; score at least two prompts with one "
+            f"method"
+        )
+    return among(scores, np.abs(scores.values) > z * spread, n, rule=rule, absolute=absolute)
+
+
+def among(
+    scores: Scores,
+    kept: Bool[np.ndarray, " names"],
+    n: int | None = None,
+    *,
+    rule: str = "top",
+    absolute: bool = True,
+) -> CircuitGraph:
+    """A circuit chosen by a rule among some of the scored edges; ``n`` defaults to all of them."""
+    names = tuple(name for name, keep in zip(scores.names, kept, strict=True) if keep)
+    squares = None if scores.squares is None else scores.squares[kept]
+    part = replace(scores, names=names, totals=scores.totals[kept], squares=squares)
+    graph = from_scores(part, len(part) if n is None else n, rule=rule, absolute=absolute)
+    return graph.with_info(selection=replace(graph.info.selection, considered=len(scores)))
+
+
+def bootstrap_excludes_zero(
+    per_prompt: Float[np.ndarray, "n names"], seed: int = 0, times: int = 1000
+) -> Bool[np.ndarray, " names"]:
+    """Whether the 95 % bootstrap interval over prompts of each mean score excludes zero.
+
+    ``per_prompt`` comes from :func:`per_prompt_scores`. Keeping such edges alone is the filter of
+    the BlackboxNLP 2025 entry arXiv 2510.25786.
+    """
+    weights = resamples(len(per_prompt), seed, times)
+    tail = (1 - COVERAGE) / 2
+    found = []
+    for start in range(0, per_prompt.shape[1], TILE):
+        means = weights @ per_prompt[:, start : start + TILE]
+        low, high = np.quantile(means, [tail, 1 - tail], axis=0)
+        found.append((low > 0) | (high < 0))
+    return np.concatenate(found) if found else np.zeros(0, dtype=bool)
+
+
+def per_prompt_scores(
+    model: Model, pairs: PromptPairs, method: str = "relevance", **options: Any
+) -> tuple[tuple[str, ...], Float[np.ndarray, "n names"]]:
+    """The names, and each prompt's own score of every one; options as for :func:`score`."""
+    from patching.score import score
+
+    options = {"metric": pairs.metric, **options}
+    rows = [score(model, pairs[i : i + 1], method, **options) for i in range(len(pairs))]
+    return rows[0].names, np.stack([row.totals for row in rows])

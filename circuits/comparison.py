@@ -1,0 +1,196 @@
+"""Several runs on the same prompts: whose scores rank edges better, and by how much."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from circuits.areas import KINDS, Interval
+from circuits.curves import RANKINGS, Curve, plan, run_plans
+from circuits.evaluate import edges_of
+from circuits.evaluation_run import Run, check_counts, describe, fresh_prompts, write_json
+from circuits.outcomes import Outcomes, measure, undefined
+from circuits.plot_curves import plot
+from tasks.errors import RunError, all_faults
+
+if TYPE_CHECKING:
+    from circuits.clock import Progress
+    from patching.model import Model
+    from tasks import PromptPairs
+
+BEST = {"cpr": "signed", "cmd": "absolute", "log_cpr": "signed", "log_cmd": "absolute"}
+"""The ranking under which MIB takes each area."""
+
+Gap = tuple[float, Interval]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Runs beside each other; the first is the yardstick.
+
+    ``curves`` has two per run, signed and absolute, ``outcomes`` one circuit per run. ``gaps`` are
+    each later run's area less the first one's, with a paired bootstrap interval.
+    """
+
+    names: tuple[str, ...]
+    sizes: tuple[int, ...]
+    outcomes: Outcomes
+    curves: tuple[Curve, ...]
+    overlap: tuple[float, ...]
+    gaps: tuple[dict[str, Gap], ...]
+    described: dict[str, Any]
+    seed: int = 0
+
+    def curve(self, run: int, ranking: str) -> Curve:
+        """One run's curve."""
+        return self.curves[2 * run + RANKINGS.index(ranking)]
+
+    def table(self) -> tuple[list[str], list[list[str]]]:
+        """Column titles, and a row per run."""
+        titles = ["run", "edges", "faithfulness", "CPR", "CMD", "log CPR", "log CMD", "Jaccard"]
+        rows = []
+        for i, name in enumerate(self.names):
+            told = ["undefined"] * 5
+            if self.outcomes.defined:
+                told = [f"{self.outcomes.faithfulness[i]:.1%}"]
+                told += [self._cell(i, kind) for kind in KINDS_SHOWN]
+            rows.append([name, str(self.sizes[i]), *told, f"{self.overlap[i]:.2f}"])
+        if not self.outcomes.defined:
+            rows.append([undefined(self.outcomes), *[""] * 7])
+        return titles, rows
+
+    def _cell(self, run: int, kind: str) -> str:
+        area = self.curve(run, BEST[kind]).area(kind)
+        told = f"{area:.3f}"
+        if run and kind in self.gaps[run]:
+            gap, (low, high) = self.gaps[run][kind]
+            told += f" ({gap:+.3f}, {low:+.3f} to {high:+.3f})"
+        return told
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for a file."""
+        runs = [
+            {
+                "name": name,
+                "edges": self.sizes[i],
+                "faithfulness": float(self.outcomes.faithfulness[i]) if self.curves else None,
+                "jaccard_with_first": self.overlap[i],
+                "curves": [curve.to_json(self.seed) for curve in self.curves[2 * i : 2 * i + 2]],
+                "gaps_to_first": self.gaps[i] if self.gaps else {},
+            }
+            for i, name in enumerate(self.names)
+        ]
+        return self.described | {"kind": "circuits comparison", "runs": runs}
+
+    def write(self, folder: Path) -> list[Path]:
+        """comparison.json, and curves.svg where there are curves, in a folder of their own.
+
+        Raises:
+            RunError: the folder is a file, or a run.
+        """
+        if folder.exists() and (not folder.is_dir() or (folder / "run.json").exists()):
+            raise RunError(f"{folder} is a file or a run; name another folder with --out")
+        folder.mkdir(parents=True, exist_ok=True)
+        written = [folder / "comparison.json"]
+        write_json(written[0], self.to_json())
+        if self.curves:
+            written.append(folder / "curves.svg")
+            plot(written[1], self.curves, title=", ".join(self.names))
+        return written
+
+
+KINDS_SHOWN = ("cpr", "cmd", "log_cpr", "log_cmd")
+
+
+def compare_runs(
+    folders: Sequence[Path],
+    *,
+    n: int = 64,
+    seed: int = 0,
+    prompts: Path | None = None,
+    allow_other_model: bool = False,
+    batch_size: int = 64,
+    progress: Progress | None = None,
+) -> Comparison:
+    """Curves and circuits of several runs on prompts that none of them was made with.
+
+    Raises:
+        CircuitsError: fewer than two runs, runs of different models, tasks or metrics, or no
+            prompts left.
+    """
+    from circuits.models import load_model
+
+    check_counts(n, seed, batch_size)
+    runs = [Run.read(folder) for folder in folders]
+    _check_alike(runs, allow_other_model)
+    first = runs[0].record
+    model = load_model(first.model.name or first.model.path)
+    pairs = fresh_prompts(runs, model, n, seed, prompts, allow_other_model)
+    return _hold_together(runs, model, pairs, first.evaluation.metric, seed, batch_size, progress)
+
+
+def _check_alike(runs: Sequence[Run], allow_other: bool) -> None:
+    faults = []
+    if len(runs) < 2:
+        faults.append(f"give at least two runs, given {len(runs)}")
+    told = {
+        "tasks": {run.record.prompts.task for run in runs},
+        "metrics": {run.record.evaluation.metric for run in runs},
+    }
+    if not allow_other:
+        told["models"] = {run.record.model.hash[:12] for run in runs}
+    faults += [
+        f"they have different {what}: {', '.join(sorted(found))}"
+        for what, found in told.items()
+        if len(found) > 1
+    ]
+    if faults:
+        raise RunError(all_faults("these runs cannot be compared:", faults))
+
+
+def _hold_together(
+    runs: Sequence[Run],
+    model: Model,
+    pairs: PromptPairs,
+    metric: str,
+    seed: int,
+    batch_size: int,
+    progress: Progress | None,
+) -> Comparison:
+    running: dict[str, Any] = {"metric": metric, "batch_size": batch_size, "progress": progress}
+    circuits = [edges_of(run.graph) for run in runs]
+    outcomes = measure(model, pairs, circuits, **running)
+    curves: list[Curve] = []
+    if outcomes.defined:
+        plans = [plan(run.scores, ranking, name=run.name) for run in runs for ranking in RANKINGS]
+        curves = run_plans(model, pairs, plans, **running)
+    return Comparison(
+        names=tuple(run.name for run in runs),
+        sizes=tuple(len(circuit) for circuit in circuits),
+        outcomes=outcomes,
+        curves=tuple(curves),
+        overlap=tuple(_jaccard(circuits[0], circuit) for circuit in circuits),
+        gaps=_gaps(curves, seed),
+        described=describe(model, pairs, {"metric": metric}),
+        seed=seed,
+    )
+
+
+def _jaccard(one: Sequence[str], other: Sequence[str]) -> float:
+    either = len(set(one) | set(other))
+    return len(set(one) & set(other)) / either if either else 1.0
+
+
+def _gaps(curves: Sequence[Curve], seed: int) -> tuple[dict[str, Gap], ...]:
+    found = []
+    for start in range(0, len(curves), 2):
+        row = {}
+        for kind in KINDS:
+            at = RANKINGS.index(BEST[kind])
+            gap = curves[start + at].gap(curves[at], kind, seed)
+            if gap is not None:
+                row[kind] = gap
+        found.append(row)
+    return tuple(found)

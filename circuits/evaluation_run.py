@@ -1,0 +1,191 @@
+"""Evaluating a finished run: its model opened, its prompts avoided, its folder completed."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from circuits.examine import KIND, SCHEMA_VERSION, Examination, examine
+from circuits.folder import CIRCUIT, CURVES, EVALUATION, SCORES
+from circuits.held_out import config_of, from_file, held_out, used_prompts
+from circuits.outcomes import check_same_model
+from circuits.plot_curves import plot
+from circuits.record import RECORD, RunRecord, read_record
+from graphs import CircuitGraph
+from patching.scores import Scores
+from tasks.errors import RunError
+
+if TYPE_CHECKING:
+    from circuits.clock import Progress
+    from circuits.curves import Curve
+    from patching.model import Model
+    from tasks import PromptPairs
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder, read."""
+
+    folder: Path
+    record: RunRecord
+    scores: Scores
+    graph: CircuitGraph
+
+    @classmethod
+    def read(cls, folder: Path) -> Run:
+        """Read a run folder.
+
+        Raises:
+            RunError: it is not the folder of a finished discovery.
+            FormatError: one of its files cannot be read.
+        """
+        missing = [name for name in (RECORD, SCORES, CIRCUIT) if not (folder / name).is_file()]
+        if missing:
+            raise RunError(
+                f"{folder} is not the folder of a finished run: it has no {', '.join(missing)}; "
+                f"make one with circuits discover"
+            )
+        scores = Scores.load(folder / SCORES)
+        return cls(
+            folder, read_record(folder / RECORD), scores, CircuitGraph.load(folder / CIRCUIT)
+        )
+
+    @property
+    def name(self) -> str:
+        """What tables call the run."""
+        return self.folder.resolve().name
+
+    def check_model(self, model: Model, allow_other: bool) -> bool:
+        """Whether the model is another one than the run's; refused unless allowed.
+
+        Raises:
+            ModelError: see :func:`circuits.outcomes.check_same_model`.
+        """
+        wanted = self.record.model.hash
+        check_same_model(wanted, self.graph.info.anatomy, model, allow_other)
+        return bool(wanted) and wanted != model.hash
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """An examination and the files that hold it."""
+
+    examination: Examination
+    written: tuple[Path, ...]
+
+    @property
+    def curves(self) -> tuple[Curve, ...]:
+        """The faithfulness curves; none where the model does not do the task."""
+        return self.examination.curves
+
+    def rows(self) -> dict[str, str]:
+        """Label and value of a table."""
+        return self.examination.rows()
+
+
+def carry_out(
+    folder: Path,
+    *,
+    model: str | None = None,
+    n: int = 64,
+    seed: int = 0,
+    prompts: Path | None = None,
+    reference: Path | None = None,
+    allow_other_model: bool = False,
+    batch_size: int = 64,
+    progress: Progress | None = None,
+) -> Evaluated:
+    """Examine a run's circuit on held-out prompts and write what was found into its folder.
+
+    Raises:
+        CircuitsError: the folder is no run, the model is another one, or no prompts are left; then
+            nothing is written.
+    """
+    from circuits.models import load_model
+
+    check_counts(n, seed, batch_size)
+    run = Run.read(folder)
+    known = None if reference is None else read_reference(reference)
+    opened = load_model(model or run.record.model.name or run.record.model.path)
+    pairs = fresh_prompts([run], opened, n, seed, prompts, allow_other_model)
+    found = examine(
+        run.graph,
+        run.scores,
+        opened,
+        pairs,
+        reference=known,
+        metric=run.record.evaluation.metric,
+        seed=seed,
+        batch_size=batch_size,
+        progress=progress,
+    )
+    described = describe(opened, pairs, found.to_json())
+    return Evaluated(found, _write(run, found, described))
+
+
+def fresh_prompts(
+    runs: list[Run], model: Model, n: int, seed: int, prompts: Path | None, allow_other: bool
+) -> PromptPairs:
+    """Prompts that none of the runs was made with.
+
+    Raises:
+        ModelError: a run was made with another model.
+        RunError: no prompts are left, or prompts of the file were used.
+    """
+    others = [run.check_model(model, allow_other) for run in runs]
+    used = [used_prompts(run.record, model, other) for run, other in zip(runs, others, strict=True)]
+    if prompts is not None:
+        return from_file(prompts, model, used)
+    return held_out(config_of(runs[0].record), model, used, n, seed + 1)
+
+
+def read_reference(path: Path) -> CircuitGraph:
+    """The circuit of a file or a run folder."""
+    return CircuitGraph.load(path / CIRCUIT if path.is_dir() else path)
+
+
+def describe(model: Model, pairs: PromptPairs, found: dict[str, Any]) -> dict[str, Any]:
+    """What was found, with what it was found on."""
+    return {
+        "kind": KIND,
+        "schema_version": SCHEMA_VERSION,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "model_hash": model.hash,
+        "prompts": {"task": pairs.task, "n": len(pairs), "sha256": pairs.digest, "held_out": True},
+        **found,
+    }
+
+
+def write_json(path: Path, data: dict[str, Any]) -> None:
+    """Write a JSON file; it is there whole or not at all."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        partial.write_text(json.dumps(data, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _write(run: Run, found: Examination, described: dict[str, Any]) -> tuple[Path, ...]:
+    report, picture = run.folder / EVALUATION, run.folder / CURVES
+    if found.faithfulness is None:
+        picture.unlink(missing_ok=True)
+        write_json(report, described)
+        return (report,)
+    size = len(run.graph) / len(run.scores)
+    plot(picture, found.curves, (size, found.faithfulness, found.interval), run.name)
+    write_json(report, described)
+    return report, picture
+
+
+def check_counts(n: int, seed: int, batch_size: int) -> None:
+    """Refuse numbers that cannot be meant, before anything is loaded."""
+    if n < 2 or seed < 0 or batch_size < 1:
+        raise RunError(
+            f"--n {n}, --seed {seed}, --batch-size {batch_size}: give at least 2 prompts, a seed "
+            f"of at least 0 and a batch size of at least 1"
+        )
