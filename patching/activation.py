@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from patching import writes
@@ -115,9 +115,18 @@ class ExactSweep:
     def _mix(self, layer: int, pattern: Tensor) -> Tensor:
         return torch.einsum("bhqk,bkhe->bqhe", pattern, self.kept.values["v_read", layer])
 
-    def edges(self, progress: Progress | None = None) -> Float[Tensor, "b edges"]:
-        """The effect of every edge, in the order of :func:`patching.sites.edges`."""
+    def edges(
+        self,
+        at: Bool[Tensor, "b s"] | None = None,
+        progress: Progress | None = None,
+    ) -> Float[Tensor, "b edges"]:
+        """The effect of every edge, in the order of :func:`patching.sites.edges`.
+
+        With ``at``, only where the receiver reads these columns (from ``first`` on).
+        """
         deltas = self._deltas()
+        if at is not None:
+            deltas = deltas * at[:, :, None]
         parts: list[Tensor] = []
         anatomy = self.setting.model.anatomy
         units = anatomy.n_heads + 1

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from patching import writes
@@ -72,9 +72,33 @@ def combine(linearised: Linearised, one_pass: Callable[[Pass], Tensor]) -> Tenso
     return total
 
 
-def edge_scores(model: Model, linearised: Linearised) -> Float[Tensor, "b edges"]:
-    """Score of every edge for every prompt, in the order of :func:`patching.sites.edges`."""
-    return combine(linearised, lambda each: _edge_pass(model, linearised, each))
+def edge_scores(
+    model: Model, linearised: Linearised, columns: Int[Tensor, "b labels"] | None = None
+) -> Float[Tensor, "b edges"]:
+    """Score of every edge for every prompt, in the order of :func:`patching.sites.edges`.
+
+    With ``columns``, at each of these positions instead of over all: edge by edge, then label by
+    label.
+    """
+    if columns is None:
+        return combine(linearised, lambda each: _edge_pass(model, linearised, each))
+    return combine(linearised, lambda each: _edges_at(model, linearised, each, columns))
+
+
+def _edges_at(
+    model: Model, linearised: Linearised, each: Pass, columns: Int[Tensor, "b labels"]
+) -> Float[Tensor, "b edges_labels"]:
+    """Edge scores at single positions, prompt by prompt."""
+    rows = []
+    for prompt, at in enumerate(columns):
+        tiles = [
+            _edge_tile(
+                model, linearised, each, (slice(prompt, prompt + 1), slice(int(c), int(c) + 1))
+            )
+            for c in at
+        ]
+        rows.append(torch.stack(tiles, dim=-1).flatten(1))
+    return torch.cat(rows)
 
 
 def _edge_pass(model: Model, linearised: Linearised, each: Pass) -> Float[Tensor, "b edges"]:

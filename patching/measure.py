@@ -10,28 +10,30 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from patching import activation, softmax_response
+from patching import activation, crossing, softmax_response
 from patching.gradient_scores import EDGE_KINDS, edge_scores, site_scores
 from patching.linearise import Linearise, Setting, check_direction
 from patching.methods import get, linearisation
 from patching.metrics import CheckedMetric, Metric, check_metric
 from patching.model import Model
 from patching.runs import batches
-from patching.sites import edges
-from patching.sitesets import SiteSet, site_set
+from patching.sites import Edge, edges
+from patching.sitesets import SiteSet, label_columns, labels_of, site_set
 from tasks.errors import MethodError, unknown
 from tasks.pairs import PromptPairs
 
 Progress = Callable[[int, int, str], None]
+Labels = tuple[int | str | None, ...]
 
-LEVELS = ("node", "edge", "site")
+LEVELS = ("node", "edge", "site", "crossing")
 
 
 @dataclass(frozen=True)
 class Request:
     """What is to be measured, checked against the model and the prompts.
 
-    ``wanted`` are the sites to score, in the order of ``names``; None stands for all edges.
+    ``wanted`` are the sites to score, in the order of ``names``; None stands for all edges, at the
+    positions that ``labels`` name.
     """
 
     method: str
@@ -41,6 +43,7 @@ class Request:
     metric: CheckedMetric
     names: tuple[str, ...]
     wanted: SiteSet | None
+    labels: Labels = (None,)
 
     @classmethod
     def of(
@@ -65,21 +68,35 @@ class Request:
         check_direction(direction)
         if level not in LEVELS:
             raise MethodError(unknown("level", level, LEVELS))
-        wanted = None
-        if level != "edge":
-            kind = "node" if level == "node" else sites
-            wanted = site_set(kind, model.anatomy, pairs, positions)
-        names = wanted.names if wanted else tuple(edge.name for edge in edges(model.anatomy))
-        return cls(method, filled, level, direction, check_metric(metric), names, wanted)
+        checked, labels = check_metric(metric), labels_of(positions, pairs)
+        if level == "crossing":
+            if labels == (None,):
+                raise MethodError("crossing edges lie between positions: use token or named ones")
+            names = crossing.names(model.anatomy, labels)
+            return cls(method, filled, level, direction, checked, names, None, labels)
+        if level == "edge":
+            names = tuple(
+                Edge(e.sender.at(label), e.receiver.at(label), e.port).name
+                for e in edges(model.anatomy)
+                for label in labels
+            )
+            return cls(method, filled, level, direction, checked, names, None, labels)
+        kind = "node" if level == "node" else sites
+        wanted = site_set(kind, model.anatomy, pairs, positions)
+        return cls(method, filled, level, direction, checked, wanted.names, wanted, labels)
 
     def measure(self) -> Callable[[Setting], Measured]:
         """The function that scores one batch."""
-        wanted = self.wanted
+        wanted, labels, crosses = self.wanted, self.labels, self.level == "crossing"
         if self.method == "activation":
-            return lambda setting: _exact(setting, wanted)
+            return lambda setting: _exact(setting, wanted, labels, crosses)
         linearise = linearisation(self.method, self.options)
+        if crosses:
+            return lambda setting: _crossing(setting, labels, linearise)
+        if wanted is None:
+            return lambda setting: _edges(setting, labels, linearise)
         fixed = self.method == "ensemble" or bool(self.options.get("qk_fix"))
-        if wanted is None or not fixed or not {"q", "k"} & set(wanted.kinds):
+        if not fixed or not {"q", "k"} & set(wanted.kinds):
             return lambda setting: _estimate(setting, wanted, linearise)
         return lambda setting: _estimate_with_response(setting, wanted, linearise)
 
@@ -126,21 +143,39 @@ def measured(
 
 
 @torch.no_grad()
-def _exact(setting: Setting, wanted: SiteSet | None) -> Measured:
+def _exact(setting: Setting, wanted: SiteSet | None, labels: Labels, crosses: bool) -> Measured:
     kinds = activation.EDGE_KINDS if wanted is None else wanted.kinds
-    sweep = activation.ExactSweep(setting, kinds)
-    found = sweep.edges() if wanted is None else torch.cat(list(sweep.sites(wanted)), dim=1)
+    sweep = activation.ExactSweep(setting, crossing.KINDS if crosses else kinds)
+    if crosses:
+        found = crossing.exact(sweep, labels)
+    elif wanted is not None:
+        found = torch.cat(list(sweep.sites(wanted)), dim=1)
+    elif labels == (None,):
+        found = sweep.edges()
+    else:
+        masks = softmax_response.label_masks(labels, setting, sweep.kept.first)
+        found = torch.stack([sweep.edges(at) for at in masks], dim=-1).flatten(1)
     other = setting.metric(sweep.other_logits, setting.batch.pairs)
     clean, corrupted = (sweep.base, other) if setting.sign() > 0 else (other, sweep.base)
     return Measured(found, clean, corrupted)
 
 
-def _estimate(setting: Setting, wanted: SiteSet | None, linearise: Linearise) -> Measured:
-    found = linearise(setting, EDGE_KINDS if wanted is None else wanted.kinds)
-    if wanted is None:
-        scores = edge_scores(setting.model, found)
-    else:
-        scores = site_scores(found, wanted, setting.batch)
+def _crossing(setting: Setting, labels: Labels, linearise: Linearise) -> Measured:
+    found = linearise(setting, crossing.KINDS)
+    scores = crossing.estimates(found, labels, setting.batch)
+    return Measured(scores, found.metric_clean, found.metric_corrupted)
+
+
+def _edges(setting: Setting, labels: Labels, linearise: Linearise) -> Measured:
+    found = linearise(setting, EDGE_KINDS)
+    columns = None if labels == (None,) else label_columns(labels, setting.batch)
+    scores = edge_scores(setting.model, found, columns)
+    return Measured(scores, found.metric_clean, found.metric_corrupted)
+
+
+def _estimate(setting: Setting, wanted: SiteSet, linearise: Linearise) -> Measured:
+    found = linearise(setting, wanted.kinds)
+    scores = site_scores(found, wanted, setting.batch)
     return Measured(scores, found.metric_clean, found.metric_corrupted)
 
 

@@ -33,8 +33,10 @@ def score(
 ) -> Scores:
     """Score every node, every edge, or every site of one kind.
 
-    ``level="site"`` scores the kind named by ``sites`` (``resid_pre``, ``z``, ``neuron``, ...), at
-    ``positions`` ``all`` (together), ``token`` (each) or ``named`` (each that the task names).
+    ``level="site"`` scores the kind named by ``sites`` (``resid_pre``, ``z``, ``neuron``, ...).
+    Sites and edges are scored at ``positions`` ``all`` (together), ``token`` (each) or ``named``
+    (each that the task names); ``level="crossing"`` scores what each head carries from each such
+    position to each other one.
     Scores are means over prompts in units of the metric; positive always means that the clean
     activation pushes the metric towards the clean answer. The batch size changes nothing but the
     time and memory taken; when a GPU runs out of memory it is halved and the work goes on.
@@ -45,7 +47,8 @@ def score(
         TaskError: tokens outside the model's vocabulary.
     """
     request = Request.of(model, pairs, method, level, direction, metric, sites, positions, options)
-    asked = {} if level != "site" else {"sites": sites, "positions": positions}
+    asked = {} if positions == "all" else {"positions": positions}
+    asked |= {"sites": sites} if level == "site" else {}
     total: Scores | None = None
     for batch in measured(model, pairs, request, batch_size, progress):
         per_prompt = _array(batch)

@@ -4,7 +4,9 @@ Nodes carry the names of EAP-IG and the MIB benchmark: ``input``, ``a9.h6``, ``m
 Finer sites add a part: ``a9.h6.q`` (also ``k v z pattern``), ``m3.n1853``, ``resid_pre.3`` (also
 ``resid_mid resid_post attn_out mlp_out``). Any site may be tied to a position: ``m3@5``,
 ``m3@-1``, ``m3@S2``. An edge is ``a5.h5->a9.h6<q>``: what the receiver's input port reads from the
-sender's output. Heads have the ports q, k and v; MLPs and logits have one input and no port.
+sender's output. Heads have the ports q, k and v; MLPs and logits have one input and no port. Tied
+to positions, an edge stays at one of them, ``m0@S2->a9.h6@S2<q>``; only a head's own value crosses
+from a source to a query position, ``a9.h6@IO->a9.h6@END<v>``.
 """
 
 from __future__ import annotations
@@ -199,11 +201,17 @@ def check_edge(edge: Edge, anatomy: Anatomy) -> None:
     """
     check_site(edge.sender, anatomy)
     check_site(edge.receiver, anatomy)
-    if not reaches(edge.sender, edge.receiver, anatomy):
+    if not (crosses(edge) or reaches(edge.sender, edge.receiver, anatomy)):
         raise SiteError(
             f"'{edge}': {edge.receiver} does not come after {edge.sender}, so it cannot read it; "
             f"the first that can is '{_first_reader(edge.sender, anatomy)}'"
         )
+
+
+def crosses(edge: Edge) -> bool:
+    """Whether it is a head's own way from a source position to a query position."""
+    own = edge.sender.at(None) == edge.receiver.at(None) and edge.port == "v"
+    return own and edge.sender.position is not None and edge.receiver.position is not None
 
 
 def _first_reader(sender: Site, anatomy: Anatomy) -> Site:

@@ -125,7 +125,7 @@ def site_set(kind: str, anatomy: Anatomy, pairs: PromptPairs, positions: str = "
             "this model has no resid_mid: its attention and MLP read the same residual stream"
         )
     groups = _node_groups(anatomy) if kind == "node" else _kind_groups(kind, anatomy)
-    return SiteSet(groups, _labels(positions, pairs))
+    return SiteSet(groups, labels_of(positions, pairs))
 
 
 def _node_groups(anatomy: Anatomy) -> tuple[Group, ...]:
@@ -147,7 +147,13 @@ def _kind_groups(kind: str, anatomy: Anatomy) -> tuple[Group, ...]:
     return tuple(groups)
 
 
-def _labels(positions: str, pairs: PromptPairs) -> tuple[int | str | None, ...]:
+def labels_of(positions: str, pairs: PromptPairs) -> tuple[int | str | None, ...]:
+    """The positions that ``all``, ``token`` or ``named`` stand for with these prompts.
+
+    Raises:
+        MethodError: another word.
+        SiteError: prompts without named positions, or without token positions in common.
+    """
     if positions not in POSITIONS:
         raise MethodError(unknown("way of positions", positions, POSITIONS))
     if positions == "all":
