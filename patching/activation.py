@@ -9,7 +9,7 @@ goes on from the place it changes (:mod:`patching.resume`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import torch
 from jaxtyping import Bool, Float
@@ -29,8 +29,6 @@ EDGE_KINDS = ("input", "z", "attn_raw", "mlp_out")
 
 ROW_TOKENS = 8192
 """About how many tokens ride in one forward pass."""
-
-Progress = Callable[[int, int, str], None]
 
 
 class ExactSweep:
@@ -115,11 +113,7 @@ class ExactSweep:
     def _mix(self, layer: int, pattern: Tensor) -> Tensor:
         return torch.einsum("bhqk,bkhe->bqhe", pattern, self.kept.values["v_read", layer])
 
-    def edges(
-        self,
-        at: Bool[Tensor, "b s"] | None = None,
-        progress: Progress | None = None,
-    ) -> Float[Tensor, "b edges"]:
+    def edges(self, at: Bool[Tensor, "b s"] | None = None) -> Float[Tensor, "b edges"]:
         """The effect of every edge, in the order of :func:`patching.sites.edges`.
 
         With ``at``, only where the receiver reads these columns (from ``first`` on).
@@ -131,8 +125,6 @@ class ExactSweep:
         anatomy = self.setting.model.anatomy
         units = anatomy.n_heads + 1
         for layer, block in enumerate(self.setting.model.blocks):
-            if progress:
-                progress(layer, anatomy.n_layers, f"exact edges into layer {layer}")
             parts += self._edges_into_heads(block, deltas[: 1 + units * layer])
             reads = units * layer + (1 if anatomy.parallel else units)
             parts.append(self._edges_into("mlp_in", layer, deltas[:reads]))
@@ -180,6 +172,10 @@ class ExactSweep:
             v = block.share(block.values(n))
         frame, past = self.kept.frame.repeat(count), self.kept.past(layer, count)
         z = head_outputs(block, q, k, v, frame, past=past).unflatten(0, (count, -1))
+        return self._each_head(layer, z)
+
+    def _each_head(self, layer: int, z: Float[Tensor, "u b s h e"]) -> Float[Tensor, "h u b"]:
+        """The metric with one head's output at a time taken from ``z``."""
         rows = []
         for unit in range(z.shape[3]):
             stacked = self.kept.tail("z", layer).expand_as(z).clone()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -36,24 +36,41 @@ class Subgraph:
     wait: int
     transfer: int
     heads: tuple[Site, ...]
-    batch_size: int = 64
+    stages: tuple[Stages, ...]
+
+    @classmethod
+    def of(
+        cls,
+        model: Model,
+        pairs: PromptPairs,
+        means: Means,
+        bos: bool,
+        wait: int,
+        transfer: int,
+        batch_size: int = 64,
+    ) -> Subgraph:
+        """The subgraph in which all heads of the transfer blocks peek."""
+        layers = range(wait + 1, wait + 1 + transfer)
+        heads = tuple(head(layer, h) for layer in layers for h in range(model.anatomy.n_heads))
+        stages = tuple(Stages.of(model, b, bos) for b in batches(model, pairs, batch_size))
+        return cls(model, pairs, means, bos, wait, transfer, heads, stages)
+
+    def keeping(self, heads: Iterable[Site]) -> Subgraph:
+        """The same subgraph with only some heads peeking."""
+        return replace(self, heads=tuple(heads))
 
     @property
     def layers(self) -> range:
         """The transfer blocks."""
         return range(self.wait + 1, self.wait + 1 + self.transfer)
 
-    def keeping(self, heads: Iterable[Site]) -> Subgraph:
-        """The same subgraph with only some heads peeking."""
-        return Subgraph(**{**vars(self), "heads": tuple(heads)})
-
-    def stages(self) -> Iterator[Stages]:
-        """The prompts batch by batch."""
-        for batch in batches(self.model, self.pairs, self.batch_size):
-            yield Stages.of(self.model, batch, self.bos)
+    @property
+    def columns(self) -> range:
+        """The columns that a peek opens: all but the last, and the first where that is BOS."""
+        return range(int(self.bos), self.pairs.clean.shape[1] - 1)
 
     def cuts(self, columns: Mapping[Site, Iterable[int]] | None = None) -> Cuts:
-        """What the last token may not see: nothing of a head that is not kept is seen.
+        """What the last token may not see: nothing, by a head that is not kept.
 
         ``columns`` are taken from heads besides.
         """
@@ -71,43 +88,32 @@ class Subgraph:
             found[layer] = cut
         return found
 
-    @property
-    def columns(self) -> range:
-        """The columns that a peek opens: all but the last, and the first where that is BOS."""
-        return range(int(self.bos), self.pairs.clean.shape[1] - 1)
-
-
-def all_heads(model: Model, wait: int, transfer: int) -> tuple[Site, ...]:
-    """The heads of the transfer blocks."""
-    layers = range(wait + 1, wait + 1 + transfer)
-    return tuple(head(layer, h) for layer in layers for h in range(model.anatomy.n_heads))
-
 
 @torch.no_grad()
-def answers(point: Subgraph) -> tuple[Bool[np.ndarray, " n"], Float[np.ndarray, " n"]]:
+def answers(subgraph: Subgraph) -> tuple[Bool[np.ndarray, " n"], Float[np.ndarray, " n"]]:
     """Whether each prompt is answered correctly, and the log-probability of its answer."""
-    hits, certain, cuts = [], [], point.cuts()
-    for stages in point.stages():
-        logits = stages.run(point.means, point.wait, point.transfer, cuts)
+    hits, certain, cuts = [], [], subgraph.cuts()
+    for stages in subgraph.stages:
+        logits = stages.run(subgraph.means, subgraph.wait, subgraph.transfer, cuts)
         hits.append(correct(logits, stages.batch))
         certain.append(log_prob(logits.float(), stages.batch.pairs))
     return torch.cat(hits).cpu().numpy(), torch.cat(certain).double().cpu().numpy()
 
 
 def prune_heads(
-    point: Subgraph, progress: Progress | None = None
+    subgraph: Subgraph, progress: Progress | None = None
 ) -> list[tuple[Site, Bool[np.ndarray, " n"]]]:
     """Heads in the order in which they can be done without, and who is right without them.
 
     Each time, the head goes without which most prompts are still answered correctly; among equals
     the one that costs the least log-probability. A head that went sees itself and BOS only.
     """
-    kept, found = list(point.heads), []
+    kept, found = list(subgraph.heads), []
     total = len(kept)
     while kept:
         tried = []
         for site in kept:
-            hits, certain = answers(point.keeping(h for h in kept if h != site))
+            hits, certain = answers(subgraph.keeping(h for h in kept if h != site))
             tried.append((int(hits.sum()), float(certain.mean()), site, hits))
         _, _, site, hits = max(tried, key=lambda trial: trial[:2])
         kept.remove(site)
@@ -137,7 +143,7 @@ class Add:
 
 @torch.no_grad()
 def score_parts(
-    point: Subgraph, label: Callable[[int], int | str], metric: str | Metric = "logit_diff"
+    subgraph: Subgraph, label: Callable[[int], int | str], metric: str | Metric = "logit_diff"
 ) -> Scores:
     """How much every edge of the subgraph carries: its metric less that with the edge ablated.
 
@@ -152,16 +158,18 @@ def score_parts(
     names: list[str] = []
     drops: list[Tensor] = []
     full = empty = 0.0
-    mean_writes = _mean_writes(point)
-    for stages in point.stages():
+    mean_writes = _mean_writes(subgraph)
+    for stages in subgraph.stages:
         tap = Record(("z", "attn_raw", "mlp_out"))
-        base = checked(_run(point, stages, point.cuts(), tap), stages.batch.pairs)
+        base = checked(_run(subgraph, stages, subgraph.cuts(), tap), stages.batch.pairs)
         full += float(base.sum())
-        nothing = dict.fromkeys(point.heads, point.columns)
-        empty += float(checked(_run(point, stages, point.cuts(nothing)), stages.batch.pairs).sum())
+        nothing = dict.fromkeys(subgraph.heads, subgraph.columns)
+        empty += float(
+            checked(_run(subgraph, stages, subgraph.cuts(nothing)), stages.batch.pairs).sum()
+        )
         names, rows = [], []
-        for name, cuts, change in _edges(point, stages, tap.values, mean_writes, label):
-            logits = _run(point, stages, cuts, Add(change) if change else None)
+        for name, cuts, change in _edges(subgraph, stages, tap.values, mean_writes, label):
+            logits = _run(subgraph, stages, cuts, Add(change) if change else None)
             names.append(name)
             rows.append(base - checked(logits, stages.batch.pairs))
         drops.append(torch.stack(rows) if rows else base.new_zeros(0, len(base)))
@@ -170,53 +178,53 @@ def score_parts(
         names=tuple(names),
         totals=values.sum(1),
         squares=np.square(values).sum(1),
-        count=len(point.pairs),
+        count=len(subgraph.pairs),
         level="edge",
         method="af1",
         direction="noising",
         metric=metric_name(metric),
-        anatomy=point.model.anatomy,
+        anatomy=subgraph.model.anatomy,
         clean=full,
         corrupted=empty,
-        task=point.pairs.task,
-        model_hash=point.model.hash,
-        options={"wait": point.wait, "transfer": point.transfer},
+        task=subgraph.pairs.task,
+        model_hash=subgraph.model.hash,
+        options={"wait": subgraph.wait, "transfer": subgraph.transfer},
     )
 
 
-def _run(point: Subgraph, stages: Stages, cuts: Cuts, tap: Tap | None = None) -> Tensor:
+def _run(subgraph: Subgraph, stages: Stages, cuts: Cuts, tap: Tap | None = None) -> Tensor:
     extra = {} if tap is None else {"tap": tap}
-    return stages.run(point.means, point.wait, point.transfer, cuts, **extra)
+    return stages.run(subgraph.means, subgraph.wait, subgraph.transfer, cuts, **extra)
 
 
-def _mean_writes(point: Subgraph) -> dict[int, Float[Tensor, " d"]]:
+def _mean_writes(subgraph: Subgraph) -> dict[int, Float[Tensor, " d"]]:
     """What every later MLP writes at the last token, averaged over the prompts."""
     sums: dict[int, Tensor] = {}
-    for stages in point.stages():
+    for stages in subgraph.stages:
         tap = Record(("mlp_out",))
-        _run(point, stages, point.cuts(), tap)
+        _run(subgraph, stages, subgraph.cuts(), tap)
         for (_, layer), value in tap.values.items():
             total = value[:, -1].double().sum(0)
             sums[layer] = sums[layer] + total if layer in sums else total
-    return {layer: total / len(point.pairs) for layer, total in sums.items()}
+    return {layer: total / len(subgraph.pairs) for layer, total in sums.items()}
 
 
 def _edges(
-    point: Subgraph,
+    subgraph: Subgraph,
     stages: Stages,
     values: Mapping[Point, Tensor],
     mean_writes: Mapping[int, Tensor],
     label: Callable[[int], int | str],
 ) -> Iterator[tuple[str, Cuts, dict[Point, Tensor]]]:
     """Every edge of the subgraph: its name, and the cuts or the change that ablate it."""
-    anatomy, plain = point.model.anatomy, point.cuts()
-    end = label(point.pairs.clean.shape[1] - 1)
-    for site in point.heads:
-        for column in point.columns:
+    anatomy, plain = subgraph.model.anatomy, subgraph.cuts()
+    end = label(subgraph.pairs.clean.shape[1] - 1)
+    for site in subgraph.heads:
+        for column in subgraph.columns:
             edge = Edge(Site("input", position=label(column)), site.at(end), "v")
-            yield edge.name, point.cuts({site: [column]}), {}
-    later = range(point.wait + 1, anatomy.n_layers)
-    changes = _head_changes(point, stages, values)
+            yield edge.name, subgraph.cuts({site: [column]}), {}
+    later = range(subgraph.wait + 1, anatomy.n_layers)
+    changes = _head_changes(subgraph, stages, values)
     for layer in later:
         written = values["mlp_out", layer][:, -1]
         changes[mlp(layer)] = mean_writes[layer].to(written.dtype) - written
@@ -232,15 +240,15 @@ def _edges(
 
 
 def _head_changes(
-    point: Subgraph, stages: Stages, values: Mapping[Point, Tensor]
+    subgraph: Subgraph, stages: Stages, values: Mapping[Point, Tensor]
 ) -> dict[Site, Float[Tensor, "b d"]]:
     """What every kept head would write less at the last token if it saw itself and BOS only."""
     found: dict[Site, Tensor] = {}
-    for layer in point.layers:
-        here = [site for site in point.heads if site.layer == layer]
+    for layer in subgraph.layers:
+        here = [site for site in subgraph.heads if site.layer == layer]
         tap = Record(("z",))
-        _run(point, stages, point.cuts(dict.fromkeys(here, point.columns)), tap)
-        block, raw = point.model.blocks[layer], values["attn_raw", layer][:, -1:]
+        _run(subgraph, stages, subgraph.cuts(dict.fromkeys(here, subgraph.columns)), tap)
+        block, raw = subgraph.model.blocks[layer], values["attn_raw", layer][:, -1:]
         off, on = tap.values["z", layer][:, -1:], values["z", layer][:, -1:]
         change = writes.head_writes(block, off, raw) - writes.head_writes(block, on, raw)
         found |= {site: change[:, site.unit, 0] for site in here}
@@ -248,8 +256,10 @@ def _head_changes(
 
 
 @torch.no_grad()
-def metric_values(point: Subgraph, metric: str | Metric) -> Float[np.ndarray, " n"]:
+def metric_values(subgraph: Subgraph, metric: str | Metric) -> Float[np.ndarray, " n"]:
     """The metric of every prompt in a subgraph."""
-    checked, cuts = check_metric(metric), point.cuts()
-    found = [checked(_run(point, stages, cuts), stages.batch.pairs) for stages in point.stages()]
+    checked, cuts = check_metric(metric), subgraph.cuts()
+    found = [
+        checked(_run(subgraph, stages, cuts), stages.batch.pairs) for stages in subgraph.stages
+    ]
     return torch.cat(found).double().cpu().numpy()

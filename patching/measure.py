@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from patching import activation, crossing, softmax_response
+from patching import activation, crossing, exact_receivers, softmax_response
 from patching.gradient_scores import EDGE_KINDS, edge_scores, site_scores
 from patching.linearise import Linearise, Setting, check_direction
 from patching.methods import get, linearisation
@@ -65,6 +65,8 @@ class Request:
             SiteError: sites or positions that this model or these prompts do not have.
         """
         filled = get(method).check(options)
+        if filled.get("exact_receivers") and filled.get("grad_drop"):
+            raise MethodError("exact_receivers and grad_drop exclude each other: choose one")
         check_direction(direction)
         if level not in LEVELS:
             raise MethodError(unknown("level", level, LEVELS))
@@ -93,6 +95,8 @@ class Request:
         linearise = linearisation(self.method, self.options)
         if crosses:
             return lambda setting: _crossing(setting, labels, linearise)
+        if wanted is None and self.options.get("exact_receivers"):
+            return lambda setting: _edges_answered(setting, labels, linearise)
         if wanted is None:
             return lambda setting: _edges(setting, labels, linearise)
         fixed = self.method == "ensemble" or bool(self.options.get("qk_fix"))
@@ -150,11 +154,8 @@ def _exact(setting: Setting, wanted: SiteSet | None, labels: Labels, crosses: bo
         found = crossing.exact(sweep, labels)
     elif wanted is not None:
         found = torch.cat(list(sweep.sites(wanted)), dim=1)
-    elif labels == (None,):
-        found = sweep.edges()
     else:
-        masks = softmax_response.label_masks(labels, setting, sweep.kept.first)
-        found = torch.stack([sweep.edges(at) for at in masks], dim=-1).flatten(1)
+        found = _over(sweep, labels)
     other = setting.metric(sweep.other_logits, setting.batch.pairs)
     clean, corrupted = (sweep.base, other) if setting.sign() > 0 else (other, sweep.base)
     return Measured(found, clean, corrupted)
@@ -164,6 +165,22 @@ def _crossing(setting: Setting, labels: Labels, linearise: Linearise) -> Measure
     found = linearise(setting, crossing.KINDS)
     scores = crossing.estimates(found, labels, setting.batch)
     return Measured(scores, found.metric_clean, found.metric_corrupted)
+
+
+@torch.no_grad()
+def _edges_answered(setting: Setting, labels: Labels, linearise: Linearise) -> Measured:
+    """Edges whose receivers answer exactly."""
+    found = linearise(setting, exact_receivers.KINDS)
+    sweep = exact_receivers.ReceiverSweep(setting, found)
+    return Measured(_over(sweep, labels), found.metric_clean, found.metric_corrupted)
+
+
+def _over(sweep: activation.ExactSweep, labels: Labels) -> Tensor:
+    """All edges, over all positions or at each labelled one."""
+    if labels == (None,):
+        return sweep.edges()
+    masks = softmax_response.label_masks(labels, sweep.setting, sweep.kept.first)
+    return torch.stack([sweep.edges(at) for at in masks], dim=-1).flatten(1)
 
 
 def _edges(setting: Setting, labels: Labels, linearise: Linearise) -> Measured:

@@ -85,6 +85,7 @@ METHODS: dict[str, Method] = {
             options={
                 "qk_fix": Option(bool, False, "answer query and key patches by the exact softmax"),
                 "grad_drop": Option(bool, False, "one more backward pass per layer, sizes summed"),
+                "exact_receivers": Option(bool, False, "edges: heads and MLPs answer exactly"),
             },
         ),
         Method(
@@ -118,6 +119,7 @@ METHODS: dict[str, Method] = {
             "estimate",
             options={
                 "share": Option(float, 1.0, "share of the secant in each slope; the rest: tangent"),
+                "exact_receivers": Option(bool, False, "edges: heads and MLPs answer exactly"),
                 "qk_fix": Option(bool, False, "answer query and key patches by the exact softmax"),
             },
         ),
