@@ -61,6 +61,8 @@ class Scores:
         faults = []
         if totals.shape != (len(self.names),):
             faults.append(f"{len(self.names)} names for totals of shape {totals.shape}")
+        if self.squares is not None and np.shape(self.squares) != totals.shape:
+            faults.append(f"totals of shape {totals.shape} and squares of {np.shape(self.squares)}")
         if self.level not in LEVELS:
             faults.append(f"level '{self.level}' is none of {', '.join(LEVELS)}")
         if self.direction not in DIRECTIONS:
@@ -112,7 +114,8 @@ class Scores:
 
     def __add__(self, other: Scores) -> Scores:
         """Scores over the prompts of both; everything but the prompts must agree."""
-        for what in ("names", "level", "method", "direction", "metric", "anatomy", "model_hash"):
+        agreeing = "names", "level", "method", "options", "direction", "metric", "anatomy"
+        for what in (*agreeing, "model_hash"):
             if getattr(self, what) != getattr(other, what):
                 raise MethodError(f"cannot add scores whose {what} differ")
         both = self.squares is not None and other.squares is not None
@@ -184,9 +187,9 @@ class Scores:
 
         try:
             with safe_open(str(path), framework="numpy") as file:
-                header = json.loads((file.metadata() or {})["scores"])
+                header = dict(json.loads((file.metadata() or {})["scores"]))
                 arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        except (OSError, SafetensorError, KeyError, ValueError) as error:
+        except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
             raise FormatError(f"{path} is not a scores file: {error}") from None
         return cls._from_parts(path, header, arrays)
 
@@ -205,7 +208,7 @@ class Scores:
             names = tuple(header.pop("names"))
             anatomy = Anatomy.from_json(header.pop("anatomy"))
             return cls(names=names, anatomy=anatomy, **arrays, **header)
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, MethodError) as error:
             raise FormatError(f"{path} is not a complete scores file: {error}") from None
 
     def __repr__(self) -> str:
