@@ -135,7 +135,7 @@ def search(
     from circuits.af1_samples import draw
     from circuits.nano.measure import Share
     from patching import allforone
-    from patching.allforone_parts import Subgraph, all_heads
+    from patching.allforone_parts import Subgraph
     from patching.allforone_standins import cama
 
     tell = progress or _silent
@@ -153,11 +153,10 @@ def search(
     necessity = allforone.necessity(model, right, bos, size)
     chosen = choose(grids[MAIN], settings.tolerance)
     at = chosen or closest(grids[MAIN])
-    heads = all_heads(model, at.wait, at.transfer)
-    subgraph = Subgraph(model, right, means, bos, at.wait, at.transfer, heads, size)
+    subgraph = Subgraph.of(model, right, means, bos, at.wait, at.transfer, size)
     pruned = _pruned(subgraph, settings.tolerance, tell) if settings.prune and chosen else None
     if pruned is not None:
-        subgraph = subgraph.keeping(head for head in heads if head.name in pruned.kept)
+        subgraph = subgraph.keeping(head for head in subgraph.heads if head.name in pruned.kept)
     tell(0, 0, "scoring the subgraph")
     graph, scores, evaluation = as_circuit(subgraph, settings.seed, name)
     return AllForOne(

@@ -29,7 +29,7 @@ def as_circuit(
 
     pairs, metric = subgraph.pairs, subgraph.pairs.metric
     scores = score_parts(subgraph, column_label(subgraph), metric)
-    full, _ = baselines(subgraph.model, pairs, metric, subgraph.batch_size)
+    full, _ = baselines(subgraph.model, pairs, metric)
     kept = metric_values(subgraph, metric)
     empty = metric_values(subgraph.keeping(()), metric)
     evaluation = summarize(metric, full, empty, kept, seed)

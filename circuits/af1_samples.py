@@ -102,14 +102,22 @@ def draw(
 ) -> dict[tuple[int, int], Int[np.ndarray, "m pos"]]:
     """Prompts for every token of the clean prompts at its position.
 
-    All tokens share one seed, so that tables differ by the token and not by the draw.
+    All tokens share one seed, so that tables differ by the token and not by the draw. Up to the
+    first position that varies, the beginning of a prompt is all that its token depends on, so a
+    prompt stands for all others that have the token.
     """
-    cells = [
-        (position, int(token))
-        for position, column in enumerate(pairs.clean.T)
-        for token in np.unique(column)
-    ]
-    return {cell: np.asarray(conditional(*cell, n, seed)) for cell in cells}
+    tokens = pairs.clean
+    varies = (tokens != tokens[0]).any(0)
+    first = int(varies.argmax()) if varies.any() else tokens.shape[1] - 1
+    found = {}
+    for position, column in enumerate(tokens.T):
+        for token, row in zip(*np.unique(column, return_index=True), strict=True):
+            if position <= first:
+                rows = np.repeat(tokens[[row]], n, axis=0)
+            else:
+                rows = np.asarray(conditional(position, int(token), n, seed))
+            found[position, int(token)] = rows
+    return found
 
 
 def of_one_length(pairs: PromptPairs) -> PromptPairs:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from circuits.af1_result import MAIN, AllForOne, Grid, best
+from circuits.af1_result import MAIN, AllForOne, Grid, best, closest
 from circuits.nano.measure import Share
 
 
@@ -54,8 +54,12 @@ def _head(found: AllForOne) -> str:
 def _verdict(found: AllForOne) -> str:
     least = f"{100 * (1 - found.tolerance):g} %"
     if found.chosen is None or found.faithfulness is None or found.cliff is None:
-        top = max(found.grid.values(), key=lambda share: share.value)
-        return f"no subgraph keeps {least} of the right answers; the best keeps {percent(top)}"
+        near = closest(found.grid)
+        share = percent(found.grid[near.wait, near.transfer])
+        return (
+            f"no subgraph keeps {least} of the right answers; "
+            f"the best, W={near.wait}, T={near.transfer}, keeps {share}"
+        )
     wait, before, after = found.cliff
     chosen = found.chosen
     return "\n".join(
@@ -89,10 +93,9 @@ def _alternatives(found: AllForOne) -> str:
     others = {name: grid for name, grid in found.grids.items() if name != MAIN}
     if not others:
         return ""
-    wait = -1 if found.chosen is None else found.chosen.wait
-    at = None if found.chosen is None else (found.chosen.wait, found.chosen.transfer)
-    lines = [f"alternatives at the same point, and best over T at W={wait}"]
+    at = found.chosen or closest(found.grid)
+    lines = [f"alternatives at W={at.wait}, T={at.transfer}, and best over T at W={at.wait}"]
     for name, grid in {MAIN: found.grid, **others}.items():
-        here = "" if at is None else percent(grid[at])
-        lines.append(f"  {name:<22} {here:<24} {percent(best(grid, wait))}")
+        here = percent(grid[at.wait, at.transfer])
+        lines.append(f"  {name:<22} {here:<24} {percent(best(grid, at.wait))}")
     return "\n".join(lines)

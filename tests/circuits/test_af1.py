@@ -17,6 +17,7 @@ from circuits.af1_samples import Columns, of_one_length
 from circuits.cli import app
 from circuits.nano.measure import Share
 from graphs import CircuitGraph
+from patching.ablate import run_ablated
 from patching.allforone_standins import STAND_INS
 from patching.means import Means
 from patching.scores import Scores
@@ -120,6 +121,20 @@ def test_the_task_s_own_sampler_finds_the_same_stages():
     assert found.thin == 0
     assert found.means.origin.source == "conditional"
     assert list(found.grids) == [MAIN]
+
+
+def test_the_means_of_a_search_serve_other_runs(found, tmp_path):
+    """As a file, and as the ablation `cama:W` anywhere else."""
+    model, pairs = planted.opened(), planted.pairs()
+    found.means.save(tmp_path / "means.safetensors")
+    means = Means.load(tmp_path / "means.safetensors")
+    clean = run_ablated(model, pairs, [], "zero")
+    waiting = run_ablated(model, pairs, [], "cama:1", means=means)
+    np.testing.assert_allclose(waiting, clean, atol=0.5)
+    lost = run_ablated(model, pairs, [], "cama:2", means=means)
+    assert abs(lost.mean()) < 0.1 * clean.mean()
+    with pytest.raises(MethodError, match="of task 'planted', these prompts of 'sums'"):
+        run_ablated(model, replace(pairs, task="sums"), [], "cama:1", means=means)
 
 
 def test_means_over_too_few_draws_are_counted():

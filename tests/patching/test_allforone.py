@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from patching.allforone import Stages, grid, necessity, rows_of, waiting_alone, waiting_points
-from patching.allforone_parts import Subgraph, all_heads, prune_heads, score_parts
+from patching.allforone_parts import Subgraph, prune_heads, score_parts
 from patching.allforone_standins import alternatives, cama
 from patching.averages import estimate_means
 from patching.forward import Record, chain, run_block
@@ -318,14 +318,13 @@ def test_cuts_of_one_head_and_of_all(pairs, samples):
     """A subgraph without peeking heads is one that transfers nothing."""
     model = opened("llama")
     means = cama(model, pairs, samples)
-    heads = all_heads(model, -1, 1)
-    whole = Subgraph(model, pairs, means, True, -1, 1, heads)
-    (stages,) = whole.stages()
+    whole = Subgraph.of(model, pairs, means, True, -1, 1)
+    (stages,) = whole.stages
     with torch.no_grad():
         none = stages.run(means, -1, 1, whole.keeping(()).cuts())
         assert torch.allclose(none, stages.run(means, -1, 0), atol=1e-4)
         assert torch.equal(stages.run(means, -1, 1, whole.cuts()), stages.run(means, -1, 1))
-        some = stages.run(means, -1, 1, whole.keeping(heads[:2]).cuts())
+        some = stages.run(means, -1, 1, whole.keeping(whole.heads[:2]).cuts())
         assert not torch.allclose(some, none, atol=1e-3)
 
 
@@ -337,8 +336,7 @@ def planted_subgraph():
         for token in np.unique(pairs.clean[:, column])
     }
     means = cama(model, pairs, samples)
-    heads = all_heads(model, planted.WAIT, planted.TRANSFER)
-    return Subgraph(model, pairs, means, True, planted.WAIT, planted.TRANSFER, heads)
+    return Subgraph.of(model, pairs, means, True, planted.WAIT, planted.TRANSFER)
 
 
 def test_pruning_leaves_the_planted_heads():
