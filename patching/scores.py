@@ -96,6 +96,16 @@ class Scores:
         """Mean of ``m(clean) - m(corrupted)``."""
         return (self.clean - self.corrupted) / self.count
 
+    @property
+    def completeness_error(self) -> float | None:
+        """What leaves the input, less :attr:`total_effect`; None where the input is not scored.
+
+        Zero for scores that carry the whole difference: exact two-run secants, and integrated
+        gradients in the limit of many steps.
+        """
+        out = [i for i, n in enumerate(self.names) if n == "input" or n.startswith("input->")]
+        return float(self.values[out].sum()) - self.total_effect if out else None
+
     @cached_property
     def _index(self) -> dict[str, int]:
         return {name: i for i, name in enumerate(self.names)}

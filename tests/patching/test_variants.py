@@ -104,3 +104,14 @@ def test_edges_of_ig_on_activations_add_up_to_their_sender(model, pairs):
     for node in nodes.names[::3]:
         out = sum(edges[name] for name in edges.names if name.startswith(f"{node}->"))
         assert out == pytest.approx(nodes[node], abs=2e-5)
+
+
+def test_the_completeness_error_is_stated_and_shrinks_with_steps(gpt2, pairs):
+    for level in ("node", "edge"):
+        errors = [
+            abs(score(gpt2, pairs, "ig", level, steps=steps).completeness_error)
+            for steps in (2, 16)
+        ]
+        assert errors[1] < errors[0] / 8
+        assert abs(score(gpt2, pairs, "secant", level).completeness_error) < 1e-5
+    assert score(gpt2, pairs, "ig", "site", sites="z").completeness_error is None
