@@ -1,7 +1,8 @@
 """Cause and effect inside the model: run it, patch it, measure what each part carries.
 
 ``anatomy``, ``sites``, ``scores`` and ``methods`` are vocabulary and do not import torch; the
-rest does. Names are imported when first used.
+rest does. Names are imported when first used; the function ``score`` is in its module of the same
+name, ``patching.score``, which would hide it here.
 """
 
 from __future__ import annotations
@@ -18,7 +19,6 @@ _HOMES = {
     "baselines": "runs",
     "run_circuit": "circuit_run",
     "run_circuits": "circuit_run",
-    "score": "score",
 }
 
 __all__ = sorted(_HOMES)

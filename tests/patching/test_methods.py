@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -69,6 +70,12 @@ def test_public_names_are_there_and_documented():
         assert getattr(patching, name).__doc__
     with pytest.raises(AttributeError, match="no attribute 'scorer'"):
         patching.scorer  # noqa: B018
+
+
+def test_no_public_name_is_hidden_by_a_module():
+    """An imported submodule takes the place of a lazy name that is spelt the same."""
+    modules = {path.stem for path in Path(patching.__file__).parent.glob("*.py")}
+    assert not modules & set(patching.__all__)
 
 
 def test_the_vocabulary_does_not_import_torch():
