@@ -60,6 +60,32 @@ def cut(value: Tensor, where: Where) -> Tensor:
     return value[where] if value.ndim > 2 else value[where[0]]
 
 
+def scores_pull(q: Tensor, k: Tensor, scale: float) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+    """Gradients of queries and keys from one of the scores, for the factors ``q`` and ``k``."""
+
+    def pull(g: Tensor) -> tuple[Tensor, Tensor]:
+        return (
+            torch.einsum("bhqk,bkhe->bqhe", g, k) * scale,
+            torch.einsum("bhqk,bqhe->bkhe", g, q) * scale,
+        )
+
+    return pull
+
+
+def mix_pull(
+    pattern: Tensor, v: Tensor, scale: float = 1.0
+) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+    """Gradients of pattern and values from one of ``z``, for the factors ``pattern`` and ``v``."""
+
+    def pull(g: Tensor) -> tuple[Tensor, Tensor]:
+        return (
+            torch.einsum("bqhe,bkhe->bhqk", g, v) * scale,
+            torch.einsum("bhqk,bqhe->bkhe", pattern, g) * scale,
+        )
+
+    return pull
+
+
 class Ops:
     """The plain steps. ``point`` names the step's place in the model, as taps do."""
 

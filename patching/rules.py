@@ -17,7 +17,17 @@ from typing_extensions import override
 
 from patching.blocks import Block
 from patching.norms import Norm
-from patching.ops import EVERYWHERE, Ops, Point, Pull, Where, beside, substitute
+from patching.ops import (
+    EVERYWHERE,
+    Ops,
+    Point,
+    Pull,
+    Where,
+    beside,
+    mix_pull,
+    scores_pull,
+    substitute,
+)
 from tasks.errors import MethodError, all_faults, unknown
 
 CHOICES: dict[str, tuple[str, ...]] = {
@@ -185,14 +195,8 @@ class RelevanceOps(Ops):
     def scores(self, q: Tensor, k: Tensor, block: Block) -> Tensor:
         if self.rules.products == "plain":
             return super().scores(q, k, block)
-        a, b, scale = q.detach(), k.detach(), 0.5 * block.attention_scale
-
-        def pull(g: Tensor) -> tuple[Tensor, Tensor]:
-            return (
-                torch.einsum("bhqk,bkhe->bqhe", g, b) * scale,
-                torch.einsum("bhqk,bqhe->bkhe", g, a) * scale,
-            )
-
+        a, b = q.detach(), k.detach()
+        pull = scores_pull(a, b, 0.5 * block.attention_scale)
         return substitute(super().scores(a, b, block), pull, q, k)
 
     @override
@@ -213,14 +217,7 @@ class RelevanceOps(Ops):
         if self.rules.products == "plain":
             return super().mix(pattern, v, point)
         a, b = pattern.detach(), v.detach()
-
-        def pull(g: Tensor) -> tuple[Tensor, Tensor]:
-            return (
-                0.5 * torch.einsum("bqhe,bkhe->bhqk", g, b),
-                0.5 * torch.einsum("bhqk,bqhe->bkhe", a, g),
-            )
-
-        return substitute(super().mix(a, b, point), pull, pattern, v)
+        return substitute(super().mix(a, b, point), mix_pull(a, b, 0.5), pattern, v)
 
 
 def derivative(act: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:

@@ -32,7 +32,18 @@ from typing_extensions import override
 
 from patching.blocks import Block
 from patching.norms import Norm, precise
-from patching.ops import EVERYWHERE, Ops, Point, Pull, Where, beside, cut, substitute
+from patching.ops import (
+    EVERYWHERE,
+    Ops,
+    Point,
+    Pull,
+    Where,
+    beside,
+    cut,
+    mix_pull,
+    scores_pull,
+    substitute,
+)
 from patching.rules import derivative
 
 NEAR = 0.1
@@ -109,13 +120,7 @@ class SecantOps(Ops):
     def scores(self, q: Tensor, k: Tensor, block: Block) -> Tensor:
         q_bar = self._between(q.detach(), self.other["q_rot", block.layer])
         k_bar = self._between(k.detach(), self.other["k_rot", block.layer])
-
-        def pull(g: Tensor) -> tuple[Tensor, Tensor]:
-            return (
-                torch.einsum("bhqk,bkhe->bqhe", g, k_bar) * block.attention_scale,
-                torch.einsum("bhqk,bqhe->bkhe", g, q_bar) * block.attention_scale,
-            )
-
+        pull = scores_pull(q_bar, k_bar, block.attention_scale)
         return substitute(super().scores(q.detach(), k.detach(), block), pull, q, k)
 
     @override
@@ -141,14 +146,8 @@ class SecantOps(Ops):
     def mix(self, pattern: Tensor, v: Tensor, point: Point) -> Tensor:
         a_bar = self._between(pattern.detach(), self.other["pattern", point[1]])
         v_bar = self._between(v.detach(), self.other["v_read", point[1]])
-
-        def pull(g: Tensor) -> tuple[Tensor, Tensor]:
-            return (
-                torch.einsum("bqhe,bkhe->bhqk", g, v_bar),
-                torch.einsum("bhqk,bqhe->bkhe", a_bar, g),
-            )
-
-        return substitute(super().mix(pattern.detach(), v.detach(), point), pull, pattern, v)
+        value = super().mix(pattern.detach(), v.detach(), point)
+        return substitute(value, mix_pull(a_bar, v_bar), pattern, v)
 
 
 def secant_slope(act: Callable[[Tensor], Tensor], x: Tensor, x2: Tensor, value: Tensor) -> Tensor:
