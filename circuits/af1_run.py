@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from circuits.af1 import Settings, ask, search
 from circuits.clock import Clock, Progress
 from circuits.config import Config
-from circuits.folder import CIRCUIT, OF_A_SEARCH, PICTURE, SCORES, written
+from circuits.folder import CIRCUIT, OF_A_SEARCH, PAGE, PICTURE, SCORES, written
 from circuits.record import RECORD, RunRecord, describe_run
 from tasks.errors import TaskError, all_faults
 
@@ -109,6 +109,7 @@ def write(folder: Path, record: RunRecord, found: AllForOne) -> None:
         found.scores.save(partial / SCORES)
         found.graph.save(partial / CIRCUIT)
         found.graph.draw(partial / PICTURE)
+        found.graph.save(partial / PAGE)
         found.means.save(partial / MEANS)
         draw(found, partial / GRID)
         text = json.dumps(found.to_json(), indent=2, ensure_ascii=False)

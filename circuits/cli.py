@@ -9,10 +9,14 @@ import typer
 from typer.core import TyperGroup
 
 import circuits
-from circuits import cli_af1, cli_calibrate, cli_evaluate
+from circuits import cli_af1, cli_calibrate, cli_diff, cli_evaluate
 from tasks.errors import CircuitsError
 
 INTERRUPTED = 130
+FORMATS = (
+    "json, graphml, mib, gexf, cytoscape, csv, neuronpedia, html, dot, svg, png or pdf. "
+    "Default: what the output's suffix says."
+)
 
 
 class Commands(TyperGroup):
@@ -131,9 +135,7 @@ def discover(
 @app.command()
 def show(
     source: Annotated[Path, typer.Argument(help="A run folder, or a circuit's file.")],
-    form: Annotated[
-        str | None, typer.Option("--format", help="What to turn the circuit into.")
-    ] = None,
+    form: Annotated[str | None, typer.Option("--format", help=FORMATS)] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write here, not to the terminal.")
     ] = None,
@@ -146,4 +148,5 @@ def show(
 
 cli_af1.register(app)
 cli_evaluate.register(app)
+cli_diff.register(app)
 app.command()(cli_calibrate.calibrate)

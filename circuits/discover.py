@@ -79,6 +79,7 @@ def run(config: Config, folder: Path, progress: Progress | None = None) -> RunRe
     from circuits.folder import write
     from circuits.models import load_model
     from circuits.record import describe_run
+    from circuits.run_page import run_page
 
     config.check()
     clock = Clock(progress)
@@ -93,8 +94,10 @@ def run(config: Config, folder: Path, progress: Progress | None = None) -> RunRe
     with clock("testing the circuit"):
         evaluation = evaluate(graph, model, pairs, batch_size=config.batch_size)
         graph = evaluation.noted(graph)
+    with clock("testing its strongest edges"):
+        page = run_page(graph, model, pairs, evaluation, config.batch_size)
     record = describe_run(config, model, pairs, graph, evaluation, clock.seconds)
-    write(folder, record, scores, graph)
+    write(folder, record, scores, graph, page)
     return record
 
 

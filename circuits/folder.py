@@ -4,6 +4,7 @@
     scores.safetensors   every score, from which other circuits can be chosen
     circuit.json         the circuit
     circuit.svg          its picture
+    circuit.html         its page, with the prompts and the faithfulness of its strongest edges
 
 An All-for-One search adds files of its own (circuits.af1_run), and so does an evaluation on
 held-out prompts: evaluation.json and curves.svg (circuits.evaluation_run).
@@ -32,8 +33,9 @@ if TYPE_CHECKING:
     from graphs import CircuitGraph
     from patching.scores import Scores
 
-SCORES, CIRCUIT, PICTURE = "scores.safetensors", "circuit.json", "circuit.svg"
-FILES = (RECORD, SCORES, CIRCUIT, PICTURE)
+SCORES, CIRCUIT = "scores.safetensors", "circuit.json"
+PICTURE, PAGE = "circuit.svg", "circuit.html"
+FILES = (RECORD, SCORES, CIRCUIT, PICTURE, PAGE)
 EVALUATION, CURVES = "evaluation.json", "curves.svg"
 OF_A_SEARCH = ("af1.json", "af1.txt", "grid.svg", "means.safetensors")
 
@@ -62,12 +64,13 @@ def finished(folder: Path, config: Config, force: bool = False) -> RunRecord | N
     return record if complete else None
 
 
-def write(folder: Path, record: RunRecord, scores: Scores, graph: CircuitGraph) -> None:
+def write(folder: Path, record: RunRecord, scores: Scores, graph: CircuitGraph, page: str) -> None:
     """Write a finished run; either all of it is there afterwards, or nothing has changed."""
     with written(folder) as partial:
         scores.save(partial / SCORES)
         graph.save(partial / CIRCUIT)
         graph.draw(partial / PICTURE)
+        (partial / PAGE).write_text(page, encoding="utf-8")
         (partial / RECORD).write_text(record.to_json(), encoding="utf-8")
 
 

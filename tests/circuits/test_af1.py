@@ -282,7 +282,7 @@ def test_the_command_writes_a_run(directory, tmp_path):
     assert done.exit_code == 0, done.output
     assert "W=1, T=2, faithfulness 100.0 %" in done.stdout
     assert {file.name for file in out.iterdir()} == {
-        *("run.json", "scores.safetensors", "circuit.json", "circuit.svg"),
+        *("run.json", "scores.safetensors", "circuit.json", "circuit.svg", "circuit.html"),
         *("af1.json", "af1.txt", "grid.svg", "means.safetensors"),
     }
     result = json.loads((out / "af1.json").read_text(encoding="utf-8"))
