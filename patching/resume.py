@@ -28,7 +28,7 @@ from patching.frame import Frame
 from patching.metrics import CheckedMetric
 from patching.model import Model
 from patching.ops import PLAIN, Point
-from patching.runs import Batch
+from patching.runs import Batch, name_overflow
 
 KEPT = (
     *("input", "resid_pre", "q", "k", "v", "k_read", "v_read", "q_rot", "k_rot", "pattern", "z"),
@@ -63,6 +63,7 @@ class Resumption:
         frame = model.frame(batch.mask)
         x = tap("input", 0, model.embed(batch.tokens(run), frame))
         logits = model.run_from(0, x, frame, tap)
+        name_overflow(logits, tap.values)
         return cls(model, batch, metric, tap.values, logits, frame.rows(first), first)
 
     def tail(self, kind: str, layer: int) -> Tensor:

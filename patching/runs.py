@@ -70,9 +70,14 @@ def _check_tokens(model: Model, pairs: PromptPairs) -> None:
 def record(
     model: Model, batch: Batch, run: str, kinds: Iterable[str]
 ) -> tuple[Float[Tensor, "b v"], dict[Point, Tensor]]:
-    """Logits of one run, and the values of the given kinds of points."""
+    """Logits of one run, and the values of the given kinds of points.
+
+    Raises:
+        MethodError: the logits are not finite; the first such site among the values is named.
+    """
     tap = Record(kinds)
     logits = model.run(batch.tokens(run), batch.mask, tap)
+    name_overflow(logits, tap.values)
     return logits, tap.values
 
 
@@ -116,7 +121,9 @@ def slopes(
     with torch.enable_grad():
         x = model.embed(batch.tokens(run), frame).detach().requires_grad_()
         x = tapped("input", 0, x)
-        value = metric(model.run_from(0, x, frame, tapped, ops), batch.pairs)
+        logits = model.run_from(0, x, frame, tapped, ops)
+        name_overflow(logits, tap.values)
+        value = metric(logits, batch.pairs)
         points = [point for point, v in tap.values.items() if v.requires_grad]
         inputs = [tap.values[point] for point in points]
         found = torch.autograd.grad(value.sum(), inputs, allow_unused=True)
@@ -128,6 +135,16 @@ def slopes(
     _check_finite(values, "activation")
     _check_finite(grads, "gradient")
     return Slopes(values, grads, value.detach())
+
+
+def name_overflow(logits: Tensor, values: dict[Point, Tensor]) -> None:
+    """Where logits are not finite, refuse them and name the first of the values that is not.
+
+    Raises:
+        MethodError: see above.
+    """
+    if not torch.isfinite(logits).all():
+        _check_finite(values | {("logits", 0): logits}, "activation")
 
 
 def _check_finite(values: dict[Point, Tensor], what: str) -> None:
