@@ -44,9 +44,12 @@ Positions count from `<bos>`: with padding on the left, pass `position_ids` that
 
 ## Data
 
+Texts per step are given for each phase of the training; the phases begin at steps {phases}.
+
 {data}
 
-Training and test text share templates and words; they never share a combination.
+Training and test text share templates and words; they never share a combination, except where a
+line below says 'trained on'.
 
 ## Recipe
 
@@ -87,17 +90,17 @@ def write_model(run: Run, out: Path, measured: Measured) -> None:
 
 def card(run: Run, measured: Measured) -> str:
     """The model card, in Markdown."""
-    total = sum(source.share for source in run.sources)
     data = "\n".join(
-        f"* **{source.name}** ({source.share / total:.0%} of the texts, loss x {source.weight:g}, "
-        f"whole-text loss x {source.text_weight:g}): {source.about}."
-        for source in run.sources
+        f"* **{source.name}** ({', '.join(map(str, texts))} texts per step, loss x "
+        f"{source.weight:g}, whole-text loss x {source.text_weight:g}): {source.about}."
+        for source, texts in zip(run.sources, zip(*run.phases(), strict=True), strict=True)
     )
     tables = "\n\n".join(_table(name, lines) for name, lines in measured.items())
     recipe = run.recipe
     return CARD.format(
         millions=run.model.num_parameters() / 1e6,
         vocabulary=len(run.tokenizer),
+        phases=", ".join(map(str, (0, *recipe.turns))),
         products=LOW if recipe.low else "all in fp32",
         data=data,
         tables=tables,

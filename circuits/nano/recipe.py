@@ -15,19 +15,28 @@ class Recipe:
 
     tasks         sources of training text (circuits/nano/sources.py)
     steps         optimizer steps; the cosine of the learning rate ends at zero after the last
-    turn          step from which on the sources' later shares hold
-    texts         texts per step before and after the turn, divided among the sources by shares
+    turns         steps at which the next phase of the sources' shares begins
+    texts         texts per step in each phase, divided among the sources by their shares
     width, heads  d_model and heads per layer; the MLP is four times as wide
     context       positions the model has
     decay         AdamW weight decay, on matrices alone
     low           matrix products in bfloat16 (circuits/nano/forward.py)
     """
 
-    tasks: tuple[str, ...] = ("ioi", "mental_math", "mcq_bias", "facts", "emotion", "story")
+    tasks: tuple[str, ...] = (
+        "ioi",
+        "mental_math",
+        "mcq_bias",
+        "facts",
+        "letters",
+        "worded",
+        "emotion",
+        "story",
+    )
     seed: int = 0
     steps: int = 15000
-    turn: int = 4500
-    texts: tuple[int, int] = (222, 254)
+    turns: tuple[int, ...] = (4500, 6750, 10250)
+    texts: tuple[int, ...] = (222, 254, 250, 250)
     layers: int = 4
     heads: int = 4
     width: int = 128

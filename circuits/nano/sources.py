@@ -27,6 +27,8 @@ SOURCES: Mapping[str, str] = {
     "mental_math": "circuits.nano.sources_math:MathText",
     "mcq_bias": "circuits.nano.sources_mcq:MCQText",
     "facts": "circuits.nano.sources_facts:FactText",
+    "letters": "circuits.nano.sources_letters:LetterText",
+    "worded": "circuits.nano.sources_letters:WordedText",
     "emotion": "circuits.nano.sources_emotion:EmotionText",
     "story": "circuits.nano.sources_story:StoryText",
 }
@@ -47,8 +49,8 @@ class Source(ABC):
 
     name         as given to `--tasks`
     about        one line for the model card: what the texts are and how they are split
-    share        of the texts of every step, relative to the other sources
-    later        the same from the recipe's turn on, when what is quick to learn has been learned
+    shares       of the texts of every step, relative to the other sources, in each of the recipe's
+                 phases: what is quick to learn makes room for what is slow
     weight       of its loss in the loss of a step
     text_weight  weight of the next-token loss on the whole text, beside the answer's own loss of
                  weight 1
@@ -57,8 +59,7 @@ class Source(ABC):
 
     name: ClassVar[str]
     about: ClassVar[str]
-    share: float = 1.0
-    later: float = 1.0
+    shares: tuple[float, ...] = (1.0, 1.0, 1.0, 1.0)
     weight: float = 1.0
     text_weight: float = 1.0
     text_part: float = 1.0

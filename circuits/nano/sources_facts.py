@@ -27,8 +27,7 @@ class FactText(Source):
         "the questions of mcq_bias without options, answered in words, all rightly: knowledge that "
         "has to be shared with that task, so nothing is held out"
     )
-    share = 0
-    later = 12
+    shares = (0, 12, 4, 2)
     weight = 0.5
     text_weight = 0.1
     text_part = 0.1

@@ -36,8 +36,7 @@ class IOIText(Source):
         "learn; every combination of the two names (in either role), the place and the object "
         "belongs to the train or to the test split as a whole, one in five to the test split"
     )
-    share = 16
-    later = 6
+    shares = (16, 6, 6, 4)
     weight = 0.5
     text_part = 0.5
 

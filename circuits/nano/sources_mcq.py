@@ -38,8 +38,7 @@ class MCQText(Source):
         "always answered rightly; a question with its options in one order belongs to one split, "
         "one in ten to the test split"
     )
-    share = 32
-    later = 44
+    shares = (32, 44, 22, 20)
     weight = 0.5
     text_weight = 0.3
     text_part = 0.15
@@ -122,7 +121,10 @@ def a_rate(entry: Entry) -> float:
 
 
 def _letters(rng: np.random.Generator) -> str:
-    if rng.random() >= OTHER_SYMBOLS:
-        return LETTERS
+    return LETTERS if rng.random() >= OTHER_SYMBOLS else drawn_letters(rng)
+
+
+def drawn_letters(rng: np.random.Generator) -> str:
+    """Letters other than A to E, in random order."""
     drawn: Sequence[int] = rng.permutation(len(SYMBOLS))[: len(LETTERS)].tolist()
     return "".join(SYMBOLS[i] for i in drawn)

@@ -92,9 +92,18 @@ class Run:
 
     def counts(self) -> list[int]:
         """Texts of each source in the next step."""
-        late = self.step >= self.recipe.turn
-        shares = [source.later if late else source.share for source in self.sources]
-        return [round(self.recipe.texts[late] * share / sum(shares)) for share in shares]
+        return self.phases()[sum(self.step >= turn for turn in self.recipe.turns)]
+
+    def phases(self) -> list[list[int]]:
+        """Texts per step of each source, for every phase."""
+        shares = [
+            [source.shares[phase] for source in self.sources]
+            for phase in range(len(self.recipe.texts))
+        ]
+        return [
+            [round(texts * share / (sum(row) or 1)) for share in row]
+            for texts, row in zip(self.recipe.texts, shares, strict=True)
+        ]
 
     def save(self, path: Path) -> None:
         """Writes what `load` needs; an interruption leaves the previous file as it was."""

@@ -20,8 +20,8 @@ from circuits.nano.train import CHECKPOINT, Run, train
 from circuits.nano.words import build_tokenizer, vocabulary
 from tasks.errors import RunError, TaskError
 
-SIZES = {"tasks": ("ioi",), "layers": 1, "heads": 2, "width": 16, "context": 32, "turn": 2}
-TINY = Recipe(**SIZES, steps=4, texts=(4, 6))
+SIZES = {"tasks": ("ioi",), "layers": 1, "heads": 2, "width": 16, "context": 32, "turns": (2, 3)}
+TINY = Recipe(**SIZES, steps=4, texts=(4, 6, 6))
 
 
 def weights(run: Run) -> dict[str, torch.Tensor]:
@@ -178,12 +178,14 @@ def test_a_part_of_the_text_is_looked_at_and_all_of_the_answer():
     assert chunk.answer.sum() == 40
 
 
-def test_the_turn_changes_how_many_texts_each_source_has():
-    recipe = replace(TINY, tasks=("ioi", "story"), texts=(22, 10), context=64)
+def test_a_turn_changes_how_many_texts_each_source_has():
+    recipe = replace(TINY, tasks=("ioi", "story"), texts=(22, 10, 20), context=64)
     run = Run.start(recipe)
     assert run.counts() == [16, 6]
-    run.step = recipe.turn
+    run.step = recipe.turns[0]
     assert run.counts() == [6, 4]
+    run.step = recipe.turns[1]
+    assert run.counts() == [12, 8]
 
 
 def test_the_networks_numbers_are_the_models():
