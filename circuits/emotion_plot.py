@@ -1,0 +1,79 @@
+"""Pictures of a study: how directions agree between layers, and what each layer contributes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from circuits.emotion_trial import Trial
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from circuits.emotion import Study
+
+
+def draw_geometry(found: Study, path: Path) -> None:
+    """Cosines between read points (mean over labels), and between labels at the reference."""
+    figure = _figure()
+    layers, labels = figure.subplots(1, 2)
+    names = found.directions.points
+    shown: dict[str, Any] = {"vmin": -1, "vmax": 1, "cmap": "RdBu_r"}
+    layers.imshow(found.directions.cosines, **shown)
+    step = max(len(names) // 12, 1)
+    layers.set_yticks(range(0, len(names), step), names[::step], fontsize=7)
+    layers.set_xticks([])
+    layers.set_title("between read points", fontsize=10)
+    vectors = found.reference.vectors
+    image = labels.imshow(vectors @ vectors.T, **shown)
+    kinds = found.directions.labels
+    labels.set_xticks(range(len(kinds)), kinds, rotation=45, fontsize=8)
+    labels.set_yticks(range(len(kinds)), kinds, fontsize=8)
+    labels.set_title("between labels (reference)", fontsize=10)
+    figure.colorbar(image, ax=labels, label="cosine")
+    _save(figure, path)
+
+
+def draw_layers(found: Study, path: Path) -> None:
+    """Influence of every sublayer by label, and the share of each method by label."""
+    figure = _figure()
+    curves, bars = figure.subplots(1, 2)
+    for number, label in enumerate(found.directions.labels):
+        (line,) = curves.plot(found.influence.mean[number], marker="o", label=label)
+        limit = found.influence.gradient[number]
+        curves.plot(limit, linestyle=":", color=line.get_color())
+    names = found.directions.points
+    step = max(len(names) // 8, 1)
+    curves.set_xticks(range(0, len(names), step), names[::step], rotation=45, fontsize=7)
+    curves.set_ylabel("influence (dotted: limit of no dose)")
+    curves.legend(fontsize=7, frameon=False)
+    for row, trial in enumerate(found.trials):
+        _bar(bars, row, trial)
+    bars.set_yticks(range(len(found.trials)), [t.name for t in found.trials], fontsize=7)
+    bars.set_xlim(0, 1)
+    bars.invert_yaxis()
+    bars.set_xlabel("share of replies that show the label")
+    _save(figure, path)
+
+
+def _bar(axes: Any, row: int, trial: Trial) -> None:
+    value, (low, high) = trial.share.value, trial.share.interval
+    spread = [[max(value - low, 0)], [max(high - value, 0)]]
+    axes.barh(row, value, xerr=spread, color="#0072b2", alpha=0.7)
+
+
+def _figure() -> Figure:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11, 4.5), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _save(figure: Figure, path: Path) -> None:
+    from matplotlib import rc_context
+
+    # No date and no random ids: the same study always gives the same file.
+    with rc_context({"svg.hashsalt": "emotion", "svg.fonttype": "none"}):
+        figure.savefig(path, metadata={"Date": None})
