@@ -154,9 +154,9 @@ def search(
     chosen = choose(grids[MAIN], settings.tolerance)
     at = chosen or closest(grids[MAIN])
     subgraph = Subgraph.of(model, right, means, bos, at.wait, at.transfer, size)
-    pruned = _pruned(subgraph, settings.tolerance, tell) if settings.prune and chosen else None
-    if pruned is not None:
-        subgraph = subgraph.keeping(head for head in subgraph.heads if head.name in pruned.kept)
+    pruned = None
+    if settings.prune and chosen:
+        subgraph, pruned = _pruned(subgraph, settings.tolerance, tell)
     tell(0, 0, "scoring the subgraph")
     graph, scores, evaluation = as_circuit(subgraph, settings.seed, name)
     return AllForOne(
@@ -220,20 +220,22 @@ def _alternatives(
     return found
 
 
-def _pruned(whole: Subgraph, tolerance: float, tell: Progress) -> Pruned:
+def _pruned(whole: Subgraph, tolerance: float, tell: Progress) -> tuple[Subgraph, Pruned]:
+    """The subgraph with the fewest heads that stays within the tolerance, and every step there."""
     from circuits.af1_result import Pruned
     from circuits.nano.measure import Share
     from patching.allforone_parts import answers, prune_heads
 
-    kept, share = [head.name for head in whole.heads], Share.of(answers(whole)[0].tolist())
-    smallest, steps, left = share, [], list(kept)
-    for head, hits in prune_heads(whole, tell):
+    kept = left = whole.heads
+    share, steps = Share.of(answers(whole)[0].tolist()), []
+    for gone, hits in prune_heads(whole, tell):
+        left = tuple(head for head in left if head != gone)
         now = Share.of(hits.tolist())
-        steps.append((head.name, now))
-        left = [one for one in left if one != head.name]
+        steps.append((gone.name, now))
         if now.value >= 1 - tolerance:
-            kept, smallest = left, now
-    return Pruned(tuple(steps), tuple(kept), smallest)
+            kept, share = left, now
+    names = tuple(head.name for head in kept)
+    return whole.keeping(kept), Pruned(tuple(steps), names, share)
 
 
 def _shares(hits: Mapping[Any, Bool[np.ndarray, " n"]]) -> dict[Any, Any]:
