@@ -113,21 +113,25 @@ def measure(
 ) -> Outcomes:
     """Run the whole model, the empty circuit and every circuit on the same prompts.
 
-    The run that stands in outside the circuits is computed once for all of them.
+    The run that stands in outside the circuits is computed once for all of them. The circuit of
+    all edges is the clean run itself.
 
     Raises:
         SiteError: an edge that this model does not have.
     """
     from patching.circuit_run import Wiring, runners
     from patching.metrics import check_metric
+    from patching.sites import edges as edges_of
 
-    wirings = [Wiring.of(edges, model.anatomy) for edges in ([], *circuits)]
+    every = len(list(edges_of(model.anatomy)))
+    chosen = [set(edges) for edges in ([], *circuits)]
+    wirings = [None if len(edges) == every else Wiring.of(edges, model.anatomy) for edges in chosen]
     checked = check_metric(metric or pairs.metric)
     parts = []
     for done, runner in enumerate(runners(model, pairs, batch_size, ablation)):
         batch = runner.batch
         first = model.run(batch.clean, batch.mask)
-        logits = [first, *(runner.logits(wiring) for wiring in wirings)]
+        logits = [first, *(runner.logits(w) if w is not None else first for w in wirings)]
         parts.append([_judge(each, batch.pairs, checked) for each in logits])
         if progress:
             progress(min((done + 1) * batch_size, len(pairs)), len(pairs), "running circuits")
