@@ -1,0 +1,65 @@
+"""Every notebook runs from top to bottom on the embedded model; none is committed with outputs."""
+
+import json
+import os
+from time import monotonic
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+from tests.conftest import ROOT
+
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+LIMIT = 300
+PROCESSOR_SECONDS = 60
+
+
+@pytest.fixture(params=NOTEBOOKS, ids=lambda path: path.stem)
+def notebook(request):
+    return request.param
+
+
+def cells(path, kind):
+    found = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    return ["".join(cell["source"]) for cell in found if cell["cell_type"] == kind]
+
+
+def test_there_are_notebooks():
+    assert [path.stem.split("_")[0] for path in NOTEBOOKS][:2] == ["00", "01"]
+
+
+def test_it_is_committed_without_outputs(notebook):
+    document = json.loads(notebook.read_text(encoding="utf-8"))
+    for cell in document["cells"]:
+        assert cell.get("outputs", []) == []
+        assert cell.get("execution_count") is None
+
+
+def test_it_opens_with_the_question_and_ends_with_what_would_falsify_the_answer(notebook):
+    told = cells(notebook, "markdown")
+    assert "**The question.**" in told[0]
+    assert any("would falsify" in text for text in told)
+    assert "false if" in told[-1]
+    assert cells(notebook, "code")[0].startswith('MODEL = "nano"\n')
+    assert sum("nano" in code for code in cells(notebook, "code")) == 1
+
+
+def test_it_runs(notebook, tmp_path, monkeypatch):
+    monkeypatch.undo()  # the kernel is another process, spoken to over local sockets
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+        monkeypatch.setenv(name, "1")
+    document = nbformat.read(notebook, as_version=4)
+    client = NotebookClient(
+        document, timeout=LIMIT, kernel_name="python3", resources={"metadata": {"path": tmp_path}}
+    )
+    before, begin = os.times(), monotonic()
+    client.execute()
+    after = os.times()
+    spent = sum(after[i] - before[i] for i in (2, 3))
+    assert spent < PROCESSOR_SECONDS, f"{spent:.0f} s of processor, {monotonic() - begin:.0f} s"
+    shown = [output for cell in document.cells for output in cell.get("outputs", [])]
+    kinds = {kind for output in shown for kind in output.get("data", {})}
+    assert {"image/svg+xml", "text/html"} <= kinds
+    assert not [output for output in shown if output.output_type == "error"]
