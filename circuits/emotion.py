@@ -145,22 +145,14 @@ def study(
     with clock("control"):
         trials, control = _control(harness, neutral, settings)
     facts = {
-        "model": name,
-        "model_hash": model.hash,
-        "concept": concept.name,
-        "labels": list(concept.labels),
-        "settings": asdict(settings),
-        "budget": asdict(budget),
+        **_asked_for(model, concept, settings, budget, name),
         "discovery": {
             "prompts": len(asked),
             "accepted": int(kept.sum()),
             "groups": len(groups.names),
             "groups_used": len(used.names),
         },
-        "components": {
-            label: {"neurons": share[0], "heads": share[1]}
-            for label, share in zip(concept.labels, shares, strict=True)
-        },
+        "components": dict(zip(concept.labels, shares, strict=True)),
         **_geometry(concept, directions, reference, influence),
         "closed_form": closed_form,
         "trials": [trial.to_json() for trial in trials],
@@ -169,6 +161,19 @@ def study(
     }
     found = (directions, reference, influence, parts, chosen, graphs, whole, trials, facts)
     return Study(concept, settings, *found)
+
+
+def _asked_for(
+    model: Model, concept: Concept, settings: Settings, budget: Budget, name: str
+) -> dict[str, Any]:
+    return {
+        "model": name,
+        "model_hash": model.hash,
+        "concept": concept.name,
+        "labels": list(concept.labels),
+        "settings": asdict(settings),
+        "budget": asdict(budget),
+    }
 
 
 def _graphs(
