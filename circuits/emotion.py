@@ -146,12 +146,7 @@ def study(
         trials, control = _control(harness, neutral, settings)
     facts = {
         **_asked_for(model, concept, settings, budget, name),
-        "discovery": {
-            "prompts": len(asked),
-            "accepted": int(kept.sum()),
-            "groups": len(groups.names),
-            "groups_used": len(used.names),
-        },
+        "discovery": _accounted(kept, groups, used),
         "components": dict(zip(concept.labels, shares, strict=True)),
         **_geometry(concept, directions, reference, influence),
         "closed_form": closed_form,
@@ -161,6 +156,15 @@ def study(
     }
     found = (directions, reference, influence, parts, chosen, graphs, whole, trials, facts)
     return Study(concept, settings, *found)
+
+
+def _accounted(kept: np.ndarray, groups: Groups, used: Groups) -> dict[str, int]:
+    return {
+        "prompts": len(kept),
+        "accepted": int(kept.sum()),
+        "groups": len(groups.names),
+        "groups_used": len(used.names),
+    }
 
 
 def _asked_for(
