@@ -1,0 +1,101 @@
+"""Nothing undocumented: tasks, methods, commands, options, file formats and their fields."""
+
+import doctest
+import importlib
+import pkgutil
+
+import pytest
+import typer
+
+import tasks
+from circuits.cli import app
+from circuits.record import RunRecord
+from circuits.trust import NOTICE, TRUST, trust_table
+from graphs.formats import FORMATS
+from graphs.schema import json_schema
+from patching.methods import METHODS
+
+PACKAGES = ("tasks", "patching", "graphs", "circuits")
+# Fields named by words of the vocabulary, which mean in a file what they mean everywhere.
+PLAIN = {
+    *("nodes", "edges", "schema_version", "kind", "score", "standard_error", "seed", "model_hash"),
+    *("n_layers", "n_heads", "n_kv_heads", "d_model", "d_head", "d_mlp", "family"),
+    *("task", "method", "metric", "direction", "selection", "metrics"),
+}
+COMMANDS = dict(typer.main.get_command(app).commands)
+
+
+@pytest.fixture(scope="module")
+def readme(root):
+    return (root / "README.md").read_text(encoding="utf-8")
+
+
+def modules():
+    for name in PACKAGES:
+        package = importlib.import_module(name)
+        yield name
+        for found in pkgutil.walk_packages(package.__path__, f"{name}."):
+            if not found.name.endswith("__main__"):
+                yield found.name
+
+
+@pytest.mark.parametrize("name", tasks.names())
+def test_a_task_says_what_it_asks_where_it_comes_from_and_what_its_options_mean(name):
+    task = tasks.get(name)
+    assert all(len(text) > 10 for text in (task.claim, task.reference))
+    assert all(len(option.help) > 5 for option in task.options.values())
+
+
+@pytest.mark.parametrize("method", METHODS.values(), ids=lambda method: method.name)
+def test_a_method_says_what_it_computes_costs_and_assumes(method):
+    texts = [method.claim, method.cost, method.reference]
+    texts += [option.help for option in method.options.values()]
+    texts += [TRUST[method.name].assumes, TRUST[method.name].checked]
+    assert all(len(text) > 5 for text in texts)
+
+
+def test_trust_is_stated_for_the_methods_there_are(readme):
+    assert list(TRUST) == list(METHODS)
+    assert "\n".join(trust_table()) in readme
+    assert NOTICE in " ".join(readme.split())
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_command_and_all_its_options_have_help(name):
+    command = COMMANDS[name]
+    assert command.help
+    for parameter in command.params:
+        assert getattr(parameter, "help", None), f"{name}: {parameter.name} has no help"
+
+
+@pytest.mark.parametrize("form", FORMATS.values(), ids=lambda form: form.name)
+def test_a_format_says_what_it_is_and_loses(form):
+    assert len(form.description) > 5
+    assert form.loses
+
+
+def objects(schema):
+    return {"file": schema, **schema.get("$defs", {})}
+
+
+def test_the_parts_and_fields_of_a_circuit_s_file_are_described():
+    parts = {n: part for n, part in objects(json_schema()).items() if part.get("properties")}
+    for name, part in parts.items():
+        assert part.get("description"), name
+        for field, said in part["properties"].items():
+            told = said.get("description") or "$ref" in said or "const" in said
+            assert told or field in PLAIN, f"{name}.{field}"
+
+
+def test_the_parts_of_a_run_record_are_described():
+    for name, part in objects(RunRecord.model_json_schema()).items():
+        assert part.get("description"), name
+
+
+def test_the_examples_in_docstrings_run():
+    tried = 0
+    for name in modules():
+        done = doctest.testmod(importlib.import_module(name))
+        assert done.failed == 0, name
+        tried += done.attempted
+    assert tried
