@@ -30,9 +30,10 @@ picture: $(READY)
 	mkdir -p graphs/assets
 	cp runs/picture/circuit.svg graphs/assets/circuit.svg
 
+# Modules are compiled when they are first imported; compiling all of them doubles the set-up.
 $(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade-strategy only-if-needed \
+	$(BIN)/python -m pip install --quiet --no-compile \
 		-c constraints.txt -e '.[dev]'
 	touch $@
 
