@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from circuits.calibration import calibrate
     from circuits.edit import keep, remove, scale
     from circuits.live import editing
+    from circuits.localise import localise_bias
     from circuits.models import load_model
     from circuits.plan import EditPlan, read_plan
     from circuits.save_model import save_edited
@@ -89,6 +90,7 @@ _LAZY = {
     "load_model": ("circuits.models", "load_model"),
     "load_pairs": ("tasks", "read_pairs"),
     "load_task": ("tasks", "get"),
+    "localise_bias": ("circuits.localise", "localise_bias"),
     "read_plan": ("circuits.plan", "read_plan"),
     "remove": ("circuits.edit", "remove"),
     "save_edited": ("circuits.save_model", "save_edited"),
@@ -119,6 +121,7 @@ __all__ = [
     "load_model",
     "load_pairs",
     "load_task",
+    "localise_bias",
     "read_plan",
     "remove",
     "save_edited",

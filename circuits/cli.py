@@ -9,7 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 import circuits
-from circuits import cli_af1, cli_calibrate, cli_diff, cli_emotion, cli_evaluate
+from circuits import cli_af1, cli_calibrate, cli_diff, cli_edit, cli_emotion, cli_evaluate
 from tasks.errors import CircuitsError
 
 INTERRUPTED = 130
@@ -147,6 +147,7 @@ def show(
 
 
 cli_af1.register(app)
+cli_edit.register(app)
 cli_emotion.register(app)
 cli_evaluate.register(app)
 cli_diff.register(app)

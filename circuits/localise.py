@@ -1,0 +1,242 @@
+"""Where a bias towards one letter is written: what each part says, and what removing it does.
+
+Li & Gao (arXiv 2405.03205) read the bias off what a part writes at the last position, passed
+through the final norm and the unembedding by itself (equations 5 to 7). That says which way a part
+points. Whether it matters is another question, answered here beside it by taking the part away.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from patching.ablate import run_ablated
+from patching.directions import default_basis, unembedding
+from patching.forward import Record
+from patching.model import Model
+from patching.runs import batches
+from patching.sites import head, mlp
+from patching.weights import value_vectors
+from patching.writes import head_writes
+from tasks.errors import TaskError
+from tasks.pairs import PromptPairs
+from tasks.tokenize import single_token
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+TOP = 10
+GAP = 4.0
+TOKENS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Biased:
+    """One part and its bias towards the letter, means over prompts, in logits.
+
+    gap        the letter's logit minus the right letter's, from what the part writes alone, passed
+               through the final norm by itself (equation 5 for neurons, 6 for layers and heads)
+    direct     the part's share of that difference in the run, with the run's own norm scale;
+               shares of all parts add up to the difference, less constants
+    effect     the difference in the model minus the difference without the part (zeroed): positive
+               where the part pushes towards the letter
+    found      share of prompts on which the part passes the published test: for a neuron, among
+               the ten largest |k| * ||v|| of its layer (equation 7) and a gap above 4; for others
+               a gap above 4
+    tokens     what a value vector promotes most, in the basis named
+    """
+
+    name: str
+    gap: float
+    direct: float
+    effect: float
+    found: float
+    tokens: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Bias:
+    """All parts looked at, strongest effect first."""
+
+    letter: str
+    basis: str
+    n: int
+    difference: float
+    parts: tuple[Biased, ...]
+
+    @property
+    def neurons(self) -> tuple[Biased, ...]:
+        """The value vectors among the parts."""
+        return tuple(part for part in self.parts if ".n" in part.name)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for a file."""
+        return asdict(self)
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row per part."""
+        import pandas as pd
+
+        return pd.DataFrame([asdict(part) for part in self.parts]).set_index("name")
+
+
+@torch.no_grad()
+def localise_bias(
+    model: Model,
+    pairs: PromptPairs,
+    letter: str = " A",
+    *,
+    top: int = TOP,
+    basis: str | None = None,
+    batch_size: int = 32,
+) -> Bias:
+    """Layers, heads and value vectors by their bias towards ``letter`` at the last position.
+
+    ``pairs`` are questions whose right answer is another letter (``mcq_bias``, ``gold=never_A``).
+    Of each layer's value vectors the ``top`` with the largest mean ``|k| * ||v||`` are kept. The
+    gap does not depend on a basis; ``basis`` is that of the tokens shown.
+
+    Raises:
+        TaskError: the letter is not one token, or it is the right answer somewhere.
+    """
+    biased = letter_id(model, letter)
+    if (pairs.answer[:, 0] == biased).any():
+        raise TaskError(f"{letter!r} is the right answer of some prompts; take gold=never_A")
+    basis = basis or default_basis(model)
+    gaps, directs, found = _Sums(), _Sums(), _Sums()
+    kept = _largest(model, pairs, top, batch_size)
+    total = 0.0
+    for batch in batches(model, pairs, batch_size):
+        right = torch.tensor(batch.pairs.answer[:, 0], device=model.device)
+        seen = Record(["z", "attn_raw", "attn_out", "mlp_out", "mlp_post", "final_in"])
+        logits = model.run(batch.clean, batch.mask, seen)
+        total += float(_difference(logits, biased, right).sum())
+        for name, written, passes in _written(model, seen.values, kept, top):
+            gap = _difference(model.unembed(written), biased, right)
+            gaps.add(name, gap)
+            found.add(name, (gap > GAP) & passes)
+            directs.add(name, _direct(model, written, seen.values, biased, right))
+    effects = _effects(model, pairs, list(gaps.totals), biased, batch_size)
+    n = len(pairs)
+    parts = [
+        Biased(
+            name,
+            gaps.totals[name] / n,
+            directs.totals[name] / n,
+            effects[name],
+            found.totals[name] / n,
+            promoted(model, name, basis) if ".n" in name else (),
+        )
+        for name in gaps.totals
+    ]
+    parts.sort(key=lambda part: -part.effect)
+    return Bias(letter, basis, n, total / n, tuple(parts))
+
+
+def letter_id(model: Model, letter: str) -> int:
+    """The letter's token id.
+
+    Raises:
+        TaskError: it is not one token of this model.
+    """
+    found = None if model.tokenizer is None else single_token(model.tokenizer, letter)
+    if found is None:
+        raise TaskError(f"{letter!r} is not one token of this model")
+    return found
+
+
+def promoted(model: Model, name: str, basis: str, count: int = TOKENS) -> tuple[str, ...]:
+    """The tokens whose directions a value vector lies along most."""
+    layer, neuron = (int(part[1:]) for part in name.split("."))
+    along = unembedding(model, basis) @ value_vectors(model, layer)[neuron].float()
+    ids = along.topk(min(count, len(along))).indices.tolist()
+    if model.tokenizer is None:
+        return tuple(f"#{i}" for i in ids)
+    return tuple(model.tokenizer.decode([i]) for i in ids)
+
+
+class _Sums:
+    """Sums over prompts by name."""
+
+    def __init__(self) -> None:
+        self.totals: dict[str, float] = {}
+
+    def add(self, name: str, values: Tensor) -> None:
+        """Add a value per prompt."""
+        self.totals[name] = self.totals.get(name, 0.0) + float(values.double().sum())
+
+
+def _difference(logits: Float[Tensor, "b v"], letter: int, right: Tensor) -> Float[Tensor, " b"]:
+    return logits[:, letter] - logits.gather(1, right[:, None])[:, 0]
+
+
+def _largest(
+    model: Model, pairs: PromptPairs, top: int, batch_size: int
+) -> Mapping[int, list[int]]:
+    """Per layer the neurons with the largest mean size of what they write at the last position."""
+    sums = [torch.zeros(0)] * model.anatomy.n_layers
+    for batch in batches(model, pairs, batch_size):
+        seen = Record(["mlp_post"])
+        model.run(batch.clean, batch.mask, seen)
+        for (_, layer), post in seen.values.items():
+            size = (post[:, -1].abs() * value_vectors(model, layer).norm(dim=1)).sum(0)
+            sums[layer] = size + sums[layer] if len(sums[layer]) else size
+    return {
+        layer: size.topk(min(top, len(size))).indices.tolist() for layer, size in enumerate(sums)
+    }
+
+
+def _written(
+    model: Model, values: Mapping[Any, Tensor], kept: Mapping[int, list[int]], top: int
+) -> Iterable[tuple[str, Float[Tensor, "b d"], Tensor]]:
+    """Every part's name, what it writes at the last position, and whether it passes equation 7."""
+    for layer, block in enumerate(model.blocks):
+        z, raw = values["z", layer][:, -1:], values["attn_raw", layer][:, -1:]
+        always = torch.ones(len(z), dtype=torch.bool, device=z.device)
+        for unit, written in enumerate(head_writes(block, z, raw)[:, :, 0].unbind(1)):
+            yield head(layer, unit).name, written, always
+        yield mlp(layer).name, values["mlp_out", layer][:, -1], always
+        post, rows = values["mlp_post", layer][:, -1], value_vectors(model, layer)
+        size = post.abs() * rows.norm(dim=1)
+        least = size.topk(min(top, size.shape[1])).values[:, -1]
+        for neuron in kept[layer]:
+            written = post[:, neuron, None] * rows[neuron]
+            yield f"m{layer}.n{neuron}", written, size[:, neuron] >= least
+
+
+def _direct(
+    model: Model,
+    written: Float[Tensor, "b d"],
+    values: Mapping[Any, Tensor],
+    letter: int,
+    right: Tensor,
+) -> Float[Tensor, " b"]:
+    norm = model.final_norm
+    scale = norm.scale(values["final_in", model.anatomy.n_layers])
+    through = norm.centre(written) / scale * norm.weight
+    rows = unembedding(model, "raw")
+    return ((rows[letter] - rows[right]) * through).sum(-1)
+
+
+def _effects(
+    model: Model, pairs: PromptPairs, names: list[str], letter: int, batch_size: int
+) -> dict[str, float]:
+    """How much less the letter is ahead of the right one, on average, without each part."""
+
+    def ahead(logits: Tensor, of: PromptPairs) -> Tensor:
+        right = torch.tensor(of.answer[:, 0], device=logits.device)
+        return _difference(logits, letter, right)
+
+    whole = run_ablated(model, pairs, [], "zero", metric=ahead, batch_size=batch_size)
+
+    def effect(name: str) -> float:
+        without = run_ablated(model, pairs, [name], "zero", metric=ahead, batch_size=batch_size)
+        return float(np.mean(whole - without))
+
+    return {name: effect(name) for name in names}

@@ -1,0 +1,158 @@
+"""Multiple-choice questions as token arrays, in every cyclic order of their options. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Int
+
+from tasks.errors import TaskError
+from tasks.mcq_files import read_questions
+from tasks.questions import LETTERS, Question, bank
+from tasks.tokenize import encode, pad_id, single_token, unknown_words
+
+TRAIN_SHARE = 0.4
+"""Of the questions of a file, this share is for choosing an edit, the rest for testing it."""
+
+
+@dataclass(frozen=True)
+class Items:
+    """Questions with equally many options; left-padded prompts that end where the letter follows.
+
+    letters   token ids of " A", " B"... as answers, one per option
+    gold      index of the right letter
+    """
+
+    questions: tuple[Question, ...]
+    tokens: Int[np.ndarray, "n pos"]
+    mask: Bool[np.ndarray, "n pos"]
+    gold: Int[np.ndarray, " n"]
+    letters: Int[np.ndarray, " k"]
+    layout: str = "line"
+
+    def __len__(self) -> int:
+        return len(self.gold)
+
+    @property
+    def n_options(self) -> int:
+        """How many options every question has."""
+        return len(self.letters)
+
+    def __getitem__(self, rows: Any) -> Items:
+        chosen = tuple(self.questions[i] for i in np.arange(len(self))[rows])
+        return replace(
+            self,
+            questions=chosen,
+            tokens=self.tokens[rows],
+            mask=self.mask[rows],
+            gold=self.gold[rows],
+        )
+
+
+def make_items(
+    tokenizer: Any,
+    questions: Sequence[Question],
+    layout: str = "line",
+    longest: int | None = None,
+) -> Items:
+    """The questions as arrays; those with more than ``longest`` tokens are left out.
+
+    Raises:
+        TaskError: none is left, they differ in their number of options, or a letter is not one
+            token.
+    """
+    encoded = [(q, encode(tokenizer, q.text(layout))) for q in questions]
+    kept = [(q, ids) for q, ids in encoded if longest is None or len(ids) <= longest]
+    counts = {len(q.options) for q, _ in kept}
+    if len(counts) != 1:
+        raise TaskError(
+            f"{len(kept)} of {len(encoded)} questions fit the model, with {sorted(counts)} "
+            f"options; at least one is needed, all with equally many options"
+        )
+    width = max(len(ids) for _, ids in kept)
+    tokens = np.full((len(kept), width), pad_id(tokenizer))
+    mask = np.zeros(tokens.shape, dtype=bool)
+    for row, (_, ids) in enumerate(kept):
+        tokens[row, width - len(ids) :] = ids
+        mask[row, width - len(ids) :] = True
+    gold = np.array([q.gold for q, _ in kept])
+    letters = letter_ids(tokenizer, counts.pop())
+    return Items(tuple(q for q, _ in kept), tokens, mask, gold, letters, layout)
+
+
+def letter_ids(tokenizer: Any, n_options: int) -> Int[np.ndarray, " k"]:
+    """Token ids of the letters as answers.
+
+    Raises:
+        TaskError: a letter that is not one token.
+    """
+    found = [single_token(tokenizer, f" {letter}") for letter in LETTERS[:n_options]]
+    if None in found:
+        bad = ", ".join(repr(f" {x}") for x, i in zip(LETTERS, found, strict=False) if i is None)
+        raise TaskError(f"letters that are not one token for this tokenizer: {bad}")
+    return np.array(found)
+
+
+def in_all_orders(tokenizer: Any, items: Items) -> Items:
+    """Every question in every cyclic order of its options, orders of one question side by side."""
+    turned = [q.turned(by) for q in items.questions for by in range(items.n_options)]
+    return make_items(tokenizer, turned, items.layout)
+
+
+def draw_questions(
+    tokenizer: Any, n: int, seed: int, split: str, n_options: int = 4
+) -> list[Question]:
+    """Distinct built-in questions of a split, the right option equally often at every place.
+
+    Raises:
+        TaskError: the tokenizer does not know the words of the built-in questions.
+    """
+    rng = np.random.default_rng(seed)
+    entries = [
+        entry
+        for entry in bank()
+        if len(entry.wrong) >= n_options - 1
+        and not unknown_words(tokenizer, " ".join((entry.stem, entry.answer, *entry.wrong)))
+    ]
+    if not entries:
+        raise TaskError("this tokenizer knows the words of none of the built-in questions")
+    found: dict[Question, None] = {}
+    for _ in range(1000 * n):
+        if len(found) == n:
+            break
+        entry = entries[rng.integers(len(entries))]
+        question = entry.ask(rng, n_options, len(found) % n_options)
+        if question.held_out() == (split == "test"):
+            found[question] = None
+    return list(found)
+
+
+def file_questions(path: str | Path, seed: int, split: str, n_options: int = 4) -> list[Question]:
+    """A file's questions with so many options, the right one put at every place equally often."""
+    questions = list(dict.fromkeys(read_questions(path)))
+    questions = [q for q in questions if len(q.options) == n_options]
+    order = np.random.default_rng(seed).permutation(len(questions))
+    first = round(TRAIN_SHARE * len(order))
+    rows = order[:first] if split == "train" else order[first:]
+    if not len(rows):
+        raise TaskError(f"{path} has no question with {n_options} options for split {split}")
+    return [questions[row].with_gold(i % n_options) for i, row in enumerate(rows)]
+
+
+def random_questions(tokenizer: Any, n: int, seed: int, n_options: int = 4) -> list[Question]:
+    """Questions of random words, to which nothing is the answer; the right place is a formality."""
+    rng = np.random.default_rng(seed)
+    texts = {word for entry in bank() for word in (entry.answer, *entry.wrong)}
+    words = [word for word in sorted(texts) if not unknown_words(tokenizer, word)]
+    if len(words) < n_options + 1:
+        raise TaskError("this tokenizer knows too few words for random questions")
+    found = []
+    for i in range(n):
+        drawn = [words[j] for j in rng.choice(len(words), n_options + 4, replace=False)]
+        stem = " ".join(drawn[n_options:])
+        found.append(Question(f"{stem}?", tuple(drawn[:n_options]), i % n_options))
+    return found
