@@ -20,6 +20,8 @@ from tasks.errors import FormatError, MethodError, SiteError
 if TYPE_CHECKING:
     import pandas as pd
 
+    from patching.heat_map import HeatMap
+
 SCHEMA_VERSION = 1
 SIGN = "positive: the site's clean activation pushes the metric towards the clean answer"
 DIRECTIONS = ("noising", "denoising")
@@ -151,6 +153,17 @@ class Scores:
         if self.standard_error is not None:
             columns["standard_error"] = self.standard_error
         return pd.DataFrame(columns)
+
+    def heat_map(self, labels: Mapping[int | str, str] | None = None) -> HeatMap:
+        """A table that draws itself in a notebook; see :func:`patching.heat_map.heat_map`."""
+        from patching.heat_map import heat_map
+
+        return heat_map(self, labels)
+
+    def _repr_html_(self) -> str:
+        from patching.heat_map import summary
+
+        return summary(self)
 
     def describe(self) -> dict[str, Any]:
         """Everything but the arrays, as plain values."""
