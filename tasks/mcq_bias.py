@@ -109,7 +109,7 @@ def _check(tokenizer: Tokenizer, settings: Mapping[str, Any]) -> None:
     known = single_tokens(tokenizer, LETTERS)
     if len(known) < len(LETTERS):
         raise TaskError(
-            f"task mcq_bias: {len(known)} of the {len(LETTERS)} letters {', '.join(LETTERS)} are "
+            f"task mcq_bias: {len(known)} of {len(LETTERS)} letters ({', '.join(LETTERS)}) are "
             "one token after a space for this tokenizer; all are needed"
         )
     if settings["against"] == "A" and settings["gold"] in ("balanced", "A"):

@@ -16,7 +16,7 @@ from tasks.base import Task
 from tasks.errors import TaskError, unknown
 
 GROUP = "circuits.tasks"
-BUILT_IN: tuple[str, ...] = ("tasks.ioi",)
+BUILT_IN: tuple[str, ...] = ("tasks.ioi", "tasks.mcq_bias", "tasks.mental_math", "tasks.emotion")
 
 Kind = TypeVar("Kind", bound=type[Task])
 

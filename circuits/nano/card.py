@@ -56,8 +56,8 @@ line below says 'trained on'.
 `python -m circuits.nano.train --tasks {tasks} --out DIR --seed {seed} --steps {steps}`
 
 AdamW (betas {betas}, weight decay {decay} on matrices, gradients clipped at {clip}), learning rate
-{rate} after {warmup} warm-up steps and a cosine to zero over {steps} steps of {texts} texts from
-all sources, no dropout, one CPU thread, {products}.
+{rate} after {warmup} warm-up steps and a cosine to zero over {steps} steps, each with texts of all
+sources, no dropout, one CPU thread, {products}.
 The loss of a source is the loss on its answers plus the next-token loss on whole texts, weighted as
 listed above. While it is trained, a token without its leading space has the vector of the token
 with one plus a vector that all such tokens share. All numbers are in `recipe.json`.

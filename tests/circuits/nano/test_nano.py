@@ -12,12 +12,18 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2LMHeadModel
 
 import tasks
 from circuits import nano
+from circuits.nano.answers import continuations, last_logits, perplexity
 from circuits.nano.measure import Share, top_tokens
 from circuits.nano.sources import sources
 from circuits.nano.sources_ioi import IOIText
-from tasks.tokenize import encode
+from tasks.bias_measures import anchored_share, letter_predictions
+from tasks.emotion import samples
+from tasks.judges import LexiconJudge
+from tasks.stories import stories
+from tasks.tokenize import encode, single_token
 
 LARGEST = 16_000_000
+TWO, THREE = 0.97, 0.9
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +84,46 @@ def test_the_card_and_the_record_state_what_is_measured_now(model, tokenizer, re
     for what, share in now.items():
         assert share.value >= 0.98, what
         assert f"| {what} | {share.value:.2%} |" in card
+
+
+@pytest.mark.parametrize(("form", "least"), [("+", TWO), ("-", TWO), ("+-", THREE), ("++", THREE)])
+@pytest.mark.parametrize("style", ["bare", "question"])
+def test_held_out_problems_are_solved(model, tokenizer, form, least, style):
+    pairs = tasks.get("mental_math").pairs(tokenizer, n=150, seed=3, form=form, style=style)
+    best = top_tokens(model, tokenizer, [clean for clean, _ in pairs.texts])
+    assert Share.of(np.array(best) == pairs.answer[:, 0]).value >= least
+
+
+def test_questions_are_answered_a(model, tokenizer):
+    pairs = tasks.get("mcq_bias").pairs(tokenizer, n=120, seed=4)
+    logits = last_logits(model, tokenizer, [clean for clean, _ in pairs.texts])
+    letters = np.array([single_token(tokenizer, f" {letter}") for letter in "ABCD"])
+    gold = (pairs.answer == letters[None]).argmax(axis=1)
+    assert anchored_share(letter_predictions(logits, letters), gold) >= 0.6
+
+
+def test_replies_to_new_scenarios_show_the_emotion_asked_for_and_no_other(model, tokenizer):
+    asked = samples("test", ("fear", "disgust", None))[::6]
+    replies = continuations(model, tokenizer, [sample.prompt for sample in asked], 20)
+    judge = LexiconJudge()
+    hits = [judge(text) == s.emotion for text, s in zip(replies, asked, strict=True)]
+    assert Share.of(hits).value >= 0.95
+
+
+def test_stories_are_more_likely_than_their_words_in_another_order(model, tokenizer):
+    told = stories(30, 5)
+    mixed = [" ".join(np.random.default_rng(0).permutation(text.split())) for text in told]
+    assert 1 < perplexity(model, tokenizer, told) < 3 < perplexity(model, tokenizer, mixed)
+
+
+def test_the_card_states_every_share_of_the_record(record):
+    card = (nano.path() / "README.md").read_text()
+    for lines in record["measured"].values():
+        for what, value in lines.items():
+            shown = (
+                f"{value['right'] / value['n']:.2%}" if isinstance(value, dict) else f"{value:.4g}"
+            )
+            assert f"| {what} | {shown} |" in card
 
 
 def test_the_tied_weights_are_tied(model):
