@@ -139,43 +139,17 @@ def calibrate(
     Raises:
         MethodError: an unknown method, option, kind or direction.
     """
-    from patching.score import prompt_scores
-
-    asked = [parse_method(text) for text in methods]
+    asked = {text: parse_method(text) for text in methods}
     metric = metric or pairs.metric
     comparisons: list[Comparison] = []
     cells = [(kind, direction) for kind in kinds for direction in directions]
     for done, (kind, direction) in enumerate(cells):
         if progress:
             progress(done, len(cells), f"{kind}, {direction}")
-        where = positions or _positions(kind, pairs)
-
-        def measure(
-            name: str,
-            options: dict[str, Any],
-            kind: str = kind,
-            direction: str = direction,
-            where: str = where,
-        ) -> tuple[tuple[str, ...], np.ndarray, float]:
-            level = kind if kind in ("edge", "node") else "site"
-            begin = perf_counter()
-            names, rows = prompt_scores(
-                model,
-                pairs,
-                name,
-                level,
-                direction,
-                metric,
-                sites="node" if level != "site" else kind,
-                positions=where,
-                batch_size=batch_size,
-                **options,
-            )
-            return names, rows, perf_counter() - begin
-
-        names, exact, exact_seconds = measure("activation", {})
-        for text, (name, options) in zip(methods, asked, strict=True):
-            _, rows, seconds = measure(name, options)
+        cell = _Cell(model, pairs, kind, direction, metric, positions, batch_size)
+        names, exact, exact_seconds = cell.measure("activation", {})
+        for text, (name, options) in asked.items():
+            _, rows, seconds = cell.measure(name, options)
             comparisons.append(
                 Comparison(
                     method=text,
@@ -190,6 +164,41 @@ def calibrate(
                 )
             )
     return _calibration(model, pairs, metric, comparisons, batch_size)
+
+
+@dataclass(frozen=True)
+class _Cell:
+    """One kind of site in one direction, on which every method is measured alike."""
+
+    model: Model
+    pairs: PromptPairs
+    kind: str
+    direction: str
+    metric: str | Metric
+    positions: str | None
+    batch_size: int
+
+    def measure(
+        self, method: str, options: dict[str, Any]
+    ) -> tuple[tuple[str, ...], Float[np.ndarray, "n s"], float]:
+        """Names, per-prompt scores and seconds of one method."""
+        from patching.score import prompt_scores
+
+        level = self.kind if self.kind in ("edge", "node") else "site"
+        begin = perf_counter()
+        names, rows = prompt_scores(
+            self.model,
+            self.pairs,
+            method,
+            level,
+            self.direction,
+            self.metric,
+            sites="node" if level != "site" else self.kind,
+            positions=self.positions or _positions(self.kind, self.pairs),
+            batch_size=self.batch_size,
+            **options,
+        )
+        return names, rows, perf_counter() - begin
 
 
 def _calibration(
