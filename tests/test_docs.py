@@ -22,7 +22,17 @@ PLAIN = {
     *("n_layers", "n_heads", "n_kv_heads", "d_model", "d_head", "d_mlp", "family"),
     *("task", "method", "metric", "direction", "selection", "metrics"),
 }
-COMMANDS = dict(typer.main.get_command(app).commands)
+
+
+def commands(group, above=""):
+    """Every command by its full name, those of groups included."""
+    for name, command in group.commands.items():
+        yield f"{above}{name}", command
+        if hasattr(command, "commands"):
+            yield from commands(command, f"{above}{name} ")
+
+
+COMMANDS = dict(commands(typer.main.get_command(app)))
 
 
 @pytest.fixture(scope="module")
