@@ -268,7 +268,8 @@ def _check_closed_form(
 def _control(
     harness: Harness, tuning: list[Asking], settings: Settings
 ) -> tuple[tuple[Trial, ...], dict[str, Any]]:
-    few = tuning[:: max(len(tuning) // TUNING_GROUPS, 1)][:TUNING_GROUPS]
+    rng = np.random.default_rng(settings.seed)
+    few = [tuning[i] for i in rng.permutation(len(tuning))[:TUNING_GROUPS]]
     push = harness.best_strength(few, harness.enhanced, CIRCUIT_STRENGTHS)
     shove = harness.best_strength(few, harness.steered, STEERING_STRENGTHS)
     anatomy = harness.model.anatomy

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from tasks.errors import FormatError, TaskError, all_faults
 from tasks.judges import Judge, LexiconJudge
 
@@ -72,11 +74,13 @@ class Concept:
         return label
 
     def take(self, split: str, groups: int) -> tuple[Asking, ...]:
-        """The prompts of at most so many groups, spread evenly over the split."""
+        """The prompts of at most so many groups, always the same ones for the same number."""
         prompts = self.discovery if split == "discovery" else self.test
         names = list(dict.fromkeys(prompt.group for prompt in prompts))
         count = min(max(groups, 1), len(names))
-        kept = {names[i * len(names) // count] for i in range(count)}
+        # Not every k-th group: kinds alternate, and a stride would pick one of them alone.
+        order = np.random.default_rng(0).permutation(len(names))
+        kept = {names[i] for i in order[:count]}
         return tuple(prompt for prompt in prompts if prompt.group in kept)
 
 

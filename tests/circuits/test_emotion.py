@@ -1,6 +1,7 @@
 """A whole study of a real small model that knows no emotion task, and input that stops it early."""
 
 import json
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from circuits.emotion_prompts import Concept, emotion, read_concept
 from graphs import CircuitGraph
 from patching.anatomy import Anatomy
 from tasks.errors import FormatError, MethodError, RunError, TaskError
+from tasks.scenarios import VALENCES
 
 ANATOMY = Anatomy(2, 4, 4, 8, 2, 16)
 LABELS = {"girl": ["she", "her"], "boy": ["he", "his", "him"]}
@@ -70,6 +72,9 @@ def test_the_emotion_task_is_a_concept_with_whole_groups():
     few = found.take("test", 3)
     assert len({p.group for p in few}) == 3
     assert len(few) == 21
+    for groups in (20, 40):
+        drawn = Counter(p.kind for p in found.take("test", groups))
+        assert min(drawn[kind] for kind in VALENCES) > 7 * groups / 6
 
 
 def test_a_concept_from_a_file(concept_file):
