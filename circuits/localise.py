@@ -140,11 +140,13 @@ def localise_bias(
 
 
 def letter_id(model: Model, letter: str) -> int:
-    """The letter's token id.
+    """The letter's token id; ``#ID`` is one already.
 
     Raises:
         TaskError: it is not one token of this model.
     """
+    if letter[1:].isdecimal() and letter[0] == "#" and int(letter[1:]) < model.vocabulary_size:
+        return int(letter[1:])
     found = None if model.tokenizer is None else single_token(model.tokenizer, letter)
     if found is None:
         raise TaskError(f"{letter!r} is not one token of this model")

@@ -24,7 +24,10 @@ class Items:
     """Questions with equally many options; left-padded prompts that end where the letter follows.
 
     letters   token ids of " A", " B"... as answers, one per option
+    names     the same as an edit's direction names them
     gold      index of the right letter
+
+    A tokenizer that cuts " A" into a space and the letter is asked for the letter after a space.
     """
 
     questions: tuple[Question, ...]
@@ -32,6 +35,7 @@ class Items:
     mask: Bool[np.ndarray, "n pos"]
     gold: Int[np.ndarray, " n"]
     letters: Int[np.ndarray, " k"]
+    names: tuple[str, ...]
     layout: str = "line"
 
     def __len__(self) -> int:
@@ -65,7 +69,10 @@ def make_items(
         TaskError: none is left, they differ in their number of options, or a letter is not one
             token.
     """
-    encoded = [(q, encode(tokenizer, q.text(layout))) for q in questions]
+    most = max((len(q.options) for q in questions), default=1)
+    apart = _letters_apart(tokenizer, most)
+    space = [apart[0]] if apart else []
+    encoded = [(q, [*encode(tokenizer, q.text(layout)), *space]) for q in questions]
     kept = [(q, ids) for q, ids in encoded if longest is None or len(ids) <= longest]
     counts = {len(q.options) for q, _ in kept}
     if len(counts) != 1:
@@ -80,8 +87,23 @@ def make_items(
         tokens[row, width - len(ids) :] = ids
         mask[row, width - len(ids) :] = True
     gold = np.array([q.gold for q, _ in kept])
-    letters = letter_ids(tokenizer, counts.pop())
-    return Items(tuple(q for q, _ in kept), tokens, mask, gold, letters, layout)
+    k = counts.pop()
+    letters = np.array(apart[1][:k]) if apart else letter_ids(tokenizer, k)
+    names = tuple(f"#{i}" for i in letters) if apart else tuple(f" {x}" for x in LETTERS[:k])
+    return Items(tuple(q for q, _ in kept), tokens, mask, gold, letters, names, layout)
+
+
+def _letters_apart(tokenizer: Any, n_options: int) -> tuple[int, list[int]] | None:
+    """The token of a space and those of letters alone, where they are cut apart; else None."""
+    if all(single_token(tokenizer, f" {x}") is not None for x in LETTERS[:n_options]):
+        return None
+    # "_" stands before the letter so that no tokenizer adds a space of its own to it.
+    before = encode(tokenizer, "_", bos=False)
+    spaces = encode(tokenizer, "_ _", bos=False)[len(before) : -1]
+    found = [encode(tokenizer, f"_{x}", bos=False)[len(before) :] for x in LETTERS[:n_options]]
+    if len(spaces) != 1 or any(len(ids) != 1 for ids in found):
+        return None
+    return spaces[0], [ids[0] for ids in found]
 
 
 def letter_ids(tokenizer: Any, n_options: int) -> Int[np.ndarray, " k"]:

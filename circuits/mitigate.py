@@ -184,7 +184,7 @@ def where(model: Model, items: Items, n: int = 24) -> Bias:
         counterfactual=np.full((len(rows), 1), items.letters[0]),
         mask=items.mask[rows],
     )
-    return localise_bias(model, pairs)
+    return localise_bias(model, pairs, items.names[0])
 
 
 def chosen_layers(bias: Bias, n_layers: int) -> list[int]:

@@ -89,8 +89,8 @@ def paper_edit(
 def _tops(
     model: Model, items: Items, neuron: str, letter: int, lambdas: tuple[float, float]
 ) -> Int[np.ndarray, " n"]:
-    wanted = f" {LETTERS[letter]}"
-    weights = {" A": -lambdas[0]}
+    wanted = items.names[letter]
+    weights = {items.names[0]: -lambdas[0]}
     weights[wanted] = weights.get(wanted, 0.0) + lambdas[1]
     with editing(model, add(neuron, weights)):
         return answer(model, items).top

@@ -24,7 +24,6 @@ from patching.forward import Record, run_block
 from patching.model import Model
 from patching.weights import value_vectors
 from tasks.bias_measures import letter_prior
-from tasks.questions import LETTERS
 
 COUNTS = (1, 4, 16)
 STRENGTHS = (0.5, 0.75, 1.0, 1.25, 1.5)
@@ -81,7 +80,7 @@ def gather(model: Model, items: Items, answers: Answers, others: Others) -> Evid
     prior = letter_prior(answers.letters)
     basis = default_basis(model)
     return Evidence(
-        letters=tuple(f" {letter}" for letter in LETTERS[: items.n_options]),
+        letters=items.names,
         basis=basis,
         prior=prior - prior.mean(),
         post=tuple(torch.cat(parts) for parts in post),

@@ -116,7 +116,7 @@ def _ways(model: Model, found: Mitigation) -> list[Way]:
     edits = best.candidate.edits
     changes = random_changes(model, edits, basis, found.settings.seed)
     ways.append(Way(RANDOM, lambda: changed_weights(model, changes)))
-    elsewhere = aimed_elsewhere(edits)
+    elsewhere = aimed_elsewhere(edits, found.evidence.letters)
     if elsewhere != edits:
         ways.append(Way(ELSEWHERE, made(elsewhere)))
     return ways
@@ -146,9 +146,11 @@ def random_changes(
     return changes
 
 
-def aimed_elsewhere(edits: Sequence[AnyEdit]) -> tuple[AnyEdit, ...]:
-    """The same edits with A and B exchanged in their directions."""
-    swapped = {" A": " B", " B": " A"}
+def aimed_elsewhere(
+    edits: Sequence[AnyEdit], names: Sequence[str] = (" A", " B")
+) -> tuple[AnyEdit, ...]:
+    """The same edits with the first two letters exchanged in their directions."""
+    swapped = {names[0]: names[1], names[1]: names[0]}
 
     def other(edit: AnyEdit) -> AnyEdit:
         if not isinstance(edit, Add | Project | RankOne) or edit.direction.tokens is None:

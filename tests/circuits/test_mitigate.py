@@ -244,6 +244,17 @@ def test_commands_check_and_apply_a_plan(biased, tmp_path):
     assert "exists already" in again.stderr
 
 
+def test_letters_cut_off_their_space_are_asked_after_it(shared):
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(shared / "models" / "stories260K")
+    path = shared / "data" / "mcq" / "ARC-Challenge-Dev.jsonl"
+    items = mcq_items.make_items(tokenizer, mcq_items.file_questions(path, 0, "test")[:3])
+    assert [tokenizer.decode([i]) for i in items.letters] == list("ABCD")
+    assert items.names == tuple(f"#{i}" for i in items.letters)
+    assert tokenizer.decode(items.tokens[0][items.mask[0]]).endswith("Answer: ")
+
+
 def test_the_bank_has_enough_words_for_random_questions(biased):
     made = mcq_items.random_questions(biased.tokenizer, 5, 0)
     answers = {entry.answer for entry in bank()}
