@@ -176,6 +176,8 @@ def where(model: Model, items: Items, n: int = 24) -> Bias:
     first = np.arange(0, len(items), k) + items.gold.reshape(-1, k).argmin(axis=1)
     rows = np.array([at - at % k + (at + 1 + i % (k - 1)) % k for i, at in enumerate(first)])
     alike = (items.mask[rows] == items.mask[first]).all(axis=1)
+    # Words that the tokenizer does not know may leave two orders of the options the same.
+    alike &= (items.tokens[rows] != items.tokens[first]).any(axis=1)
     rows, first = rows[alike][:n], first[alike][:n]
     pairs = PromptPairs.from_tokens(
         clean=items.tokens[rows],

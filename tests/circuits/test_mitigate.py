@@ -260,3 +260,13 @@ def test_the_bank_has_enough_words_for_random_questions(biased):
     answers = {entry.answer for entry in bank()}
     assert len({q.stem for q in made}) == 5
     assert any(option in answers for q in made for option in q.options)
+
+
+def test_orders_that_unknown_words_make_alike_are_left_out(biased):
+    from tasks.questions import Question
+
+    blank = Question("zzz?", ("qq", "ww", "rr", "vv"), 1)
+    known = mcq_items.draw_questions(biased.tokenizer, 2, 0, "train")
+    items = mcq_items.make_items(biased.tokenizer, [blank, *known])
+    train = mcq_items.in_all_orders(biased.tokenizer, items)
+    assert mitigate.where(biased, train).n == 2
