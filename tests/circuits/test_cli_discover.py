@@ -222,14 +222,24 @@ def test_ctrl_c_leaves_nothing_and_says_so(root, tmp_path):
     command = [sys.executable, "-m", "circuits", "discover", "ioi", "--method", "activation"]
     command += ["--n", "500", "--out", str(tmp_path / "runs" / "ioi")]
     process = subprocess.Popen(
-        command, cwd=root, stdout=theirs, stderr=theirs, start_new_session=True
+        command,
+        cwd=root,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
+        # A shell's background jobs ignore Ctrl-C, and would hand that on to this one.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     os.close(theirs)
-    seen = _read_until(ours, b"scoring", 120)
-    process.send_signal(signal.SIGINT)
-    seen += _read_until(ours, b"nothing was written", 60)
-    assert process.wait(60) == 130
-    os.close(ours)
+    try:
+        seen = _read_until(ours, b"scoring", 120)
+        process.send_signal(signal.SIGINT)
+        seen += _read_until(ours, b"nothing was written", 60)
+        assert process.wait(60) == 130
+    finally:
+        process.kill()
+        process.wait()
+        os.close(ours)
     assert b"Traceback" not in seen
     assert not any(path.is_file() for path in Path(tmp_path).rglob("*"))
 
