@@ -133,7 +133,7 @@ def search(
     from circuits.af1_graph import as_circuit
     from circuits.af1_result import MAIN, AllForOne, choose, closest
     from circuits.af1_samples import draw
-    from circuits.nano.measure import Share
+    from circuits.shares import Share
     from patching import allforone
     from patching.allforone_parts import Subgraph
     from patching.allforone_standins import cama
@@ -223,7 +223,7 @@ def _alternatives(
 def _pruned(whole: Subgraph, tolerance: float, tell: Progress) -> tuple[Subgraph, Pruned]:
     """The subgraph with the fewest heads that stays within the tolerance, and every step there."""
     from circuits.af1_result import Pruned
-    from circuits.nano.measure import Share
+    from circuits.shares import Share
     from patching.allforone_parts import answers, prune_heads
 
     kept = left = whole.heads
@@ -239,7 +239,7 @@ def _pruned(whole: Subgraph, tolerance: float, tell: Progress) -> tuple[Subgraph
 
 
 def _shares(hits: Mapping[Any, Bool[np.ndarray, " n"]]) -> dict[Any, Any]:
-    from circuits.nano.measure import Share
+    from circuits.shares import Share
 
     return {key: Share.of(row.tolist()) for key, row in hits.items()}
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from circuits.nano.measure import Share
+from circuits.shares import Share
 
 if TYPE_CHECKING:
     from circuits.evaluate import Evaluation

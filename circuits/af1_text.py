@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from circuits.af1_result import MAIN, AllForOne, Grid, best, closest
-from circuits.nano.measure import Share
+from circuits.shares import Share
 
 
 def describe(found: AllForOne) -> str:

@@ -10,7 +10,7 @@ from circuits.directions import Directions
 from circuits.emotion_circuit import Components
 from circuits.emotion_control import Reply, enhance, perplexity, replies, silence, steer
 from circuits.emotion_prompts import Asking, Concept
-from circuits.nano.measure import Share
+from circuits.shares import Share
 from patching.forward import Tap, no_tap
 from patching.model import Model
 from tasks.errors import TaskError

@@ -13,9 +13,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from circuits.nano.card import write_model
-from circuits.nano.measure import Share
 from circuits.nano.recipe import Recipe
 from circuits.nano.train import CHECKPOINT, train
+from circuits.shares import Share
 from tasks.errors import CircuitsError
 
 DEFAULT = Recipe()

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from circuits.nano.answers import continuations
-from circuits.nano.measure import Share
 from circuits.nano.sources import Source, Text
+from circuits.shares import Share
 from tasks.judges import LexiconJudge
 from tasks.scenarios import (
     EMOTIONS,

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from circuits.nano.answers import last_logits
-from circuits.nano.measure import Share
 from circuits.nano.sources import Source, Text
+from circuits.shares import Share
 from tasks.questions import bank
 from tasks.tokenize import single_token
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from circuits.nano.answers import last_logits
-from circuits.nano.measure import Share
 from circuits.nano.sources import Source, Text
 from circuits.nano.sources_mcq import MCQText, draw, drawn_letters
+from circuits.shares import Share
 from tasks.questions import LAYOUTS, LETTERS, Question, bank
 from tasks.tokenize import single_token
 

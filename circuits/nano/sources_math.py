@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from circuits.nano.measure import Share, top_tokens
+from circuits.nano.measure import top_tokens
 from circuits.nano.sources import Source, Text
+from circuits.shares import Share
 from tasks.problems import FORMS, STYLES, Problem
 from tasks.tokenize import single_token
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from circuits.nano.answers import last_logits
-from circuits.nano.measure import Share
 from circuits.nano.sources import Source, Text
+from circuits.shares import Share
 from tasks.bias_measures import without_prior
 from tasks.questions import LAYOUTS, LETTERS, SYMBOLS, Entry, Question, bank
 from tasks.tokenize import single_token

@@ -15,7 +15,7 @@ from circuits.af1_plot import draw
 from circuits.af1_result import MAIN, Stages, best, choose, closest
 from circuits.af1_samples import Columns, of_one_length
 from circuits.cli import app
-from circuits.nano.measure import Share
+from circuits.shares import Share
 from graphs import CircuitGraph
 from patching.ablate import run_ablated
 from patching.allforone_standins import STAND_INS

@@ -13,9 +13,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2LMHeadModel
 import tasks
 from circuits import nano
 from circuits.nano.answers import continuations, last_logits, perplexity
-from circuits.nano.measure import Share, top_tokens
+from circuits.nano.measure import top_tokens
 from circuits.nano.sources import sources
 from circuits.nano.sources_ioi import IOIText
+from circuits.shares import Share
 from tasks.bias_measures import anchored_share, letter_predictions
 from tasks.emotion import samples
 from tasks.judges import LexiconJudge

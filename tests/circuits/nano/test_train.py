@@ -12,12 +12,12 @@ from circuits.nano.batches import chunks_of, rows_of
 from circuits.nano.card import write_model
 from circuits.nano.command import main
 from circuits.nano.losses import backward
-from circuits.nano.measure import Share
 from circuits.nano.recipe import Recipe
 from circuits.nano.sources import SOURCES, Source, Text, sources
 from circuits.nano.sources_ioi import IOIText
 from circuits.nano.train import CHECKPOINT, Run, train
 from circuits.nano.words import build_tokenizer, vocabulary
+from circuits.shares import Share
 from tasks.errors import RunError, TaskError
 
 SIZES = {"tasks": ("ioi",), "layers": 1, "heads": 2, "width": 16, "context": 32, "turns": (2, 3)}
