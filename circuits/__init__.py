@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from circuits.plan import EditPlan, read_plan
     from circuits.save_model import save_edited
     from graphs import CircuitGraph
-    from patching.score import score
     from patching.scores import Scores
+    from patching.scoring import score
     from tasks import PromptPairs
     from tasks import get as load_task
     from tasks import read_pairs as load_pairs
@@ -95,7 +95,7 @@ _LAZY = {
     "remove": ("circuits.edit", "remove"),
     "save_edited": ("circuits.save_model", "save_edited"),
     "scale": ("circuits.edit", "scale"),
-    "score": ("patching.score", "score"),
+    "score": ("patching.scoring", "score"),
 }
 
 __all__ = [

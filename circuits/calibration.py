@@ -182,7 +182,7 @@ class _Cell:
         self, method: str, options: dict[str, Any]
     ) -> tuple[tuple[str, ...], Float[np.ndarray, "n s"], float]:
         """Names, per-prompt scores and seconds of one method."""
-        from patching.score import prompt_scores
+        from patching.scoring import prompt_scores
 
         level = self.kind if self.kind in ("edge", "node") else "site"
         begin = perf_counter()

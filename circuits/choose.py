@@ -128,7 +128,7 @@ def per_prompt_scores(
     model: Model, pairs: PromptPairs, method: str = "relevance", **options: Any
 ) -> tuple[tuple[str, ...], Float[np.ndarray, "n names"]]:
     """The names, and each prompt's own score of every one; options as for :func:`score`."""
-    from patching.score import score
+    from patching.scoring import score
 
     options = {"metric": pairs.metric, **options}
     rows = [score(model, pairs[i : i + 1], method, **options) for i in range(len(pairs))]

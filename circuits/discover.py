@@ -120,7 +120,7 @@ def measure(
     config: Config, model: Model, pairs: PromptPairs, progress: Progress | None = None
 ) -> Scores:
     """How much every edge (or node) carries the difference between the two runs."""
-    from patching.score import score
+    from patching.scoring import score
 
     return score(
         model,

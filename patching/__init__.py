@@ -1,8 +1,7 @@
 """Cause and effect inside the model: run it, patch it, measure what each part carries.
 
 ``anatomy``, ``sites``, ``scores`` and ``methods`` are vocabulary and do not import torch; the
-rest does. Names are imported when first used; the function ``score`` is in its module of the same
-name, ``patching.score``, which would hide it here.
+rest does. Names are imported when first used.
 """
 
 from __future__ import annotations
@@ -19,6 +18,8 @@ _HOMES = {
     "baselines": "runs",
     "run_circuit": "circuit_run",
     "run_circuits": "circuit_run",
+    "prompt_scores": "scoring",
+    "score": "scoring",
 }
 
 __all__ = sorted(_HOMES)

@@ -22,7 +22,7 @@ import typer
 
 import circuits
 from patching.model import Model
-from patching.score import score
+from patching.scoring import score
 from tasks.pairs import PromptPairs
 
 PAIRS, TOKENS, REPEATS = 8, 14, 3

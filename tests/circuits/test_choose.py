@@ -11,7 +11,7 @@ from circuits.choose import bootstrap_excludes_zero, ensemble, per_prompt_scores
 from circuits.curves import SIZES, run_plans
 from circuits.prune import acdc, iterated, nested_plan
 from patching.circuit_run import run_circuits
-from patching.score import score
+from patching.scoring import score
 from patching.sites import edges, parse_edge
 from tasks.errors import MethodError
 from tests.known import compiled, interchange

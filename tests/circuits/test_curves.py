@@ -18,7 +18,7 @@ from circuits.outcomes import (
 )
 from patching.circuit_run import run_circuit
 from patching.runs import baselines
-from patching.score import score
+from patching.scoring import score
 from patching.sites import edges, parse_edge
 from tasks.errors import MethodError, ModelError, RunError
 from tasks.pairs import PromptPairs

@@ -12,7 +12,7 @@ from circuits.reference import agreement, auroc
 from graphs import top_edges
 from patching.circuit_run import run_circuit
 from patching.runs import baselines
-from patching.score import score
+from patching.scoring import score
 from tests.known import compiled, interchange
 
 COMPILED = {"induction": compiled.induction, "parity": compiled.parity}

@@ -8,7 +8,7 @@ from patching import activation, sites
 from patching.activation import EDGE_KINDS, ExactSweep
 from patching.linearise import Setting
 from patching.runs import baselines
-from patching.score import score
+from patching.scoring import score
 from patching.sitesets import KINDS, label_columns, site_set
 from tests import definitions, families
 

@@ -6,7 +6,7 @@ import torch
 
 from patching.circuit_run import induced_edges, run_circuit, run_circuits
 from patching.runs import baselines
-from patching.score import score
+from patching.scoring import score
 from patching.sites import edges, nodes, parse_site
 from tasks.errors import MethodError, SiteError
 from tests import definitions, families

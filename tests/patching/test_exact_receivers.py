@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from patching.runs import slopes
-from patching.score import score
+from patching.scoring import score
 from patching.sites import parse_edge
 from tasks.errors import MethodError
 from tests import definitions, families

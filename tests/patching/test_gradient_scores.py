@@ -14,7 +14,7 @@ from patching.model import Model
 from patching.ops import PLAIN
 from patching.rules import RelevanceOps, Rules
 from patching.runs import slopes
-from patching.score import score
+from patching.scoring import score
 from patching.secant import SecantOps
 from patching.sitesets import KINDS, label_columns, site_set
 from tests import definitions, families

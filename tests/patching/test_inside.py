@@ -5,7 +5,7 @@ import pytest
 
 from patching.circuit_run import run_circuits
 from patching.inside import inside_scores
-from patching.score import score
+from patching.scoring import score
 from patching.sites import edges
 from tasks.errors import MethodError, SiteError
 

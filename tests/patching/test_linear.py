@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from patching import METHODS, run_circuits
 from patching.model import Model
-from patching.score import score
+from patching.scoring import score
 from patching.sites import edges
 from tasks.pairs import PromptPairs
 from tests import families

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from patching.metrics import METRICS, check_metric
-from patching.score import score
+from patching.scoring import score
 from tasks.errors import MethodError
 from tasks.pairs import PromptPairs
 from tests import families

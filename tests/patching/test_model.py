@@ -8,7 +8,7 @@ import torch
 from patching.forward import Record, Write
 from patching.model import Model
 from patching.norms import rounding
-from patching.score import score
+from patching.scoring import score
 from patching.sites import senders
 from tasks.errors import ModelError
 from tests import definitions, families

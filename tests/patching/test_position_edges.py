@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from patching import sites
-from patching.score import score
+from patching.scoring import score
 from patching.sites import Edge, crosses, parse_edge
 from patching.sitesets import label_columns
 from tasks.errors import MethodError, SiteError

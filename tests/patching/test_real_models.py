@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from patching import METHODS, Model, baselines, run_circuits
-from patching.score import score
+from patching.scoring import score
 from patching.sites import edges
 from tasks.pairs import PromptPairs
 

@@ -11,7 +11,7 @@ from torch import nn
 from patching.model import Model
 from patching.norms import find_norm
 from patching.ops import PLAIN
-from patching.score import score
+from patching.scoring import score
 from patching.secant import SecantOps, log_mean, secant_slope
 from patching.sites import ports
 from tasks.pairs import PromptPairs

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from patching.runs import slopes
-from patching.score import score
+from patching.scoring import score
 from patching.sites import parse_site
 from patching.sitesets import point_of
 from tests import definitions, families

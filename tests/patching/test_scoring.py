@@ -8,7 +8,7 @@ import torch
 
 from patching import METHODS, baselines
 from patching.metrics import logit_diff
-from patching.score import score
+from patching.scoring import score
 from tasks.errors import MethodError, SiteError, TaskError
 from tasks.pairs import PromptPairs
 from tests import families
