@@ -148,7 +148,9 @@ class ExactSweep:
         else:
             base = self.kept.tail(kind, layer)
         chunks = deltas.split(self.rows)
-        return torch.cat([self.kept.go_on(kind, layer, base - chunk) for chunk in chunks])
+        return torch.cat(
+            [self.kept.go_on(kind, layer, (base - chunk).to(base.dtype)) for chunk in chunks]
+        )
 
     def _edges_into_heads(self, block: Block, deltas: Tensor) -> list[Tensor]:
         """The metric per port, head and sender, flattened in that order."""
@@ -160,7 +162,8 @@ class ExactSweep:
     def _port(self, block: Block, deltas: Tensor, port: str) -> Float[Tensor, "h u b"]:
         """The metric with a head's port reading each sender from the other run."""
         layer, count = block.layer, deltas.shape[0]
-        n = block.ln1((self.kept.tail("resid_pre", layer) - deltas).flatten(0, 1))
+        stream = self.kept.tail("resid_pre", layer)
+        n = block.ln1((stream - deltas).to(stream.dtype).flatten(0, 1))
         q, k, v = (
             self.kept.tail(kind, layer).repeat(count, 1, 1, 1) for kind in ("q", "k_read", "v_read")
         )

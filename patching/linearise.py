@@ -17,6 +17,7 @@ from torch import Tensor
 
 from patching.metrics import CheckedMetric
 from patching.model import Model
+from patching.norms import precise
 from patching.ops import PLAIN, Ops, Point
 from patching.rules import RelevanceOps, Rules
 from patching.runs import Batch, Slopes, record, slopes
@@ -77,8 +78,8 @@ class Linearised:
     dropped: bool = False
 
     def delta(self, point: Point) -> Tensor:
-        """``z_clean - z_corrupted`` at a point."""
-        return self.clean[point] - self.corrupted[point]
+        """``z_clean - z_corrupted`` at a point, in float32 or better."""
+        return precise(self.clean[point]) - precise(self.corrupted[point])
 
 
 Linearise = Callable[[Setting, tuple[str, ...]], Linearised]

@@ -71,8 +71,9 @@ class Model:
     ) -> Model:
         """Open a Hugging Face id or directory, or a transformers model in memory.
 
-        A model in memory is copied first: building a bridge rewires it. Weights are kept in
-        float32 unless ``dtype`` says otherwise.
+        A model in memory is copied first: building a bridge rewires it. ``dtype`` is the number
+        type to compute in; without it a model in memory keeps its own, and one that is loaded is
+        float32 whatever its files hold.
 
         Raises:
             ModelError: it cannot be found offline, or cannot be taken apart.

@@ -61,12 +61,16 @@ def cut(value: Tensor, where: Where) -> Tensor:
 
 
 def scores_pull(q: Tensor, k: Tensor, scale: float) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
-    """Gradients of queries and keys from one of the scores, for the factors ``q`` and ``k``."""
+    """Gradients of queries and keys from one of the scores, for the factors ``q`` and ``k``.
+
+    The factors may be more precise than the gradients.
+    """
 
     def pull(g: Tensor) -> tuple[Tensor, Tensor]:
+        wide = g.to(q.dtype)
         return (
-            torch.einsum("bhqk,bkhe->bqhe", g, k) * scale,
-            torch.einsum("bhqk,bqhe->bkhe", g, q) * scale,
+            (torch.einsum("bhqk,bkhe->bqhe", wide, k) * scale).to(g.dtype),
+            (torch.einsum("bhqk,bqhe->bkhe", wide, q) * scale).to(g.dtype),
         )
 
     return pull
@@ -75,12 +79,16 @@ def scores_pull(q: Tensor, k: Tensor, scale: float) -> Callable[[Tensor], tuple[
 def mix_pull(
     pattern: Tensor, v: Tensor, scale: float = 1.0
 ) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
-    """Gradients of pattern and values from one of ``z``, for the factors ``pattern`` and ``v``."""
+    """Gradients of pattern and values from one of ``z``, for the factors ``pattern`` and ``v``.
+
+    The factors may be more precise than the gradients.
+    """
 
     def pull(g: Tensor) -> tuple[Tensor, Tensor]:
+        wide = g.to(v.dtype)
         return (
-            torch.einsum("bqhe,bkhe->bhqk", g, v) * scale,
-            torch.einsum("bhqk,bqhe->bkhe", pattern, g) * scale,
+            (torch.einsum("bqhe,bkhe->bhqk", wide, v) * scale).to(g.dtype),
+            (torch.einsum("bhqk,bqhe->bkhe", pattern, wide) * scale).to(g.dtype),
         )
 
     return pull

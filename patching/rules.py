@@ -16,7 +16,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from patching.blocks import Block
-from patching.norms import Norm
+from patching.norms import Norm, precise
 from patching.ops import (
     EVERYWHERE,
     Ops,
@@ -36,6 +36,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "gate": ("plain", "half", "detach"),
     "products": ("plain", "half"),
     "pattern": ("plain", "detach"),
+    "cap": ("plain", "ratio"),
 }
 
 
@@ -50,6 +51,8 @@ class Rules:
     products: ``half`` halves the gradients of both factors of query x key and of pattern x value.
     pattern: ``detach`` gives the attention pattern no gradient, so nothing reaches q and k.
     temperature: the softmax's derivative is taken at scores divided by this (GIM uses 2).
+    cap: ``ratio`` uses ``f(x)/x`` at the soft-caps of scores and logits (Gemma 2). The papers give
+        no rule there, so their sets leave the plain derivative, and relevance is lost at the cap.
     """
 
     norm: str = "plain"
@@ -58,6 +61,7 @@ class Rules:
     products: str = "plain"
     pattern: str = "plain"
     temperature: float = 1.0
+    cap: str = "plain"
 
     def __post_init__(self) -> None:
         faults = [
@@ -69,6 +73,11 @@ class Rules:
             faults.append(f"temperature must be a positive number, given {self.temperature}")
         if self.pattern == "detach" and self.temperature != 1.0:
             faults.append("pattern=detach leaves the softmax no gradient for temperature to change")
+        if self.pattern == "detach" and self.products == "half":
+            faults.append(
+                "pattern=detach stops the half that products=half gives to the pattern, and the "
+                "values would keep the other half alone: use one of them"
+            )
         if faults:
             raise MethodError(all_faults("these relevance rules cannot be used:", faults))
 
@@ -175,9 +184,13 @@ class RelevanceOps(Ops):
     def activation(self, act: Callable[[Tensor], Tensor], x: Tensor, point: Point) -> Tensor:
         if self.rules.activation == "plain":
             return act(x)
-        value = act(x.detach())
-        slope = ratio_slope(act, x.detach(), value)
-        return substitute(value, lambda g: (g * slope,), x)
+        return with_ratio(act, x)
+
+    @override
+    def softcap(self, x: Tensor, cap: float, point: Point) -> Tensor:
+        if self.rules.cap == "plain":
+            return super().softcap(x, cap, point)
+        return with_ratio(lambda t: torch.tanh(t / cap) * cap, x)
 
     @override
     def gated(
@@ -218,6 +231,14 @@ class RelevanceOps(Ops):
             return super().mix(pattern, v, point)
         a, b = pattern.detach(), v.detach()
         return substitute(super().mix(a, b, point), mix_pull(a, b, 0.5), pattern, v)
+
+
+def with_ratio(act: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """``act(x)``, with ``act(x) / x``, in float32 or better, as its derivative."""
+    here, value = x.detach(), act(x.detach())
+    wide = precise(here)
+    slope = ratio_slope(act, wide, value if wide.dtype == here.dtype else act(wide))
+    return substitute(value, lambda g: ((g * slope).to(x.dtype),), x)
 
 
 def derivative(act: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:

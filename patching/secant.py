@@ -72,7 +72,7 @@ class SecantOps(Ops):
 
     def _between(self, x: Tensor, x2: Tensor) -> Tensor:
         """What a factor of a product counts for: from this run's value to the mean of both."""
-        return torch.lerp(x, x2.to(x.dtype), self.share / 2)
+        return torch.lerp(precise(x), precise(x2), self.share / 2)
 
     @override
     def norm(self, norm: Norm, x: Tensor, point: Point) -> Tensor:
@@ -101,10 +101,11 @@ class SecantOps(Ops):
     @override
     def activation(self, act: Callable[[Tensor], Tensor], x: Tensor, point: Point) -> Tensor:
         value = act(x.detach())
-        slope = secant_slope(act, x.detach(), self.other[point], value)
+        here, there = precise(x.detach()), precise(self.other[point])
+        slope = secant_slope(act, here, there, value if here.dtype == x.dtype else act(here))
         if self.share < 1:
-            slope = torch.lerp(derivative(act, x), slope, self.share)
-        return substitute(value, lambda g: (g * slope,), x)
+            slope = torch.lerp(derivative(act, here), slope, self.share)
+        return substitute(value, lambda g: ((g * slope).to(x.dtype),), x)
 
     @override
     def gated(
@@ -114,7 +115,11 @@ class SecantOps(Ops):
         a, u = active.detach(), up.detach()
         a_bar = self._between(a, act(self.other[point]))
         u_bar = self._between(u, self.other["mlp_up", point[1]])
-        return substitute(a * u, lambda g: (g * u_bar, g * a_bar), active, up)
+
+        def pull(g: Tensor) -> tuple[Tensor, Tensor]:
+            return (g * u_bar).to(g.dtype), (g * a_bar).to(g.dtype)
+
+        return substitute(a * u, pull, active, up)
 
     @override
     def scores(self, q: Tensor, k: Tensor, block: Block) -> Tensor:
@@ -136,9 +141,9 @@ class SecantOps(Ops):
         def pull(g: Tensor) -> tuple[Tensor]:
             secant = mean * (g - (g * mean).sum(-1, keepdim=True) / total)
             if self.share == 1:
-                return (secant,)
+                return (secant.to(g.dtype),)
             tangent = value * (g - (g * value).sum(-1, keepdim=True))
-            return (torch.lerp(tangent, secant, self.share),)
+            return (torch.lerp(tangent.to(secant), secant, self.share).to(g.dtype),)
 
         return substitute(value, pull, scores)
 
@@ -169,4 +174,4 @@ def log_mean(
     small = gap < TINY
     ratio = -torch.expm1(-gap) / torch.where(small, torch.ones_like(gap), gap)
     ratio = torch.where(small, 1 - gap / 2, ratio)
-    return (torch.maximum(log1, log2).exp() * ratio).to(scores.dtype)
+    return torch.maximum(log1, log2).exp() * ratio

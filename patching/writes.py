@@ -15,7 +15,7 @@ from torch import Tensor
 
 from patching.blocks import Block
 from patching.model import Model
-from patching.norms import Norm
+from patching.norms import Norm, precise
 from patching.ops import Point
 
 Values = Mapping[Point, Tensor]
@@ -46,15 +46,20 @@ def layer_deltas(
     """Clean minus corrupted writes of one layer's heads and MLP, in order."""
     block = model.blocks[layer]
     if block.ln1_post is None:
-        heads = head_writes(block, clean["z", layer] - corrupted["z", layer], None)
+        heads = head_writes(block, _delta(clean, corrupted, ("z", layer)), None)
     else:
         heads = head_writes(block, clean["z", layer], clean["attn_raw", layer]) - head_writes(
             block, corrupted["z", layer], corrupted["attn_raw", layer]
         )
-    mlp = clean["mlp_out", layer] - corrupted["mlp_out", layer]
+    mlp = _delta(clean, corrupted, ("mlp_out", layer))
     return torch.cat([heads, mlp[:, None]], dim=1)
 
 
 def input_delta(clean: Values, corrupted: Values) -> Float[Tensor, "b 1 s d"]:
     """Clean minus corrupted embedding."""
-    return (clean["input", 0] - corrupted["input", 0])[:, None]
+    return _delta(clean, corrupted, ("input", 0))[:, None]
+
+
+def _delta(clean: Values, corrupted: Values, point: Point) -> Tensor:
+    """The difference in float32 or better, so that what the runs share cancels without rounding."""
+    return precise(clean[point]) - precise(corrupted[point])

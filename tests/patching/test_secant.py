@@ -11,6 +11,7 @@ from torch import nn
 from patching.model import Model
 from patching.norms import find_norm
 from patching.ops import PLAIN
+from patching.rules import RelevanceOps, Rules
 from patching.scoring import score
 from patching.secant import SecantOps, log_mean, secant_slope
 from patching.sites import ports
@@ -209,3 +210,25 @@ def test_some_share_of_the_secant_is_between_it_and_the_tangent(gpt2, pairs):
     ends = np.stack([found[0].values, found[1].values])
     inside = (found[0.5].values >= ends.min(0)) & (found[0.5].values <= ends.max(0))
     assert inside.mean() > 0.5
+
+
+@pytest.mark.parametrize("rules", ["secant", "ratio"])
+def test_slopes_of_a_half_precision_model_are_those_of_single_precision(rules):
+    """In bfloat16 itself, a quotient of two near values has one right digit, or none."""
+    generator = torch.Generator().manual_seed(3)
+    x = torch.randn(500, generator=generator).bfloat16()
+    x2 = x + 0.11 * torch.randn(500, generator=generator).bfloat16()
+    point, act = ("mlp_pre", 0), nn.functional.gelu
+
+    def slope(a, b):
+        ops = (
+            SecantOps({point: b}) if rules == "secant" else RelevanceOps(Rules(activation="ratio"))
+        )
+        leaf = a.clone().requires_grad_()
+        (found,) = torch.autograd.grad(ops.activation(act, leaf, point).sum(), leaf)
+        return found
+
+    found, exact = slope(x, x2), slope(x.double(), x2.double())
+    assert found.dtype == torch.bfloat16
+    # Half a unit in the last of bfloat16's 8 bits, for slopes up to about 1.1.
+    torch.testing.assert_close(found.double(), exact, rtol=2**-8, atol=1e-4)
