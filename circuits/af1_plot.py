@@ -12,6 +12,7 @@ from tasks.errors import FormatError, unknown
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 FORMATS = ("pdf", "png", "svg")
 LABELLED = 12
@@ -19,32 +20,42 @@ LABELLED = 12
 
 
 def draw(found: AllForOne, path: str | Path, variant: str = MAIN) -> None:
-    """Write the heat map of one grid, with CAMA alone and the necessity curve beside it.
+    """Write :func:`figure`; the same search always gives the same file.
 
     Raises:
         FormatError: another suffix than .svg, .png or .pdf, or no grid of that name.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+    from matplotlib import rc_context
 
     form = Path(path).suffix.lower().removeprefix(".")
     if form not in FORMATS:
         raise FormatError(unknown("picture format", form, FORMATS))
+    drawn = figure(found, variant)
+    # No date and no random ids.
+    plain: dict[str, Any] = {"svg": {"Date": None}, "png": {}, "pdf": {"CreationDate": None}}
+    with rc_context({"svg.hashsalt": "af1", "svg.fonttype": "none"}):
+        drawn.savefig(path, format=form, dpi=144, metadata=plain[form])
+
+
+def figure(found: AllForOne, variant: str = MAIN) -> Figure:
+    """The heat map of one grid, with CAMA alone and the necessity curve beside it.
+
+    Raises:
+        FormatError: no grid of that name.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     if variant not in found.grids:
         raise FormatError(unknown("grid", variant, found.grids))
-    figure = Figure(figsize=(10.5, 4.2), layout="constrained")
-    FigureCanvasAgg(figure)
-    grid, curves = figure.subplots(1, 2, width_ratios=(3, 2))
+    drawn = Figure(figsize=(10.5, 4.2), layout="constrained")
+    FigureCanvasAgg(drawn)
+    grid, curves = drawn.subplots(1, 2, width_ratios=(3, 2))
     _heat_map(grid, found, variant)
     _curves(curves, found)
     title = f"All-for-One: {found.task or 'prompt pairs'} on {found.model or 'a model'} ({variant})"
-    figure.suptitle(title, fontsize=11)
-    # No date and no random ids: the same search always gives the same file.
-    plain: dict[str, Any] = {"svg": {"Date": None}, "png": {}, "pdf": {"CreationDate": None}}
-    from matplotlib import rc_context
-
-    with rc_context({"svg.hashsalt": "af1", "svg.fonttype": "none"}):
-        figure.savefig(path, format=form, dpi=144, metadata=plain[form])
+    drawn.suptitle(title.replace("$", r"\$"), fontsize=11)
+    return drawn
 
 
 def _heat_map(axes: Axes, found: AllForOne, variant: str) -> None:

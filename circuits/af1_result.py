@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 from circuits.shares import Share
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from circuits.evaluate import Evaluation
     from graphs import CircuitGraph
     from patching.means import Means
@@ -143,10 +145,32 @@ class AllForOne:
             },
         }
 
+    def to_frame(self) -> pd.DataFrame:
+        """One row per grid, W and T: the share of right answers kept, with its interval."""
+        import pandas as pd
+
+        rows = [
+            {"grid": name, "wait": w, "transfer": t, **share_json(share)}
+            for name, grid in self.grids.items()
+            for (w, t), share in grid.items()
+        ]
+        return pd.DataFrame(rows).set_index(["grid", "wait", "transfer"])
+
     def __str__(self) -> str:
         from circuits.af1_text import describe
 
         return describe(self)
+
+    def __repr__(self) -> str:
+        at = "no stages" if self.chosen is None else self.chosen
+        return f"AllForOne({self.task or 'prompt pairs'}: {at}, faithfulness {self.faithfulness})"
+
+    def _repr_html_(self) -> str:
+        from circuits.af1_plot import figure
+        from circuits.af1_text import summary
+        from circuits.display import picture_html, rows_html
+
+        return picture_html(figure(self), "the grid of stages") + rows_html(summary(self))
 
 
 def choose(grid: Grid, tolerance: float) -> Stages | None:

@@ -13,6 +13,26 @@ def describe(found: AllForOne) -> str:
     return "\n\n".join(parts)
 
 
+def summary(found: AllForOne) -> dict[str, str]:
+    """What a table says of a search: label and value."""
+    rows = {
+        "full model": f"{percent(found.asked)} of {found.asked.n} prompts right; "
+        f"all shares below are of those {found.asked.right}",
+    }
+    at, least = found.chosen, f"{100 * (1 - found.tolerance):g} %"
+    if at is None or found.faithfulness is None or found.cliff is None:
+        return rows | {"chosen": _verdict(found)}
+    wait, before, after = found.cliff
+    rows["chosen"] = f"W={at.wait}, T={at.transfer}: latest W, then smallest T, that keeps {least}"
+    rows["stages"] = at.describe(found.layers)
+    rows["faithfulness"] = percent(found.faithfulness)
+    rows["one block later"] = f"at best {percent(after)}, where W={wait} keeps {percent(before)}"
+    if found.pruned is not None:
+        kept = ", ".join(found.pruned.kept) or "none"
+        rows["heads needed"] = f"{kept} ({percent(found.pruned.share)})"
+    return rows
+
+
 def grid_table(grid: Grid, found: AllForOne) -> str:
     """Shares in percent: a row per W, CAMA alone first, then T from 0 on; brackets: chosen."""
     waits = sorted({wait for wait, _ in grid})

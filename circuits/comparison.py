@@ -12,10 +12,12 @@ from circuits.curves import RANKINGS, Curve, plan, run_plans
 from circuits.evaluate import edges_of
 from circuits.evaluation_run import Run, check_counts, describe, fresh_prompts, write_json
 from circuits.outcomes import Outcomes, measure, undefined
-from circuits.plot_curves import plot
+from circuits.plot_curves import draw, plot
 from tasks.errors import RunError, all_faults
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from circuits.clock import Progress
     from patching.model import Model
     from tasks import PromptPairs
@@ -60,6 +62,30 @@ class Comparison:
         if not self.outcomes.defined:
             rows.append([undefined(self.outcomes), *[""] * 7])
         return titles, rows
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row per run; areas are NaN where faithfulness is undefined."""
+        import pandas as pd
+
+        columns: dict[str, Any] = {"edges": self.sizes}
+        columns["faithfulness"] = self.outcomes.faithfulness
+        runs = range(len(self.names))
+        for kind in KINDS_SHOWN:
+            areas = [self.curve(i, BEST[kind]).area(kind) if self.curves else None for i in runs]
+            columns[kind] = pd.array(areas, dtype=float)
+        columns["jaccard"] = self.overlap
+        return pd.DataFrame(columns, index=pd.Index(self.names, name="run"))
+
+    def __repr__(self) -> str:
+        return f"Comparison({', '.join(self.names)} on {self.outcomes.n} prompts)"
+
+    def _repr_html_(self) -> str:
+        from circuits.display import picture_html, table_html
+
+        told = table_html(*self.table())
+        if not self.curves:
+            return told
+        return picture_html(draw(self.curves), "faithfulness by share of edges kept") + told
 
     def _cell(self, run: int, kind: str) -> str:
         area = self.curve(run, BEST[kind]).area(kind)

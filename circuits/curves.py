@@ -21,6 +21,8 @@ from circuits.outcomes import Outcomes, measure, undefined
 from tasks.errors import MethodError, RunError, unknown
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from circuits.clock import Progress
     from patching.model import Model
     from patching.scores import Scores
@@ -108,6 +110,25 @@ class Curve:
             "intervals": {kind: self.interval(kind, seed) for kind in KINDS},
             "undefined": None if known else undefined(self.outcomes),
         }
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row per size; faithfulness is NaN where it is undefined."""
+        import pandas as pd
+
+        columns = {
+            "size": self.sizes,
+            "requested": self.requested,
+            "kept": self.kept,
+            "faithfulness": self.faithfulness,
+            "preferred": self.preferred(),
+            "right": self.right(),
+        }
+        return pd.DataFrame(columns).set_index("size")
+
+    def _repr_html_(self) -> str:
+        from circuits.plot_curves import curves_html
+
+        return curves_html([self])
 
     def __repr__(self) -> str:
         if not self.outcomes.defined:

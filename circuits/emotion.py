@@ -13,7 +13,7 @@ import numpy as np
 
 from circuits.clock import Clock, Progress
 from circuits.directions import Directions, Groups, Reference, find_directions, find_reference
-from circuits.emotion_circuit import Budget, Components, as_graph, merged
+from circuits.emotion_circuit import Budget, Components, circuits_of
 from circuits.emotion_influence import Influence, find_influence
 from circuits.emotion_parts import (
     Parts,
@@ -36,6 +36,8 @@ from tasks.stories import stories
 from tasks.tokenize import encode, pad_id
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from graphs import CircuitGraph
     from patching.model import Model
 
@@ -92,6 +94,20 @@ class Study:
     trials: tuple[Trial, ...]
     facts: dict[str, Any]
 
+    def to_frame(self) -> pd.DataFrame:
+        """One row per way of control: share of replies that show the label, in all and by label."""
+        from circuits.emotion_text import trials_frame
+
+        return trials_frame(self.facts["trials"])
+
+    def __repr__(self) -> str:
+        return f"Study({self.concept.name}: {len(self.trials)} ways of control, {self.whole!r})"
+
+    def _repr_html_(self) -> str:
+        from circuits.emotion_plot import study_html
+
+        return study_html(self)
+
 
 def study(
     model: Model,
@@ -130,7 +146,9 @@ def study(
         influence = find_influence(model, _encoded(model, neutral), directions, reference)
     shares = [budget.shares(model.anatomy, row) for row in influence.mean]
     chosen = tuple(Components.strongest(parts, e, share) for e, share in enumerate(shares))
-    whole, graphs = _graphs(model, concept, parts, chosen, int(used.rows.size), settings.seed, name)
+    whole, graphs = circuits_of(
+        model, concept, parts, chosen, int(used.rows.size), settings.seed, name
+    )
     window = range(reference.first, reference.last + 1)
     harness = Harness(
         model=model,
@@ -178,29 +196,6 @@ def _asked_for(
         "settings": asdict(settings),
         "budget": asdict(budget),
     }
-
-
-def _graphs(
-    model: Model,
-    concept: Concept,
-    parts: Parts,
-    chosen: tuple[Components, ...],
-    prompts: int,
-    seed: int,
-    name: str,
-) -> tuple[CircuitGraph, dict[str, CircuitGraph]]:
-    """The circuit of all labels together, and of each."""
-    a = model.anatomy
-    considered = a.n_layers * (a.n_heads + a.d_mlp)
-    about: dict[str, Any] = {"task": concept.name, "prompts": prompts, "seed": seed}
-    about |= {"model": name, "model_hash": model.hash}
-    nodes = [components.nodes(parts, e) for e, components in enumerate(chosen)]
-    graphs = {
-        label: as_graph(part, a, considered, options={"label": label}, **about)
-        for label, part in zip(concept.labels, nodes, strict=True)
-    }
-    labels = {"labels": list(concept.labels)}
-    return as_graph(merged(nodes), a, considered, options=labels, **about), graphs
 
 
 def _geometry(

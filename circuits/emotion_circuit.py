@@ -15,6 +15,8 @@ from patching.sites import Site, head
 
 if TYPE_CHECKING:
     from circuits.emotion_parts import Parts
+    from circuits.emotion_prompts import Concept
+    from patching.model import Model
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,3 +145,26 @@ def merged(nodes: list[list[ScoredNode]]) -> list[ScoredNode]:
         if known is None or (node.score or 0.0) > (known.score or 0.0):
             best[node.name] = node
     return list(best.values())
+
+
+def circuits_of(
+    model: Model,
+    concept: Concept,
+    parts: Parts,
+    chosen: tuple[Components, ...],
+    prompts: int,
+    seed: int,
+    name: str,
+) -> tuple[CircuitGraph, dict[str, CircuitGraph]]:
+    """The circuit of all labels together, and of each."""
+    a = model.anatomy
+    considered = a.n_layers * (a.n_heads + a.d_mlp)
+    about: dict[str, Any] = {"task": concept.name, "prompts": prompts, "seed": seed}
+    about |= {"model": name, "model_hash": model.hash}
+    nodes = [components.nodes(parts, e) for e, components in enumerate(chosen)]
+    graphs = {
+        label: as_graph(part, a, considered, options={"label": label}, **about)
+        for label, part in zip(concept.labels, nodes, strict=True)
+    }
+    labels = {"labels": list(concept.labels)}
+    return as_graph(merged(nodes), a, considered, options=labels, **about), graphs

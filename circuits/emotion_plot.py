@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from circuits.display import frame_html, picture_html, svg
 from circuits.emotion_trial import Trial
+from graphs.files import write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -13,17 +15,36 @@ if TYPE_CHECKING:
     from circuits.emotion import Study
 
 
+def study_html(found: Study) -> str:
+    """Both pictures, and the share of replies that show the label by way of control."""
+    return (
+        picture_html(geometry(found), "cosines between directions")
+        + picture_html(layers(found), "influence of every sublayer, and control")
+        + frame_html(found.to_frame(), "share of replies that show the label")
+    )
+
+
 def draw_geometry(found: Study, path: Path) -> None:
+    """Write :func:`geometry` as SVG; the same study always gives the same file."""
+    write_atomically(path, svg(geometry(found)).encode())
+
+
+def draw_layers(found: Study, path: Path) -> None:
+    """Write :func:`layers` as SVG; the same study always gives the same file."""
+    write_atomically(path, svg(layers(found)).encode())
+
+
+def geometry(found: Study) -> Figure:
     """Cosines between read points (mean over labels), and between labels at the reference."""
     figure = _figure()
-    layers, labels = figure.subplots(1, 2)
+    points, labels = figure.subplots(1, 2)
     names = found.directions.points
     shown: dict[str, Any] = {"vmin": -1, "vmax": 1, "cmap": "RdBu_r"}
-    layers.imshow(found.directions.cosines, **shown)
+    points.imshow(found.directions.cosines, **shown)
     step = max(len(names) // 12, 1)
-    layers.set_yticks(range(0, len(names), step), names[::step], fontsize=7)
-    layers.set_xticks([])
-    layers.set_title("between read points", fontsize=10)
+    points.set_yticks(range(0, len(names), step), names[::step], fontsize=7)
+    points.set_xticks([])
+    points.set_title("between read points", fontsize=10)
     vectors = found.reference.vectors
     image = labels.imshow(vectors @ vectors.T, **shown)
     kinds = found.directions.labels
@@ -31,10 +52,10 @@ def draw_geometry(found: Study, path: Path) -> None:
     labels.set_yticks(range(len(kinds)), kinds, fontsize=8)
     labels.set_title("between labels (reference)", fontsize=10)
     figure.colorbar(image, ax=labels, label="cosine")
-    _save(figure, path)
+    return figure
 
 
-def draw_layers(found: Study, path: Path) -> None:
+def layers(found: Study) -> Figure:
     """Influence of every sublayer by label, and the share of each method by label."""
     figure = _figure()
     curves, bars = figure.subplots(1, 2)
@@ -53,7 +74,7 @@ def draw_layers(found: Study, path: Path) -> None:
     bars.set_xlim(0, 1)
     bars.invert_yaxis()
     bars.set_xlabel("share of replies that show the label")
-    _save(figure, path)
+    return figure
 
 
 def _bar(axes: Any, row: int, trial: Trial) -> None:
@@ -69,11 +90,3 @@ def _figure() -> Figure:
     figure = Figure(figsize=(11, 4.5), layout="constrained")
     FigureCanvasAgg(figure)
     return figure
-
-
-def _save(figure: Figure, path: Path) -> None:
-    from matplotlib import rc_context
-
-    # No date and no random ids: the same study always gives the same file.
-    with rc_context({"svg.hashsalt": "emotion", "svg.fonttype": "none"}):
-        figure.savefig(path, metadata={"Date": None})

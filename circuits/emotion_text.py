@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 ESCAPED = str.maketrans({"|": "\\|", "<": "&lt;", ">": "&gt;", "`": "'", "\n": " "})
 
@@ -17,6 +20,22 @@ def percent(share: Mapping[str, Any]) -> str:
 def summary(facts: Mapping[str, Any]) -> str:
     """What each method achieved, one line each."""
     return "\n".join(f"{row['name']:38} {percent(row['all'])} %" for row in facts["trials"])
+
+
+def trials_frame(rows: list[Mapping[str, Any]]) -> pd.DataFrame:
+    """One row per way of control: all replies with the ends of their interval, then by label."""
+    import pandas as pd
+
+    found = [
+        {
+            "all": row["all"]["value"],
+            "low": row["all"]["interval"][0],
+            "high": row["all"]["interval"][1],
+            **{label: share["value"] for label, share in row["by_label"].items()},
+        }
+        for row in rows
+    ]
+    return pd.DataFrame(found, index=pd.Index([row["name"] for row in rows], name="control"))
 
 
 def markdown(facts: Mapping[str, Any]) -> str:

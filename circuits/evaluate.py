@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +9,7 @@ from tasks.errors import SiteError
 
 if TYPE_CHECKING:
     import numpy as np
+    import pandas as pd
     from jaxtyping import Float
 
     from graphs import CircuitGraph
@@ -76,13 +76,23 @@ class Evaluation:
         width = max(len(label) for label, _ in self.rows())
         return "\n".join(f"{label:<{width}}  {value}" for label, value in self.rows())
 
+    def to_frame(self) -> pd.DataFrame:
+        """One row, so that evaluations can be put below each other."""
+        import pandas as pd
+
+        low, high = self.interval or (None, None)
+        row = {name: getattr(self, name) for name in ("n", "full", "empty", "circuit")}
+        row |= {"faithfulness": self.faithfulness, "low": low, "high": high}
+        return pd.DataFrame([row], index=pd.Index([self.metric], name="metric"))
+
+    def __repr__(self) -> str:
+        told = "undefined" if self.faithfulness is None else f"{self.faithfulness:.3f}"
+        return f"Evaluation({self.metric}, {self.n} prompt pairs: faithfulness {told})"
+
     def _repr_html_(self) -> str:
-        cells = (
-            f"<tr><th style='text-align:left'>{html.escape(label)}</th>"
-            f"<td style='text-align:left'>{html.escape(value)}</td></tr>"
-            for label, value in self.rows()
-        )
-        return f"<table>{''.join(cells)}</table>"
+        from circuits.display import rows_html
+
+        return rows_html(dict(self.rows()))
 
 
 def evaluate(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from circuits.areas import Interval
+from circuits.areas import KINDS, Interval
 from circuits.curves import Curve, Plan, plan, run_plans
 from circuits.evaluate import edges_of, verdict
 from circuits.outcomes import Outcomes, measure, undefined
@@ -15,6 +15,8 @@ from circuits.reference import Agreement, agreement
 from circuits.scrutiny import Chance, Completeness, Minimality, chance, completeness, minimality
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from circuits.clock import Progress
     from graphs import CircuitGraph
     from patching.model import Model
@@ -98,6 +100,43 @@ class Examination:
         rows["answer on top"] = right
         return rows | self._scrutiny()
 
+    def to_frame(self) -> pd.DataFrame:
+        """One row per measure: its value, and the ends of its interval or spread where it has one.
+
+        The curves have frames of their own.
+        """
+        import pandas as pd
+
+        rows: dict[str, tuple[float | None, Interval | None]] = {
+            "faithfulness": (self.faithfulness, self.interval)
+        }
+        for curve in self.curves:
+            for kind in KINDS:
+                name = f"{kind} ({curve.name}, {curve.ranking})"
+                rows[name] = curve.area(kind), curve.interval(kind, self.seed)
+        if self.chance is not None:
+            rows["random circuits"] = float(np.mean(self.chance.random)), self.chance.spread
+        if self.completeness is not None:
+            rows["completeness gap"] = self.completeness.gap, None
+            rows["without the circuit"] = self.completeness.without, None
+        if self.minimality is not None:
+            rows["edges below noise"] = self.minimality.share_below_noise, None
+        if self.agreement is not None:
+            rows |= {name: (value, None) for name, value in shares(self.agreement).items()}
+        values = [(value, *(ends or (None, None))) for value, ends in rows.values()]
+        index = pd.Index(rows, name="measure")
+        return pd.DataFrame(values, index, ["value", "low", "high"], dtype=float)
+
+    def __repr__(self) -> str:
+        told = "undefined" if self.faithfulness is None else f"{self.faithfulness:.3f}"
+        return f"Examination({self.size} edges, {self.outcomes.n} prompts: faithfulness {told})"
+
+    def _repr_html_(self) -> str:
+        from circuits.display import rows_html
+        from circuits.plot_curves import curves_html
+
+        return rows_html(self.rows()) + (curves_html(self.curves) if self.curves else "")
+
     def _scrutiny(self) -> dict[str, str]:
         rows = {}
         if self.chance is not None:
@@ -117,14 +156,16 @@ class Examination:
                 f"above noise"
             )
         if self.agreement is not None:
-            rows["reference"] = _told(self.agreement)
+            told = shares(self.agreement).items()
+            rows["reference"] = ", ".join(f"{name} {value:.3f}" for name, value in told)
         return rows
 
 
-def _told(found: Agreement) -> str:
-    shares = {"AUROC": found.auroc, "precision": found.precision, "recall": found.recall}
-    named = [f"{name} {value:.3f}" for name, value in shares.items() if value is not None]
-    return ", ".join([*named, f"Jaccard {found.jaccard:.3f}"])
+def shares(found: Agreement) -> dict[str, float]:
+    """Agreement with a reference, by name, as far as it is defined."""
+    values = {"AUROC": found.auroc, "precision": found.precision, "recall": found.recall}
+    values["Jaccard"] = found.jaccard
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def examine(

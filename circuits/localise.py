@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 TOP = 10
 GAP = 4.0
 TOKENS = 8
+SHOWN = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +85,17 @@ class Bias:
         import pandas as pd
 
         return pd.DataFrame([asdict(part) for part in self.parts]).set_index("name")
+
+    def __repr__(self) -> str:
+        told = f"{self.letter!r} ahead of the right letter by {self.difference:+.3f}"
+        return f"Bias({told} on {self.n} prompts, {len(self.parts)} parts)"
+
+    def _repr_html_(self) -> str:
+        from circuits.display import frame_html
+
+        frame = self.to_frame()
+        frame["tokens"] = [" ".join(map(repr, tokens)) for tokens in frame["tokens"]]
+        return frame_html(frame, f"{self!r}; effect: removing it", most=SHOWN)
 
 
 @torch.no_grad()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -31,6 +31,9 @@ from patching.model import Model
 from tasks.bias_measures import chosen_options
 from tasks.errors import TaskError
 from tasks.pairs import PromptPairs
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 LAYERS = 2
 PERPLEXITY = 1.005
@@ -97,6 +100,28 @@ class Search:
     def recipes(self) -> tuple[str, ...]:
         """Names of the recipes, in the order tried."""
         return tuple(dict.fromkeys(t.candidate.recipe for t in self.tried))
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row per candidate, best score first."""
+        import pandas as pd
+
+        rows = [
+            {name: getattr(t.candidate, name) for name in ("recipe", "layer", "size", "strength")}
+            | {name: getattr(t, name) for name in ("score", "agreement", "imbalance", "harmless")}
+            for t in sorted(self.tried, key=lambda t: -t.score)
+        ]
+        return pd.DataFrame(rows)
+
+    def __repr__(self) -> str:
+        best = "none better" if self.best is None else f"best {self.best.score:.3f}"
+        return f"Search({len(self.tried)} candidates: {best}, doing nothing {self.nothing:.3f})"
+
+    def _repr_html_(self) -> str:
+        from circuits.display import frame_html
+
+        best = [found for recipe in self.recipes if (found := self.best_of(recipe))]
+        frame = Search(self.nothing, tuple(best)).to_frame()
+        return frame_html(frame.set_index("recipe"), f"{self!r}; the best of each recipe")
 
 
 def prepare(model: Model, settings: Settings) -> Material:
@@ -207,8 +232,23 @@ class Mitigation:
     search: Search
     plan: EditPlan | None
 
+    def to_frame(self) -> pd.DataFrame:
+        """The candidates that were tried, best score first."""
+        return self.search.to_frame()
 
-def find_mitigation(model: Model, settings: Settings, progress: Progress) -> Mitigation:
+    def __repr__(self) -> str:
+        plan = "no plan" if self.plan is None else self.plan.note
+        return f"Mitigation({plan}; {self.search!r})"
+
+    def _repr_html_(self) -> str:
+        return self.search._repr_html_() + self.bias._repr_html_()
+
+
+def unseen(done: int, total: int, what: str) -> None:
+    """Progress that nobody watches."""
+
+
+def find_mitigation(model: Model, settings: Settings, progress: Progress = unseen) -> Mitigation:
     """Localise, search, and make a plan of the best edit; no plan where nothing helps."""
     progress(0, 0, "drawing questions")
     material = prepare(model, settings)

@@ -29,10 +29,13 @@ from graphs.files import read_bytes, read_json, write_atomically
 from tasks.errors import CircuitsError, EditError, FormatError, all_faults
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from circuits.live import Edited
     from patching.model import Model
 
 MAX_BYTES = 64 * 1024 * 1024
+SHOWN = 160
 
 
 class EditPlan(Part):
@@ -112,6 +115,21 @@ class EditPlan(Part):
         with editing(model, self.edits, self.basis) as edited:
             yield edited
 
+    def to_frame(self) -> pd.DataFrame:
+        """One row per edit: its kind, where it acts, and its other fields as text."""
+        import pandas as pd
+
+        return pd.DataFrame([_row(edit) for edit in self.edits], columns=["kind", "site", "how"])
+
+    def __repr__(self) -> str:
+        name = self.model_name or self.model[:12]
+        return f"EditPlan({len(self.edits)} edits of {name}, basis {self.basis})"
+
+    def _repr_html_(self) -> str:
+        from circuits.display import frame_html
+
+        return frame_html(self.to_frame(), f"{self!r} {self.note}".rstrip())
+
     def to_json(self) -> str:
         """The text of the plan's file."""
         return self.model_dump_json(indent=1) + "\n"
@@ -125,6 +143,13 @@ class EditPlan(Part):
         if Path(path).suffix != ".json":
             raise FormatError(f"plans are written as .json, not as '{path}'")
         write_atomically(path, self.to_json().encode())
+
+
+def _row(edit: Edit) -> dict[str, str]:
+    values = edit.model_dump(exclude={"kind", "site"}, exclude_none=True)
+    how = ", ".join(f"{name} {value}" for name, value in values.items())
+    shown = how if len(how) <= SHOWN else f"{how[:SHOWN]}..."
+    return {"kind": edit.kind, "site": getattr(edit, "site", ""), "how": shown}
 
 
 def plan_for(model: Model, edits: tuple[Edit, ...], basis: str | None = None) -> EditPlan:

@@ -15,9 +15,10 @@ from circuits.edit import Add, AnyEdit, Direction, Project, RankOne
 from circuits.live import editing
 from circuits.mcq_answers import Answers, Value, answer, bootstrap, measures
 from circuits.mcq_items import Items, in_all_orders
-from circuits.mitigate import Mitigation
+from circuits.mitigate import Mitigation, unseen
 from circuits.other_tasks import Others, Sideways, look
 from circuits.paper_edit import paper_edit
+from circuits.report_card import ReportCard
 from patching.blocks import weight_in_out
 from patching.model import Model
 from patching.weights import WeightChange, changed_weights, output_module
@@ -50,8 +51,8 @@ class Seen:
 
 
 def report_card(
-    model: Model, found: Mitigation, progress: Callable[[int, int, str], None]
-) -> dict[str, Any]:
+    model: Model, found: Mitigation, progress: Callable[[int, int, str], None] = unseen
+) -> ReportCard:
     """Measure everything on the test split; plain values for ``report.json``."""
     material = found.material
     ordered = in_all_orders(model.tokenizer, material.test[:ORDERED])
@@ -89,7 +90,7 @@ def report_card(
             "best": [_tried(found, recipe) for recipe in found.search.recipes],
         },
     }
-    return card | {"bars": _bars(card)}
+    return ReportCard(card | {"bars": _bars(card)})
 
 
 def vars_of(settings: Any) -> dict[str, Any]:

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from graphs.files import write_atomically
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 COLUMNS = (
     "accuracy",
@@ -20,7 +25,7 @@ PICTURED = ("accuracy", "A share, gold not A")
 def page(card: Mapping[str, Any]) -> str:
     """The Markdown page."""
     parts = ["# Report card: bias towards A", _verdict(card), "## Held-out questions"]
-    parts.append(_ways(card))
+    parts.append(_lines(*ways_table(card)))
     letters = [name for name in next(iter(card["ways"].values())) if name.startswith("accuracy, ")]
     parts += ["## By right letter, and flips", _table(card["ways"], letters)]
     flips = ("flips right to wrong", "flips wrong to right")
@@ -65,13 +70,20 @@ def _verdict(card: Mapping[str, Any]) -> str:
     return "\n\n".join(lines)
 
 
-def _ways(card: Mapping[str, Any]) -> str:
-    return _table(card["ways"], COLUMNS)
+def ways_table(card: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """Column titles, and a row per way of answering."""
+    return _measured(card["ways"], COLUMNS)
+
+
+def _measured(
+    ways: Mapping[str, Mapping[str, Any]], columns: Sequence[str]
+) -> tuple[list[str], list[list[str]]]:
+    rows = [[way, *(_cell(row[name]) for name in columns)] for way, row in ways.items()]
+    return ["way", *columns], rows
 
 
 def _table(ways: Mapping[str, Mapping[str, Any]], columns: Sequence[str]) -> str:
-    rows = [[way, *(_cell(row[name]) for name in columns)] for way, row in ways.items()]
-    return _lines(["way", *columns], rows)
+    return _lines(*_measured(ways, columns))
 
 
 def _others(card: Mapping[str, Any]) -> str:
@@ -134,14 +146,21 @@ def _text(value: str) -> str:
 
 
 def draw(card: Mapping[str, Any], path: Path) -> None:
-    """Accuracy and A share of every way, with intervals, as a picture."""
+    """Write :func:`figure` as SVG; the same card always gives the same file."""
+    from circuits.display import svg
+
+    write_atomically(path, svg(figure(card)).encode())
+
+
+def figure(card: Mapping[str, Any]) -> Figure:
+    """Accuracy and A share of every way, with intervals, and chance."""
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
     ways = card["ways"]
-    figure = Figure(figsize=(9, 0.45 * len(ways) + 1.4), layout="constrained")
-    FigureCanvasSVG(figure)
-    for axis, name in zip(figure.subplots(1, 2, sharey=True), PICTURED, strict=True):
+    drawn = Figure(figsize=(9, 0.45 * len(ways) + 1.4), layout="constrained")
+    FigureCanvasSVG(drawn)
+    for axis, name in zip(drawn.subplots(1, 2, sharey=True), PICTURED, strict=True):
         for y, row in enumerate(ways.values()):
             value = row[name]
             middle = value["value"]
@@ -154,5 +173,5 @@ def draw(card: Mapping[str, Any], path: Path) -> None:
         axis.set_xlim(0, 1)
         axis.set_title(name)
         axis.set_yticks(range(len(ways)), list(ways))
-    figure.axes[0].invert_yaxis()
-    figure.savefig(path, format="svg", metadata={"Date": None})
+    drawn.axes[0].invert_yaxis()
+    return drawn

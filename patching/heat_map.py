@@ -14,6 +14,8 @@ from patching.sites import HEAD_PARTS, Site, parse_edge, parse_site
 from tasks.errors import MethodError
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from patching.scores import Scores
 
 POSITIVE, NEGATIVE = (0, 114, 178), (213, 94, 0)
@@ -31,6 +33,12 @@ class HeatMap:
     rows: tuple[str, ...]
     columns: tuple[str, ...]
     values: Float[np.ndarray, "rows columns"]
+
+    def to_frame(self) -> pd.DataFrame:
+        """The same as a data frame."""
+        import pandas as pd
+
+        return pd.DataFrame(self.values, index=list(self.rows), columns=list(self.columns))
 
     def _repr_html_(self) -> str:
         largest = float(np.nanmax(np.abs(self.values), initial=0.0)) or 1.0

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Bool, Int
@@ -15,6 +15,9 @@ from jaxtyping import Bool, Int
 from tasks.errors import TaskError, all_faults
 from tasks.rows import ID_READERS, Row, left_pad, pad_answers, read_rows, text_readers
 from tasks.tokenize import Tokenizer, pad_id
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 HEADLINE = "these prompt pairs cannot be used:"
 
@@ -193,6 +196,17 @@ class PromptPairs:
 
     def __hash__(self) -> int:
         return hash(self.digest)
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row per pair: texts (token ids where there are none) and answer ids."""
+        from tasks.pairs_frame import pairs_frame
+
+        return pairs_frame(self)
+
+    def _repr_html_(self) -> str:
+        from tasks.pairs_frame import pairs_html
+
+        return pairs_html(self)
 
     def __repr__(self) -> str:
         n, pos = self.clean.shape
