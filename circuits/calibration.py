@@ -186,7 +186,7 @@ class _Cell:
 
         level = self.kind if self.kind in ("edge", "node") else "site"
         begin = perf_counter()
-        names, rows = prompt_scores(
+        scores, rows = prompt_scores(
             self.model,
             self.pairs,
             method,
@@ -198,7 +198,7 @@ class _Cell:
             batch_size=self.batch_size,
             **options,
         )
-        return names, rows, perf_counter() - begin
+        return scores.names, rows, perf_counter() - begin
 
 
 def _calibration(

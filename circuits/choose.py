@@ -8,7 +8,7 @@ again are in :mod:`circuits.prune`.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -20,8 +20,6 @@ from tasks.errors import MethodError, all_faults
 
 if TYPE_CHECKING:
     from graphs import CircuitGraph
-    from patching.model import Model
-    from tasks import PromptPairs
 
 TILE = 4096
 """Edges whose bootstrap samples are held at once."""
@@ -111,8 +109,8 @@ def bootstrap_excludes_zero(
 ) -> Bool[np.ndarray, " names"]:
     """Whether the 95 % bootstrap interval over prompts of each mean score excludes zero.
 
-    ``per_prompt`` comes from :func:`per_prompt_scores`. Keeping such edges alone is the filter of
-    the BlackboxNLP 2025 entry arXiv 2510.25786.
+    ``per_prompt`` comes from :func:`patching.scoring.prompt_scores`. Keeping such edges alone is
+    the filter of the BlackboxNLP 2025 entry arXiv 2510.25786.
     """
     weights = resamples(len(per_prompt), seed, times)
     tail = (1 - COVERAGE) / 2
@@ -122,14 +120,3 @@ def bootstrap_excludes_zero(
         low, high = np.quantile(means, [tail, 1 - tail], axis=0)
         found.append((low > 0) | (high < 0))
     return np.concatenate(found) if found else np.zeros(0, dtype=bool)
-
-
-def per_prompt_scores(
-    model: Model, pairs: PromptPairs, method: str = "relevance", **options: Any
-) -> tuple[tuple[str, ...], Float[np.ndarray, "n names"]]:
-    """The names, and each prompt's own score of every one; options as for :func:`score`."""
-    from patching.scoring import score
-
-    options = {"metric": pairs.metric, **options}
-    rows = [score(model, pairs[i : i + 1], method, **options) for i in range(len(pairs))]
-    return rows[0].names, np.stack([row.totals for row in rows])

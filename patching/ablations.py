@@ -34,6 +34,9 @@ ABLATIONS: Mapping[str, Kind] = {
     "cama": Kind("the residual stream after a block becomes its mean given the token", "block"),
 }
 
+OUTSIDE = tuple(kind for kind in ABLATIONS if kind != "cama")
+"""The kinds that can stand in for every sender outside a circuit."""
+
 CUTS: Mapping[str, str] = {
     "full-peek": "the last token sees every token, all others see themselves and the first",
     "self-peek": "every token sees itself and the first",
@@ -148,6 +151,29 @@ def get_ablation(ablation: str | Ablation) -> Ablation:
     if not isinstance(found, Ablation):
         raise MethodError(f"'{found}' cuts attention; here something must stand in for activations")
     return found
+
+
+def outside(ablation: str | Ablation) -> Ablation:
+    """An ablation that can stand in for everything outside a circuit.
+
+    Raises:
+        MethodError: no such ablation, or one that no edge can carry.
+    """
+    text = str(ablation)
+    kind = text.partition(":")[0]
+    if kind == "cama":
+        raise MethodError(
+            f"'{text}' replaces the residual stream, which no edge owns; outside a circuit use "
+            f"mean-by-token"
+        )
+    if kind in CUTS:
+        raise MethodError(
+            f"'{text}' cuts attention; outside a circuit something must stand in for activations: "
+            f"{', '.join(OUTSIDE)}"
+        )
+    if kind not in OUTSIDE:
+        raise MethodError(unknown("ablation", kind, OUTSIDE))
+    return get_ablation(ablation)
 
 
 def _parse_cut(text: str) -> AttentionCut:

@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from patching.ablations import Ablation, get_ablation
+from patching.ablations import Ablation, outside
 from patching.anatomy import Anatomy
 from patching.forward import Record, chain, no_tap
 from patching.frame import Frame
@@ -28,7 +28,6 @@ from patching.runs import Batch, batches
 from patching.sites import PORTS, Edge, Site, parse_edge, ports, reaches, senders
 from patching.standins import Replace, stand_ins
 from patching.wired_run import Watch, WiredRun, read_on
-from tasks.errors import MethodError
 from tasks.pairs import PromptPairs
 
 Progress = Callable[[int, int, str], None]
@@ -186,7 +185,7 @@ def runners(
     Raises:
         MethodError: as for :func:`run_circuits`.
     """
-    for batch, standing_in in _off(model, pairs, get_ablation(ablation), batch_size, means):
+    for batch, standing_in in _off(model, pairs, outside(ablation), batch_size, means):
         yield CircuitRunner(model, batch, standing_in)
 
 
@@ -204,7 +203,7 @@ def run_wirings(
     checked: CheckedMetric = check_metric(metric)
     found = []
     done = 0
-    for batch, standing_in in _off(model, pairs, get_ablation(ablation), batch_size, means):
+    for batch, standing_in in _off(model, pairs, outside(ablation), batch_size, means):
         runner = CircuitRunner(model, batch, standing_in)
         rows = [checked(runner.logits(wiring), batch.pairs) for wiring in wirings]
         found.append(torch.stack(rows).double().cpu().numpy())
@@ -224,11 +223,6 @@ def _off(
     model: Model, pairs: PromptPairs, ablation: Ablation, batch_size: int, means: Means | None
 ) -> Iterator[tuple[Batch, Mapping[Point, Tensor] | None]]:
     """Every batch with what stands in outside a circuit; None where that is the corrupted run."""
-    if ablation.kind == "cama":
-        raise MethodError(
-            f"'{ablation}' replaces the residual stream, which no edge owns; outside a circuit "
-            f"use mean-by-token"
-        )
     if ablation.kind == "corrupted":
         for batch in batches(model, pairs, batch_size):
             yield batch, None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -47,27 +48,10 @@ def score(
         TaskError: tokens outside the model's vocabulary.
     """
     request = Request.of(model, pairs, method, level, direction, metric, sites, positions, options)
-    asked = {} if positions == "all" else {"positions": positions}
-    asked |= {"sites": sites} if level == "site" else {}
+    asked = _asked(level, sites, positions)
     total: Scores | None = None
     for batch in measured(model, pairs, request, batch_size, progress):
-        per_prompt = _array(batch)
-        piece = Scores(
-            names=request.names,
-            totals=per_prompt.sum(0),
-            squares=(per_prompt**2).sum(0),
-            count=len(per_prompt),
-            level=level,
-            method=method,
-            direction=direction,
-            metric=request.metric.name,
-            anatomy=model.anatomy,
-            clean=float(batch.clean.detach().double().sum()),
-            corrupted=float(batch.corrupted.detach().double().sum()),
-            task=pairs.task,
-            model_hash=model.hash,
-            options=dict(request.options) | asked,
-        )
+        piece = _piece(batch, _array(batch), request, asked, model, pairs)
         total = piece if total is None else total + piece
     assert total is not None
     return total
@@ -86,14 +70,54 @@ def prompt_scores(
     batch_size: int = 32,
     progress: Progress | None = None,
     **options: Any,
-) -> tuple[tuple[str, ...], Float[np.ndarray, "n names"]]:
-    """Names, and the scores of every single prompt, for resampling over prompts.
+) -> tuple[Scores, Float[np.ndarray, "n names"]]:
+    """Scores, and those of every single prompt, from which the scores of other draws follow.
 
-    Arguments and errors are those of :func:`score`; the mean over the first axis is its values.
+    Arguments and errors are those of :func:`score`; memory grows with the number of prompts.
     """
     request = Request.of(model, pairs, method, level, direction, metric, sites, positions, options)
-    rows = [_array(batch) for batch in measured(model, pairs, request, batch_size, progress)]
-    return request.names, np.concatenate(rows)
+    asked = _asked(level, sites, positions)
+    total: Scores | None = None
+    rows = []
+    for batch in measured(model, pairs, request, batch_size, progress):
+        rows.append(_array(batch))
+        piece = _piece(batch, rows[-1], request, asked, model, pairs)
+        total = piece if total is None else total + piece
+    assert total is not None
+    return total, np.concatenate(rows)
+
+
+def _asked(level: str, sites: str, positions: str) -> dict[str, str]:
+    """What was asked for beside the method's options, where it is not the default."""
+    asked = {} if positions == "all" else {"positions": positions}
+    return asked | ({"sites": sites} if level == "site" else {})
+
+
+def _piece(
+    batch: Measured,
+    rows: Float[np.ndarray, "b names"],
+    request: Request,
+    asked: Mapping[str, str],
+    model: Model,
+    pairs: PromptPairs,
+) -> Scores:
+    """The scores of one batch."""
+    return Scores(
+        names=request.names,
+        totals=rows.sum(0),
+        squares=(rows**2).sum(0),
+        count=len(rows),
+        level=request.level,
+        method=request.method,
+        direction=request.direction,
+        metric=request.metric.name,
+        anatomy=model.anatomy,
+        clean=float(batch.clean.detach().double().sum()),
+        corrupted=float(batch.corrupted.detach().double().sum()),
+        task=pairs.task,
+        model_hash=model.hash,
+        options={**request.options, **asked},
+    )
 
 
 def _array(batch: Measured) -> Float[np.ndarray, "b names"]:

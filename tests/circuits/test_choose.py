@@ -7,11 +7,11 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from circuits.choose import bootstrap_excludes_zero, ensemble, per_prompt_scores, steady
+from circuits.choose import bootstrap_excludes_zero, ensemble, steady
 from circuits.curves import SIZES, run_plans
 from circuits.prune import acdc, iterated, nested_plan
 from patching.circuit_run import run_circuits
-from patching.scoring import score
+from patching.scoring import prompt_scores, score
 from patching.sites import edges, parse_edge
 from tasks.errors import MethodError
 from tests.known import compiled, interchange
@@ -64,9 +64,9 @@ def test_steady_edges_are_those_whose_interval_excludes_zero():
 
 
 def test_the_bootstrap_agrees_with_the_standard_errors():
-    names, rows = per_prompt_scores(MODEL(), pairs(), "secant")
-    scores = scored("secant")
-    assert names == scores.names
+    scores, rows = prompt_scores(MODEL(), pairs(), "secant", batch_size=5)
+    names = scores.names
+    assert scores.values == pytest.approx(scored("secant").values, abs=1e-5)
     assert rows.mean(axis=0) == pytest.approx(scores.values, abs=1e-5)
     drawn = bootstrap_excludes_zero(rows)
     normal = np.abs(scores.values) > 1.96 * scores.standard_error
