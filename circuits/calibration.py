@@ -112,8 +112,14 @@ class Calibration:
         head = {k: v for k, v in asdict(self).items() if k != "comparisons"}
         return {"schema_version": 1, "kind": "calibration"} | head | {"comparisons": rows}
 
+    def __repr__(self) -> str:
+        methods = len({c.method for c in self.comparisons})
+        return f"Calibration({self.task or 'prompt pairs'}: {methods} methods, {self.count} pairs)"
+
     def _repr_html_(self) -> str:
-        return str(self.summary().to_html(float_format="%.3f"))
+        from circuits.display import frame_html
+
+        return frame_html(self.summary(), f"{self!r}: Pearson correlation with the exact effect")
 
 
 def calibrate(
@@ -237,11 +243,9 @@ def parse_method(text: str) -> tuple[str, dict[str, Any]]:
     Raises:
         MethodError: an unknown method or option, or a value that cannot be read.
     """
-    from circuits.config import read_settings
-    from patching.methods import get
+    from circuits.settings import read_method
 
-    name, _, settings = text.partition(":")
-    get(name)
+    name, options = read_method(text)
     if name == "activation":
         raise MethodError("activation is what the estimates are compared with; name another method")
-    return name, read_settings(name, settings.split("+") if settings else [])
+    return name, options

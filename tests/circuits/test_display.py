@@ -1,0 +1,273 @@
+"""Every public result shows itself in a notebook, loading nothing, and gives a data frame."""
+
+import base64
+import inspect
+import json
+import re
+from dataclasses import replace
+from functools import cache
+from html.parser import HTMLParser
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import circuits
+from circuits import display, edit, mitigate, plan, recipes
+from circuits.comparison import Comparison
+from circuits.emotion import Settings, study
+from circuits.emotion_prompts import emotion
+from circuits.examine import examine
+from circuits.report import report_card
+from circuits.report_card import ReportCard
+from tests import planted
+from tests.known import interchange
+
+SCRIPT = "<script>alert(1)</script>"
+NO_RESULTS = {
+    "Model": "what is asked, which says its shape in one line",
+    "Task": "what can be asked, which says its claim",
+    "Scale | Circuit": "an edit; the table of edits is that of its plan",
+    "Circuit": "an edit; the table of edits is that of its plan",
+    "Iterator[Edited]": "a model for the length of a with block",
+    "Path": "a folder of the caller's own",
+}
+
+
+@cache
+def graph():
+    model, pairs = interchange.opened(), interchange.pairs(12)
+    found = circuits.discover(pairs, model=model, top=8)
+    return found.with_info(task=SCRIPT, model=SCRIPT)
+
+
+@cache
+def scores():
+    return circuits.score(interchange.opened(), interchange.pairs(12), level="edge")
+
+
+@cache
+def pairs():
+    made = interchange.pairs(6)
+    return replace(made, task=SCRIPT, texts=((SCRIPT, "$x_1$ & </table>"),) * len(made))
+
+
+def evaluation():
+    found = circuits.evaluate(graph(), interchange.opened(), interchange.pairs(12))
+    return replace(found, metric=SCRIPT)
+
+
+@cache
+def examination():
+    found = examine(
+        graph(), scores(), interchange.opened(), interchange.pairs(20, 2), reference=graph()
+    )
+    return replace(
+        found, curves=tuple(replace(c, name=f"{SCRIPT} {c.name} $") for c in found.curves)
+    )
+
+
+def comparison():
+    seen = examination()
+    two = (*seen.curves[:2], *seen.curves[:2])
+    sizes, names = (8, 8), (SCRIPT, "$b")
+    outcomes = seen.outcomes.part([0, 0])
+    return Comparison(names, sizes, outcomes, two, (1.0, 1.0), ({}, {}), {})
+
+
+def calibration():
+    found = circuits.calibrate(
+        interchange.opened(), interchange.pairs(12), ("secant",), ("mlp_out",), resamples=5
+    )
+    return replace(found, comparisons=(replace(found.comparisons[0], method=SCRIPT),))
+
+
+def all_for_one():
+    found = circuits.af1(planted.opened(), planted.pairs(), alternatives=False)
+    return replace(found, task=f"{SCRIPT} $", model=SCRIPT)
+
+
+@cache
+def bias():
+    model = circuits.load_model("nano")
+    questions = circuits.load_task("mcq_bias").pairs(model.tokenizer, n=4, seed=0)
+    found = circuits.localise_bias(model, questions, top=2)
+    return replace(found, parts=tuple(replace(part, tokens=(SCRIPT, "\n")) for part in found.parts))
+
+
+def edit_plan():
+    edits = (edit.add("m3.n1", {SCRIPT: 1.0}), edit.scale("a0.h0", 0.0))
+    return plan.EditPlan(model="0" * 64, model_name=SCRIPT, basis="raw", edits=edits, note=SCRIPT)
+
+
+@cache
+def mitigation():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(recipes, "COUNTS", (1,))
+        patch.setattr(recipes, "STRENGTHS", (1.0,))
+        settings = mitigate.Settings(train=4, test=12, others=9)
+        return mitigate.find_mitigation(circuits.load_model("nano"), settings)
+
+
+@cache
+def card():
+    found = report_card(circuits.load_model("nano"), mitigation())
+    hostile = {SCRIPT: next(iter(found["ways"].values())), "$": found["ways"]["random"]}
+    return ReportCard(found | {"plan": SCRIPT, "ways": found["ways"] | hostile})
+
+
+@cache
+def emotion_study():
+    settings = Settings(groups=2, tests=2, new_tokens=3)
+    return study(circuits.load_model("nano"), emotion(), settings, name=SCRIPT)
+
+
+RESULTS = {
+    "CircuitGraph": graph,
+    "CircuitDiff": lambda: graph().diff(graph().top(4)),
+    "Scores": scores,
+    "HeatMap": lambda: scores().heat_map(),
+    "PromptPairs": pairs,
+    "Evaluation": evaluation,
+    "Examination": examination,
+    "Curve": lambda: examination().curves[0],
+    "Comparison": comparison,
+    "Calibration": calibration,
+    "AllForOne": all_for_one,
+    "Bias": bias,
+    "EditPlan": edit_plan,
+    "Mitigation": mitigation,
+    "Search": lambda: mitigation().search,
+    "ReportCard": card,
+    "Study": emotion_study,
+}
+
+
+@cache
+def result(name):
+    return RESULTS[name]()
+
+
+def shown(value):
+    """What a notebook is given: type -> content."""
+    from IPython.core.formatters import DisplayFormatter
+
+    data, _ = DisplayFormatter().format(value)
+    return data
+
+
+class Elements(HTMLParser):
+    def __init__(self, text):
+        super().__init__()
+        self.found, self.open = [], []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag, attrs):
+        self.found.append((tag, dict(attrs)))
+        if tag not in ("img", "br"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+@pytest.mark.parametrize("name", circuits.__all__)
+def test_what_a_public_function_gives_is_a_result_tested_here(name):
+    value = getattr(circuits, name)
+    if inspect.isroutine(value):
+        given = str(inspect.signature(value).return_annotation)
+        assert given in {*RESULTS, *NO_RESULTS}, f"{name} gives {given}"
+    elif not issubclass(value, Exception):
+        assert name in RESULTS
+
+
+@pytest.mark.parametrize("name", RESULTS)
+def test_it_shows_itself_escaped_with_nothing_to_load(name):
+    assert type(result(name)).__name__ == name
+    data = shown(result(name))
+    page = data.get("text/html") or data["image/svg+xml"]
+    assert not re.search(
+        r"https?:|\bhref=|@import|url\((?!#)", re.sub(r'xmlns\S*="[^"]*"', "", page)
+    )
+    if "text/html" in data:
+        tags = {tag for tag, _ in Elements(page).found}
+        assert tags <= {"table", "caption", "tr", "th", "td", "code", "br", "p", "img", "div"} | {
+            *("thead", "tbody", "style")
+        }
+    assert SCRIPT not in page
+    assert len(page) < 400_000
+
+
+@pytest.mark.parametrize("name", RESULTS)
+def test_it_says_what_it_is_in_a_line(name):
+    told = shown(result(name))["text/plain"]
+    assert name in told
+    assert len(told) < 400
+
+
+@pytest.mark.parametrize("name", RESULTS)
+def test_it_gives_a_data_frame(name):
+    frame = result(name).to_frame()
+    assert isinstance(frame, pd.DataFrame)
+    assert len(frame)
+    assert frame.index.is_unique
+
+
+def test_pictures_are_whole_and_always_the_same():
+    for name in ("Curve", "Examination", "Comparison", "AllForOne", "ReportCard", "Study"):
+        page = result(name)._repr_html_()
+        assert page == result(name)._repr_html_()
+        pictures = [attrs for tag, attrs in Elements(page).found if tag == "img"]
+        assert pictures
+        for picture in pictures:
+            assert picture["alt"]
+            head, data = picture["src"].split(",")
+            assert head == "data:image/svg+xml;base64"
+            assert base64.b64decode(data).rstrip().endswith(b"</svg>")
+
+
+def test_an_evaluation_s_row_says_what_its_table_says():
+    (row,) = result("Evaluation").to_frame().to_dict("records")
+    assert row["low"] <= row["faithfulness"] <= row["high"]
+    assert row["n"] == len(interchange.pairs(12))
+
+
+def test_an_examination_s_frame_has_the_areas_with_their_intervals():
+    frame = result("Examination").to_frame()
+    areas = frame[frame.index.str.startswith("cpr")]
+    assert len(areas) == 3
+    assert (areas.low <= areas.value).all()
+    assert (areas.value <= areas.high).all()
+    assert frame.value["Jaccard"] == 1.0
+
+
+def test_where_nothing_is_recoverable_a_curve_says_so():
+    curve = examination().curves[0]
+    outcomes = curve.outcomes
+    alike = replace(outcomes, metric=np.zeros_like(outcomes.metric))
+    nothing = replace(curve, outcomes=alike)
+    assert "does not tell the two apart" in nothing._repr_html_()
+    assert nothing.to_frame().faithfulness.isna().all()
+
+
+def test_all_for_one_s_frame_has_every_point_of_every_grid():
+    found = result("AllForOne")
+    frame = found.to_frame()
+    assert len(frame) == sum(len(grid) for grid in found.grids.values())
+    point = frame.loc[("cama, abp", found.chosen.wait, found.chosen.transfer)]
+    assert point["share"] == found.faithfulness.value
+
+
+def test_a_report_card_is_the_plain_values_of_its_file():
+    assert json.loads(json.dumps(card())).keys() == card().keys()
+    value = card()["ways"]["no edit"]["accuracy"]["value"]
+    assert card().to_frame().value["no edit", "accuracy"] == value
+
+
+def test_long_frames_say_how_much_is_left_out():
+    frame = pd.DataFrame({"x": [1.0, float("nan"), 3.0]}, index=["<a>", "b", "c"])
+    told = display.frame_html(frame, "numbers", most=2)
+    assert "<td style='text-align:left'>&lt;a&gt;</td><td>1.000</td>" in told
+    assert "<td></td>" in told
+    assert "and 1 more" in told
