@@ -29,14 +29,13 @@ class Recipe:
         "mcq_bias",
         "facts",
         "letters",
-        "worded",
         "emotion",
         "story",
     )
     seed: int = 0
     steps: int = 15000
-    turns: tuple[int, ...] = (4500, 6750, 10250)
-    texts: tuple[int, ...] = (222, 254, 250, 250)
+    turns: tuple[int, ...] = (1000, 1900, 11000)
+    texts: tuple[int, ...] = (256, 250, 250, 250)
     layers: int = 4
     heads: int = 4
     width: int = 128

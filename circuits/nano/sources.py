@@ -28,7 +28,6 @@ SOURCES: Mapping[str, str] = {
     "mcq_bias": "circuits.nano.sources_mcq:MCQText",
     "facts": "circuits.nano.sources_facts:FactText",
     "letters": "circuits.nano.sources_letters:LetterText",
-    "worded": "circuits.nano.sources_letters:WordedText",
     "emotion": "circuits.nano.sources_emotion:EmotionText",
     "story": "circuits.nano.sources_story:StoryText",
 }

@@ -27,7 +27,7 @@ class FactText(Source):
         "the questions of mcq_bias without options, answered in words, all rightly: knowledge that "
         "has to be shared with that task, so nothing is held out"
     )
-    shares = (0, 12, 4, 2)
+    shares = (51, 15, 4, 3)
     weight = 0.5
     text_weight = 0.1
     text_part = 0.1

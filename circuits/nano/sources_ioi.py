@@ -37,7 +37,7 @@ class IOIText(Source):
         "learn; every combination of the two names (in either role), the place and the object "
         "belongs to the train or to the test split as a whole, one in five to the test split"
     )
-    shares = (16, 6, 6, 4)
+    shares = (0, 40, 6, 5)
     weight = 0.5
     text_part = 0.5
 

@@ -95,13 +95,13 @@ class Run:
         return self.phases()[sum(self.step >= turn for turn in self.recipe.turns)]
 
     def phases(self) -> list[list[int]]:
-        """Texts per step of each source, for every phase."""
-        shares = [
-            [source.shares[phase] for source in self.sources]
-            for phase in range(len(self.recipe.texts))
-        ]
+        """Texts per step of each source, for every phase; one without texts is like the next."""
+        count = len(self.recipe.texts)
+        rows = [[source.shares[phase] for source in self.sources] for phase in range(count)]
+        equal = [1.0] * len(self.sources)
+        shares = [next((row for row in rows[at:] if any(row)), equal) for at in range(count)]
         return [
-            [round(texts * share / (sum(row) or 1)) for share in row]
+            [round(texts * share / sum(row)) for share in row]
             for texts, row in zip(self.recipe.texts, shares, strict=True)
         ]
 

@@ -178,14 +178,32 @@ def test_a_part_of_the_text_is_looked_at_and_all_of_the_answer():
     assert chunk.answer.sum() == 40
 
 
+class Early(IOIText):
+    shares = (3.0, 1.0, 1.0, 1.0)
+
+
+class Late(IOIText):
+    shares = (1.0, 1.0, 4.0, 1.0)
+
+
+class Last(IOIText):
+    shares = (0.0, 0.0, 2.0, 1.0)
+
+
 def test_a_turn_changes_how_many_texts_each_source_has():
-    recipe = replace(TINY, tasks=("ioi", "story"), texts=(22, 10, 20), context=64)
-    run = Run.start(recipe)
-    assert run.counts() == [16, 6]
-    run.step = recipe.turns[0]
-    assert run.counts() == [6, 4]
-    run.step = recipe.turns[1]
-    assert run.counts() == [12, 8]
+    run = Run.start(replace(TINY, tasks=("ioi",), texts=(20, 10, 20)))
+    run.sources = [Early(), Late()]
+    assert run.counts() == [15, 5]
+    run.step = run.recipe.turns[0]
+    assert run.counts() == [5, 5]
+    run.step = run.recipe.turns[1]
+    assert run.counts() == [4, 16]
+
+
+def test_a_phase_in_which_no_chosen_source_has_texts_is_like_the_next():
+    run = Run.start(replace(TINY, tasks=("ioi",), texts=(20, 10, 20)))
+    run.sources = [Last(), Last()]
+    assert run.phases() == [[10, 10], [5, 5], [10, 10]]
 
 
 def test_the_networks_numbers_are_the_models():
