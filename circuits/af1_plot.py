@@ -106,4 +106,4 @@ def _curves(axes: Axes, found: AllForOne) -> None:
     axes.set_ylim(-0.03, 1.03)
     axes.set_xlabel("block (-1: embedding)")
     axes.set_ylabel("share of right answers kept")
-    axes.legend(fontsize=8, frameon=False)
+    axes.legend(fontsize=8, frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2)

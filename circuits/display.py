@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 LEFT = " style='text-align:left'"
+CAPTION = " style='text-align:left;white-space:nowrap'"
 DIGITS = 3
 
 
@@ -65,7 +66,7 @@ def svg(figure: Figure) -> str:
 
 
 def _table(lines: Iterable[str], caption: str) -> str:
-    title = f"<caption{LEFT}>{escape(caption)}</caption>" if caption else ""
+    title = f"<caption{CAPTION}>{escape(caption)}</caption>" if caption else ""
     return f"<table>{title}{''.join(lines)}</table>"
 
 

@@ -95,7 +95,7 @@ class Bias:
 
         frame = self.to_frame()
         frame["tokens"] = [" ".join(map(repr, tokens)) for tokens in frame["tokens"]]
-        return frame_html(frame, f"{self!r}; effect: removing it", most=SHOWN)
+        return frame_html(frame, f"{self!r}; effect: what removing the part changes", most=SHOWN)
 
 
 @torch.no_grad()

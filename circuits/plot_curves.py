@@ -54,7 +54,7 @@ def draw(curves: Sequence[Curve], circuit: Point | None = None, title: str = "")
     right.set(xscale="log", xlabel="share of edges kept", ylabel="answer preferred")
     right.set_ylim(-0.02, 1.02)
     if shown or circuit:
-        left.legend(frameon=False)
+        figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=9)
     figure.suptitle(_plain(title))
     return figure
 

@@ -38,7 +38,7 @@ def pairs_html(pairs: PromptPairs) -> str:
     rest = len(pairs) - len(frame)
     more = f"<p>and {rest} more</p>" if rest else ""
     head = f"<tr><th></th><th{LEFT}>clean, corrupted</th><th>answer ids</th></tr>"
-    caption = f"<caption{LEFT}>{escape(repr(pairs))}</caption>"
+    caption = f"<caption style='text-align:left;white-space:nowrap'>{escape(repr(pairs))}</caption>"
     return f"<table>{caption}{head}{''.join(lines)}</table>{more}"
 
 
