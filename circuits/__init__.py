@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from circuits.localise import localise_bias
     from circuits.models import load_model
     from circuits.plan import EditPlan, read_plan
+    from circuits.probes import probe
     from circuits.save_model import save_edited
     from graphs import CircuitGraph
     from patching.scores import Scores
@@ -91,6 +92,7 @@ _LAZY = {
     "load_pairs": ("tasks", "read_pairs"),
     "load_task": ("tasks", "get"),
     "localise_bias": ("circuits.localise", "localise_bias"),
+    "probe": ("circuits.probes", "probe"),
     "read_plan": ("circuits.plan", "read_plan"),
     "remove": ("circuits.edit", "remove"),
     "save_edited": ("circuits.save_model", "save_edited"),
@@ -122,6 +124,7 @@ __all__ = [
     "load_pairs",
     "load_task",
     "localise_bias",
+    "probe",
     "read_plan",
     "remove",
     "save_edited",

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from patching.forward import Tap
+from patching.forward import Tap, chain, run_block, run_block_end
 from patching.model import Model
 from tasks.errors import MethodError, TaskError
 
@@ -116,10 +116,13 @@ class Capture:
 
 @dataclass(slots=True)
 class _Reader:
-    """A tap that keeps one row of every value it is interested in."""
+    """A tap that keeps some rows of every value it is interested in: ``[b, ...]``, or of several
+    columns ``[b, k, ...]``; by default the last.
+    """
 
-    columns: Int[Tensor, " b"] | None
+    columns: Int[Tensor, "b *k"] | None
     parallel: bool
+    kinds: Sequence[str] = KINDS
     kept: dict[str, list[Tensor]] = field(default_factory=dict)
     before: Tensor | None = None
 
@@ -130,13 +133,16 @@ class _Reader:
         if self.parallel and kind == "attn_out":
             assert self.before is not None
             self._keep("resid_mid", self.before + value)
-        elif kind in KINDS:
+        elif kind in self.kinds:
             self._keep(kind, value)
         return value
 
     def _keep(self, kind: str, value: Tensor) -> None:
-        rows = torch.arange(len(value), device=value.device)
-        row = value[:, -1] if self.columns is None else value[rows, self.columns]
+        if self.columns is None:
+            row = value[:, -1]
+        else:
+            rows = torch.arange(len(value), device=value.device)
+            row = value[rows.view(-1, *[1] * (self.columns.ndim - 1)), self.columns]
         # A clone: a view would keep the values of all positions alive.
         self.kept.setdefault(kind, []).append(row.clone())
 
@@ -160,25 +166,12 @@ def captures(
         MethodError: columns that are padding or outside the prompts.
     """
     prompts.check(model)
-    if columns is not None:
-        _check_columns(prompts, columns)
-    for start in range(0, len(prompts), max(batch_size, 1)):
-        chosen = np.arange(start, min(start + max(batch_size, 1), len(prompts)))
-        part = prompts[chosen]
-        at = None
-        if columns is not None:
-            dropped = prompts.tokens.shape[1] - part.tokens.shape[1]
-            at = torch.tensor(columns[chosen] - dropped, device=model.device)
-        ((tokens, mask),) = part.batches(len(part), model.device)
-        reader = _Reader(at, model.anatomy.parallel)
-
-        def read(
-            kind: str, layer: int, value: Tensor, after: Tap = reader, before: Tap | None = tap
-        ) -> Tensor:
-            return after(kind, layer, value if before is None else before(kind, layer, value))
-
-        model.run(tokens, mask, read)
-        yield Capture(**{kind: torch.stack(reader.kept[kind], dim=1) for kind in KINDS})
+    if columns is not None and columns.shape != (len(prompts),):
+        raise MethodError(
+            f"columns have shape {columns.shape}; give one column for each of {len(prompts)}"
+        )
+    for kept in _read(model, prompts, KINDS, columns, batch_size, tap):
+        yield Capture(**kept)
 
 
 def capture(
@@ -194,17 +187,74 @@ def capture(
     return Capture.joined(parts)
 
 
-def _check_columns(prompts: Prompts, columns: Int[np.ndarray, " n"]) -> None:
-    width = prompts.tokens.shape[1]
-    if columns.shape != (len(prompts),):
+@torch.no_grad()
+def streams(
+    model: Model, prompts: Prompts, columns: Int[np.ndarray, "n k"], batch_size: int = 64
+) -> Float[Tensor, "n k p d"]:
+    """The residual stream at several columns of every prompt, from one forward pass.
+
+    Points are in order of computation: ``resid_mid.0 resid_post.0 resid_mid.1 ...``
+
+    Raises:
+        TaskError: the model cannot read the prompts.
+        MethodError: columns that are padding or outside the prompts.
+    """
+    prompts.check(model)
+    if columns.ndim != 2 or len(columns) != len(prompts):
         raise MethodError(
-            f"columns have shape {columns.shape}; give one column for each of {len(prompts)}"
+            f"columns have shape {columns.shape}; give a row of columns for each of {len(prompts)}"
         )
+    kinds = ("resid_mid", "resid_post")
+    parts = _read(model, prompts, kinds, columns, batch_size, None)
+    # Layers are the second axis; behind the columns, their two points follow one another.
+    found = [torch.stack([kept[kind] for kind in kinds], dim=2) for kept in parts]
+    return torch.cat(found).flatten(1, 2).movedim(2, 1)
+
+
+def _read(
+    model: Model,
+    prompts: Prompts,
+    kinds: Sequence[str],
+    columns: Int[np.ndarray, "n *k"] | None,
+    batch_size: int,
+    tap: Tap | None,
+) -> Iterator[dict[str, Float[Tensor, "b l *s"]]]:
+    """The rows of some kinds of points, batch by batch, with layers as their second axis."""
+    if columns is not None:
+        _check_columns(prompts, columns)
+    for start in range(0, len(prompts), max(batch_size, 1)):
+        chosen = np.arange(start, min(start + max(batch_size, 1), len(prompts)))
+        part = prompts[chosen]
+        at = None
+        if columns is not None:
+            dropped = prompts.tokens.shape[1] - part.tokens.shape[1]
+            at = torch.tensor(columns[chosen] - dropped, device=model.device)
+        ((tokens, mask),) = part.batches(len(part), model.device)
+        reader = _Reader(at, model.anatomy.parallel, kinds)
+        if tap is None and at is None:
+            _run_for_the_end(model, tokens, mask, reader)
+        else:
+            model.run(tokens, mask, reader if tap is None else chain(tap, reader))
+        yield {kind: torch.stack(reader.kept[kind], dim=1) for kind in kinds}
+
+
+def _run_for_the_end(model: Model, tokens: Tensor, mask: Tensor, tap: Tap) -> None:
+    """All that the last position's values need: of the last layer one position, and no logits."""
+    frame = model.frame(mask)
+    x = model.embed(tokens, frame)
+    for block in model.blocks[:-1]:
+        x = run_block(block, x, frame, tap)
+    run_block_end(model.blocks[-1], x, frame, tap)
+
+
+def _check_columns(prompts: Prompts, columns: Int[np.ndarray, "n *k"]) -> None:
+    width, rows = prompts.tokens.shape[1], np.arange(len(prompts))
     inside = (columns >= 0) & (columns < width)
-    read = inside & prompts.mask[np.arange(len(prompts)), np.clip(columns, 0, width - 1)]
+    rows = rows.reshape(-1, *[1] * (columns.ndim - 1))
+    read = inside & prompts.mask[rows, np.clip(columns, 0, width - 1)]
     if not read.all():
-        bad = np.flatnonzero(~read)
+        bad = np.argwhere(~read)
         raise MethodError(
             f"{len(bad)} columns are padding or outside the {width} there are, first column "
-            f"{columns[bad[0]]} of prompt {bad[0]}; give the column of a real token"
+            f"{columns[tuple(bad[0])]} of prompt {bad[0][0]}; give the column of a real token"
         )

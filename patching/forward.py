@@ -187,3 +187,26 @@ def run_block(
     n = ops.norm(block.ln1, x, ("resid_pre", layer))
     z = attend(block, n, frame, tap, ops, past)
     return finish_block(block, x, write_attention(block, z, tap, ops), tap, ops)
+
+
+def run_block_end(
+    block: Block,
+    x: Float[Tensor, "b s d"],
+    frame: Frame,
+    tap: Tap = no_tap,
+    past: Past | None = None,
+) -> Float[Tensor, "b 1 d"]:
+    """One whole block at the last position only, from the stream at all positions.
+
+    The tap sees one position everywhere but at keys and values, which are those of all positions.
+    """
+    layer = block.layer
+    n = block.ln1(x)
+    x = tap("resid_pre", layer, x[:, -1:])
+    q = tap("q", layer, block.queries(n[:, -1:]))
+    k = block.share(tap("k", layer, block.keys(n)))
+    v = block.share(tap("v", layer, block.values(n)))
+    k, v = tap("k_read", layer, k), tap("v_read", layer, v)
+    end = frame.rows(frame.first + n.shape[1] - 1)
+    z = head_outputs(block, q, k, v, end, tap, past=past, key_frame=frame)
+    return finish_block(block, x, write_attention(block, z, tap), tap)

@@ -15,12 +15,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from patching.blocks import Block
 from patching.forward import (
     Record,
     finish_block,
-    head_outputs,
     run_block,
+    run_block_end,
     write_attention,
     write_mlp,
 )
@@ -101,17 +100,8 @@ class Resumption:
         frame = self.frame.repeat(count)
         for block in blocks[:-1]:
             x = run_block(block, x, frame, past=self.past(block.layer, count))
-        return self._measure(self._last_block(blocks[-1], x, frame, count)[:, -1], count)
-
-    def _last_block(self, block: Block, x: Tensor, frame: Frame, count: int) -> Tensor:
-        """The last block at the last position only."""
-        n = block.ln1(x)
-        q = block.queries(n[:, -1:])
-        k, v = block.share(block.keys(n)), block.share(block.values(n))
-        end = frame.rows(self.first + x.shape[1] - 1)
-        past = self.past(block.layer, count)
-        z = head_outputs(block, q, k, v, end, past=past, key_frame=frame)
-        return finish_block(block, x[:, -1:], write_attention(block, z))
+        last, past = blocks[-1], self.past(blocks[-1].layer, count)
+        return self._measure(run_block_end(last, x, frame, past=past)[:, -1], count)
 
     def past(self, layer: int, count: int) -> dict[Point, Tensor] | None:
         """Keys and values of the positions before ``first``, repeated for every row."""

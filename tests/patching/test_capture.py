@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from patching.capture import KINDS, Capture, Prompts, capture, captures
+from patching.capture import KINDS, Capture, Prompts, capture, captures, streams
 from patching.forward import Record
 from tasks.errors import MethodError, TaskError
 from tests import families
@@ -93,3 +93,24 @@ def test_prompts_that_cannot_be_read(gpt2, rows, told):
 def test_columns_that_are_no_token(gpt2, prompts, columns, told):
     with pytest.raises(MethodError, match=told):
         capture(gpt2, prompts, columns=columns)
+
+
+def test_several_columns_of_the_stream_are_read_in_one_pass(model, prompts):
+    columns = np.array([[8, 3], [8, 4], [7, 5], [8, 6], [6, 8]])
+    found, values = streams(model, prompts, columns, batch_size=2), whole(model, prompts)
+    rows, at = torch.arange(5)[:, None], torch.tensor(columns)
+    for layer in range(model.anatomy.n_layers):
+        mid = values["resid_pre", layer] + values["attn_out", layer]
+        torch.testing.assert_close(found[:, :, 2 * layer], mid[rows, at])
+        torch.testing.assert_close(
+            found[:, :, 2 * layer + 1], values["resid_post", layer][rows, at]
+        )
+
+
+@pytest.mark.parametrize(
+    ("columns", "told"),
+    [(np.full(5, 8), "give a row of columns for each of 5"), (np.full((5, 2), 9), "10 columns")],
+)
+def test_several_columns_that_are_no_token(gpt2, prompts, columns, told):
+    with pytest.raises(MethodError, match=told):
+        streams(gpt2, prompts, columns)
