@@ -109,6 +109,18 @@ class Probes:
                 rows.append({"point": point, "position": position, **told})
         return pd.DataFrame(rows)
 
+    def __repr__(self) -> str:
+        best = f"{self.accuracy.max():.3f} at best, {self.chance:.3f} by chance"
+        return f"Probes({len(self.labels)} labels, {self.tested} held-out prompts: {best})"
+
+    def _repr_html_(self) -> str:
+        import pandas as pd
+
+        from circuits.display import frame_html
+
+        index = pd.Index(self.points, name="held-out accuracy")
+        return frame_html(pd.DataFrame(self.accuracy, index, self.positions), repr(self))
+
     def _at(self, point: str, position: str | int | None) -> tuple[int, int]:
         name = self.positions[0] if position is None else str(position)
         if point not in self.points:

@@ -20,6 +20,7 @@ from circuits.emotion_prompts import emotion
 from circuits.examine import examine
 from circuits.report import report_card
 from circuits.report_card import ReportCard
+from patching.capture import Prompts
 from tests import planted
 from tests.known import interchange
 
@@ -122,6 +123,12 @@ def emotion_study():
     return study(circuits.load_model("nano"), emotion(), settings, name=SCRIPT)
 
 
+def probes():
+    prompts = Prompts.of(np.random.default_rng(0).integers(0, 8, (12, 4)).tolist())
+    labels = [SCRIPT, "$"] * 6
+    return circuits.probe(interchange.opened(), prompts, labels, positions={SCRIPT: -1})
+
+
 RESULTS = {
     "CircuitGraph": graph,
     "CircuitDiff": lambda: graph().diff(graph().top(4)),
@@ -140,6 +147,7 @@ RESULTS = {
     "Search": lambda: mitigation().search,
     "ReportCard": card,
     "Study": emotion_study,
+    "Probes": probes,
 }
 
 
