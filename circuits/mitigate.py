@@ -7,15 +7,14 @@ with every letter equally often, and chooses one option whatever its letter.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from circuits.live import editing
+from circuits.edit_search import Bench, Progress, Search, search
 from circuits.localise import Bias, localise_bias
-from circuits.mcq_answers import Answers, agreement, answer, imbalance
+from circuits.mcq_answers import answer
 from circuits.mcq_items import (
     Items,
     draw_questions,
@@ -24,11 +23,11 @@ from circuits.mcq_items import (
     make_items,
     random_questions,
 )
-from circuits.other_tasks import Others, Sideways, look, other_prompts
+from circuits.other_tasks import Others, other_prompts
 from circuits.plan import EditPlan, plan_for
-from circuits.recipes import Candidate, Evidence, candidates, gather, unibias
+from circuits.recipes import Evidence, candidates, gather
+from circuits.unibias import unibias
 from patching.model import Model
-from tasks.bias_measures import chosen_options
 from tasks.errors import TaskError
 from tasks.pairs import PromptPairs
 
@@ -36,9 +35,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 LAYERS = 2
-PERPLEXITY = 1.005
-FALL = 0.005
-Progress = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True)
@@ -61,67 +57,6 @@ class Material:
     templates: dict[str, Items]
     train_others: Others
     test_others: Others
-
-
-@dataclass(frozen=True)
-class Tried:
-    """A candidate and how it did on the training split; larger ``score`` is better.
-
-    score      agreement between orders minus imbalance of the letters (no right answers in it)
-    harmless   perplexity of text at most 0.5 % up, other tasks at most half a point down
-    """
-
-    candidate: Candidate
-    score: float
-    agreement: float
-    imbalance: float
-    harmless: bool
-
-
-@dataclass(frozen=True)
-class Search:
-    """What was tried; ``nothing`` is the score of doing nothing."""
-
-    nothing: float
-    tried: tuple[Tried, ...]
-
-    @property
-    def best(self) -> Tried | None:
-        """The best harmless candidate; None where none is better than doing nothing."""
-        good = [t for t in self.tried if t.harmless and t.score > self.nothing]
-        return max(good, key=lambda t: t.score, default=None)
-
-    def best_of(self, recipe: str) -> Tried | None:
-        """The best candidate of a recipe, a harmless one where there is one."""
-        own = [t for t in self.tried if t.candidate.recipe == recipe]
-        return max(own, key=lambda t: (t.harmless, t.score), default=None)
-
-    @property
-    def recipes(self) -> tuple[str, ...]:
-        """Names of the recipes, in the order tried."""
-        return tuple(dict.fromkeys(t.candidate.recipe for t in self.tried))
-
-    def to_frame(self) -> pd.DataFrame:
-        """One row per candidate, best score first."""
-        import pandas as pd
-
-        rows = [
-            {name: getattr(t.candidate, name) for name in ("recipe", "layer", "size", "strength")}
-            | {name: getattr(t, name) for name in ("score", "agreement", "imbalance", "harmless")}
-            for t in sorted(self.tried, key=lambda t: -t.score)
-        ]
-        return pd.DataFrame(rows)
-
-    def __repr__(self) -> str:
-        best = "none better" if self.best is None else f"best {self.best.score:.3f}"
-        return f"Search({len(self.tried)} candidates: {best}, doing nothing {self.nothing:.3f})"
-
-    def _repr_html_(self) -> str:
-        from circuits.display import frame_html
-
-        best = [found for recipe in self.recipes if (found := self.best_of(recipe))]
-        frame = Search(self.nothing, tuple(best)).to_frame()
-        return frame_html(frame.set_index("recipe"), f"{self!r}; the best of each recipe")
 
 
 def prepare(model: Model, settings: Settings) -> Material:
@@ -158,41 +93,6 @@ def prepare(model: Model, settings: Settings) -> Material:
         for n, split in ((max(settings.others // 3, 8), "train"), (settings.others, "test"))
     ]
     return Material(in_all_orders(tokenizer, train), test, templates, *others)
-
-
-def search(
-    model: Model, material: Material, evidence: Evidence, layers: Sequence[int], progress: Progress
-) -> Search:
-    """Try all label-free candidates on the training split."""
-    before = look(model, material.train_others)
-    start = label_free(answer(model, material.train), material.train)
-    proposals = [*candidates(model, evidence, layers)]
-    proposals += unibias(model, material.train, evidence)
-    tried = []
-    for done, candidate in enumerate(proposals):
-        progress(done, len(proposals), "trying edits")
-        with editing(model, candidate.edits, evidence.basis):
-            score, same, uneven = label_free(answer(model, material.train), material.train)
-            # What is worse than nothing anyway need not be looked at any further.
-            fine = score > start[0] and harmless(before, look(model, material.train_others))
-        tried.append(Tried(candidate, score, same, uneven, fine))
-    return Search(start[0], tuple(tried))
-
-
-def label_free(answers: Answers, items: Items) -> tuple[float, float, float]:
-    """Agreement minus imbalance, and both; ``items`` hold every question in all orders."""
-    k = items.n_options
-    same = agreement(chosen_options(answers.top.reshape(-1, k), k))
-    uneven = imbalance(answers.top, k)
-    return same - uneven, same, uneven
-
-
-def harmless(before: Sideways, after: Sideways) -> bool:
-    """Whether other tasks and plain text are left alone."""
-    if len(before.loss) and after.perplexity > PERPLEXITY * before.perplexity:
-        return False
-    falls = (before.right[name].mean() - after.right[name].mean() for name in before.right)
-    return all(fall <= FALL for fall in falls)
 
 
 def where(model: Model, items: Items, n: int = 24) -> Bias:
@@ -256,7 +156,9 @@ def find_mitigation(model: Model, settings: Settings, progress: Progress = unsee
     bias = where(model, material.train)
     evidence = gather(model, material.train, answer(model, material.train), material.train_others)
     layers = chosen_layers(bias, model.anatomy.n_layers)
-    found = search(model, material, evidence, layers, progress)
+    proposals = [*candidates(model, evidence, layers), *unibias(model, material.train, evidence)]
+    bench = Bench.of(model, material.train, material.train_others, evidence.basis)
+    found = search(bench, proposals, progress)
     best, plan = found.best, None
     if best is not None:
         plan = plan_for(model, best.candidate.edits, evidence.basis)

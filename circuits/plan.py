@@ -134,15 +134,26 @@ class EditPlan(Part):
         """The text of the plan's file."""
         return self.model_dump_json(indent=1) + "\n"
 
+    def to_toml(self) -> str:
+        """The text of the plan's file as TOML, which is pleasanter to read and to change by hand.
+
+        Fields that are not set are left out: TOML has no null.
+        """
+        import tomli_w
+
+        return tomli_w.dumps(self.model_dump(mode="json", exclude_none=True))
+
     def save(self, path: str | Path) -> None:
-        """Write the plan as JSON.
+        """Write the plan as .json or .toml.
 
         Raises:
-            FormatError: another ending than .json, or a folder that cannot be written.
+            FormatError: another ending, or a folder that cannot be written.
         """
-        if Path(path).suffix != ".json":
-            raise FormatError(f"plans are written as .json, not as '{path}'")
-        write_atomically(path, self.to_json().encode())
+        writers = {".json": self.to_json, ".toml": self.to_toml}
+        write = writers.get(Path(path).suffix)
+        if write is None:
+            raise FormatError(f"plans are written as .json or .toml, not as '{path}'")
+        write_atomically(path, write().encode())
 
 
 def _row(edit: Edit) -> dict[str, str]:

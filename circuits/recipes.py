@@ -23,14 +23,12 @@ from patching.directions import default_basis, unembedding
 from patching.forward import Record, run_block
 from patching.model import Model
 from patching.weights import value_vectors
+from patching.writes import head_writes
 from tasks.bias_measures import letter_prior
 
 COUNTS = (1, 4, 16)
 STRENGTHS = (0.5, 0.75, 1.0, 1.25, 1.5)
 RIDGE = 1e-2
-PROBABILITY = (0.01, 0.05, 0.1)
-BIAS = (0.1, 0.5, 1.0)
-VARIATION = (0.15, 0.5, 1.0)
 
 
 @dataclass(frozen=True)
@@ -52,6 +50,8 @@ class Evidence:
     post       neuron activations of each layer at the last position of the questions
     norms      the final norm's mean scale there
     keys       second moment of each layer's neuron activations on other text
+    spoken     what each head adds to each letter's logit there, the final norm's scale held fixed
+    logits     the letters' logits
     """
 
     letters: tuple[str, ...]
@@ -61,6 +61,8 @@ class Evidence:
     norms: float
     keys: tuple[Float[Tensor, "m m"], ...]
     directions: Float[Tensor, "k d"]
+    spoken: Float[Tensor, "n layer h k"]
+    logits: Float[np.ndarray, "n k"]
 
 
 @torch.no_grad()
@@ -68,17 +70,21 @@ def gather(model: Model, items: Items, answers: Answers, others: Others) -> Evid
     """Look at the model on questions in all orders, and on other text."""
     layers = range(model.anatomy.n_layers)
     post: list[list[Tensor]] = [[] for _ in layers]
-    norms = []
+    norms, spoken = [], []
+    basis = default_basis(model)
+    directions = unembedding(model, basis)[torch.tensor(items.letters)]
     for start in range(0, len(items), BATCH):
         rows = slice(start, start + BATCH)
-        seen = Record(["mlp_post", "final_in"])
+        seen = Record(["mlp_post", "final_in", "z", "attn_raw"])
         tokens = torch.tensor(items.tokens[rows], device=model.device)
         model.run(tokens, torch.tensor(items.mask[rows], device=model.device), seen)
         for layer in layers:
             post[layer].append(seen.values["mlp_post", layer][:, -1].float())
-        norms.append(model.final_norm.scale(seen.values["final_in", len(layers)]).mean())
+        scales = model.final_norm.scale(seen.values["final_in", len(layers)])
+        norms.append(scales.mean())
+        said = [_head_writes(model, seen, layer) @ directions.T for layer in layers]
+        spoken.append(torch.stack(said, dim=1) / scales[:, None, None])
     prior = letter_prior(answers.letters)
-    basis = default_basis(model)
     return Evidence(
         letters=items.names,
         basis=basis,
@@ -86,8 +92,16 @@ def gather(model: Model, items: Items, answers: Answers, others: Others) -> Evid
         post=tuple(torch.cat(parts) for parts in post),
         norms=float(torch.stack(norms).mean()),
         keys=_second_moments(model, others),
-        directions=unembedding(model, basis)[torch.tensor(items.letters)],
+        directions=directions,
+        spoken=torch.cat(spoken),
+        logits=answers.letters,
     )
+
+
+def _head_writes(model: Model, seen: Record, layer: int) -> Float[Tensor, "n h d"]:
+    """What each head of a layer writes at the last position."""
+    z, raw = (seen.values[kind, layer][:, -1:] for kind in ("z", "attn_raw"))
+    return head_writes(model.blocks[layer], z, raw)[:, :, 0].float()
 
 
 def _second_moments(model: Model, others: Others) -> tuple[Tensor, ...]:
@@ -189,36 +203,3 @@ def heads(model: Model) -> Iterator[Candidate]:
     for layer, unit, factor in product(range(a.n_layers), range(a.n_heads), (0.0, 0.5)):
         edit = scale(f"a{layer}.h{unit}", factor)
         yield Candidate("scale head", (edit,), 1, 1 - factor, layer)
-
-
-@torch.no_grad()
-def unibias(model: Model, items: Items, evidence: Evidence) -> list[Candidate]:
-    """Sets of value vectors to zero, by the criteria of UniBias (Zhou et al., arXiv 2405.20612).
-
-    A vector is chosen where it speaks of letters (their probability in its own unembedding), does
-    so unevenly (mean |p - mean| / mean), and with a coefficient that varies little between
-    questions (its coefficient of variation); a grid of the three thresholds.
-    """
-    ids = torch.tensor(items.letters, device=model.device)
-    found: dict[tuple[str, ...], None] = {}
-    facts = []
-    for layer in range(model.anatomy.n_layers // 2, model.anatomy.n_layers):
-        said = model.unembed(value_vectors(model, layer)).softmax(-1)[:, ids]
-        uneven = (said - said.mean(1, keepdim=True)).abs().mean(1) / said.mean(1).clamp(min=1e-12)
-        post = evidence.post[layer]
-        varies = post.std(0) / post.mean(0).abs().clamp(min=1e-9)
-        facts.append((layer, said.sum(1), uneven, varies))
-    for least, bias, most in product(PROBABILITY, BIAS, VARIATION):
-        names = tuple(
-            f"m{layer}.n{neuron}"
-            for layer, said, uneven, varies in facts
-            for neuron in ((said > least) & (uneven > bias) & (varies < most))
-            .nonzero()[:, 0]
-            .tolist()
-        )
-        if names:
-            found[names] = None
-    return [
-        Candidate("unibias", tuple(scale(n, 0.0) for n in names), len(names), 1.0)
-        for names in found
-    ]

@@ -1,5 +1,6 @@
 """Mitigation on a tiny random model with a letter bias put into it."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -8,21 +9,22 @@ import torch
 from typer.testing import CliRunner
 
 from circuits import edit as e
-from circuits import mcq_items, mitigate, recipes
+from circuits import edit_search, mcq_items, mitigate, recipes, unibias
 from circuits.cli import app
+from circuits.edit_controls import aimed_elsewhere, random_changes
 from circuits.live import editing
 from circuits.localise import localise_bias
 from circuits.mcq_answers import agreement, answer, bootstrap, imbalance
 from circuits.mitigation_folder import carry_out
 from circuits.paper_edit import paper_edit
 from circuits.plan import read_plan
-from circuits.report import aimed_elsewhere, random_changes
+from patching.forward import Record
 from patching.model import Model
 from patching.weights import changed_weights, value_vectors
 from tasks.errors import EditError, TaskError
 from tasks.questions import bank
 
-SETTINGS = mitigate.Settings(train=6, test=16, others=9)
+SETTINGS = mitigate.Settings(train=16, test=16, others=9)
 
 
 def quiet(done, total, what):
@@ -146,6 +148,59 @@ def test_intervals_hold_the_value_and_shrink_with_more_questions():
     assert many.high - many.low < few.high - few.low
 
 
+def test_what_gains_nothing_for_sure_is_not_chosen(biased, material, evidence):
+    """One question of six answered alike is a better score, and may well be chance."""
+    bench = edit_search.Bench.of(biased, material.train, material.train_others, evidence.basis)
+    top = bench.start.top.copy()
+    assert bench.gain(bench.start).low == 0.0 == bench.gain(bench.start).value
+    candidate = recipes.Candidate("chance", (), 1, 1.0)
+    k = material.train.n_options
+    for changed, sure in ((1, False), (len(top) // k, True)):
+        top[: changed * k] = np.arange(changed * k) % k
+        gain = bench.gain(dataclasses.replace(bench.start, top=top))
+        assert gain.value > 0
+        tried = edit_search.Tried(candidate, gain.value, gain, 1.0, 0.0, harmless=True)
+        assert (edit_search.Search(0.0, (tried,)).best is not None) == sure
+
+
+def test_unibias_chooses_uneven_and_steady_heads(evidence):
+    spoken = torch.zeros(50, 2, 3, 4)
+    noise = torch.randn(50, 4, generator=torch.Generator().manual_seed(0))
+    spoken[:, 1, 0] = torch.tensor([4.0, 1.0, 1.0, 1.0]) + 0.01 * noise
+    spoken[:, 1, 1] = 2.0 + 0.01 * noise
+    spoken[:, 1, 2] = torch.tensor([4.0, 1.0, 1.0, 1.0]) + 9 * noise
+    spoken[:, 0, 0] = spoken[:, 1, 0]
+    planted = dataclasses.replace(evidence, spoken=spoken, logits=np.full((50, 4), 3.0))
+    found = set(unibias.head_sets(planted))
+    assert ("a1.h0",) in found
+    assert all(set(names) <= {"a1.h0", "a1.h2"} for names in found)
+
+
+def test_unibias_takes_out_the_best_of_both_together(biased, material, evidence):
+    bench = edit_search.Bench.of(biased, material.train, material.train_others, evidence.basis)
+    parts = [
+        recipes.Candidate(unibias.VECTORS, (e.scale("m1.n7", 0.0),), 1, 1.0),
+        recipes.Candidate(unibias.HEADS, (e.scale("a1.h0", 0.0),), 1, 1.0),
+    ]
+    found = edit_search.search(bench, parts, quiet)
+    assert found.recipes == (unibias.VECTORS, unibias.HEADS, unibias.BOTH)
+    assert found.tried[-1].candidate.edits == (*parts[0].edits, *parts[1].edits)
+
+
+def test_heads_spoken_of_are_what_they_write(biased, material, evidence):
+    """With the scale held fixed, heads, MLPs and the input together are the letters' logits."""
+    batch = slice(0, 3)
+    tokens, mask = (torch.tensor(x[batch]) for x in (material.train.tokens, material.train.mask))
+    seen = Record(["z", "final_in"])
+    with torch.no_grad():
+        biased.run(tokens, mask, seen)
+    block = biased.blocks[1]
+    whole = torch.einsum("bhe,hed->bhd", seen.values["z", 1][:, -1], block.W_O)
+    scale = biased.final_norm.scale(seen.values["final_in", 2])
+    expected = whole @ evidence.directions.T / scale[:, None]
+    torch.testing.assert_close(evidence.spoken[batch, 1], expected, rtol=0, atol=1e-5)
+
+
 def test_random_controls_have_the_same_norms_and_another_direction(biased):
     edits = (e.add("m1.n7", {" A": -1.0, " B": 0.5}), e.add("m1.n9", {" A": -2.0}))
     before = value_vectors(biased, 1).clone()
@@ -194,7 +249,7 @@ def test_the_whole_of_it(biased, tmp_path):
 def test_nothing_better_than_doing_nothing_is_said(biased, tmp_path, monkeypatch):
     monkeypatch.setattr(mitigate, "candidates", lambda *a: iter(recipes.heads(biased)))
     monkeypatch.setattr(mitigate, "unibias", lambda *a: [])
-    monkeypatch.setattr(mitigate, "harmless", lambda before, after: False)
+    monkeypatch.setattr(edit_search, "harmless", lambda before, after: False)
     card = carry_out(biased, SETTINGS, tmp_path / "out", quiet)
     assert card["chosen"] is None
     assert "No edit was better than doing nothing" in (tmp_path / "out" / "report.md").read_text()

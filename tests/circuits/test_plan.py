@@ -45,6 +45,26 @@ def test_toml_and_json_say_the_same(plan, tmp_path):
     Draft202012Validator(plan_schema()).validate(json.loads(plan.to_json()))
 
 
+@pytest.mark.parametrize("ending", ["json", "toml"])
+def test_what_is_saved_is_read_back_with_every_kind_of_edit(tmp_path, ending):
+    model = opened("gpt2")
+    edits = (
+        e.add("m1.n3", {"#5": -1.0, "#7": 1 / 3}, 0.25),
+        e.project("m1.n4", {"#5": 1.0}, 0.1),
+        e.scale("a1.h0", 0.5),
+        e.RankOne(site="m0", keys=(0.1, 1e-9), direction=e.Direction(vector=(0.5,) * 4)),
+        e.SwapAttention(site="a0.h0", first=1, second="gold"),
+    )
+    plan = plan_for(model, edits)
+    plan.save(tmp_path / f"plan.{ending}")
+    assert read_plan(tmp_path / f"plan.{ending}") == plan
+
+
+def test_plans_are_written_as_what_they_are_read_from(plan, tmp_path):
+    with pytest.raises(FormatError, match=r"written as \.json or \.toml"):
+        plan.save(tmp_path / "plan.yaml")
+
+
 def test_a_plan_in_force_changes_the_model_and_then_not(plan):
     model = opened("gpt2")
     batch = one_batch(model, make_pairs())
