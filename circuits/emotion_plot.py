@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from circuits.display import frame_html, picture_html, svg
 from circuits.emotion_trial import Trial
 from graphs.files import write_atomically
+from graphs.style import NEGATIVE, POSITIVE
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -39,7 +40,7 @@ def geometry(found: Study) -> Figure:
     figure = _figure()
     points, labels = figure.subplots(1, 2)
     names = found.directions.points
-    shown: dict[str, Any] = {"vmin": -1, "vmax": 1, "cmap": "RdBu_r"}
+    shown: dict[str, Any] = {"vmin": -1, "vmax": 1, "cmap": _signed()}
     points.imshow(found.directions.cosines, **shown)
     step = max(len(names) // 12, 1)
     points.set_yticks(range(0, len(names), step), names[::step], fontsize=7)
@@ -81,6 +82,13 @@ def _bar(axes: Any, row: int, trial: Trial) -> None:
     value, (low, high) = trial.share.value, trial.share.interval
     spread = [[max(value - low, 0)], [max(high - value, 0)]]
     axes.barh(row, value, xerr=spread, color="#0072b2", alpha=0.7)
+
+
+def _signed() -> Any:
+    """The colours of positive and negative scores, with white between them."""
+    from matplotlib.colors import LinearSegmentedColormap
+
+    return LinearSegmentedColormap.from_list("signed", [NEGATIVE, "#ffffff", POSITIVE])
 
 
 def _figure() -> Figure:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from graphs.parts import ScoredNode
 
 ROUTED = 300
+MOST_IN_ROW = 12
 _ROW, _GAP, _LANE, _SWEEPS = 78.0, 14.0, 4.0, 16
 
 # A node, or the lane of an edge (its sender and receiver) in a row.
@@ -105,13 +106,20 @@ class _Plan:
 
 
 def rows_of(graph: CircuitGraph) -> list[list[ScoredNode]]:
-    """The nodes row by row: input, then for each layer its heads and its MLP, then logits."""
+    """The nodes row by row: input, then for each layer its heads and its MLP, then logits.
+
+    A row of a circuit without edges has at most :data:`MOST_IN_ROW` nodes; the rest follow below.
+    """
     anatomy = graph.info.anatomy
 
     def row(node: ScoredNode) -> tuple[int, bool]:
         return layer_of(node.site, anatomy), node.site.kind in ("mlp", "neuron")
 
-    return [list(nodes) for _, nodes in groupby(graph.scored_nodes, key=row)]
+    rows = [list(nodes) for _, nodes in groupby(graph.scored_nodes, key=row)]
+    if graph.level == "edge":
+        return rows
+    starts = [(nodes, i) for nodes in rows for i in range(0, len(nodes), MOST_IN_ROW)]
+    return [nodes[i : i + MOST_IN_ROW] for nodes, i in starts]
 
 
 def _plan(graph: CircuitGraph) -> _Plan:

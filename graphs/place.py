@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from graphs.order import layer_of
 
+PAGE_WIDTH = 700.0
+"""Of nodes without edges, in points."""
+
 if TYPE_CHECKING:
     from graphs.circuit import CircuitGraph
 
@@ -64,12 +67,17 @@ def _box(item: dict[str, Any]) -> Box:
 
 
 def in_rows(data: bytes, graph: CircuitGraph) -> Placement:
-    """Like :func:`read_placement` for nodes without edges: a row for each layer, from the left."""
+    """Like :func:`read_placement` for nodes without edges: rows for each layer, from the left.
+
+    A layer of many nodes has several rows, so that the picture fits a page.
+    """
     boxes, anatomy, y = [], graph.info.anatomy, 0.0
     pairs = zip(graph.scored_nodes, read_placement(data).boxes, strict=True)
     for _, row in groupby(pairs, key=lambda pair: layer_of(pair[0].site, anatomy)):
         x = 0.0
         for _, box in row:
+            if x and x + box.width > PAGE_WIDTH:
+                x, y = 0.0, y - box.height - 6
             boxes.append(Box(x + box.width / 2, y, box.width, box.height))
             x += box.width + 8
         y -= 34
