@@ -25,8 +25,11 @@ def cells(path, kind):
     return ["".join(cell["source"]) for cell in found if cell["cell_type"] == kind]
 
 
-def test_there_are_notebooks():
-    assert [path.stem.split("_")[0] for path in NOTEBOOKS][:2] == ["00", "01"]
+def test_there_are_six_notebooks_and_the_readme_names_them(root):
+    assert [path.stem[:2] for path in NOTEBOOKS] == ["00", "01", "02", "03", "04", "05"]
+    readme = (root / "README.md").read_text(encoding="utf-8")
+    for path in NOTEBOOKS:
+        assert f"notebooks/{path.name}" in readme
 
 
 def test_it_is_committed_without_outputs(notebook):
