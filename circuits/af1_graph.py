@@ -32,14 +32,15 @@ def as_circuit(
     full, _ = baselines(subgraph.model, pairs, metric)
     kept = metric_values(subgraph, metric)
     empty = metric_values(subgraph.keeping(()), metric)
-    evaluation = summarize(metric, full, empty, kept, seed)
+    ablation = f"cama:{subgraph.wait}, attention-based peeking"
+    evaluation = summarize(metric, full, empty, kept, seed, ablation)
     strongest = float(abs(scores.values).max(initial=0.0))
     graph = by_threshold(scores, SHOWN * strongest).with_info(model=name, seed=seed)
     graph = graph.with_metrics(
         full=evaluation.full,
         empty=evaluation.empty,
         circuit=evaluation.circuit,
-        ablation=f"cama:{subgraph.wait}, attention-based peeking",
+        ablation=ablation,
     )
     return graph, scores, evaluation
 

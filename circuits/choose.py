@@ -7,6 +7,7 @@ again are in :mod:`circuits.prune`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -37,6 +38,32 @@ def ensemble(*scores: Scores, normalise: bool = True) -> Scores:
         MethodError: fewer than two, scores over different names, models, metrics or directions,
             or a method that gives nothing but zeros.
     """
+    weights = ensemble_weights(scores, normalise)
+    first = scores[0]
+    mean = np.mean([w * each.values for w, each in zip(weights, scores, strict=True)], axis=0)
+    return replace(
+        first,
+        totals=mean * first.count,
+        squares=None,
+        method="mean of " + ", ".join(each.method for each in scores),
+        options=dict(zip(_told_apart(scores), (dict(s.options) for s in scores), strict=True)),
+    )
+
+
+def _told_apart(scores: Sequence[Scores]) -> list[str]:
+    """The methods' names, numbered where one comes with several sets of options."""
+    names = [each.method for each in scores]
+    if len(set(names)) == len(names):
+        return names
+    return [f"{name} {i}" for i, name in enumerate(names, start=1)]
+
+
+def ensemble_weights(scores: Sequence[Scores], normalise: bool = True) -> list[float]:
+    """What every method's scores are multiplied by before the mean of :func:`ensemble` is taken.
+
+    Raises:
+        MethodError: as for :func:`ensemble`.
+    """
     if len(scores) < 2:
         raise MethodError(f"an ensemble needs at least two methods' scores, given {len(scores)}")
     first, faults = scores[0], []
@@ -51,15 +78,7 @@ def ensemble(*scores: Scores, normalise: bool = True) -> Scores:
     ]
     if faults:
         raise MethodError(all_faults("these scores cannot be averaged:", faults))
-    weights = [np.mean(scales) / scale if normalise else 1.0 for scale in scales]
-    mean = np.mean([w * each.values for w, each in zip(weights, scores, strict=True)], axis=0)
-    return replace(
-        first,
-        totals=mean * first.count,
-        squares=None,
-        method="mean of " + ", ".join(each.method for each in scores),
-        options={each.method: dict(each.options) for each in scores},
-    )
+    return [float(np.mean(scales)) / scale if normalise else 1.0 for scale in scales]
 
 
 def steady(

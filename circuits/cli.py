@@ -80,6 +80,22 @@ def list_methods(as_json: AsJson = False) -> None:
     print_list(method_rows(), as_json)
 
 
+@app.command("ways")
+def list_ways(as_json: AsJson = False) -> None:
+    """How a circuit can be chosen from scores, and what each way costs."""
+    from circuits.cli_text import print_list, way_rows
+
+    print_list(way_rows(), as_json)
+
+
+@app.command("ablations")
+def list_ablations(as_json: AsJson = False) -> None:
+    """What can stand in for everything outside a circuit."""
+    from circuits.cli_text import ablation_rows, print_list
+
+    print_list(ablation_rows(), as_json)
+
+
 @app.command("models")
 def list_models(as_json: AsJson = False) -> None:
     """What can be opened."""
@@ -92,16 +108,28 @@ def list_models(as_json: AsJson = False) -> None:
 def discover(
     task: Annotated[str, typer.Argument(help="A task, or a JSON-lines file of prompt pairs.")],
     model: Annotated[str, typer.Option(help="nano, a Hugging Face id, or a directory.")] = "nano",
-    method: Annotated[str, typer.Option(help="See 'circuits methods'.")] = "secant",
+    method: Annotated[
+        str, typer.Option(help="See 'circuits methods'. Several, parted by commas: their mean.")
+    ] = "secant",
     level: Annotated[str, typer.Option(help="edge or node.")] = "edge",
     direction: Annotated[str, typer.Option(help="noising or denoising.")] = "noising",
     metric: Annotated[str | None, typer.Option(help="Default: the task's own.")] = None,
-    top: Annotated[int, typer.Option(help="How many of the strongest edges to keep.")] = 100,
+    choose: Annotated[
+        str,
+        typer.Option(help="How the circuit is chosen, as in threshold:least=0.1: 'circuits ways'."),
+    ] = "top",
+    top: Annotated[
+        int | None, typer.Option(help="How many edges to keep. Default: 100 where that is chosen.")
+    ] = None,
     n: Annotated[
         int | None, typer.Option("--n", help="Prompt pairs. Default: 64 of a task, all of a file.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Draws the prompt pairs.")] = 0,
     batch_size: Annotated[int, typer.Option(help="Prompt pairs per forward pass.")] = 32,
+    ablation: Annotated[
+        str,
+        typer.Option(help="What stands in outside the circuit: see 'circuits ablations'."),
+    ] = "corrupted",
     out: Annotated[
         Path | None, typer.Option(help="The run folder to write. Default: runs/TASK.")
     ] = None,
@@ -114,7 +142,8 @@ def discover(
 ) -> None:
     """Find the circuit with which a model answers a task, test it, and write a run folder."""
     from circuits.cli_discover import carry_out
-    from circuits.config import Config, read_settings
+    from circuits.config import Config
+    from circuits.settings import read_settings
 
     config = Config(
         task=task,
@@ -123,10 +152,12 @@ def discover(
         level=level,
         direction=direction,
         metric=metric,
+        choose=choose,
         top=top,
         n=n,
         seed=seed,
         batch_size=batch_size,
+        ablation=ablation,
         options=read_settings(method, setting or []),
     )
     carry_out(config, out or Path("runs") / Path(task).stem, force)

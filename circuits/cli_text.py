@@ -48,6 +48,42 @@ def method_rows() -> list[Row]:
     ]
 
 
+def way_rows() -> list[Row]:
+    """Every way to choose a circuit, with its options and their defaults."""
+    from circuits.ways import WAYS
+
+    return [
+        {
+            "name": way.name,
+            "keeps": way.claim,
+            "costs": way.cost,
+            "among": " or ".join(f"{level}s" for level in way.levels),
+            "options": "; ".join(
+                f"{name}={_plain(option.default)}: {option.help}"
+                for name, option in way.options.items()
+            ),
+            "reference": way.reference,
+        }
+        for way in WAYS.values()
+    ]
+
+
+def ablation_rows() -> list[Row]:
+    """Every ablation that can stand in outside a circuit."""
+    from patching.ablations import ABLATIONS, OUTSIDE
+
+    rows: list[Row] = []
+    for name in OUTSIDE:
+        kind = ABLATIONS[name]
+        written = f"{name}, or {name}:N with a {kind.argument} N" if kind.argument else name
+        rows.append({"name": name, "puts there": kind.claim, "written": written})
+    return rows
+
+
+def _plain(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
 def model_rows() -> list[Row]:
     """The embedded models, and the other ways to name one."""
     from circuits.models import EMBEDDED
@@ -120,12 +156,13 @@ def print_summary(record: RunRecord, folder: Path, files: Iterable[str], note: s
 
 
 def _measured(record: RunRecord) -> dict[str, str]:
-    from circuits.evaluate import verdict
+    from circuits.evaluate import empty_label, verdict
 
     seen = record.evaluation
     return {
         seen.metric: (
-            f"clean {seen.full:+.3f}, corrupted {seen.empty:+.3f}, circuit {seen.circuit:+.3f}"
+            f"clean {seen.full:+.3f}, {empty_label(seen.ablation)} {seen.empty:+.3f}, "
+            f"circuit {seen.circuit:+.3f}"
         ),
         "faithfulness": verdict(seen.faithfulness, seen.interval),
     }

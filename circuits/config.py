@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from circuits.models import fingerprint, locate
+from circuits.settings import Choice, read_methods
 from tasks.errors import CircuitsError, MethodError, TaskError, all_faults, unknown
 
 N_FROM_TASK = 64
@@ -24,9 +25,12 @@ class Config:
 
     task        name of a task, or path of a JSON-lines file of prompt pairs; None: in memory
     model       name of an embedded model, Hugging Face id, or directory; None: in memory
+    method      a method, or several parted by commas: the mean of their scores
     metric      None: the task's own
-    top         how many of the strongest edges (of level node: nodes) make the circuit
+    choose      how the circuit is chosen: see circuits.ways
+    top         how many edges (of level node: nodes) make the circuit; None: as the choice has it
     n           how many prompt pairs; None: 64 of a task, all of a file
+    ablation    what stands in for everything outside the circuit when it is run
     options     the method's own, by name
     """
 
@@ -36,10 +40,12 @@ class Config:
     level: str = "edge"
     direction: str = "noising"
     metric: str | None = None
-    top: int = 100
+    choose: str = "top"
+    top: int | None = None
     n: int | None = None
     seed: int = 0
     batch_size: int = 32
+    ablation: str = "corrupted"
     options: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -54,6 +60,40 @@ class Config:
         return N_FROM_TASK if self.n is None and named else self.n
 
     @property
+    def methods(self) -> tuple[tuple[str, dict[str, Any]], ...]:
+        """Every method with its options.
+
+        Raises:
+            MethodError: an unknown method or option, or an option set twice.
+        """
+        found = read_methods(self.method)
+        if not self.options:
+            return found
+        if len(found) > 1:
+            raise MethodError(
+                f"options {', '.join(self.options)} could be meant for any of {self.method}; write "
+                f"them behind the method they are for, as in secant,ig:steps=3"
+            )
+        (name, options), *_ = found
+        if twice := sorted(set(options) & set(self.options)):
+            raise MethodError(f"option {twice[0]} of {name} is set twice")
+        return ((name, options | dict(self.options)),)
+
+    @property
+    def choice(self) -> Choice:
+        """How the circuit is chosen.
+
+        Raises:
+            MethodError: an unknown way, or an option that it does not have.
+        """
+        return Choice.read(self.choose)
+
+    @property
+    def size(self) -> int | None:
+        """How many edges or nodes are kept; None for as many as the choice leaves."""
+        return self.choice.way.top if self.top is None else self.top
+
+    @property
     def model_label(self) -> str:
         """What a circuit calls its model: a directory's own name, without the way there."""
         named = self.model or ""
@@ -61,7 +101,8 @@ class Config:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for a file, every default filled in."""
-        return asdict(self) | {"n": self.count, "options": dict(self.options)}
+        filled = {"n": self.count, "choose": self.choice.name, "top": self.size}
+        return asdict(self) | filled | {"options": dict(self.options)}
 
     def digest(self) -> str:
         """SHA-256 of the choices and of the local files they name.
@@ -82,7 +123,10 @@ class Config:
         Raises:
             CircuitsError: one fault as it is, several listed together.
         """
-        checks = (self._check_task, self._check_model, self._check_method, self._check_metric)
+        checks = (
+            *(self._check_task, self._check_model, self._check_method, self._check_metric),
+            *(self._check_choice, self._check_ablation),
+        )
         faults = [fault for check in checks if (fault := _fault(check)) is not None]
         wrong = [
             f"{name} is {value}; give at least {least}"
@@ -127,9 +171,25 @@ class Config:
             raise MethodError(unknown("direction", self.direction, DIRECTIONS))
         if self.level not in LEVELS:
             raise MethodError(unknown("level", self.level, LEVELS))
-        options = get(self.method).check(self.options)
-        if self.options and self.method != EXACT:
-            linearisation(self.method, options)
+        for name, given in self.methods:
+            options = get(name).check(given)
+            if given and name != EXACT:
+                linearisation(name, options)
+
+    def _check_choice(self) -> None:
+        way = self.choice.way
+        if self.top is not None and not way.limited:
+            raise MethodError(
+                f"choosing by '{way.name}' keeps as many as pass; leave out the number to keep "
+                f"({self.top}), or choose by another way"
+            )
+        if self.level in LEVELS and self.level not in way.levels:
+            raise MethodError(f"choosing by '{way.name}' is among edges, not {self.level}s")
+
+    def _check_ablation(self) -> None:
+        from patching.ablations import outside
+
+        outside(self.ablation)
 
     def _check_metric(self) -> None:
         if self.metric is None:
@@ -146,31 +206,3 @@ def _fault(check: Callable[[], None]) -> CircuitsError | None:
     except CircuitsError as fault:
         return fault
     return None
-
-
-def read_settings(method: str, settings: list[str]) -> dict[str, Any]:
-    """Options of a method from `NAME=VALUE` texts, in the types the method gives them.
-
-    Raises:
-        MethodError: a text that is no `NAME=VALUE`, an unknown option, or a value of another type.
-    """
-    from patching.methods import get
-
-    options = get(method).options if settings else {}
-    found = {}
-    for text in settings:
-        name, equals, value = text.partition("=")
-        if not equals:
-            raise MethodError(f"'{text}' is not a setting; write NAME=VALUE")
-        if name not in options:
-            raise MethodError(unknown(f"option of {method}", name, options or ["none"]))
-        found[name] = _read_value(name, value, options[name].type)
-    return found
-
-
-def _read_value(name: str, text: str, kind: type) -> Any:
-    words = {"true": True, "false": False}
-    try:
-        return words[text.lower()] if kind is bool else kind(text)
-    except (KeyError, ValueError):
-        raise MethodError(f"option {name} is {kind.__name__}, not '{text}'") from None

@@ -3,8 +3,9 @@
     f(k) = (m(C_k) - m(empty)) / (m(full) - m(empty))
 
 ``C_k`` holds the ``int(k N)`` highest of ``N`` scored edges, less those that do not connect input
-to logits; everything outside carries the corrupted run. MIB (arXiv 2504.13151) ranks by signed
-score for CPR and by ``|score|`` for CMD; both areas are given for both rankings.
+to logits; everything outside carries the corrupted run, or what another ablation puts there. MIB
+(arXiv 2504.13151) ranks by signed score for CPR and by ``|score|`` for CMD; both areas are given
+for both rankings.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from circuits.clock import Progress
+    from patching.means import Means
     from patching.model import Model
     from patching.scores import Scores
     from patching.sites import Edge
@@ -209,6 +211,7 @@ def run_plans(
     *,
     metric: str | None = None,
     ablation: str = "corrupted",
+    means: Means | None = None,
     batch_size: int = 64,
     progress: Progress | None = None,
 ) -> list[Curve]:
@@ -223,6 +226,7 @@ def run_plans(
         list(distinct),
         metric=metric,
         ablation=ablation,
+        means=means,
         batch_size=batch_size,
         progress=progress,
     )

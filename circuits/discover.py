@@ -16,9 +16,9 @@ from tasks.errors import TaskError
 
 if TYPE_CHECKING:
     from circuits.record import RunRecord
+    from circuits.scored import Scored
     from graphs import CircuitGraph
     from patching.model import Model
-    from patching.scores import Scores
     from tasks import PromptPairs
 
 
@@ -30,14 +30,20 @@ def discover(
     level: str = "edge",
     direction: str = "noising",
     metric: str | None = None,
-    top: int = 100,
+    choose: str = "top",
+    top: int | None = None,
     n: int | None = None,
     seed: int = 0,
     batch_size: int = 32,
+    ablation: str = "corrupted",
     progress: Progress | None = None,
     **options: Any,
 ) -> CircuitGraph:
     """The circuit with which `model` answers `task`: its `top` strongest edges, pruned.
+
+    `method` may name several, parted by commas: their mean ranks the edges. `choose` is a way of
+    :data:`circuits.ways.WAYS`, with options as in `threshold:least=0.1`; those that run the circuit
+    put `ablation` in the place of all that is outside it. `top` defaults to what the way has (100).
 
     `task` is a task's name, a JSON-lines file of prompt pairs, or `PromptPairs`; `model` is
     anything that :func:`circuits.load_model` opens. `n` prompt pairs are drawn with `seed`
@@ -57,16 +63,18 @@ def discover(
         level=level,
         direction=direction,
         metric=metric,
+        choose=choose,
         top=top,
         n=n,
         seed=seed,
         batch_size=batch_size,
+        ablation=ablation,
         options=options,
     )
     config.check()
     opened = load_model(model)
     pairs = ask(config, opened) if isinstance(task, str | Path) else task[:n]
-    return choose(config, measure(config, opened, pairs, progress))
+    return find(config, measure(config, opened, pairs, progress), opened, pairs, progress)
 
 
 def run(config: Config, folder: Path, progress: Progress | None = None) -> RunRecord:
@@ -88,16 +96,18 @@ def run(config: Config, folder: Path, progress: Progress | None = None) -> RunRe
     with clock("making the prompts"):
         pairs = ask(config, model)
     with clock("scoring"):
-        scores = measure(config, model, pairs, progress)
+        scored = measure(config, model, pairs, progress)
     with clock("choosing the circuit"):
-        graph = choose(config, scores)
+        graph = find(config, scored, model, pairs, progress)
     with clock("testing the circuit"):
-        evaluation = evaluate(graph, model, pairs, batch_size=config.batch_size)
+        evaluation = evaluate(
+            graph, model, pairs, ablation=config.ablation, batch_size=config.batch_size
+        )
         graph = evaluation.noted(graph)
     with clock("testing its strongest edges"):
         page = run_page(graph, model, pairs, evaluation, config.batch_size)
     record = describe_run(config, model, pairs, graph, evaluation, clock.seconds)
-    write(folder, record, scores, graph, page)
+    write(folder, record, scored.scores, graph, page)
     return record
 
 
@@ -117,27 +127,31 @@ def ask(config: Config, model: Model) -> PromptPairs:
 
 
 def measure(
-    config: Config, model: Model, pairs: PromptPairs, progress: Progress | None = None
-) -> Scores:
-    """How much every edge (or node) carries the difference between the two runs."""
-    from patching.scoring import score
+    config: Config,
+    model: Model,
+    pairs: PromptPairs,
+    progress: Progress | None = None,
+    keep_rows: bool = False,
+) -> Scored:
+    """How much every edge (or node) carries the difference between the two runs.
 
-    return score(
-        model,
-        pairs,
-        method=config.method,
-        level=config.level,
-        direction=config.direction,
-        metric=config.metric or pairs.metric,
-        batch_size=config.batch_size,
-        progress=progress,
-        **config.options,
-    )
+    Every prompt's own scores are kept with `keep_rows`, and where the choice is made from them.
+    """
+    from circuits.choosing import needs_rows
+    from circuits.scored import score_by
+
+    return score_by(config, model, pairs, progress, keep_rows or needs_rows(config))
 
 
-def choose(config: Config, scores: Scores) -> CircuitGraph:
-    """The strongest edges that connect input to logits; of node scores, the strongest nodes."""
-    from graphs import from_scores
+def find(
+    config: Config,
+    scored: Scored,
+    model: Model,
+    pairs: PromptPairs,
+    progress: Progress | None = None,
+) -> CircuitGraph:
+    """The circuit that the configured choice makes of the scores."""
+    from circuits.choosing import choose_by
 
-    graph = from_scores(scores, config.top)
+    graph = choose_by(config, scored, model, pairs, progress)
     return graph.with_info(model=config.model_label, seed=config.seed)

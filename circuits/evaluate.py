@@ -1,4 +1,4 @@
-"""How much of the answer a circuit keeps when everything outside it is corrupted."""
+"""How much of the answer a circuit keeps when everything outside it is ablated."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from jaxtyping import Float
 
     from graphs import CircuitGraph
+    from patching.means import Means
     from patching.model import Model
     from tasks import PromptPairs
 
@@ -25,9 +26,10 @@ class Evaluation:
     """A circuit against the whole model and against none of it, in units of the metric.
 
     full       mean metric of the clean run
-    empty      mean metric of the corrupted run, which is what an empty circuit gives
+    empty      mean metric of an empty circuit: of the corrupted run, or of another ablation's
     circuit    mean metric when only the circuit's edges carry clean activations
     n          number of prompt pairs
+    ablation   what stands in for everything outside the circuit
     interval   bootstrap interval of the faithfulness over prompts (95 %, percentiles)
 
     `faithfulness` is `(circuit - empty) / (full - empty)`: 0 for an empty circuit, 1 for the whole
@@ -42,6 +44,7 @@ class Evaluation:
     n: int
     per_prompt: tuple[float, ...]
     interval: tuple[float, float] | None
+    ablation: str = "corrupted"
 
     @property
     def faithfulness(self) -> float | None:
@@ -59,7 +62,7 @@ class Evaluation:
             empty=self.empty,
             circuit=self.circuit,
             faithfulness=self.faithfulness,
-            ablation="corrupted",
+            ablation=self.ablation,
         )
 
     def rows(self) -> list[tuple[str, str]]:
@@ -67,7 +70,7 @@ class Evaluation:
         return [
             ("prompt pairs", str(self.n)),
             (f"{self.metric}, clean", f"{self.full:+.4f}"),
-            (f"{self.metric}, corrupted", f"{self.empty:+.4f}"),
+            (f"{self.metric}, {empty_label(self.ablation)}", f"{self.empty:+.4f}"),
             (f"{self.metric}, circuit", f"{self.circuit:+.4f}"),
             ("faithfulness", verdict(self.faithfulness, self.interval)),
         ]
@@ -101,28 +104,44 @@ def evaluate(
     pairs: PromptPairs,
     *,
     metric: str | None = None,
+    ablation: str = "corrupted",
+    means: Means | None = None,
     batch_size: int = 32,
     seed: int = 0,
 ) -> Evaluation:
-    """Run the circuit alone: clean activations on its edges, corrupted ones on all others.
+    """Run the circuit alone: clean activations on its edges, ablated ones on all others.
 
     A circuit of nodes keeps every edge between its nodes and the logits. `metric` defaults to the
-    circuit's own. `seed` draws the resamples of the bootstrap interval.
+    circuit's own. `ablation` is one of :data:`patching.ablations.OUTSIDE`; its means are those of
+    the pairs' clean prompts unless `means` of another prompt set are given. `seed` draws the
+    resamples of the bootstrap interval.
 
     Raises:
         SiteError: the circuit is of a model of another shape.
+        MethodError: an unknown ablation, or means that do not fit.
     """
-    from patching.circuit_run import run_circuit
-    from patching.runs import baselines
+    from circuits.outcomes import measure
 
     if graph.info.anatomy != model.anatomy:
         raise SiteError(
             f"this circuit is of another model: {graph.info.anatomy}, given {model.anatomy}"
         )
     metric = metric or graph.info.metric or pairs.metric
-    full, empty = baselines(model, pairs, metric, batch_size=batch_size)
-    kept = run_circuit(model, pairs, edges_of(graph), metric=metric, batch_size=batch_size)
-    return summarize(metric, full, empty, kept, seed)
+    runs = measure(
+        model,
+        pairs,
+        [edges_of(graph)],
+        metric=metric,
+        ablation=ablation,
+        means=means,
+        batch_size=batch_size,
+    )
+    return summarize(metric, runs.full, runs.empty, runs.circuits[0], seed, ablation)
+
+
+def empty_label(ablation: str) -> str:
+    """What tables call the run with everything ablated."""
+    return "corrupted" if ablation == "corrupted" else f"all ablated ({ablation})"
 
 
 def edges_of(graph: CircuitGraph) -> list[str]:
@@ -149,6 +168,7 @@ def summarize(
     empty: Float[np.ndarray, " n"],
     circuit: Float[np.ndarray, " n"],
     seed: int = 0,
+    ablation: str = "corrupted",
 ) -> Evaluation:
     """The evaluation that per-prompt metrics of the three runs amount to."""
     return Evaluation(
@@ -159,6 +179,7 @@ def summarize(
         n=len(full),
         per_prompt=tuple(float(value) for value in circuit),
         interval=_interval(full, empty, circuit, seed),
+        ablation=ablation,
     )
 
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from circuits.clock import Progress
+    from patching.means import Means
     from patching.model import Model
     from patching.sites import Edge
     from tasks import PromptPairs
@@ -108,16 +109,19 @@ def measure(
     *,
     metric: str | None = None,
     ablation: str = "corrupted",
+    means: Means | None = None,
     batch_size: int = 64,
     progress: Progress | None = None,
 ) -> Outcomes:
     """Run the whole model, the empty circuit and every circuit on the same prompts.
 
     The run that stands in outside the circuits is computed once for all of them. The circuit of
-    all edges is the clean run itself.
+    all edges is the clean run itself. Means that the ablation needs are those of the pairs' clean
+    prompts unless ``means`` of another prompt set are given.
 
     Raises:
         SiteError: an edge that this model does not have.
+        MethodError: an ablation that cannot stand in for every sender, or means that do not fit.
     """
     from patching.circuit_run import Wiring, runners
     from patching.metrics import check_metric
@@ -128,7 +132,7 @@ def measure(
     wirings = [None if len(edges) == every else Wiring.of(edges, model.anatomy) for edges in chosen]
     checked = check_metric(metric or pairs.metric)
     parts = []
-    for done, runner in enumerate(runners(model, pairs, batch_size, ablation)):
+    for done, runner in enumerate(runners(model, pairs, batch_size, ablation, means)):
         batch = runner.batch
         first = model.run(batch.clean, batch.mask)
         logits = [first, *(runner.logits(w) if w is not None else first for w in wirings)]

@@ -33,6 +33,8 @@ def iterated(
     keep: float = 0.7,
     steps: int = 5,
     absolute: bool = True,
+    metric: str | None = None,
+    ablation: str = "corrupted",
     batch_size: int = 32,
     progress: Progress | None = None,
 ) -> list[CircuitGraph]:
@@ -41,7 +43,7 @@ def iterated(
     From all edges (ranked by ``start`` where given) the highest are kept, those left are scored
     inside the circuit that they make (:func:`patching.inside.inside_scores`, with ``steps``), and
     so on: each round keeps the share ``keep``, or as many as the next of ``counts``. The edges of
-    every circuit carry the scores they had when it was cut.
+    every circuit carry the scores they had when it was cut. ``metric`` defaults to the prompts'.
 
     Raises:
         MethodError: no counts, a count below 1, or a share that is not between 0 and 1.
@@ -59,7 +61,13 @@ def iterated(
         if progress:
             progress(considered - len(left), considered - wanted[-1], "attributing again")
         return inside_scores(
-            model, pairs, left, metric=pairs.metric, steps=steps, batch_size=batch_size
+            model,
+            pairs,
+            left,
+            metric=metric or pairs.metric,
+            steps=steps,
+            batch_size=batch_size,
+            ablation=ablation,
         )
 
     scores, fresh = attribute() if start is None else start, True
@@ -113,6 +121,7 @@ def _graph(
     requested: int,
     considered: int,
     absolute: bool = True,
+    least: float | None = None,
 ) -> CircuitGraph:
     spread = scores.standard_error
     index = {name: i for i, name in enumerate(scores.names)}
@@ -131,6 +140,7 @@ def _graph(
         chosen=len(items),
         kept=len(items),
         absolute=absolute,
+        threshold=least,
     )
     return CircuitGraph(info, items)
 
@@ -141,13 +151,15 @@ def acdc(
     least: float,
     *,
     start: Iterable[Edge] | None = None,
+    metric: str | None = None,
+    ablation: str = "corrupted",
     batch_size: int = 64,
     progress: Progress | None = None,
 ) -> CircuitGraph:
     """The circuit left when every edge whose removal moves the metric by less than ``least`` goes.
 
     Receivers are visited from the logits back, senders from the last to the first; each edge is
-    removed from the circuit as it then stands, everything outside corrupted, and put back if the
+    removed from the circuit as it then stands, everything outside ablated, and put back if the
     mean metric moves by ``least`` or more, either way (ACDC, Conmy et al. 2023, with the task's
     metric in place of the KL divergence). What an edge's removal moved is its score: exact, inside
     the circuit of that moment. ``start`` is a circuit to prune; default: all edges. One run of the
@@ -165,7 +177,7 @@ def acdc(
     known = list(edges(anatomy))
     begin = known if start is None else list(start)
     chosen = {e if not isinstance(e, str) else parse_edge(e, anatomy) for e in begin}
-    trial = _Trial.of(model, pairs, chosen, batch_size)
+    trial = _Trial.of(model, pairs, chosen, metric or pairs.metric, ablation, batch_size)
     kept: dict[Edge, np.ndarray] = {}
     leading = {"logits"}
     now = trial.metric()
@@ -184,7 +196,8 @@ def acdc(
         if progress:
             progress(done + 1, len(order), "pruning edge by edge")
     scores = trial.scores(kept, pairs, model)
-    return _graph(scores, linked([e for e in known if e in kept]), "acdc", len(order), len(known))
+    left = linked([edge for edge in known if edge in kept])
+    return _graph(scores, left, "acdc", len(order), len(known), least=least)
 
 
 class _Trial:
@@ -200,12 +213,20 @@ class _Trial:
         self.column = {site: i for i, site in enumerate(senders(runners[0].model.anatomy))}
 
     @classmethod
-    def of(cls, model: Model, pairs: PromptPairs, edges: Iterable[Edge], size: int) -> _Trial:
-        """All batches with their corrupted run, and a wiring of its own."""
+    def of(
+        cls,
+        model: Model,
+        pairs: PromptPairs,
+        edges: Iterable[Edge],
+        metric: str,
+        ablation: str,
+        size: int,
+    ) -> _Trial:
+        """All batches with their ablated run, and a wiring of its own."""
         from patching.circuit_run import Wiring, runners
 
         wiring = Wiring.of(edges, model.anatomy)
-        return cls(list(runners(model, pairs, size)), wiring, pairs.metric)
+        return cls(list(runners(model, pairs, size, ablation)), wiring, metric)
 
     def switch(self, edge: Edge, on: bool) -> None:
         """Put an edge into the circuit, or take it out."""

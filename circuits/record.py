@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 RECORD = "run.json"
 KIND = "circuits run"
-SCHEMA_VERSION = "1.0"
+SCHEMA_VERSION = "1.1"
 STRONGEST = 10
 LIBRARIES = (
     "torch",
@@ -97,6 +97,7 @@ class Measured(Part):
     per_prompt: tuple[float, ...]
     interval: tuple[float, float] | None
     faithfulness: float | None
+    ablation: str = Field("corrupted", description="what stood in outside the circuit")
 
 
 class RunRecord(Part):

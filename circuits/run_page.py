@@ -58,7 +58,9 @@ def strongest_alone(
         return {}
     ranked = graph.ranked()
     chosen = [ranked[:size] for size in sizes]
-    runs = run_circuits(model, pairs, chosen, evaluation.metric, batch_size)
+    runs = run_circuits(
+        model, pairs, chosen, evaluation.metric, batch_size, ablation=evaluation.ablation
+    )
     span = evaluation.full - evaluation.empty
     shares = (runs.mean(axis=1) - evaluation.empty) / span
     return dict(zip(sizes, shares.tolist(), strict=True))

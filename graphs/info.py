@@ -48,6 +48,10 @@ class Selection:
             "top-fill": f"top by {by} until {self.requested} are kept",
             "threshold": f"{by} at least {self.threshold}",
             "greedy": f"{self.requested} greedily from the logits by {by}",
+            "acdc": f"pruned edge by edge, each moving the metric by at least {self.threshold}",
+            "iterated": f"{self.requested} by {by} inside ever smaller circuits",
+            "bootstrap": "interval over prompts excludes 0"
+            + ("" if self.requested is None else f", top {self.requested} by {by}"),
         }.get(self.rule, self.rule)
         return f"{what}: {self.kept:,} of {self.considered:,} {unit}s, {self.left_out:,} left out"
 

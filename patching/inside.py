@@ -1,4 +1,4 @@
-"""Scores of a circuit's edges inside the circuit: everything outside it stays corrupted.
+"""Scores of a circuit's edges inside the circuit: everything outside it stays ablated.
 
 With every edge of a circuit C carrying the share ``alpha`` of its sender's change, the metric
 goes from ``m(empty)`` at 0 to ``m(C)`` at 1, and
@@ -19,6 +19,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from patching.ablations import Ablation
 from patching.changes import Reading
 from patching.circuit_run import CircuitRunner, Wiring, runners
 from patching.metrics import CheckedMetric, Metric, check_metric
@@ -39,17 +40,19 @@ def inside_scores(
     metric: str | Metric = "logit_diff",
     steps: int = 5,
     batch_size: int = 32,
+    ablation: str | Ablation = "corrupted",
 ) -> Scores:
     """Score every edge of a circuit inside it, in units of the metric.
 
     Positive: what the edge carries pushes the metric towards the clean answer. ``steps`` midpoints
     are averaged; with 0 the gradient is taken where every edge carries all of its change, which for
     the circuit of all edges is edge attribution patching, noising (Syed et al. 2023). ``clean`` is
-    the metric of the circuit, ``corrupted`` that of the empty one.
+    the metric of the circuit, ``corrupted`` that of the empty one. Outside of the circuit, and
+    where an edge carries nothing, the ``ablation`` stands in.
 
     Raises:
         SiteError: an edge that this model does not have.
-        MethodError: an empty circuit, or a negative number of steps.
+        MethodError: an empty circuit, a negative number of steps, or an unknown ablation.
     """
     anatomy = model.anatomy
     chosen = {e if isinstance(e, Edge) else parse_edge(e, anatomy) for e in circuit}
@@ -59,7 +62,7 @@ def inside_scores(
         raise MethodError(f"nothing to score: {len(ordered)} edges, {steps} steps")
     checked = check_metric(metric)
     totals, squares, ends = np.zeros(len(ordered)), np.zeros(len(ordered)), np.zeros(2)
-    for runner in runners(model, pairs, batch_size):
+    for runner in runners(model, pairs, batch_size, ablation):
         found = _inside(runner, wiring, ordered, checked, steps).double().cpu().numpy()
         totals, squares = totals + found.sum(0), squares + (found**2).sum(0)
         for i, each in enumerate((wiring, Wiring.of([], anatomy))):

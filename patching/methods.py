@@ -44,20 +44,31 @@ class Method:
         Raises:
             MethodError: an unknown option, a wrong type or a value that is not allowed.
         """
-        faults, filled = [], {name: option.default for name, option in self.options.items()}
-        for name, value in options.items():
-            option = self.options.get(name)
-            if option is None:
-                faults.append(unknown(f"option of {self.name}", name, self.options or ["none"]))
-            elif not _fits(value, option.type):
-                faults.append(f"{name} must be {option.type.__name__}, given {value!r}")
-            elif option.allowed and value not in option.allowed:
-                faults.append(unknown(name, str(value), map(str, option.allowed)))
-            else:
-                filled[name] = value
-        if faults:
-            raise MethodError(all_faults(f"method '{self.name}' cannot run like this:", faults))
-        return filled
+        return fill(f"method '{self.name}'", self.name, self.options, options)
+
+
+def fill(
+    what: str, name: str, table: Mapping[str, Option], given: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The options of a table with those given in the place of their defaults.
+
+    Raises:
+        MethodError: listing unknown options, wrong types and values that are not allowed.
+    """
+    faults, filled = [], {key: option.default for key, option in table.items()}
+    for key, value in given.items():
+        option = table.get(key)
+        if option is None:
+            faults.append(unknown(f"option of {name}", key, table or ["none"]))
+        elif not _fits(value, option.type):
+            faults.append(f"{key} must be {option.type.__name__}, given {value!r}")
+        elif option.allowed and value not in option.allowed:
+            faults.append(unknown(key, str(value), map(str, option.allowed)))
+        else:
+            filled[key] = value
+    if faults:
+        raise MethodError(all_faults(f"{what} cannot run like this:", faults))
+    return filled
 
 
 def _fits(value: Any, kind: type) -> bool:

@@ -88,7 +88,7 @@ def test_iterating_finds_the_known_circuit(start):
     assert all(len(g) <= count for g, count in zip(found, (55, 20, 8), strict=True))
     assert all(set(small) <= set(large) for large, small in pairwise(found))
     assert set(found[-1]) == CIRCUIT
-    assert found[-1].info.selection.describe().startswith("iterated: 8 of 110 edges")
+    assert found[-1].info.selection.describe().startswith("8 by |score| inside")
 
 
 def test_iterated_circuits_make_a_curve():

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from circuits.config import Config, read_settings
+from circuits.config import Config
 from tasks.errors import CircuitsError, MethodError, ModelError, TaskError
 
 IOI = Config("ioi", model=None, method="relevance")
@@ -23,6 +23,27 @@ IOI = Config("ioi", model=None, method="relevance")
         ({"metric": "logit_dif"}, MethodError, "did you mean 'logit_diff'?"),
         ({"method": "ig", "options": {"step": 5}}, MethodError, "did you mean 'steps'?"),
         ({"method": "relevance", "options": {"rules": "relq"}}, MethodError, "relp"),
+        ({"method": "secant,atribution"}, MethodError, "did you mean 'attribution'?"),
+        ({"method": "ig:step=5"}, MethodError, "did you mean 'steps'?"),
+        ({"method": "secant,secant"}, MethodError, "names secant twice"),
+        ({"method": "secant,ig", "options": {"steps": 3}}, MethodError, "secant,ig:steps=3"),
+        (
+            {"method": "ig:steps=3", "options": {"steps": 3}},
+            MethodError,
+            "steps of ig is set twice",
+        ),
+        ({"choose": "treshold"}, MethodError, "did you mean 'threshold'?"),
+        ({"choose": "threshold:leest=1"}, MethodError, "did you mean 'least'?"),
+        ({"choose": "threshold:least=-1"}, MethodError, "least is -1.0; give a number of at least"),
+        ({"choose": "iterated:keep=1"}, MethodError, "keep is 1.0; give a share between 0 and 1"),
+        ({"choose": "bootstrap:interval=norml"}, MethodError, "did you mean 'normal'?"),
+        ({"choose": "acdc", "top": 9}, MethodError, "keeps as many as pass"),
+        ({"choose": "greedy", "level": "node"}, MethodError, "is among edges, not nodes"),
+        ({"ablation": "means"}, MethodError, "did you mean 'mean'?"),
+        ({"ablation": "mean_position"}, MethodError, "did you mean 'mean-by-position'?"),
+        ({"ablation": "cama:1"}, MethodError, "use mean-by-token"),
+        ({"ablation": "full-peek:1"}, MethodError, "cuts attention"),
+        ({"ablation": "zero:1"}, MethodError, "takes no argument"),
         ({"top": 0}, MethodError, "top is 0; give at least 1"),
         ({"n": 0}, MethodError, "n is 0; give at least 1"),
         ({"seed": -1}, MethodError, "seed is -1; give at least 0"),
@@ -58,7 +79,11 @@ def test_n_is_resolved_by_where_the_prompts_come_from():
 
 @pytest.mark.parametrize(
     "changes",
-    [{"seed": 1}, {"top": 99}, {"method": "ig"}, {"batch_size": 8}, {"level": "node"}],
+    [
+        *({"seed": 1}, {"top": 99}, {"method": "ig"}, {"batch_size": 8}, {"level": "node"}),
+        *({"choose": "greedy"}, {"choose": "top:fill=true"}, {"ablation": "mean"}),
+        {"method": "relevance,ig"},
+    ],
 )
 def test_every_choice_changes_the_digest(changes):
     assert replace(IOI, **changes).digest() != IOI.digest()
@@ -66,6 +91,8 @@ def test_every_choice_changes_the_digest(changes):
 
 def test_a_default_written_out_is_the_same_run():
     assert replace(IOI, n=64).digest() == IOI.digest()
+    assert replace(IOI, choose="top:absolute=true").digest() == IOI.digest()
+    assert Config("ioi").digest() == Config("ioi", top=100).digest()
 
 
 def test_the_files_named_count_too(tmp_path):
@@ -80,23 +107,3 @@ def test_the_files_named_count_too(tmp_path):
     second = config.digest()
     (model / "config.json").write_text("[]")
     assert len({first, second, config.digest()}) == 3
-
-
-def test_settings_are_read_in_the_type_of_the_option():
-    assert read_settings("ig", ["steps=7"]) == {"steps": 7}
-    assert read_settings("relevance", ["rules=gim"]) == {"rules": "gim"}
-    assert read_settings("ig", []) == {}
-
-
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("steps", "'steps' is not a setting; write NAME=VALUE"),
-        ("stepps=3", "did you mean 'steps'?"),
-        ("steps=many", "option steps is int, not 'many'"),
-    ],
-)
-def test_settings_that_cannot_be_read(text, words):
-    with pytest.raises(MethodError) as caught:
-        read_settings("ig", [text])
-    assert words in str(caught.value)

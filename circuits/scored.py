@@ -1,0 +1,101 @@
+"""What one or several methods make of the prompts, in all and prompt by prompt."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from circuits.choose import ensemble, ensemble_weights
+from patching.scores import Scores
+
+if TYPE_CHECKING:
+    from circuits.clock import Progress
+    from circuits.config import Config
+    from patching.model import Model
+    from tasks import PromptPairs
+
+Rows = Float[np.ndarray, "n names"]
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Scores of every method, and, where they were kept, the scores of every single prompt.
+
+    ``rows[i]`` belongs to ``parts[i]``: its mean over prompts are the values there.
+    """
+
+    parts: tuple[Scores, ...]
+    rows: tuple[Rows, ...] = ()
+
+    @cached_property
+    def scores(self) -> Scores:
+        """The scores of the only method, or the mean of several (:func:`circuits.choose.ensemble`).
+
+        Of several methods the mean has standard errors only if every prompt's scores were kept.
+        """
+        if len(self.parts) == 1:
+            return self.parts[0]
+        mean = ensemble(*self.parts)
+        return replace(mean, squares=(self.per_prompt**2).sum(0)) if self.rows else mean
+
+    @cached_property
+    def per_prompt(self) -> Rows:
+        """Every prompt's own scores, whose mean over prompts are the values of :attr:`scores`."""
+        if len(self.rows) == 1:
+            return self.rows[0]
+        weights = ensemble_weights(self.parts)
+        weighted = [w * each for w, each in zip(weights, self.rows, strict=True)]
+        return np.mean(weighted, axis=0)
+
+    def drawn(self, prompts: Int[np.ndarray, " m"]) -> Scored:
+        """What the same methods make of another draw of these prompts, some of them repeated."""
+        rows = tuple(each[prompts] for each in self.rows)
+        parts = tuple(
+            replace(
+                part,
+                totals=some.sum(0),
+                squares=(some**2).sum(0),
+                count=len(prompts),
+                clean=float("nan"),
+                corrupted=float("nan"),
+            )
+            for part, some in zip(self.parts, rows, strict=True)
+        )
+        return Scored(parts, rows)
+
+
+def score_by(
+    config: Config,
+    model: Model,
+    pairs: PromptPairs,
+    progress: Progress | None = None,
+    keep_rows: bool = False,
+) -> Scored:
+    """Score the pairs by every method of a configuration.
+
+    Every prompt's scores are kept where ``keep_rows`` says so, and of several methods.
+    """
+    from patching.scoring import prompt_scores, score
+
+    methods = config.methods
+    parts, rows = [], []
+    for name, options in methods:
+        asked = {
+            "level": config.level,
+            "direction": config.direction,
+            "metric": config.metric or pairs.metric,
+            "batch_size": config.batch_size,
+            "progress": progress,
+            **options,
+        }
+        if keep_rows or len(methods) > 1:
+            found, each = prompt_scores(model, pairs, name, **asked)
+            rows.append(each)
+        else:
+            found = score(model, pairs, name, **asked)
+        parts.append(found)
+    return Scored(tuple(parts), tuple(rows))

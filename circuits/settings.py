@@ -1,0 +1,129 @@
+"""Methods and ways of choosing as they are written: ``NAME`` or ``NAME:OPTION=VALUE+OPTION=VALUE``.
+
+Several methods, parted by commas, stand for the mean of their scores.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from circuits.ways import Way
+from circuits.ways import get as get_way
+from tasks.errors import MethodError, unknown
+
+if TYPE_CHECKING:
+    from patching.methods import Option
+
+Settings = dict[str, Any]
+
+
+def read_methods(text: str) -> tuple[tuple[str, Settings], ...]:
+    """Every method of a text with the options given to it.
+
+    >>> read_methods("secant,ig:steps=3")
+    (('secant', {}), ('ig', {'steps': 3}))
+
+    Raises:
+        MethodError: an unknown method or option, a value that cannot be read, or a method that is
+            named twice with the same options.
+    """
+    found = tuple(read_method(part) for part in _parts(text))
+    for i, method in enumerate(found):
+        if method in found[:i]:
+            raise MethodError(f"'{text}' names {method[0]} twice; name every method once")
+    return found
+
+
+def read_method(text: str) -> tuple[str, Settings]:
+    """One method and its options.
+
+    Raises:
+        MethodError: an unknown method or option, or a value that cannot be read.
+    """
+    from patching.methods import get
+
+    name, _, settings = text.partition(":")
+    return name, _read(name, get(name).options, settings.split("+") if settings else [])
+
+
+def _parts(text: str) -> list[str]:
+    """Methods parted by commas; after one, ``step=rule`` goes on with the rules before it."""
+    parts: list[str] = []
+    for piece in text.split(","):
+        if parts and "=" in piece.partition(":")[0]:
+            parts[-1] += f",{piece}"
+        else:
+            parts.append(piece.strip())
+    return parts
+
+
+def read_settings(method: str, settings: Sequence[str]) -> Settings:
+    """Options of a method from ``NAME=VALUE`` texts, in the types the method gives them.
+
+    Raises:
+        MethodError: a text that is no ``NAME=VALUE``, an unknown option, a value of another type,
+            or several methods, whose options are written behind their names.
+    """
+    from patching.methods import get
+
+    if not settings:
+        return {}
+    if len(_parts(method)) > 1:
+        raise MethodError(
+            f"'{settings[0]}' could be meant for any of {method}; write options behind the method "
+            f"they are for, as in secant,ig:steps=3"
+        )
+    name = method.partition(":")[0]
+    return _read(name, get(name).options, settings)
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A way to choose a circuit, with all of its options."""
+
+    way: Way
+    options: Mapping[str, Any]
+
+    @classmethod
+    def read(cls, text: str) -> Choice:
+        """A choice as it is written, such as ``threshold:least=0.1+absolute=false``.
+
+        Raises:
+            MethodError: an unknown way or option, or a value that it cannot have.
+        """
+        name, _, settings = text.partition(":")
+        way = get_way(name)
+        given = _read(name, way.options, settings.split("+") if settings else [])
+        return cls(way, way.check(given))
+
+    @property
+    def name(self) -> str:
+        """The text that :meth:`read` reads back, without options that are as by default."""
+        told = [
+            f"{name}={str(value).lower() if isinstance(value, bool) else value}"
+            for name, value in self.options.items()
+            if value != self.way.options[name].default
+        ]
+        return self.way.name + (f":{'+'.join(told)}" if told else "")
+
+
+def _read(name: str, table: Mapping[str, Option], settings: Sequence[str]) -> Settings:
+    found: Settings = {}
+    for text in settings:
+        option, equals, value = text.partition("=")
+        if not equals:
+            raise MethodError(f"'{text}' is not a setting; write NAME=VALUE")
+        if option not in table:
+            raise MethodError(unknown(f"option of {name}", option, table or ["none"]))
+        found[option] = _read_value(option, value, table[option].type)
+    return found
+
+
+def _read_value(name: str, text: str, kind: type) -> Any:
+    words = {"true": True, "false": False}
+    try:
+        return words[text.lower()] if kind is bool else kind(text)
+    except (KeyError, ValueError):
+        raise MethodError(f"option {name} is {kind.__name__}, not '{text}'") from None
