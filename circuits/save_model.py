@@ -19,6 +19,7 @@ from circuits.edit_check import is_weight_edit
 from circuits.live import weight_change
 from circuits.plan import EditPlan
 from patching.blocks import weight_in_out
+from patching.loading import load_weights, without_bars
 from patching.model import Model
 from patching.weights import output_module
 from tasks.errors import EditError
@@ -48,7 +49,8 @@ def save_edited(model: Model, plan: EditPlan, out: str | Path, original: Any = N
         with plan.applied(model):
             _take_over(model, twin, _places(model, plan))
             expected = model.run(*_probe(model)).cpu()
-        twin.save_pretrained(partial)
+        with without_bars():
+            twin.save_pretrained(partial)
         if model.tokenizer is not None:
             model.tokenizer.save_pretrained(partial)
         (partial / PLAN).write_text(plan.to_json(), encoding="utf-8")
@@ -67,8 +69,6 @@ def _twin(model: Model, original: Any) -> Any:
     """The same weights, never bridged."""
     import copy
 
-    from patching.model import _load_weights
-
     if original is not None:
         return copy.deepcopy(original)
     if model.path == "in memory":
@@ -76,7 +76,7 @@ def _twin(model: Model, original: Any) -> Any:
             "this model was opened from memory, and what was opened is wired up since; give the "
             "transformers model it was opened from as original="
         )
-    return _load_weights(model.path, model.dtype)
+    return load_weights(model.path, model.dtype)
 
 
 def _places(model: Model, plan: EditPlan) -> Iterable[tuple[str, int]]:
@@ -107,9 +107,8 @@ def _probe(model: Model) -> tuple[torch.Tensor, torch.Tensor]:
 
 @torch.no_grad()
 def _verify(model: Model, folder: Path, expected: torch.Tensor) -> None:
-    from patching.model import _load_weights
 
-    saved = _load_weights(str(folder), model.dtype)
+    saved = load_weights(str(folder), model.dtype)
     found = saved.eval()(_probe(model)[0].cpu()).logits[:, -1].float()
     allowed = TOLERANCE * float(expected.abs().max() + 1)
     worst = float((found - expected.float()).abs().max())

@@ -1,4 +1,4 @@
-"""A model opened for circuit work: the only file that knows TransformerLens and transformers.
+"""A model opened for circuit work.
 
 The TransformerLens bridge gives every family's modules the same names; :class:`Model` takes its
 blocks apart once (:mod:`patching.blocks`) and computes with those parts. At opening the
@@ -9,9 +9,6 @@ than what these parts say is refused rather than silently approximated.
 from __future__ import annotations
 
 import copy
-import hashlib
-import json
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +20,7 @@ from patching.anatomy import Anatomy
 from patching.blocks import Block, take_apart
 from patching.forward import Tap, no_tap, run_block
 from patching.frame import Frame, make_frame
+from patching.loading import bridge_of, digest, load_tokenizer, load_weights
 from patching.norms import Norm, find_norm, rounding
 from patching.ops import PLAIN, Ops
 from tasks.errors import ModelError
@@ -85,15 +83,15 @@ class Model:
             hf = hf if dtype is None else hf.to(dtype)
         else:
             path = str(source)
-            hf = _load_weights(path, dtype or torch.float32)
-            tokenizer = tokenizer or _load_tokenizer(path)
+            hf = load_weights(path, dtype or torch.float32)
+            tokenizer = tokenizer or load_tokenizer(path)
         hf = hf.to(device).eval().requires_grad_(False)
-        digest = _digest(hf)
-        bridge = _bridge(hf)
+        found = digest(hf)
+        bridge = bridge_of(hf)
         # Where the bridge splits a fused q, k, v, it makes new parameters.
         hf.requires_grad_(False)
         try:
-            model = cls(bridge, tokenizer=tokenizer, path=path, digest=digest)
+            model = cls(bridge, tokenizer=tokenizer, path=path, digest=found)
             _check_forward(model)
         except torch.OutOfMemoryError:
             raise
@@ -196,65 +194,6 @@ def _anatomy(bridge: Any) -> Anatomy:
         parallel=parallel,
         family=str(hf.model_type),
     )
-
-
-def _bridge(hf: nn.Module) -> Any:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        from transformer_lens.model_bridge.sources._bridge_builder import (
-            build_bridge_from_module,
-        )
-
-        try:
-            return build_bridge_from_module(
-                hf, architecture=type(hf).__name__, hf_config=hf.config, tokenizer=None
-            )
-        except (ValueError, KeyError, RuntimeError, AttributeError) as error:
-            raise ModelError(
-                f"TransformerLens cannot bridge a {type(hf).__name__}: {error}"
-            ) from error
-
-
-def _load_weights(path: str, dtype: torch.dtype) -> Any:
-    from transformers import AutoModelForCausalLM
-
-    try:
-        return AutoModelForCausalLM.from_pretrained(path, dtype=dtype, attn_implementation="eager")
-    except (OSError, ValueError, KeyError) as error:
-        kind = "directory" if Path(path).is_dir() else "model id"
-        raise ModelError(
-            f"cannot open the {kind} '{path}': {str(error).splitlines()[0]}\n"
-            f"  offline, use 'nano' (shipped with circuits), a directory that holds config.json "
-            f"and model.safetensors, or an id that is already in the Hugging Face cache"
-        ) from error
-
-
-def _load_tokenizer(path: str) -> Any:
-    from transformers import AutoTokenizer
-
-    if Path(path).is_dir():
-        names = ("tokenizer.json", "vocab.json", "tokenizer.model", "spiece.model")
-        if not any((Path(path) / name).exists() for name in names):
-            return None
-    try:
-        return AutoTokenizer.from_pretrained(path)
-    except (OSError, ValueError, KeyError) as error:
-        raise ModelError(
-            f"cannot open the tokenizer of '{path}': {str(error).splitlines()[0]}"
-        ) from error
-
-
-def _digest(hf: Any) -> str:
-    """SHA-256 of configuration and weights; independent of where the model was loaded from."""
-    config = hf.config.to_dict()
-    for volatile in ("_name_or_path", "architectures", "transformers_version", "dtype"):
-        config.pop(volatile, None)
-    hasher = hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode())
-    for name, value in sorted(hf.state_dict().items()):
-        hasher.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
-        data = value.detach().cpu().contiguous().flatten()
-        hasher.update(data.view(torch.uint8).numpy().tobytes())
-    return hasher.hexdigest()
 
 
 def _check_forward(model: Model) -> None:

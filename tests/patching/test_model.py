@@ -303,3 +303,14 @@ def test_a_norm_of_another_kind_is_refused():
     norm.__class__ = type("Odd", (kind,), {"forward": lambda self, x: kind.forward(self, x).abs()})
     with pytest.raises(ModelError, match="neither LayerNorm nor RMSNorm"):
         Model.open(hf)
+
+
+def test_opening_a_directory_prints_nothing(tmp_path, capfd):
+    from transformers.utils import logging
+
+    families.build("gpt2").save_pretrained(tmp_path)
+    capfd.readouterr()
+    shown = logging.is_progress_bar_enabled()
+    Model.open(tmp_path)
+    assert capfd.readouterr() == ("", "")
+    assert logging.is_progress_bar_enabled() == shown

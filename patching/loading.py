@@ -1,0 +1,110 @@
+"""From a directory, a hub id or a transformers model to the TransformerLens bridge of it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from tasks.errors import ModelError
+
+
+def load_weights(path: str, dtype: torch.dtype) -> Any:
+    """The transformers model of a directory or hub id, with the attention that can be taken apart.
+
+    Raises:
+        ModelError: it cannot be found offline.
+    """
+    from transformers import AutoModelForCausalLM
+
+    try:
+        with without_bars():
+            return AutoModelForCausalLM.from_pretrained(
+                path, dtype=dtype, attn_implementation="eager"
+            )
+    except (OSError, ValueError, KeyError) as error:
+        kind = "directory" if Path(path).is_dir() else "model id"
+        raise ModelError(
+            f"cannot open the {kind} '{path}': {str(error).splitlines()[0]}\n"
+            f"  offline, use 'nano' (shipped with circuits), a directory that holds config.json "
+            f"and model.safetensors, or an id that is already in the Hugging Face cache"
+        ) from error
+
+
+@contextmanager
+def without_bars() -> Iterator[None]:
+    """No progress bars of transformers: a library prints nothing, and the command line has its own.
+
+    Downloads show theirs all the same, which are the hub's.
+    """
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+
+
+def load_tokenizer(path: str) -> Any:
+    """The tokenizer of a directory or hub id; None for a directory that has none.
+
+    Raises:
+        ModelError: it cannot be opened.
+    """
+    from transformers import AutoTokenizer
+
+    if Path(path).is_dir():
+        names = ("tokenizer.json", "vocab.json", "tokenizer.model", "spiece.model")
+        if not any((Path(path) / name).exists() for name in names):
+            return None
+    try:
+        return AutoTokenizer.from_pretrained(path)
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(
+            f"cannot open the tokenizer of '{path}': {str(error).splitlines()[0]}"
+        ) from error
+
+
+def bridge_of(hf: nn.Module) -> Any:
+    """The TransformerLens bridge of a transformers model, which it rewires.
+
+    Raises:
+        ModelError: TransformerLens knows no such architecture.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from transformer_lens.model_bridge.sources._bridge_builder import (
+            build_bridge_from_module,
+        )
+
+        try:
+            return build_bridge_from_module(
+                hf, architecture=type(hf).__name__, hf_config=hf.config, tokenizer=None
+            )
+        except (ValueError, KeyError, RuntimeError, AttributeError) as error:
+            raise ModelError(
+                f"TransformerLens cannot bridge a {type(hf).__name__}: {error}"
+            ) from error
+
+
+def digest(hf: Any) -> str:
+    """SHA-256 of configuration and weights; independent of where the model was loaded from."""
+    config = hf.config.to_dict()
+    for volatile in ("_name_or_path", "architectures", "transformers_version", "dtype"):
+        config.pop(volatile, None)
+    hasher = hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode())
+    for name, value in sorted(hf.state_dict().items()):
+        hasher.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
+        data = value.detach().cpu().contiguous().flatten()
+        hasher.update(data.view(torch.uint8).numpy().tobytes())
+    return hasher.hexdigest()
