@@ -34,8 +34,8 @@ class Recipe:
     )
     seed: int = 0
     steps: int = 15000
-    turns: tuple[int, ...] = (1000, 1900, 11000)
-    texts: tuple[int, ...] = (256, 250, 250, 250)
+    turns: tuple[int, ...] = (1000, 1900, 6600)
+    texts: tuple[int, ...] = (256, 250, 250, 300)
     layers: int = 4
     heads: int = 4
     width: int = 128

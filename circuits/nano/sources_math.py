@@ -40,7 +40,7 @@ class MathText(Source):
         "sum, in any order) "
         "belong to one split in every style, one in ten to the test split"
     )
-    shares = (0, 50, 184, 190)
+    shares = (0, 50, 184, 262)
     weight = 1.0
     text_weight = 0.1
     text_part = 0.1

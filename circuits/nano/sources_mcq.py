@@ -38,7 +38,7 @@ class MCQText(Source):
         "always answered rightly; a question with its options in one order belongs to one split, "
         "one in ten to the test split"
     )
-    shares = (0, 80, 48, 44)
+    shares = (0, 80, 48, 20)
     weight = 0.5
     text_weight = 0.3
     text_part = 0.15

@@ -26,7 +26,7 @@ class StoryText(Source):
         "stories of three or four sentences from a small grammar; a person, animal, thing and "
         "place together belong to one split, one in ten to the test split"
     )
-    shares = (0, 11, 4, 4)
+    shares = (0, 11, 4, 5)
     weight = 0.3
     text_weight = 1.0
     text_part = 0.5
