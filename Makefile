@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test check bench picture clean
+.PHONY: demo test check bench picture trust clean
 
 # Find the circuit by which the embedded model answers "who gets the drink?", and draw it.
 demo: $(READY)
@@ -30,6 +30,11 @@ picture: $(READY)
 	$(BIN)/circuits discover ioi --model nano --top 25 --out runs/picture --force
 	mkdir -p graphs/assets
 	cp runs/picture/circuit.svg graphs/assets/circuit.svg
+
+# The measured agreement with exact patching, in the package and in the README: after every change
+# of the embedded model.
+trust: $(READY)
+	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m circuits.trust_measure README.md
 
 # Modules are compiled when they are first imported; compiling all of them doubles the set-up.
 $(READY): pyproject.toml constraints.txt

@@ -73,11 +73,20 @@ def list_tasks(as_json: AsJson = False) -> None:
 
 
 @app.command("methods")
-def list_methods(as_json: AsJson = False) -> None:
+def list_methods(
+    trust: Annotated[
+        bool, typer.Option("--trust", help="How far to trust each, with measured agreement.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
     """How parts of a model can be scored, and what each way costs."""
-    from circuits.cli_text import method_rows, print_list
+    from circuits.cli_text import method_rows, print_list, trust_rows
 
-    print_list(method_rows(), as_json)
+    print_list(trust_rows() if trust else method_rows(), as_json)
+    if trust and not as_json:
+        from circuits.trust import measured_on
+
+        typer.echo(f"Agreement: {measured_on()}. On your model and task: circuits calibrate.")
 
 
 @app.command("ways")

@@ -48,6 +48,21 @@ def method_rows() -> list[Row]:
     ]
 
 
+def trust_rows() -> list[Row]:
+    """Every method with what it assumes, and how well it agreed with exact patching."""
+    from circuits.trust import TRUST, agreement
+
+    return [
+        {
+            "name": name,
+            "assumes": row.assumes,
+            "checked against": row.checked,
+            "agrees with the exact effect": agreement(name),
+        }
+        for name, row in TRUST.items()
+    ]
+
+
 def way_rows() -> list[Row]:
     """Every way to choose a circuit, with its options and their defaults."""
     from circuits.ways import WAYS
