@@ -9,7 +9,15 @@ import typer
 from typer.core import TyperGroup
 
 import circuits
-from circuits import cli_af1, cli_calibrate, cli_diff, cli_edit, cli_emotion, cli_evaluate
+from circuits import (
+    cli_af1,
+    cli_calibrate,
+    cli_diff,
+    cli_edit,
+    cli_emotion,
+    cli_evaluate,
+    cli_means,
+)
 from tasks.errors import CircuitsError
 
 INTERRUPTED = 130
@@ -190,5 +198,7 @@ cli_af1.register(app)
 cli_edit.register(app)
 cli_emotion.register(app)
 cli_evaluate.register(app)
+cli_means.register(app)
+cli_means.register(app)
 cli_diff.register(app)
 app.command()(cli_calibrate.calibrate)

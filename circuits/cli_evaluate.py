@@ -17,6 +17,20 @@ AllowOther = Annotated[
 ]
 Count = Annotated[int, typer.Option("--n", help="Held-out prompt pairs.")]
 Seed = Annotated[int, typer.Option(help="Draws prompts, resamples, cuts and random circuits.")]
+Outside = Annotated[
+    str | None,
+    typer.Option(
+        "--ablation", help="What stands in outside circuits: 'circuits ablations'. Default: as run."
+    ),
+]
+MeansFile = Annotated[
+    Path | None,
+    typer.Option("--means", help="A file of circuits means. Default: the held-out prompts' own."),
+]
+Redraws = Annotated[
+    int,
+    typer.Option(help="Discover again on so many resamples of the discovery's prompts."),
+]
 BatchSize = Annotated[int, typer.Option(help="Prompt pairs per forward pass.")]
 
 
@@ -38,6 +52,9 @@ def evaluate(
         Path | None, typer.Option(help="A circuit's file, or a run, to hold this one against.")
     ] = None,
     allow_other_model: AllowOther = False,
+    ablation: Outside = None,
+    means: MeansFile = None,
+    redraws: Redraws = 0,
     batch_size: BatchSize = 64,
 ) -> None:
     """Test a run's circuit on held-out prompts; adds evaluation.json and curves.svg to the run."""
@@ -56,6 +73,9 @@ def evaluate(
             prompts=prompts,
             reference=reference,
             allow_other_model=allow_other_model,
+            ablation=ablation,
+            means=means,
+            redraws=redraws,
             batch_size=batch_size,
             progress=progress,
         )
@@ -70,6 +90,9 @@ def compare(
     seed: Seed = 0,
     prompts: Prompts = None,
     allow_other_model: AllowOther = False,
+    ablation: Outside = None,
+    means: MeansFile = None,
+    redraws: Redraws = 0,
     batch_size: BatchSize = 64,
     out: Annotated[
         Path | None, typer.Option(help="A folder for comparison.json and curves.svg.")
@@ -88,10 +111,15 @@ def compare(
             seed=seed,
             prompts=prompts,
             allow_other_model=allow_other_model,
+            ablation=ablation,
+            means=means,
+            redraws=redraws,
             batch_size=batch_size,
             progress=progress,
         )
     print_table(*found.table())
+    if found.redraws:
+        print_table(*found.redraw_table())
     if found.curves:
         print_curves(found.curves, seed)
     for path in found.write(out) if out is not None else ():

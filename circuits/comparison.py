@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from circuits.areas import KINDS, Interval
-from circuits.curves import RANKINGS, Curve, plan, run_plans
+from circuits.curves import BEST, RANKINGS, Curve, plan, run_plans
 from circuits.evaluate import edges_of
 from circuits.evaluation_run import Run, check_counts, describe, fresh_prompts, write_json
 from circuits.outcomes import Outcomes, measure, undefined
+from circuits.outside import Outside
 from circuits.plot_curves import draw, plot
+from circuits.redraws import Redraws, interval, told_spread
 from tasks.errors import RunError, all_faults
 
 if TYPE_CHECKING:
@@ -21,9 +23,6 @@ if TYPE_CHECKING:
     from circuits.clock import Progress
     from patching.model import Model
     from tasks import PromptPairs
-
-BEST = {"cpr": "signed", "cmd": "absolute", "log_cpr": "signed", "log_cmd": "absolute"}
-"""The ranking under which MIB takes each area."""
 
 Gap = tuple[float, Interval]
 
@@ -44,6 +43,7 @@ class Comparison:
     gaps: tuple[dict[str, Gap], ...]
     described: dict[str, Any]
     seed: int = 0
+    redraws: tuple[Redraws, ...] = ()
 
     def curve(self, run: int, ranking: str) -> Curve:
         """One run's curve."""
@@ -61,6 +61,16 @@ class Comparison:
             rows.append([name, str(self.sizes[i]), *told, f"{self.overlap[i]:.2f}"])
         if not self.outcomes.defined:
             rows.append([undefined(self.outcomes), *[""] * 7])
+        return titles, rows
+
+    def redraw_table(self) -> tuple[list[str], list[list[str]]]:
+        """Column titles, and a row per run: what other draws of its prompts would have given."""
+        titles = ["prompts redrawn", *KINDS_REDRAWN, "found again"]
+        rows = []
+        for name, again in zip(self.names, self.redraws, strict=True):
+            spreads = [told_spread(again.faithfulness, percent=True)]
+            spreads += [told_spread(again.areas[kind]) for kind in ("cpr", "cmd")]
+            rows.append([name, *spreads, "" if again.kept is None else f"{again.kept:.1%}"])
         return titles, rows
 
     def to_frame(self) -> pd.DataFrame:
@@ -105,6 +115,7 @@ class Comparison:
                 "jaccard_with_first": self.overlap[i],
                 "curves": [curve.to_json(self.seed) for curve in self.curves[2 * i : 2 * i + 2]],
                 "gaps_to_first": self.gaps[i] if self.gaps else {},
+                "redraws": self.redraws[i].to_json() if self.redraws else None,
             }
             for i, name in enumerate(self.names)
         ]
@@ -127,6 +138,7 @@ class Comparison:
         return written
 
 
+KINDS_REDRAWN = ("faithfulness", "CPR", "CMD")
 KINDS_SHOWN = ("cpr", "cmd", "log_cpr", "log_cmd")
 
 
@@ -137,10 +149,17 @@ def compare_runs(
     seed: int = 0,
     prompts: Path | None = None,
     allow_other_model: bool = False,
+    ablation: str | None = None,
+    means: Path | None = None,
+    redraws: int = 0,
     batch_size: int = 64,
     progress: Progress | None = None,
 ) -> Comparison:
     """Curves and circuits of several runs on prompts that none of them was made with.
+
+    ``ablation`` defaults to the runs' own, with ``means`` of a file where it takes means. With
+    ``redraws`` every discovery is made again on so many resamples of its prompts, the same ones
+    for runs of the same prompts, and gaps have intervals over both draws.
 
     Raises:
         CircuitsError: fewer than two runs, runs of different models, tasks or metrics, or no
@@ -148,16 +167,21 @@ def compare_runs(
     """
     from circuits.models import load_model
 
-    check_counts(n, seed, batch_size)
+    check_counts(n, seed, batch_size, redraws)
     runs = [Run.read(folder) for folder in folders]
-    _check_alike(runs, allow_other_model)
+    _check_alike(runs, allow_other_model, ablation)
+    stands_in = Outside.read(ablation or runs[0].ablation, means)
     first = runs[0].record
     model = load_model(first.model.name or first.model.path)
     pairs = fresh_prompts(runs, model, n, seed, prompts, allow_other_model)
-    return _hold_together(runs, model, pairs, first.evaluation.metric, seed, batch_size, progress)
+    for run in runs:
+        run.check_redraws(model, redraws)
+    stands_in = stands_in.settled(model, pairs)
+    running = {"metric": first.evaluation.metric, "batch_size": batch_size, "progress": progress}
+    return _hold_together(runs, model, pairs, stands_in, redraws, seed, running)
 
 
-def _check_alike(runs: Sequence[Run], allow_other: bool) -> None:
+def _check_alike(runs: Sequence[Run], allow_other: bool, ablation: str | None) -> None:
     faults = []
     if len(runs) < 2:
         faults.append(f"give at least two runs, given {len(runs)}")
@@ -165,6 +189,8 @@ def _check_alike(runs: Sequence[Run], allow_other: bool) -> None:
         "tasks": {run.record.prompts.task for run in runs},
         "metrics": {run.record.evaluation.metric for run in runs},
     }
+    if ablation is None:
+        told["ablations (--ablation chooses one)"] = {run.ablation for run in runs}
     if not allow_other:
         told["models"] = {run.record.model.hash[:12] for run in runs}
     faults += [
@@ -180,27 +206,32 @@ def _hold_together(
     runs: Sequence[Run],
     model: Model,
     pairs: PromptPairs,
-    metric: str,
+    stands_in: Outside,
+    redraws: int,
     seed: int,
-    batch_size: int,
-    progress: Progress | None,
+    running: dict[str, Any],
 ) -> Comparison:
-    running: dict[str, Any] = {"metric": metric, "batch_size": batch_size, "progress": progress}
+    described = {"metric": running["metric"], **stands_in.to_json()}
+    running = running | stands_in.running()
     circuits = [edges_of(run.graph) for run in runs]
     outcomes = measure(model, pairs, circuits, **running)
     curves: list[Curve] = []
+    again: tuple[Redraws, ...] = ()
     if outcomes.defined:
         plans = [plan(run.scores, ranking, name=run.name) for run in runs for ranking in RANKINGS]
         curves = run_plans(model, pairs, plans, **running)
+    if outcomes.defined and redraws:
+        again = tuple(run.redrawn(model, pairs, redraws, seed=seed, **running) for run in runs)
     return Comparison(
         names=tuple(run.name for run in runs),
         sizes=tuple(len(circuit) for circuit in circuits),
         outcomes=outcomes,
         curves=tuple(curves),
         overlap=tuple(_jaccard(circuits[0], circuit) for circuit in circuits),
-        gaps=_gaps(curves, seed),
-        described=describe(model, pairs, {"metric": metric}),
+        gaps=_gaps_redrawn(curves, again) if again else _gaps(curves, seed),
+        described=describe(model, pairs, described),
         seed=seed,
+        redraws=again,
     )
 
 
@@ -218,5 +249,20 @@ def _gaps(curves: Sequence[Curve], seed: int) -> tuple[dict[str, Gap], ...]:
             gap = curves[start + at].gap(curves[at], kind, seed)
             if gap is not None:
                 row[kind] = gap
+        found.append(row)
+    return tuple(found)
+
+
+def _gaps_redrawn(curves: Sequence[Curve], again: Sequence[Redraws]) -> tuple[dict[str, Gap], ...]:
+    """Gaps with intervals over the draws of discovery and of held-out prompts, paired."""
+    found = []
+    for run, redraws in enumerate(again):
+        row = {}
+        for kind in KINDS:
+            at = RANKINGS.index(BEST[kind])
+            mine, first = curves[2 * run + at].area(kind), curves[at].area(kind)
+            ends = interval(redraws.areas[kind] - again[0].areas[kind])
+            if mine is not None and first is not None and ends is not None:
+                row[kind] = (mine - first, ends)
         found.append(row)
     return tuple(found)

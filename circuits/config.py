@@ -101,7 +101,10 @@ class Config:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for a file, every default filled in."""
+        from patching.ablations import outside
+
         filled = {"n": self.count, "choose": self.choice.name, "top": self.size}
+        filled["ablation"] = outside(self.ablation).name
         return asdict(self) | filled | {"options": dict(self.options)}
 
     def digest(self) -> str:

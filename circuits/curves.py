@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 SIZES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 RANKINGS = ("signed", "absolute")
+BEST = {"cpr": "signed", "cmd": "absolute", "log_cpr": "signed", "log_cmd": "absolute"}
+"""The ranking under which MIB takes each area."""
 
 
 @dataclass(frozen=True)

@@ -121,7 +121,9 @@ def evaluate(
         MethodError: an unknown ablation, or means that do not fit.
     """
     from circuits.outcomes import measure
+    from patching.ablations import outside
 
+    ablation = outside(ablation).name
     if graph.info.anatomy != model.anatomy:
         raise SiteError(
             f"this circuit is of another model: {graph.info.anatomy}, given {model.anatomy}"

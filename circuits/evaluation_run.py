@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,7 @@ from circuits.examine import KIND, SCHEMA_VERSION, Examination, examine
 from circuits.folder import CIRCUIT, CURVES, EVALUATION, SCORES
 from circuits.held_out import config_of, from_file, held_out, used_prompts
 from circuits.outcomes import check_same_model
+from circuits.outside import Outside
 from circuits.plot_curves import plot
 from circuits.record import RECORD, RunRecord, read_record
 from graphs import CircuitGraph
@@ -22,6 +23,7 @@ from tasks.errors import RunError
 if TYPE_CHECKING:
     from circuits.clock import Progress
     from circuits.curves import Curve
+    from circuits.redraws import Redraws
     from patching.model import Model
     from tasks import PromptPairs
 
@@ -49,15 +51,39 @@ class Run:
                 f"{folder} is not the folder of a finished run: it has no {', '.join(missing)}; "
                 f"make one with circuits discover"
             )
-        scores = Scores.load(folder / SCORES)
+        record = read_record(folder / RECORD)
+        config_of(record)
         return cls(
-            folder, read_record(folder / RECORD), scores, CircuitGraph.load(folder / CIRCUIT)
+            folder, record, Scores.load(folder / SCORES), CircuitGraph.load(folder / CIRCUIT)
         )
 
     @property
     def name(self) -> str:
         """What tables call the run."""
         return self.folder.resolve().name
+
+    @property
+    def ablation(self) -> str:
+        """What stood in outside the circuit when the run tested it."""
+        return self.record.evaluation.ablation
+
+    def redrawn(self, model: Model, pairs: PromptPairs, times: int, **many: Any) -> Redraws:
+        """The discovery made again on resamples of its prompts; see :func:`redraw`."""
+        from circuits.redraws import redraw
+
+        used = used_prompts(self.record, model)
+        return redraw(config_of(self.record), model, used, pairs, list(self.graph), times, **many)
+
+    def check_redraws(self, model: Model, redraws: int) -> None:
+        """Refuse to discover again with another model than the run was made with.
+
+        Raises:
+            RunError: see above.
+        """
+        if redraws and self.check_model(model, allow_other=True):
+            raise RunError(
+                f"--redraws discovers {self.name} again, which needs the model it was made with"
+            )
 
     def check_model(self, model: Model, allow_other: bool) -> bool:
         """Whether the model is another one than the run's; refused unless allowed.
@@ -96,10 +122,16 @@ def carry_out(
     prompts: Path | None = None,
     reference: Path | None = None,
     allow_other_model: bool = False,
+    ablation: str | None = None,
+    means: Path | None = None,
+    redraws: int = 0,
     batch_size: int = 64,
     progress: Progress | None = None,
 ) -> Evaluated:
     """Examine a run's circuit on held-out prompts and write what was found into its folder.
+
+    ``ablation`` defaults to the run's own, with ``means`` of a file where it takes means. With
+    ``redraws`` the discovery is made again on so many resamples of its prompts.
 
     Raises:
         CircuitsError: the folder is no run, the model is another one, or no prompts are left; then
@@ -107,23 +139,20 @@ def carry_out(
     """
     from circuits.models import load_model
 
-    check_counts(n, seed, batch_size)
+    check_counts(n, seed, batch_size, redraws)
     run = Run.read(folder)
+    stands_in = Outside.read(ablation or run.ablation, means)
     known = None if reference is None else read_reference(reference)
     opened = load_model(model or run.record.model.name or run.record.model.path)
     pairs = fresh_prompts([run], opened, n, seed, prompts, allow_other_model)
-    found = examine(
-        run.graph,
-        run.scores,
-        opened,
-        pairs,
-        reference=known,
-        metric=run.record.evaluation.metric,
-        seed=seed,
-        batch_size=batch_size,
-        progress=progress,
-    )
-    described = describe(opened, pairs, found.to_json())
+    run.check_redraws(opened, redraws)
+    stands_in = stands_in.settled(opened, pairs)
+    many: dict[str, Any] = {"metric": run.record.evaluation.metric, "seed": seed}
+    many |= {"batch_size": batch_size, "progress": progress, **stands_in.running()}
+    found = examine(run.graph, run.scores, opened, pairs, reference=known, **many)
+    if redraws and found.faithfulness is not None:
+        found = replace(found, redraws=run.redrawn(opened, pairs, redraws, **many))
+    described = describe(opened, pairs, found.to_json() | stands_in.to_json())
     return Evaluated(found, _write(run, found, described))
 
 
@@ -182,10 +211,12 @@ def _write(run: Run, found: Examination, described: dict[str, Any]) -> tuple[Pat
     return report, picture
 
 
-def check_counts(n: int, seed: int, batch_size: int) -> None:
+def check_counts(n: int, seed: int, batch_size: int, redraws: int = 0) -> None:
     """Refuse numbers that cannot be meant, before anything is loaded."""
     if n < 2 or seed < 0 or batch_size < 1:
         raise RunError(
             f"--n {n}, --seed {seed}, --batch-size {batch_size}: give at least 2 prompts, a seed "
             f"of at least 0 and a batch size of at least 1"
         )
+    if redraws < 0 or redraws == 1:
+        raise RunError(f"--redraws {redraws}: give 0 for none, or at least 2")

@@ -18,13 +18,15 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from circuits.clock import Progress
+    from circuits.redraws import Redraws
     from graphs import CircuitGraph
+    from patching.means import Means
     from patching.model import Model
     from patching.scores import Scores
     from patching.sites import Edge
     from tasks import PromptPairs
 
-KIND, SCHEMA_VERSION = "circuits evaluation", "1.0"
+KIND, SCHEMA_VERSION = "circuits evaluation", "1.1"
 CUTS = RANDOM = 10
 MOST_MINIMAL = 300
 """Edges above which a circuit is not tested for minimality: one run for each."""
@@ -37,6 +39,8 @@ class Examination:
     outcomes      whole model, empty circuit, the circuit
     curves        the MIB curves of its scores, and of the same scores dealt out at random
     minimality    None for a circuit of more than 300 edges
+    ablation      what stood in for everything outside the circuits
+    redraws       what other draws of the discovery's prompts would have given, where asked for
     """
 
     outcomes: Outcomes
@@ -47,6 +51,8 @@ class Examination:
     chance: Chance | None = None
     agreement: Agreement | None = None
     seed: int = 0
+    ablation: str = "corrupted"
+    redraws: Redraws | None = None
 
     @property
     def faithfulness(self) -> float | None:
@@ -62,11 +68,12 @@ class Examination:
         """Plain values for a file."""
         parts = {
             name: None if (part := getattr(self, name)) is None else part.to_json()
-            for name in ("completeness", "minimality", "chance", "agreement")
+            for name in ("completeness", "minimality", "chance", "agreement", "redraws")
         }
         full, empty, circuit = self.outcomes.metric.mean(axis=1).tolist()
         return {
             "metric": self.outcomes.name,
+            "ablation": self.ablation,
             "n": self.outcomes.n,
             "full": full,
             "empty": empty,
@@ -91,6 +98,7 @@ class Examination:
         )
         rows = {
             "held-out prompts": str(self.outcomes.n),
+            "outside the circuit": self.ablation,
             self.outcomes.name: f"clean {full:+.3f}, ablated {empty:+.3f}, circuit {circuit:+.3f}",
         }
         if not self.outcomes.defined:
@@ -123,6 +131,8 @@ class Examination:
             rows["edges below noise"] = self.minimality.share_below_noise, None
         if self.agreement is not None:
             rows |= {name: (value, None) for name, value in shares(self.agreement).items()}
+        if self.redraws is not None:
+            rows |= self.redraws.measures()
         values = [(value, *(ends or (None, None))) for value, ends in rows.values()]
         index = pd.Index(rows, name="measure")
         return pd.DataFrame(values, index, ["value", "low", "high"], dtype=float)
@@ -158,7 +168,7 @@ class Examination:
         if self.agreement is not None:
             told = shares(self.agreement).items()
             rows["reference"] = ", ".join(f"{name} {value:.3f}" for name, value in told)
-        return rows
+        return rows | (self.redraws.rows() if self.redraws is not None else {})
 
 
 def shares(found: Agreement) -> dict[str, float]:
@@ -176,6 +186,8 @@ def examine(
     *,
     reference: CircuitGraph | None = None,
     metric: str | None = None,
+    ablation: str = "corrupted",
+    means: Means | None = None,
     seed: int = 0,
     batch_size: int = 64,
     progress: Progress | None = None,
@@ -183,24 +195,20 @@ def examine(
     """Faithfulness, curves with CPR and CMD, completeness, minimality, chance, and a reference.
 
     ``pairs`` are prompts that the circuit was not found on. Where the model does not do the task
-    on them, only the two metrics are given.
+    on them, only the two metrics are given. ``ablation`` stands in outside the circuits; the means
+    that it needs are those of ``pairs`` unless ``means`` of another prompt set are given.
 
     Raises:
         SiteError: the circuit has an edge that the model does not have.
+        MethodError: an ablation that cannot stand in for every sender, or means that do not fit.
     """
     circuit = _parsed(graph)
-    outcomes = measure(model, pairs, [circuit], metric=metric, batch_size=batch_size)
+    many: dict[str, Any] = {"metric": metric, "ablation": ablation, "means": means}
+    many |= {"batch_size": batch_size, "progress": progress}
+    outcomes = measure(model, pairs, [circuit], **many)
     if not outcomes.defined:
-        return Examination(outcomes, len(circuit), seed=seed)
-    curves = run_plans(
-        model,
-        pairs,
-        _plans(scores, seed),
-        metric=metric,
-        batch_size=batch_size,
-        progress=progress,
-    )
-    many: dict[str, Any] = {"metric": metric, "batch_size": batch_size, "progress": progress}
+        return Examination(outcomes, len(circuit), seed=seed, ablation=ablation)
+    curves = run_plans(model, pairs, _plans(scores, seed), **many)
     whole = completeness(model, pairs, circuit, cuts=CUTS, seed=seed, **many)
     small = 0 < len(circuit) <= MOST_MINIMAL
     return Examination(
@@ -212,6 +220,7 @@ def examine(
         chance(model, pairs, len(circuit), times=RANDOM, seed=seed, **many) if circuit else None,
         None if reference is None else agreement(graph, reference, scores),
         seed,
+        ablation,
     )
 
 

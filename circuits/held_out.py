@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,7 +24,21 @@ ROUNDS = 8
 
 
 def config_of(record: RunRecord) -> Config:
-    """The choices of a finished run."""
+    """The choices of a finished discovery.
+
+    Raises:
+        RunError: the run was no discovery, or a later version made it.
+    """
+    known = {field.name for field in fields(Config)}
+    if record.config.get("method") == "af1":
+        raise RunError(
+            "this run is an All-for-One search, which carries its own test; evaluate and compare "
+            "are for runs of circuits discover"
+        )
+    if others := sorted(set(record.config) - known):
+        raise RunError(
+            f"this run was made with choices that this version does not know: {', '.join(others)}"
+        )
     return Config(**record.config)
 
 

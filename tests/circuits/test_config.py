@@ -92,6 +92,9 @@ def test_every_choice_changes_the_digest(changes):
 def test_a_default_written_out_is_the_same_run():
     assert replace(IOI, n=64).digest() == IOI.digest()
     assert replace(IOI, choose="top:absolute=true").digest() == IOI.digest()
+    assert (
+        replace(IOI, ablation="resample").digest() == replace(IOI, ablation="resample:0").digest()
+    )
     assert Config("ioi").digest() == Config("ioi", top=100).digest()
 
 
