@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from graphs.page import Prompt, to_html
+from graphs.page import READABLE, Prompt, to_html
 
 if TYPE_CHECKING:
     from circuits.evaluate import Evaluation
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from patching.model import Model
     from tasks import PromptPairs
 
-SIZES = (5, 10, 20, 50)
+SIZES = (5, 10, 20, 50, READABLE)
 MOST_PROMPTS = 20
 
 

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from graphs.circuit import CircuitGraph
 
 MOST_EDGES = 2000
+READABLE, MOST_AT_FIRST = 80, 100
+"""A page of more than the second number opens with the first number of strongest edges."""
 _SCRIPTS = ("model", "picture", "panel", "controls")
 _PAGE = """<!DOCTYPE html>
 <html lang="en">
@@ -58,22 +60,20 @@ def to_html(
     ``prompts`` are shown one at a time, with the tokens that the circuit's positions mean.
     ``curve`` is measured faithfulness by number of strongest edges; without it the page knows
     only the whole circuit's. At most :data:`MOST_EDGES` edges, the strongest, are embedded, and
-    the page says how many were left out. Everything is escaped; there is no address in it.
+    the page says how many were left out; of more than a hundred it shows the strongest 80 until
+    more are asked for. Everything is escaped; there is no address in it.
     """
-    shown = graph
-    if len(graph.edges) > MOST_EDGES:
-        names = set(graph.ranked()[:MOST_EDGES])
-        kept = [item for item in graph.scored_edges if item.name in names]
-        shown = graph.with_parts(kept, (), kept=len(kept))
-    placed = layout(shown)
+    shown = _strongest(graph, MOST_EDGES) if len(graph.edges) > MOST_EDGES else graph
+    opening = READABLE if len(shown) > MOST_AT_FIRST else len(shown)
+    sizes = dict.fromkeys((opening, len(shown)))
     caption = style.caption(graph.info)
     data: dict[str, Any] = {
         "circuit": to_document(shown),
-        "spots": {name: [s.x, s.y, s.width] for name, s in placed.spots.items()},
-        "routes": [[*ends, points] for ends, points in placed.routes.items()],
+        "layouts": [_placed(shown, size) for size in sizes],
         "caption": caption,
         "faithfulness": graph.faithfulness,
         "left_out": len(graph.edges) - len(shown.edges),
+        "opening": opening,
         "colours": {"positive": style.POSITIVE, "negative": style.NEGATIVE},
         "widths": [style.THINNEST, style.THICKEST],
         "prompts": [asdict(prompt) for prompt in prompts],
@@ -85,6 +85,28 @@ def to_html(
     title = escape(caption[0])
     elements = "\n".join(f"<script>{script}</script>" for script in scripts)
     return _PAGE.format(policy=policy, title=title, css=css, scripts=elements, data=_embedded(data))
+
+
+def _strongest(graph: CircuitGraph, size: int) -> CircuitGraph:
+    """The strongest edges (of a node circuit: nodes), with the ends of the model."""
+    names = set(graph.ranked()[:size])
+    edges = [item for item in graph.scored_edges if item.name in names]
+    nodes = [
+        node
+        for node in graph.scored_nodes
+        if node.name in names or node.site.kind in ("input", "logits")
+    ]
+    return graph.with_parts(edges, nodes, kept=size)
+
+
+def _placed(graph: CircuitGraph, size: int) -> dict[str, Any]:
+    """Places for the strongest ``size`` alone: fewer parts have room to be larger."""
+    placed = layout(graph if size == len(graph) else _strongest(graph, size))
+    return {
+        "size": size,
+        "spots": {name: [s.x, s.y, s.width] for name, s in placed.spots.items()},
+        "routes": [[*ends, points] for ends, points in placed.routes.items()],
+    }
 
 
 def save_page(graph: CircuitGraph, path: str | Path, **options: Any) -> None:

@@ -27,16 +27,33 @@ function button(label, press, attributes = {}) {
   return make("button", { type: "button", onclick: press, ...attributes }, label);
 }
 
+/* The slider is fine where there are few: halfway is the square root of all. */
+const STEPS = 1000;
+const toCount = (step) => Math.round((items.length + 1) ** (step / STEPS) - 1);
+const toStep = (count) => Math.round(STEPS * Math.log(count + 1) / Math.log(items.length + 1)) || 0;
+
 function thresholdSlider() {
-  const slide = () => {
-    state.count = Number(slider.value);
+  const choose = (count) => {
+    state.count = Math.min(Math.max(Math.round(count) || 0, 0), items.length);
     update();
   };
+  const slide = () => {
+    choose(toCount(Number(slider.value)));
+    field.value = state.count;
+  };
+  const type = () => {
+    choose(Number(field.value));
+    slider.value = toStep(state.count);
+  };
   const told = `how many of the strongest ${unit}s`;
-  const range = { id: "count", type: "range", min: 0, max: items.length, "aria-label": told };
+  const range = { id: "slider", type: "range", min: 0, max: STEPS, "aria-label": told };
   const slider = make("input", { ...range, oninput: slide });
-  slider.value = items.length;
-  return make("label", {}, "threshold", slider);
+  const number = { id: "count", type: "number", min: 0, max: items.length, "aria-label": told };
+  const field = make("input", { ...number, oninput: type });
+  slider.value = toStep(state.count);
+  field.value = state.count;
+  const all = button("all", () => { field.value = items.length; type(); }, { id: "all" });
+  return make("span", {}, make("label", {}, "strongest ", slider), field, ` of ${items.length} `, all);
 }
 
 function searchField() {
@@ -133,14 +150,8 @@ function token(told, name) {
 
 function start() {
   const [title, ...lines] = data.caption;
-  for (const node of nodes) node.shape = drawNode(node);
-  for (const edge of edges) edge.shape = drawEdge(edge);
-  // Weak edges come first, so that the strong ones lie on top.
-  const paths = isNodes ? [] : [...ranked].reverse().map((edge) => edge.shape);
-  svg.append(...drawLayers(), ...paths, ...nodes.map((node) => node.shape));
   const told = [make("h1", {}, title), ...lines.map((line) => make("p", {}, line))];
   document.body.append(make("header", {}, ...told), controls(), reading, make("main", {}, svg, panel));
-  look(whole);
   followPointer();
   document.addEventListener("keydown", (event) => {
     if (event.key !== "Escape") return;

@@ -38,8 +38,6 @@ const largest = Math.max(...items.map((item) => Math.abs(item.score)), 0) || 1;
 const ranked = [...items].sort((a, b) => Math.abs(b.score) - Math.abs(a.score));
 ranked.forEach((item, index) => { item.rank = index; });
 
-const between = (source, target) => `${source}\n${target}`;
-const routes = new Map(data.routes.map(([from, to, points]) => [between(from, to), points]));
 const portsOf = new Map(nodes.map((node) => [node.id, new Set()]));
 for (const edge of edges) if (edge.key) portsOf.get(edge.target).add(edge.key);
 
@@ -56,7 +54,7 @@ function placeOf(node) {
 }
 
 const state = {
-  count: items.length,
+  count: data.opening,
   query: "",
   pinned: null,
   hovered: null,
@@ -89,6 +87,7 @@ function nodesOn(shown) {
 }
 
 function update() {
+  arrange();
   const shown = new Set(items.filter(isOn));
   const present = nodesOn(shown);
   const focus = state.pinned || state.hovered;
@@ -98,11 +97,11 @@ function update() {
     if (edge.target === focus) near.add(edge.source);
   }
   const found = (name) => name.toLowerCase().includes(state.query);
-  for (const node of nodes) {
+  for (const node of nodes.filter((each) => each.shape)) {
     show(node.shape, present.has(node.id), (!focus || near.has(node.id)) && found(node.id));
     node.frame.setAttribute("stroke-width", node.id === state.pinned ? 3 : 1);
   }
-  for (const edge of edges) {
+  for (const edge of edges.filter((each) => each.shape)) {
     const touches = !focus || edge.source === focus || edge.target === focus;
     const isLit = touches && (found(edge.source) || found(edge.target));
     show(edge.shape, shown.has(edge), isLit, 0.35 + 0.65 * Math.sqrt(share(edge)));

@@ -62,6 +62,8 @@ function counted(shown, present) {
     const least = Math.min(...[...shown].map((item) => Math.abs(item.score)));
     parts.push(`, |score| at least ${number(least)}`);
   }
+  const weaker = items.length - state.count;
+  if (weaker) parts.push(`; ${weaker} weaker ${unit}s left out`);
   if (data.left_out) parts.push(`; ${data.left_out} weaker edges are not in this page`);
   return parts.join("");
 }

@@ -6,8 +6,41 @@ const INK = "#1f2933", PALE = "#66717d", BAND = "#f2f4f6", DARK = "#3b4754", GRE
 const FONT = "Helvetica, Arial, sans-serif";
 const svg = draw("svg", { id: "picture", role: "img", "font-family": FONT });
 
+/* Places for few parts and for all; the one in use, the way of its edges, and its extent. */
+let placed = null, routes = null, bounds = null, whole = null, view = null;
+
+const between = (source, target) => `${source}\n${target}`;
+
+/* Takes the smallest layout that has room for what is asked for, and draws everything there. */
+function arrange() {
+  const fitting = data.layouts.find((layout) => state.count <= layout.size) || data.layouts.at(-1);
+  if (fitting === placed) return;
+  placed = fitting;
+  routes = new Map(placed.routes.map(([from, to, points]) => [between(from, to), points]));
+  measure();
+  const isIn = (item) => item.rank === undefined || item.rank < placed.size;
+  for (const node of nodes) node.shape = node.id in placed.spots ? drawNode(node) : null;
+  for (const edge of edges) edge.shape = isIn(edge) ? drawEdge(edge) : null;
+  // Weak edges come first, so that the strong ones lie on top.
+  const paths = isNodes ? [] : ranked.filter(isIn).reverse().map((edge) => edge.shape);
+  const boxes = nodes.map((node) => node.shape).filter(Boolean);
+  svg.replaceChildren(...drawLayers(), ...paths, ...boxes);
+  look(whole);
+}
+
+function measure() {
+  const spots = Object.values(placed.spots);
+  const rights = spots.map(([x, , width]) => x + width / 2);
+  const lanes = [...routes.values()].flat().map(([x]) => x);
+  bounds = {
+    width: Math.max(...rights, ...lanes, 200),
+    height: Math.max(...spots.map(([, y]) => y), 100),
+  };
+  whole = { x: -80, y: -40, width: bounds.width + 110, height: bounds.height + 70 };
+}
+
 function drawNode(node) {
-  const [x, y, width] = data.spots[node.id];
+  const [x, y, width] = placed.spots[node.id];
   const isEnd = node.kind === "input" || node.kind === "logits";
   const isTinted = isNodes && isScored(node);
   const plain = isEnd ? DARK : node.kind === "head" ? "#ffffff" : GREY;
@@ -37,9 +70,9 @@ function drawNode(node) {
 
 /* A head's input: edges into the port end in the middle of its slot. */
 function drawSlot(node, port, index, total) {
-  const [x, y, whole] = data.spots[node.id];
-  const width = whole / total;
-  const left = x - whole / 2 + width * index;
+  const [x, y, room] = placed.spots[node.id];
+  const width = room / total;
+  const left = x - room / 2 + width * index;
   const top = y - HALF - SLOT;
   node.slots = { ...node.slots, [port]: left + width / 2 };
   const looks = { fill: BAND, stroke: INK, "stroke-width": 0.7 };
@@ -48,8 +81,8 @@ function drawSlot(node, port, index, total) {
 }
 
 function drawEdge(edge) {
-  const [startX, startY] = data.spots[edge.source];
-  const [x, y] = data.spots[edge.target];
+  const [startX, startY] = placed.spots[edge.source];
+  const [x, y] = placed.spots[edge.target];
   const end = edge.key
     ? [byName.get(edge.target).slots[edge.key], y - HALF - SLOT]
     : [x, y - HALF];
@@ -80,8 +113,8 @@ function curve(points) {
 
 function drawLayers() {
   const reach = new Map();
-  for (const node of nodes) {
-    const y = data.spots[node.id][1];
+  for (const node of nodes.filter((each) => each.shape)) {
+    const y = placed.spots[node.id][1];
     const [low, high] = reach.get(node.layer) || [y, y];
     reach.set(node.layer, [Math.min(low, y), Math.max(high, y)]);
   }
@@ -99,15 +132,6 @@ function text(told, x, y, size, anchor, colour) {
   const looks = { x, y, "font-size": size, "text-anchor": anchor, fill: colour };
   return draw("text", looks, told);
 }
-
-const rights = Object.values(data.spots).map(([x, , width]) => x + width / 2);
-const lanes = [...routes.values()].flat().map(([x]) => x);
-const bounds = {
-  width: Math.max(...rights, ...lanes, 200),
-  height: Math.max(...Object.values(data.spots).map(([, y]) => y), 100),
-};
-const whole = { x: -80, y: -40, width: bounds.width + 110, height: bounds.height + 70 };
-let view = whole;
 
 function look(next) {
   view = next;

@@ -7,13 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from graphs import page, top_edges
+from graphs import page
 from graphs.layout import layout, rows_of
 from graphs.page import InteractiveCircuit, Prompt, to_html
 from graphs.schema import from_document
-from patching.anatomy import Anatomy
-from patching.sites import edges
-from tests.graphs.strategies import SMALL, circuit, circuits, node_circuits, scores_of
+from tests.graphs.strategies import SMALL, circuit, circuits, large, node_circuits
 
 GRAPH = circuit(("input->a0.h0<q>", 0.5), ("a0.h0->logits", -2.0), task="ioi")
 
@@ -37,13 +35,6 @@ class Elements(HTMLParser):
 def embedded(html):
     text = next(t for tag, attrs, t in Elements(html).found if attrs.get("id") == "data")
     return json.loads(text)
-
-
-def large(n):
-    anatomy = Anatomy(6, 8, 8, 64, 8, 256)
-    names = [edge.name for edge in edges(anatomy)]
-    values = [((i * 7919) % 10007) / 10007 - 0.4 for i in range(len(names))]
-    return top_edges(scores_of(names, values, anatomy), n, fill=True)
 
 
 @pytest.mark.parametrize("graph", [GRAPH, circuit(task="https://x.y/z")], ids=["small", "empty"])
@@ -134,3 +125,20 @@ def test_every_edge_goes_down():
     for item in graph.scored_edges:
         assert spots[item.edge.sender.name].y < spots[item.edge.receiver.name].y
     assert SMALL.n_layers == 2
+
+
+def test_a_page_opens_with_as_many_edges_as_can_be_read():
+    graphs = large(20), large(400)
+    assert len(graphs[0]) <= page.MOST_AT_FIRST < len(graphs[1])
+    few, many = (embedded(to_html(graph)) for graph in graphs)
+    assert few["opening"] == len(graphs[0])
+    assert [part["size"] for part in few["layouts"]] == [len(graphs[0])]
+    assert many["opening"] == page.READABLE
+    first, whole = many["layouts"]
+    assert (first["size"], whole["size"]) == (page.READABLE, len(graphs[1]))
+    assert set(first["spots"]) <= set(whole["spots"])
+    edges_of = many["circuit"]["edges"]
+    strongest = sorted(edges_of, key=lambda edge: -abs(edge["score"]))[: page.READABLE]
+    assert {e["source"] for e in strongest} | {e["target"] for e in strongest} <= set(
+        first["spots"]
+    )

@@ -2,16 +2,17 @@
 
 import json
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 
 import pytest
 
 from graphs import CircuitGraph, CircuitInfo, ScoredNode, top_edges
-from graphs.page import InteractiveCircuit, Prompt, to_html
+from graphs.page import READABLE, InteractiveCircuit, Prompt, to_html
 from graphs.schema import from_json
 from patching.anatomy import Anatomy
-from patching.sites import edges, head, mlp
+from patching.sites import Site, edges, head, mlp
 from tests.graphs import chromium
-from tests.graphs.strategies import SMALL, circuit, scores_of
+from tests.graphs.strategies import SMALL, circuit, large, scores_of
 
 pytestmark = pytest.mark.skipif(
     chromium.find() is None, reason="no Chromium on the PATH; Debian's package chromium has one"
@@ -96,7 +97,8 @@ def test_the_slider_shows_fewer_edges(show):
     page = show(to_html(sample(), curve={2: 0.5, 5: 0.7}))
     page.run(enter("count", 2))
     assert page.run(SHOWN) == 2
-    assert page.run(STATUS) == "2 of 7 edges and 4 of 5 nodes shown, |score| at least 2.5"
+    told = "2 of 7 edges and 4 of 5 nodes shown, |score| at least 2.5; 5 weaker edges left out"
+    assert page.run(STATUS) == told
     assert "faithfulness 0.5, as measured with the strongest 2" in page.run(PANEL)
     page.run(enter("count", 3))
     told = page.run(PANEL)
@@ -213,13 +215,53 @@ def test_a_large_page_is_usable_at_once(show):
     html = to_html(top_edges(scores_of(names, values, anatomy), 2500, fill=True))
     assert len(html.encode()) < 3_000_000
     page = show(html)
-    assert page.run(SHOWN) == 2000
-    assert "weaker edges are not in this page" in page.run(STATUS)
+    assert page.run(SHOWN) == READABLE
+    told = page.run(STATUS)
+    assert f"{2000 - READABLE} weaker edges left out" in told
+    assert "500 weaker edges are not in this page" in told
     assert page.run("performance.getEntriesByType('navigation')[0].loadEventEnd") < 5000
-    before = page.run("performance.now()")
-    page.run(enter("count", 500))
-    assert page.run("performance.now()") - before < 2000
-    assert page.run(SHOWN) == 500
+    for action, count in ((enter("count", 500), 500), (click("button", "all"), 2000)):
+        before = page.run("performance.now()")
+        page.run(action)
+        assert page.run("performance.now()") - before < 2000
+        assert page.run(SHOWN) == count
+    assert "weaker edges left out" not in page.run(STATUS)
+
+
+def test_few_parts_have_room_to_be_larger(show):
+    page = show(to_html(large(400)))
+    width = "document.getElementById('picture').getAttribute('viewBox').split(' ')[2]"
+    opening = float(page.run(width))
+    page.run(click("button", "all"))
+    assert page.run(SHOWN) == 400
+    assert float(page.run(width)) > opening
+    page.run(enter("count", READABLE))
+    assert float(page.run(width)) == opening
+    assert page.run(SHOWN) == READABLE
+
+
+def test_the_slider_is_fine_where_there_are_few(show):
+    page = show(to_html(large(400)))
+    assert page.run("document.getElementById('count').value") == str(READABLE)
+    for step, count in ((0, 0), (500, 19), (1000, 400)):
+        page.run(enter("slider", step))
+        assert page.run(SHOWN) == count
+        assert page.run("document.getElementById('count').value") == str(count)
+    page.run(enter("count", 7))
+    assert page.run(SHOWN) == 7
+    assert 0 < int(page.run("document.getElementById('slider').value")) < 500
+    page.run(enter("count", ""))
+    assert page.run(SHOWN) == 0
+
+
+def test_many_nodes_open_with_the_strongest(show):
+    units = [Site("neuron", layer, unit) for layer in (0, 1) for unit in range(80)]
+    nodes = [ScoredNode(site, site.unit - 20.5) for site in units]
+    anatomy = replace(SMALL, d_mlp=80)
+    page = show(to_html(CircuitGraph(CircuitInfo(anatomy, level="node"), (), nodes)))
+    assert page.run(NODES) == READABLE
+    page.run(click("button", "all"))
+    assert page.run(NODES) == 160
 
 
 def test_in_a_notebook_the_page_runs_in_a_sandboxed_frame(show):
