@@ -42,7 +42,7 @@ def test_the_page_of_a_run_has_its_prompts_and_the_faithfulness_of_its_strongest
         assert prompt["positions"]["END"] == len(prompt["tokens"]) - 1
     edges = len(CircuitGraph.load(runs[0] / "circuit.json").edges)
     sizes = [size for size, _ in data["curve"]]
-    assert sizes == [size for size in (5, 10, 20, 50) if size < edges]
+    assert sizes == [size for size in (5, 10, 20, 50, 80) if size < edges]
     assert all(-1 < share < 2 for _, share in data["curve"])
     assert data["curve"][-1][1] != data["faithfulness"]
 
