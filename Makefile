@@ -19,11 +19,14 @@ check: $(READY)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# Time and faithfulness of every method, and time and memory against the bare model.
+# Time and faithfulness of every method, time and memory against the bare model, head scores in
+# closed form, known circuits.
 # -P: beside these files, the folders of tests would stand in for the packages.
 bench: $(READY)
 	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -P tests/bench.py bench.json
 	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -P tests/bench_engine.py bench.json
+	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -P tests/bench_emotion.py bench.json
+	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m tests.bench_known bench.json
 
 # The README's picture.
 picture: $(READY)

@@ -5,34 +5,26 @@ After Wang et al. 2025, arXiv 2510.11328, for any labels whose prompts come in g
 
 from __future__ import annotations
 
-import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from jaxtyping import Bool
 
 from circuits.clock import Clock, Progress
 from circuits.directions import Directions, Groups, Reference, find_directions, find_reference
-from circuits.emotion_circuit import Budget, Components, circuits_of
+from circuits.emotion_check import check_head_scores
+from circuits.emotion_circuit import Components, circuits_of
+from circuits.emotion_control import replies
+from circuits.emotion_facts import accounted, asked_for, geometry_of
 from circuits.emotion_influence import Influence, find_influence
-from circuits.emotion_parts import (
-    Parts,
-    ablated_head_scores,
-    check_norm,
-    find_parts,
-    head_scores,
-)
+from circuits.emotion_parts import Parts, find_parts
+from circuits.emotion_probes import Readings, read_labels
 from circuits.emotion_prompts import Asking, Concept
-from circuits.emotion_trial import (
-    CIRCUIT_STRENGTHS,
-    STEERING_STRENGTHS,
-    Harness,
-    Trial,
-    untouched,
-)
+from circuits.emotion_rivals import Rivals, compare
+from circuits.emotion_settings import Settings
+from circuits.emotion_trial import Harness, Trial
 from patching.capture import Prompts, capture
-from tasks.errors import MethodError, ModelError
-from tasks.stories import stories
 from tasks.tokenize import encode, pad_id
 
 if TYPE_CHECKING:
@@ -41,41 +33,7 @@ if TYPE_CHECKING:
     from graphs import CircuitGraph
     from patching.model import Model
 
-CHECKED = 8
-TUNING_GROUPS = 6
-STORIES = 40
-OTHER_PROMPTS = 60
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """How components are found and tried. `groups` are of discovery, `tests` of test prompts."""
-
-    groups: int = 48
-    tests: int = 40
-    new_tokens: int = 12
-    neurons: int | None = None
-    heads: int | None = None
-    threshold: float = 0.9
-    after_norm: bool = False
-    positions: str = "last"
-    seed: int = 0
-    batch_size: int = 64
-
-    def __post_init__(self) -> None:
-        counts = {"groups": self.groups, "tests": self.tests, "new tokens": self.new_tokens}
-        counts["batch size"] = self.batch_size
-        faults = [
-            f"{name} is {value}; give at least 1" for name, value in counts.items() if value < 1
-        ]
-        if self.seed < 0:
-            faults.append(f"seed is {self.seed}; give at least 0")
-        if self.positions not in ("last", "all"):
-            faults.append(f"positions is '{self.positions}'; give last or all")
-        if not -1 <= self.threshold <= 1:
-            faults.append(f"threshold is {self.threshold}; give a cosine from -1 to 1")
-        if faults:
-            raise MethodError("this study cannot run like this: " + "; ".join(faults))
+__all__ = ["Settings", "Study", "study"]
 
 
 @dataclass(frozen=True)
@@ -91,6 +49,7 @@ class Study:
     chosen: tuple[Components, ...]
     graphs: dict[str, CircuitGraph]
     whole: CircuitGraph
+    readings: Readings
     trials: tuple[Trial, ...]
     facts: dict[str, Any]
 
@@ -112,7 +71,7 @@ class Study:
 def study(
     model: Model,
     concept: Concept,
-    settings: Settings = Settings(),
+    settings: Settings | None = None,
     progress: Progress | None = None,
     name: str = "",
 ) -> Study:
@@ -121,11 +80,9 @@ def study(
     Raises:
         CircuitsError: before the long part starts, where the model or a setting does not fit.
     """
-    if model.tokenizer is None:
-        raise ModelError("the prompts are text and this model has no tokenizer; give one")
-    check_norm(model, settings.after_norm)
-    budget = Budget.of(model.anatomy, settings.neurons, settings.heads)
-    budget.check(model.anatomy)
+    settings = settings or Settings()
+    settings.check(model, concept)
+    budget = settings.budget(model.anatomy)
     clock = Clock(progress)
     prompts = concept.take("discovery", settings.groups)
     asked = [p for p in prompts if p.label is not None]
@@ -139,9 +96,12 @@ def study(
         captured = capture(model, tokens, batch_size=settings.batch_size)
         directions = find_directions(captured, used)
         reference = find_reference(directions, settings.threshold)
+    with clock("probes"):
+        sizes = settings.groups, settings.tests, settings.seed, settings.batch_size
+        readings = read_labels(model, concept, *sizes)
     with clock("components"):
         parts = find_parts(model, captured, used, directions, settings.after_norm)
-        closed_form = _check_closed_form(model, tokens, directions, settings.after_norm)
+        closed_form = check_head_scores(model, tokens, directions, settings.after_norm)
     with clock("influence"):
         influence = find_influence(model, _encoded(model, neutral), directions, reference)
     shares = [budget.shares(model.anatomy, row) for row in influence.mean]
@@ -149,74 +109,57 @@ def study(
     whole, graphs = circuits_of(
         model, concept, parts, chosen, int(used.rows.size), settings.seed, name
     )
-    window = range(reference.first, reference.last + 1)
-    harness = Harness(
-        model=model,
-        concept=concept,
-        directions=directions,
-        chosen=chosen,
-        layers=tuple(sorted({point // 2 for point in window})),
-        positions=settings.positions,
-        new_tokens=settings.new_tokens,
-        batch_size=settings.batch_size,
-    )
+    harness = _harness(model, concept, directions, reference, chosen, settings)
     with clock("control"):
-        trials, control = _control(harness, neutral, settings)
+        rivals = _rivals(concept, neutral, readings, settings)
+        trials, control = compare(harness, rivals, progress)
     facts = {
-        **_asked_for(model, concept, settings, budget, name),
-        "discovery": _accounted(kept, groups, used),
+        **asked_for(model, concept, settings, budget, name),
+        "discovery": accounted(kept, groups, used),
         "components": dict(zip(concept.labels, shares, strict=True)),
-        **_geometry(concept, directions, reference, influence),
+        **geometry_of(concept, directions, reference, influence),
+        "probes": readings.to_json(),
         "closed_form": closed_form,
         "trials": [trial.to_json() for trial in trials],
         **control,
         "seconds": {step: round(value, 2) for step, value in clock.seconds.items()},
     }
-    found = (directions, reference, influence, parts, chosen, graphs, whole, trials, facts)
-    return Study(concept, settings, *found)
+    found = (influence, parts, chosen, graphs, whole, readings, trials, facts)
+    return Study(concept, settings, directions, reference, *found)
 
 
-def _accounted(kept: np.ndarray, groups: Groups, used: Groups) -> dict[str, int]:
-    return {
-        "prompts": len(kept),
-        "accepted": int(kept.sum()),
-        "groups": len(groups.names),
-        "groups_used": len(used.names),
-    }
+def _harness(
+    model: Model,
+    concept: Concept,
+    directions: Directions,
+    reference: Reference,
+    chosen: tuple[Components, ...],
+    settings: Settings,
+) -> Harness:
+    window = range(reference.first, reference.last + 1)
+    return Harness(
+        model=model,
+        concept=concept,
+        directions=directions,
+        chosen=chosen,
+        layers=settings.layers or tuple(sorted({point // 2 for point in window})),
+        positions=settings.positions,
+        new_tokens=settings.new_tokens,
+        batch_size=settings.batch_size,
+    )
 
 
-def _asked_for(
-    model: Model, concept: Concept, settings: Settings, budget: Budget, name: str
-) -> dict[str, Any]:
-    return {
-        "model": name,
-        "model_hash": model.hash,
-        "concept": concept.name,
-        "labels": list(concept.labels),
-        "settings": asdict(settings),
-        "budget": asdict(budget),
-    }
-
-
-def _geometry(
-    concept: Concept, directions: Directions, reference: Reference, influence: Influence
-) -> dict[str, Any]:
-    return {
-        "reference": {
-            "from": directions.points[reference.first],
-            "to": directions.points[reference.last],
-            "least_adjacent_cosine": reference.threshold,
-            "threshold_reached": reference.reached,
-        },
-        "adjacent_cosines": directions.adjacent.tolist(),
-        "influence": {
-            label: {"mean": influence.mean[e].tolist(), "limit": influence.gradient[e].tolist()}
-            for e, label in enumerate(concept.labels)
-        },
-        "influence_disagreement": dict(
-            zip(concept.labels, influence.disagreement.tolist(), strict=True)
-        ),
-    }
+def _rivals(
+    concept: Concept, neutral: list[Asking], readings: Readings, settings: Settings
+) -> Rivals:
+    order = np.random.default_rng(settings.seed).permutation(len(neutral))
+    return Rivals(
+        tuning=[neutral[i] for i in order[: settings.tuning]],
+        tests=concept.take("test", settings.tests),
+        vectors=readings.vectors(concept.labels),
+        draws=settings.draws,
+        seed=settings.seed,
+    )
 
 
 def _encoded(model: Model, prompts: list[Asking]) -> Prompts:
@@ -226,83 +169,8 @@ def _encoded(model: Model, prompts: list[Asking]) -> Prompts:
 
 def _accepted(
     model: Model, concept: Concept, asked: list[Asking], settings: Settings
-) -> np.ndarray:
-    from circuits.emotion_control import replies
-
+) -> Bool[np.ndarray, " n"]:
     texts = [prompt.text for prompt in asked]
     found = replies(model, texts, settings.new_tokens, batch_size=settings.batch_size)
     hits = [concept.judged(r.text) == p.label for r, p in zip(found, asked, strict=True)]
     return np.array(hits)
-
-
-def _check_closed_form(
-    model: Model, prompts: Prompts, directions: Directions, after_norm: bool
-) -> dict[str, float]:
-    """Closed-form head scores against really silencing heads, on a few prompts, with times."""
-    import torch
-
-    vectors = torch.tensor(directions.at("resid_mid")[0], dtype=model.dtype, device=model.device)
-    part = prompts[:CHECKED]
-    times = [time.process_time()]
-    captured = capture(model, part)
-    times.append(time.process_time())
-    fast = head_scores(model, captured, vectors, after_norm)
-    times.append(time.process_time())
-    slow = ablated_head_scores(model, part, vectors, after_norm)
-    times.append(time.process_time())
-    forward, closed, ablated = np.diff(times).tolist()
-    return {
-        "prompts": len(part),
-        "largest_difference": float((fast - slow).abs().max()),
-        "seconds_forward": forward,
-        "seconds_closed_form": closed,
-        "seconds_ablation": ablated,
-    }
-
-
-def _control(
-    harness: Harness, tuning: list[Asking], settings: Settings
-) -> tuple[tuple[Trial, ...], dict[str, Any]]:
-    rng = np.random.default_rng(settings.seed)
-    few = [tuning[i] for i in rng.permutation(len(tuning))[:TUNING_GROUPS]]
-    push = harness.best_strength(few, harness.enhanced, CIRCUIT_STRENGTHS)
-    shove = harness.best_strength(few, harness.steered, STEERING_STRENGTHS)
-    anatomy = harness.model.anatomy
-    others = [c.random_others(anatomy, settings.seed + e) for e, c in enumerate(harness.chosen)]
-    test = harness.concept.take("test", settings.tests)
-    trials = tuple(
-        harness.try_out(name, test, make, asked)
-        for name, make, asked in (
-            ("no control, neutral prompt", untouched, False),
-            ("prompting", untouched, True),
-            ("circuit", harness.enhanced(push), False),
-            ("steering", harness.steered(shove), False),
-            ("random components", harness.enhanced(push, others), False),
-            ("prompting, circuit ablated", harness.silenced(), True),
-            ("prompting, random components ablated", harness.silenced(others), True),
-        )
-    )
-    everywhere = Harness(**{**_fields(harness), "positions": "all"})
-    makes = {
-        "no control": untouched,
-        "circuit": everywhere.enhanced(push),
-        "steering": everywhere.steered(shove),
-        "circuit ablated": everywhere.silenced(),
-        "random components ablated": everywhere.silenced(others),
-    }
-    texts = stories(STORIES, settings.seed)
-    side = {"perplexity": harness.perplexities(texts, makes)}
-    at_last = {
-        "no control": untouched,
-        "circuit": harness.enhanced(push),
-        "steering": harness.steered(shove),
-        "circuit ablated": harness.silenced(),
-        "random components ablated": harness.silenced(others),
-    }
-    tasks_told = harness.other_tasks(at_last, OTHER_PROMPTS, settings.seed)
-    strengths = {"circuit": push, "steering": shove, "steered_layers": list(harness.layers)}
-    return trials, {"strengths": strengths, "side_effects": {**side, "other_tasks": tasks_told}}
-
-
-def _fields(harness: Harness) -> dict[str, Any]:
-    return {name: getattr(harness, name) for name in Harness.__dataclass_fields__}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from circuits.emotion_budget import share_out
 from graphs import CircuitGraph, CircuitInfo, ScoredNode, Selection
 from patching.anatomy import Anatomy
 from patching.sites import Site, head
+from tasks.errors import MethodError
 
 if TYPE_CHECKING:
     from circuits.emotion_parts import Parts
@@ -29,22 +31,42 @@ class Budget:
     head_floor: int
 
     @classmethod
-    def of(cls, anatomy: Anatomy, neurons: int | None = None, heads: int | None = None) -> Budget:
+    def of(
+        cls,
+        anatomy: Anatomy,
+        neurons: int | None = None,
+        heads: int | None = None,
+        neuron_floor: int | None = None,
+        head_floor: int | None = None,
+    ) -> Budget:
         """By default 14 neurons a layer and a quarter of the heads, as in arXiv 2510.11328.
 
-        Floors are 4 neurons and 1 head, or less where the budget does not allow it.
+        Floors not given are 4 neurons and 1 head, or less where the budget does not allow it.
         """
         layers = anatomy.n_layers
         neurons = min(14, anatomy.d_mlp) * layers if neurons is None else neurons
         heads = max(layers * anatomy.n_heads // 4, 1) if heads is None else heads
-        return cls(
-            neurons, heads, min(4, max(neurons, 0) // layers), min(1, max(heads, 0) // layers)
-        )
+        if neuron_floor is None:
+            neuron_floor = min(4, max(neurons, 0) // layers)
+        if head_floor is None:
+            head_floor = min(1, max(heads, 0) // layers)
+        return cls(neurons, heads, neuron_floor, head_floor)
 
-    def check(self, anatomy: Anatomy) -> None:
-        """Refuse, before anything is run, what cannot be shared out; see :func:`share_out`."""
-        even = [1.0] * anatomy.n_layers
-        self.shares(anatomy, np.repeat(even, 2))
+    def faults(self, anatomy: Anatomy) -> list[str]:
+        """Why it cannot be shared out, known before anything is run; see :func:`share_out`."""
+        if self.neurons == self.heads == 0:
+            return ["a circuit of no neurons and no heads drives nothing; give some of either"]
+        kinds = {
+            "neurons": (self.neurons, self.neuron_floor, anatomy.d_mlp),
+            "heads": (self.heads, self.head_floor, anatomy.n_heads),
+        }
+        found = []
+        for kind, (total, floor, most) in kinds.items():
+            try:
+                share_out([1.0] * anatomy.n_layers, total, floor=floor, most=most)
+            except MethodError as fault:
+                found.append(f"{kind}: {fault}")
+        return found
 
     def shares(
         self, anatomy: Anatomy, influence: Float[np.ndarray, " points"]
@@ -82,7 +104,7 @@ class Components:
         )
         return cls(neurons, heads)
 
-    def random_others(self, anatomy: Anatomy, seed: int) -> Components:
+    def random_others(self, anatomy: Anatomy, seed: int | Sequence[int]) -> Components:
         """As many of every layer, none of these as far as there are others."""
         rng = np.random.default_rng(seed)
 

@@ -108,12 +108,26 @@ def _start(positions: str) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A generated text; ``ended`` says that the model ended it, ``tokens`` how long it is."""
+    """A generated text.
+
+    ``tokens`` is how long it is, ``ended`` whether the model ended it before the limit, and
+    ``repeats`` whether two or more of its runs of three tokens stood in it before.
+    """
 
     text: str
     tokens: int
     ended: bool
     repeats: bool
+
+    @property
+    def short(self) -> bool:
+        """Whether the model ended it before the second token."""
+        return self.ended and self.tokens < 2
+
+    @property
+    def degenerate(self) -> bool:
+        """Whether it is no proper reply: repeating, or hardly there."""
+        return self.repeats or self.short
 
 
 def replies(

@@ -97,7 +97,7 @@ def head_scores(
     Raises:
         MethodError: ``after_norm`` where the MLP does not read what attention writes.
     """
-    check_norm(model, after_norm)
+    _check_norm(model, after_norm)
     layers = []
     for block, vector in zip(model.blocks, vectors, strict=True):
         z, mid = captured.z[:, block.layer], captured.resid_mid[:, block.layer]
@@ -111,17 +111,19 @@ def head_scores(
     return torch.stack(layers, dim=1)
 
 
-def check_norm(model: Model, after_norm: bool) -> None:
-    """Refuse a read-out that this model does not have.
+def norm_fault(model: Model) -> str | None:
+    """Why this model's heads cannot be read after the norm, or None."""
+    if not model.anatomy.parallel:
+        return None
+    return (
+        f"in {model.anatomy.family} the MLP reads the stream before attention has written to it, "
+        f"so a head of the same layer cannot change what it reads; read before the norm"
+    )
 
-    Raises:
-        MethodError: see :func:`head_scores`.
-    """
-    if after_norm and model.anatomy.parallel:
-        raise MethodError(
-            f"in {model.anatomy.family} the MLP reads the stream before attention has written to "
-            f"it, so a head of the same layer cannot change what it reads; read before the norm"
-        )
+
+def _check_norm(model: Model, after_norm: bool) -> None:
+    if after_norm and (fault := norm_fault(model)):
+        raise MethodError(fault)
 
 
 def _without(
@@ -151,7 +153,7 @@ def ablated_head_scores(
     batch_size: int = 64,
 ) -> Float[Tensor, "n l h"]:
     """The same scores by definition: one whole run without silencing and one for every head."""
-    check_norm(model, after_norm)
+    _check_norm(model, after_norm)
     a = model.anatomy
     found = torch.empty(len(prompts), a.n_layers, a.n_heads, device=model.device)
     start = 0

@@ -58,6 +58,10 @@ class Concept:
                         )
                 if unknown := sorted({str(x) for x in found} - {*self.labels, "None"}):
                     faults.append(f"{split} group '{group}': unknown labels {', '.join(unknown)}")
+        both = {p.group for p in self.discovery} & {p.group for p in self.test}
+        if both:
+            shown = ", ".join(sorted(both)[:5])
+            faults.append(f"groups of both splits, so nothing would be held out: {shown}")
         if faults:
             raise TaskError(all_faults(f"'{self.name}' cannot be studied:", faults))
         for text in [*self.labels, self.test[0].text]:

@@ -19,11 +19,16 @@ def percent(share: Mapping[str, Any]) -> str:
 
 def summary(facts: Mapping[str, Any]) -> str:
     """What each method achieved, one line each."""
-    return "\n".join(f"{row['name']:38} {percent(row['all'])} %" for row in facts["trials"])
+    head = f"{'percent of replies':38} {'show the label':22} degenerate"
+    lines = [
+        f"{row['name']:38} {percent(row['all']):22} {percent(row['degenerate'])}"
+        for row in facts["trials"]
+    ]
+    return "\n".join([head, *lines])
 
 
 def trials_frame(rows: list[Mapping[str, Any]]) -> pd.DataFrame:
-    """One row per way of control: all replies with the ends of their interval, then by label."""
+    """One row per way of control: hits and the ends of their interval, by label, degenerate."""
     import pandas as pd
 
     found = [
@@ -32,6 +37,7 @@ def trials_frame(rows: list[Mapping[str, Any]]) -> pd.DataFrame:
             "low": row["all"]["interval"][0],
             "high": row["all"]["interval"][1],
             **{label: share["value"] for label, share in row["by_label"].items()},
+            "degenerate": row["degenerate"]["value"],
         }
         for row in rows
     ]
@@ -39,33 +45,27 @@ def trials_frame(rows: list[Mapping[str, Any]]) -> pd.DataFrame:
 
 
 def markdown(facts: Mapping[str, Any]) -> str:
-    """The report: what was found, the table of methods, side effects, and examples."""
-    found, reference, closed = facts["discovery"], facts["reference"], facts["closed_form"]
-    note = "" if reference["threshold_reached"] else " (the threshold asked for is not reached)"
-    worst = max(facts["influence_disagreement"].values())
-    strengths = facts["strengths"]
+    """The report: what was found, probes, the table of methods, side effects, and examples."""
     lines = [
         f"# {_plain(facts['concept'])} in {_plain(facts['model'] or 'a model')}",
         "",
-        f"* {found['accepted']} of {found['prompts']} discovery replies show what is asked for; "
-        f"{found['groups_used']} of {found['groups']} groups are whole and used.",
-        f"* Reference direction: {reference['from']} to {reference['to']}, adjacent cosine at "
-        f"least {reference['least_adjacent_cosine']:.3f}{note}.",
-        f"* Head scores in closed form differ from real ablation by at most "
-        f"{closed['largest_difference']:.1e} ({closed['seconds_closed_form']:.4f} s beside one "
-        f"forward pass of {closed['seconds_forward']:.4f} s; ablation "
-        f"{closed['seconds_ablation']:.4f} s).",
-        f"* Influence: smallest dose and gradient limit differ by at most {worst:.1%}.",
-        f"* Strengths, chosen on discovery prompts: circuit {strengths['circuit']}, steering "
-        f"{strengths['steering']} of the norm in layers {strengths['steered_layers']}.",
+        *_findings(facts),
         "",
-        "Share of replies that show the label, in percent with 95 % Wilson intervals. All methods "
-        "decode in the same way.",
+        *_probes(facts["probes"]),
+        *_strengths(facts["strengths"]),
+        "## Control",
+        "",
+        "Share of replies that show the label, in percent with 95 % intervals. All methods decode "
+        f"in the same way. Random components are drawn {facts['random_draws']} times: their "
+        "figures are means, with intervals over draws and prompts.",
+        "",
+        *_table(facts["trials"], "by_label"),
+        *_table(facts["trials"], "by_kind"),
+        *_irregular(facts["trials"]),
+        *_side_effects(facts["side_effects"]),
+        "## Examples",
         "",
     ]
-    lines += _table(facts["trials"], "by_label") + _table(facts["trials"], "by_kind")
-    lines += _irregular(facts["trials"]) + _side_effects(facts["side_effects"])
-    lines += ["## Examples", ""]
     for row in facts["trials"]:
         lines += [f"### {row['name']}", ""]
         lines += [f"* {_plain(label)}: {_plain(text)}" for label, text in row["examples"]]
@@ -73,22 +73,101 @@ def markdown(facts: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def _findings(facts: Mapping[str, Any]) -> list[str]:
+    found, reference, closed = facts["discovery"], facts["reference"], facts["closed_form"]
+    note = "" if reference["threshold_reached"] else " (the threshold asked for is not reached)"
+    worst = max(facts["influence_disagreement"].values())
+    return [
+        f"* {found['accepted']} of {found['prompts']} discovery replies show what is asked for; "
+        f"{found['groups_used']} of {found['groups']} groups are whole and used.",
+        f"* Reference direction: {reference['from']} to {reference['to']}, adjacent cosine at "
+        f"least {reference['least_adjacent_cosine']:.3f}{note}.",
+        f"* Head scores in closed form differ from real ablation by at most "
+        f"{closed['largest_difference']:.1e} ({closed['seconds_closed_form']:.4f} s beside one "
+        f"forward pass of {closed['seconds_forward']:.4f} s; ablation "
+        f"{closed['seconds_ablation']:.4f} s, {closed['times_cheaper']:.1f} times as much).",
+        f"* Influence: smallest dose and gradient limit differ by at most {worst:.1%}.",
+    ]
+
+
+def _probes(found: Mapping[str, Any]) -> list[str]:
+    return [
+        "## Probes",
+        "",
+        "Share of held-out prompts whose label a logistic probe of the residual stream tells "
+        f"right, in percent with 95 % Wilson intervals; {found['fitted']} prompts to fit on, "
+        f"{found['tested']} to test on, no scenario among both; {100 * found['chance']:.1f} by "
+        "chance. At the last token:",
+        "",
+        *_grid("condition", found["points"], found["conditions"]),
+        "At tokens counted from the end:",
+        "",
+        *_grid("token", found["points"], found["positions"]),
+    ]
+
+
+def _grid(what: str, points: list[str], rows: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """A row per read point, a column per condition or token."""
+    names = ["point", *(_plain(f"{what} {name}" if what == "token" else name) for name in rows)]
+    lines = ["| " + " | ".join(names) + " |", "|" + " --- |" * len(names)]
+    for number, point in enumerate(points):
+        cells = [
+            percent({"value": row["accuracy"][number], "interval": row["interval"][number]})
+            for row in rows.values()
+        ]
+        lines.append("| " + " | ".join([point, *cells]) + " |")
+    return [*lines, ""]
+
+
+def _strengths(found: Mapping[str, Any]) -> list[str]:
+    tuned = {name: row for name, row in found.items() if name != "steered_layers"}
+    first = next(iter(tuned.values()))
+    labels = list(first["chosen"])
+    count = len(first["tried"][labels[0]])
+    lines = [
+        "## Strengths",
+        "",
+        f"One rule for all: for each label the most accurate of {count} strengths, on "
+        f"{first['replies']} replies to discovery prompts for each; of equals the one with the "
+        "fewest degenerate replies (repeating, or of fewer than two tokens), then the weakest. In "
+        "units of the measured difference, or for steering of the stream's norm in layers "
+        f"{', '.join(map(str, found['steered_layers']))}. In brackets: percent of these replies "
+        "that show the label / that are degenerate; * the strongest tried.",
+        "",
+        "| method | " + " | ".join(map(_plain, labels)) + " |",
+        "| --- |" + " --- |" * len(labels),
+    ]
+    for name, row in tuned.items():
+        cells = [_chosen(row, label) for label in labels]
+        lines.append("| " + " | ".join([name, *cells]) + " |")
+    return [*lines, ""]
+
+
+def _chosen(row: Mapping[str, Any], label: str) -> str:
+    strength = row["chosen"][label]
+    (best,) = (one for one in row["tried"][label] if one["strength"] == strength)
+    edge = "*" if label in row["at_edge"] else ""
+    told = f"{100 * best['accuracy']:.0f} / {100 * best['degenerate']:.0f}"
+    return f"{strength:.3g}{edge} ({told})"
+
+
 def _table(rows: list[Mapping[str, Any]], by: str) -> list[str]:
     names = list(rows[0][by])
-    head = ["method", "all", *map(_plain, names)]
+    head = ["method", "all", "degenerate", *map(_plain, names)]
     lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
     for row in rows:
-        cells = [row["name"], percent(row["all"]), *(percent(row[by][name]) for name in names)]
-        lines.append("| " + " | ".join(cells) + " |")
+        shares = [row["all"], row["degenerate"], *(row[by][name] for name in names)]
+        lines.append("| " + " | ".join([row["name"], *map(percent, shares)]) + " |")
     return [*lines, ""]
 
 
 def _irregular(rows: list[Mapping[str, Any]]) -> list[str]:
-    lines = ["| method | cut off at the limit | fewer than two tokens | repeating |"]
-    lines.append("| --- | --- | --- | --- |")
+    lines = ["| method | replies | cut off at the limit | fewer than two tokens | repeating |"]
+    lines.append("| --- | --- | --- | --- | --- |")
     for row in rows:
         cut, short = row["replies_cut_off_at_the_limit"], row["replies_of_fewer_than_two_tokens"]
-        lines.append(f"| {row['name']} | {cut} | {short} | {row['replies_that_repeat']} |")
+        counts = (row["replies"], cut, short, row["replies_that_repeat"])
+        lines.append(f"| {row['name']} | {' | '.join(map(str, counts))} |")
     return [*lines, ""]
 
 

@@ -1,68 +1,99 @@
-"""Every way of driving the model on the same prompts: what the judge says, and what it costs."""
+"""Ways of driving the model, all on the same prompts, and what the judge says of the replies."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from jaxtyping import Float
+
 from circuits.directions import Directions
 from circuits.emotion_circuit import Components
-from circuits.emotion_control import Reply, enhance, perplexity, replies, silence, steer
+from circuits.emotion_control import Reply, enhance, replies, silence, steer
 from circuits.emotion_prompts import Asking, Concept
-from circuits.shares import Share
+from circuits.shares import MeanShare, Share
 from patching.forward import Tap, no_tap
 from patching.model import Model
-from tasks.errors import TaskError
 
-CIRCUIT_STRENGTHS = (0.5, 1.0, 1.5, 2.0, 3.0)
-STEERING_STRENGTHS = (0.05, 0.1, 0.2, 0.4, 0.8)
-OTHERS = ("ioi", "mental_math", "mcq_bias")
 SHOWN = 2
 
 Make = Callable[[int], Tap]
+"""The tap that drives the model towards a label, given by number."""
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A reply that should show `label`, to a prompt of some kind; `hit` says that it does."""
+
+    label: str
+    kind: str
+    hit: bool
+    reply: Reply
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One method on all test prompts: judged replies by label and by kind of prompt."""
+    """One way of driving on all prompts; several draws where its components are drawn at random."""
 
     name: str
-    hits: tuple[tuple[str, str, bool], ...]
-    examples: tuple[tuple[str, str], ...]
-    cut_off: int
-    short: int
-    repeating: int
+    draws: tuple[tuple[Judged, ...], ...]
 
     @property
-    def share(self) -> Share:
-        """Replies that show the label asked for."""
-        return Share.of(hit for _, _, hit in self.hits)
+    def share(self) -> MeanShare:
+        """Replies that show the label they should."""
+        return self._share(_hit)
 
-    def by(self, place: int) -> dict[str, Share]:
-        """The same by label (0) or by kind of prompt (1)."""
-        found: dict[str, list[bool]] = {}
-        for row in self.hits:
-            found.setdefault(str(row[place]), []).append(row[2])
-        return {name: Share.of(hits) for name, hits in found.items()}
+    @property
+    def degenerate(self) -> MeanShare:
+        """Replies that repeat themselves or hold fewer than two tokens."""
+        return self._share(_degenerate)
+
+    @property
+    def examples(self) -> tuple[tuple[str, str], ...]:
+        """The first replies to each label."""
+        shown: dict[str, list[str]] = {}
+        for row in self.draws[0]:
+            shown.setdefault(row.label, []).append(row.reply.text)
+        return tuple((label, text) for label, texts in shown.items() for text in texts[:SHOWN])
+
+    def by(self, what: str) -> dict[str, MeanShare]:
+        """Hits by `label` or by `kind` of prompt."""
+        names = dict.fromkeys(getattr(row, what) for row in self.draws[0])
+        return {name: self._share(_hit, what, name) for name in names}
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values for the report."""
+        """Plain values for the report; counts are over all draws."""
+        every = [row.reply for draw in self.draws for row in draw]
         return {
             "name": self.name,
-            "all": told(self.share),
-            "by_label": {name: told(share) for name, share in self.by(0).items()},
-            "by_kind": {name: told(share) for name, share in self.by(1).items()},
-            "replies_cut_off_at_the_limit": self.cut_off,
-            "replies_of_fewer_than_two_tokens": self.short,
-            "replies_that_repeat": self.repeating,
+            "all": self.share.to_json(),
+            "degenerate": self.degenerate.to_json(),
+            "by_label": {name: share.to_json() for name, share in self.by("label").items()},
+            "by_kind": {name: share.to_json() for name, share in self.by("kind").items()},
+            "replies": len(every),
+            "replies_cut_off_at_the_limit": sum(not reply.ended for reply in every),
+            "replies_of_fewer_than_two_tokens": sum(reply.short for reply in every),
+            "replies_that_repeat": sum(reply.repeats for reply in every),
             "examples": [list(pair) for pair in self.examples],
         }
 
+    def _share(self, counts: Callable[[Judged], bool], what: str = "", name: str = "") -> MeanShare:
+        return MeanShare(
+            tuple(
+                Share.of(counts(row) for row in draw if not what or getattr(row, what) == name)
+                for draw in self.draws
+            )
+        )
 
-def told(share: Share) -> dict[str, Any]:
-    """A share with its 95 % Wilson interval."""
-    return {"value": share.value, "interval": list(share.interval), "n": share.n}
+
+def _hit(row: Judged) -> bool:
+    return row.hit
+
+
+def _degenerate(row: Judged) -> bool:
+    return row.reply.degenerate
 
 
 @dataclass(frozen=True)
@@ -78,96 +109,63 @@ class Harness:
     new_tokens: int
     batch_size: int
 
-    def enhanced(self, strength: float, chosen: Sequence[Components] | None = None) -> Make:
-        """The circuit's differences added, on its own components or on others."""
-        parts, d = chosen or self.chosen, self.directions
-        return lambda e: enhance(parts[e], d.neurons[e], d.heads[e], strength, self.positions)
+    def enhanced(
+        self, strength: float | Sequence[float], chosen: Sequence[Components] | None = None
+    ) -> Make:
+        """The circuit's differences added, on its own components or on others.
+
+        A strength may be given for every label, here and in steering.
+        """
+        parts, d, s = chosen or self.chosen, self.directions, self._each(strength)
+        return lambda e: enhance(parts[e], d.neurons[e], d.heads[e], s[e], self.positions)
 
     def silenced(self, chosen: Sequence[Components] | None = None) -> Make:
         """The circuit's components set to zero, or others."""
         parts = chosen or self.chosen
         return lambda e: silence(parts[e], self.positions)
 
-    def steered(self, strength: float, positions: str | None = None) -> Make:
-        """The residual stream pushed along the label's directions."""
-        vectors = self.directions.at("resid_post")
-        return lambda e: steer(vectors[e], self.layers, strength, positions or self.positions)
+    def steered(
+        self,
+        strength: float | Sequence[float],
+        vectors: Float[np.ndarray, "labels layers d"] | None = None,
+    ) -> Make:
+        """The residual stream pushed along the label's directions, or along other unit vectors."""
+        along = self.directions.at("resid_post") if vectors is None else vectors
+        s = self._each(strength)
+        return lambda e: steer(along[e], self.layers, s[e], self.positions)
 
-    def try_out(self, name: str, prompts: Sequence[Asking], make: Make, asked: bool) -> Trial:
-        """Replies for every label: to the prompts that ask for it, or for nothing."""
-        hits, examples, found = [], [], []
-        for number, label in enumerate(self.concept.labels):
-            part = [p for p in prompts if p.label == (label if asked else None)]
-            texts = [p.text for p in part]
-            made = replies(self.model, texts, self.new_tokens, make(number), self.batch_size)
-            found += made
-            examples += [(label, reply.text) for reply in made[:SHOWN]]
-            hits += [
-                (label, prompt.kind, self.concept.judged(reply.text) == label)
-                for prompt, reply in zip(part, made, strict=True)
-            ]
-        return Trial(name, tuple(hits), tuple(examples), *_irregular(found))
+    def try_out(
+        self, name: str, prompts: Sequence[Asking], makes: Sequence[Make], asked: bool = False
+    ) -> Trial:
+        """Replies for every label: to the prompts that ask for it, or for nothing.
 
-    def best_strength(
-        self, prompts: Sequence[Asking], make: Callable[[float], Make], grid: Sequence[float]
-    ) -> float:
-        """The strength judged best on discovery prompts; the smallest of equals."""
-        tried = [self.try_out("", prompts, make(s), asked=False).share.value for s in grid]
-        return grid[tried.index(max(tried))]
+        Each of `makes` is a draw.
+        """
+        draws = []
+        for make in makes:
+            found: list[Judged] = []
+            for number, label in enumerate(self.concept.labels):
+                part = [p for p in prompts if p.label == (label if asked else None)]
+                found += self.judged(number, part, make)
+            draws.append(tuple(found))
+        return Trial(name, tuple(draws))
 
-    def perplexities(self, texts: Sequence[str], makes: Mapping[str, Make]) -> dict[str, float]:
-        """Perplexity of plain text, mean over labels; taps are to be for all positions."""
-        found = {}
-        for name, make in makes.items():
-            taps = [make(number) for number in range(len(self.concept.labels))]
-            values = [perplexity(self.model, texts, tap, self.batch_size) for tap in taps]
-            found[name] = sum(values) / len(values)
-        return found
+    def judged(self, number: int, prompts: Sequence[Asking], make: Make) -> list[Judged]:
+        """Replies that should show one label."""
+        label, texts = self.concept.labels[number], [p.text for p in prompts]
+        made = replies(self.model, texts, self.new_tokens, make(number), self.batch_size)
+        return [
+            Judged(label, prompt.kind, self.concept.judged(reply.text) == label, reply)
+            for prompt, reply in zip(prompts, made, strict=True)
+        ]
 
-    def other_tasks(self, makes: Mapping[str, Make], n: int, seed: int) -> dict[str, Any]:
-        """Share of pairs whose clean answer beats the other, mean over labels, by task."""
-        import tasks
-        from patching.runs import batches
-
-        found: dict[str, Any] = {}
-        for task in OTHERS:
-            try:
-                pairs = tasks.get(task).pairs(self.model.tokenizer, n=n, seed=seed)
-                parts = list(batches(self.model, pairs, self.batch_size))
-            except TaskError:
-                continue
-            found[task] = {}
-            for name, make in makes.items():
-                right = [
-                    bool(hit)
-                    for number in range(len(self.concept.labels))
-                    for part in parts
-                    for hit in _right(self.model, part, make(number))
-                ]
-                found[task][name] = told(Share.of(right))
-        return found
+    def _each(self, strength: float | Sequence[float]) -> Sequence[float]:
+        if isinstance(strength, Sequence):
+            return strength
+        return [strength] * len(self.concept.labels)
 
 
 def untouched(number: int) -> Tap:
     """No change, whatever the label."""
     del number
     return no_tap
-
-
-def _right(model: Model, batch: Any, tap: Tap) -> list[bool]:
-    import torch
-
-    from patching.metrics import check_metric
-
-    with torch.no_grad():
-        logits = model.run(batch.clean, batch.mask, tap)
-        values = check_metric("logit_diff")(logits, batch.pairs)
-    return (values > 0).tolist()
-
-
-def _irregular(found: Sequence[Reply]) -> tuple[int, int, int]:
-    return (
-        sum(not reply.ended for reply in found),
-        sum(reply.ended and reply.tokens < 2 for reply in found),
-        sum(reply.repeats for reply in found),
-    )

@@ -19,7 +19,7 @@ import json
 import os
 import platform
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from glob import escape
 from pathlib import Path
@@ -47,8 +47,7 @@ def finished(folder: Path, config: Config, force: bool = False) -> RunRecord | N
         RunError: the folder holds something else, which only `force` may replace, and only if it
             is a run; or nothing can be written there.
     """
-    _check_writable(folder)
-    _recover(folder)
+    make_ready(folder)
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return None
     _check_ours(folder)
@@ -74,12 +73,22 @@ def write(folder: Path, record: RunRecord, scores: Scores, graph: CircuitGraph, 
         (partial / RECORD).write_text(record.to_json(), encoding="utf-8")
 
 
+def make_ready(folder: Path) -> None:
+    """Clear away what dead processes left beside a folder that is to be written.
+
+    Raises:
+        RunError: nothing can be written there.
+    """
+    _check_writable(folder)
+    _recover(folder)
+
+
 @contextmanager
-def written(folder: Path) -> Iterator[Path]:
+def written(folder: Path, check: Callable[[Path], None] | None = None) -> Iterator[Path]:
     """A new, empty folder that takes the place of `folder` when the block ends without an error.
 
-    A run that was there from the start gives way; one that another process made meanwhile does
-    not, and is a `RunError`.
+    What was there from the start gives way if `check` does not refuse it, by default if it is a
+    run; one that another process made meanwhile does not, and is a `RunError`.
     """
     folder = folder.resolve()
     replace = folder.exists()
@@ -88,16 +97,16 @@ def written(folder: Path) -> Iterator[Path]:
     partial.mkdir()
     try:
         yield partial
-        _install(partial, folder, replace)
+        _install(partial, folder, (check or _check_ours) if replace else None)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _install(partial: Path, folder: Path, replace: bool) -> None:
+def _install(partial: Path, folder: Path, check: Callable[[Path], None] | None) -> None:
     aside = _sibling(folder, "old")
     try:
-        if replace and folder.exists():
-            _check_ours(folder)
+        if check is not None and folder.exists():
+            check(folder)
             folder.rename(aside)
         partial.rename(folder)
     except OSError as error:

@@ -10,14 +10,13 @@ from safetensors.numpy import load_file
 from typer.testing import CliRunner
 
 from circuits.cli import app
-from circuits.emotion import Settings
-from circuits.emotion_circuit import Budget, Components
+from circuits.emotion_circuit import Components
 from circuits.emotion_control import enhance, silence, steer
-from circuits.emotion_folder import check_new
+from circuits.emotion_folder import FILES
 from circuits.emotion_prompts import Concept, emotion, read_concept
 from graphs import CircuitGraph
 from patching.anatomy import Anatomy
-from tasks.errors import FormatError, MethodError, RunError, TaskError
+from tasks.errors import FormatError, MethodError, TaskError
 from tasks.scenarios import VALENCES
 
 ANATOMY = Anatomy(2, 4, 4, 8, 2, 16)
@@ -53,15 +52,28 @@ def concept_file(tmp_path):
 def test_a_study_from_the_command_line_on_another_architecture(shared, concept_file, tmp_path):
     out, folder = tmp_path / "study", shared / "models" / "stories260K"
     arguments = ["--model", folder, "--prompts", concept_file, "--out", out]
-    arguments += ["--new-tokens", 8, "--heads", 8, "--neurons", 20]
+    arguments += ["--new-tokens", 8, "--heads", 8, "--neurons", 20, "--draws", 2, "--layers", "2,3"]
     done = CliRunner().invoke(app, ["emotion", *map(str, arguments)])
     assert done.exit_code == 0, done.stderr
     report = json.loads((out / "report.json").read_text())
-    assert len(report["trials"]) == 7
+    assert len(report["trials"]) == 9
+    assert report["random_draws"] == 2
+    assert {len(row["all"].get("draws", [0])) for row in report["trials"]} == {1, 2}
+    curve = report["probes"]["conditions"]["as they are"]["accuracy"]
+    assert len(curve) == len(report["probes"]["points"]) == 10
+    assert max(curve) > report["probes"]["chance"]
+    assert report["closed_form"]["largest_difference"] < 1e-5
+    assert all(FILES.fullmatch(path.name) for path in out.iterdir())
+    # It is there now, and is not done again unless that is asked for.
+    again = CliRunner().invoke(app, ["emotion", *map(str, arguments)])
+    assert again.exit_code == 2
+    assert "holds a study already; choose another --out, or replace it with --force" in again.stderr
     graph = CircuitGraph.load(out / "circuit-0.json")
     assert len(graph) == 28
     assert not graph.edges
-    assert load_file(out / "directions.safetensors")["vectors"].shape[0] == 2
+    tensors = load_file(out / "directions.safetensors")
+    assert tensors["vectors"].shape == tensors["probe_weights"].shape
+    assert tensors["probe_biases"].shape == (2, 10)
     assert "| circuit |" in (out / "report.md").read_text()
 
 
@@ -98,6 +110,13 @@ def test_a_concept_from_a_file(concept_file):
         (lambda d: d["labels"].update(boy="he"), FormatError, "label 'boy': give a list"),
         (lambda d: d["labels"].update(boy=["her"]), TaskError, "belong to two emotions: her"),
         (lambda d: d.pop("prompts"), FormatError, "'prompts' must be a list"),
+        (
+            lambda d: [
+                row.update(group="One day,") for row in d["prompts"] if row["split"] == "test"
+            ],
+            TaskError,
+            "groups of both splits, so nothing would be held out: One day,",
+        ),
     ],
 )
 def test_concepts_that_cannot_be_studied(concept_file, change, error, told):
@@ -112,27 +131,6 @@ def test_a_judge_that_answers_something_else():
     known = emotion()
     with pytest.raises(TaskError, match="the judge answered 3; it must answer one of anger"):
         Concept("emotion", known.labels, known.discovery, known.test, lambda text: 3)
-
-
-@pytest.mark.parametrize(
-    ("changes", "told"),
-    [
-        ({"groups": 0, "seed": -1}, "groups is 0; give at least 1; seed is -1"),
-        ({"positions": "first"}, "positions is 'first'"),
-        ({"threshold": 2}, "threshold is 2"),
-    ],
-)
-def test_settings_that_cannot_run(changes, told):
-    with pytest.raises(MethodError, match=told):
-        Settings(**changes)
-
-
-def test_budgets_are_checked_before_anything_runs():
-    assert Budget.of(ANATOMY) == Budget(28, 2, 4, 1)
-    with pytest.raises(MethodError, match="2 layers of at most 4 hold no more than 8"):
-        Budget.of(ANATOMY, heads=9).check(ANATOMY)
-    with pytest.raises(MethodError, match="need at least 8"):
-        Budget(4, 2, 4, 1).check(ANATOMY)
 
 
 def test_random_components_are_as_many_and_others():
@@ -167,10 +165,3 @@ def test_steering_is_in_units_of_the_streams_norm():
     assert push("resid_post", 0, x) is x
     with pytest.raises(MethodError, match="layers \\[2\\] are outside the model's 0 to 1"):
         steer(np.eye(2, 4), [2], 0.5)
-
-
-def test_a_folder_that_holds_something_is_refused(tmp_path):
-    check_new(tmp_path / "new")
-    (tmp_path / "file").write_text("")
-    with pytest.raises(RunError, match="holds something already"):
-        check_new(tmp_path)

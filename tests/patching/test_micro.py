@@ -1,59 +1,9 @@
-"""AutoCircuit's MicroModel, whose patched outputs can be worked out by hand.
-
-Two layers of two heads each multiply what they read by [1, 2] and by [3, 4] and add it to the
-stream: 1 becomes [5, 7], then [25, 49]. There is one position, so attention is the identity, and
-neither a norm nor an MLP that does anything.
-"""
-
-from types import SimpleNamespace
+"""The numbers of a model that is small enough to work out by hand."""
 
 import pytest
-import torch
-from torch import nn
 
-from patching.anatomy import Anatomy
-from patching.blocks import Block
-from patching.circuit_run import Wiring
-from patching.forward import Record, run_block
-from patching.frame import make_frame
-from patching.wired_run import WiredRun
-
-ANATOMY = Anatomy(n_layers=2, n_heads=2, n_kv_heads=2, d_model=2, d_head=2, d_mlp=1)
-
-
-def linear(weight):
-    layer = nn.Linear(*reversed(weight.shape), bias=False)
-    layer.weight.data = weight
-    return layer.requires_grad_(False)
-
-
-def block(layer):
-    both = torch.eye(2).repeat(2, 1)
-    out = torch.cat([torch.diag(torch.tensor([1.0, 2.0])), torch.diag(torch.tensor([3.0, 4.0]))], 1)
-    nothing = {"ln1_post": None, "ln2_post": None, "q_norm": None, "k_norm": None, "gate": None}
-    parts = {"q": linear(both), "k": linear(both), "v": linear(both), "o": linear(out)}
-    mlp = {"up": linear(torch.zeros(1, 2)), "down": linear(torch.zeros(2, 1)), "act": nn.Identity()}
-    rest = {"attention_scale": 1.0, "softcap": None, "window": None}
-    norms = {"ln1": nn.Identity(), "ln2": nn.Identity()}
-    return Block(layer, ANATOMY, **norms, **nothing, **parts, **mlp, **rest)
-
-
-def run(cut):
-    """The output when the input is -1, and the cut edges carry the run of the input 1."""
-    blocks = [block(0), block(1)]
-    frame = make_frame(torch.ones(1, 1, dtype=torch.bool), None, torch.zeros(1))
-    tap = Record(("input", "resid_pre", "q", "k_read", "v_read", "z", "mlp_in", "mlp_out"))
-    x = tap("input", 0, torch.ones(1, 1, 2))
-    for each in blocks:
-        x = run_block(each, x, frame, tap)
-    off = tap.values | {("final_in", 2): x[:, -1]}
-    model = SimpleNamespace(anatomy=ANATOMY, blocks=blocks, unembed=lambda x: x)
-    wiring = Wiring.full(ANATOMY).without(cut, ANATOMY)
-    return WiredRun(model, frame, off, -torch.ones(1, 1, 2), wiring).logits()[0].tolist()
-
-
-STEPS = ("a0.h1->logits", "a0.h0->a1.h1<v>", "input->a0.h0<v>")
-OUTPUTS = ([-25, -49], [-19, -41], [-13, -25], [-9, -13])
+from patching.sites import edges
+from tests.known.micro import ANATOMY, OUTPUTS, STEPS, run
 
 
 @pytest.mark.parametrize(("count", "output"), list(enumerate(OUTPUTS)))
@@ -62,11 +12,5 @@ def test_the_numbers_of_the_micro_model(count, output):
 
 
 def test_with_every_edge_cut_it_is_the_other_run():
-    every = [edge for edge in _edges() if edge not in STEPS]
+    every = [edge.name for edge in edges(ANATOMY) if edge.name not in STEPS]
     assert run([*STEPS, *every]) == pytest.approx([25, 49], abs=1e-5)
-
-
-def _edges():
-    from patching.sites import edges
-
-    return [edge.name for edge in edges(ANATOMY)]
