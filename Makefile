@@ -37,7 +37,7 @@ picture: $(READY)
 # The measured agreement with exact patching, in the package and in the README: after every change
 # of the embedded model.
 trust: $(READY)
-	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m circuits.trust_measure README.md
+	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m circuits.calibrating.trust_measure README.md
 
 # Modules are compiled when they are first imported; compiling all of them doubles the set-up.
 $(READY): pyproject.toml constraints.txt

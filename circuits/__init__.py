@@ -22,14 +22,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from circuits.calibration import calibrate
-    from circuits.edit import keep, remove, scale
-    from circuits.live import editing
-    from circuits.localise import localise_bias
+    from circuits.bias.localise import localise_bias
+    from circuits.calibrating.calibration import calibrate
+    from circuits.edits.edit import keep, remove, scale
+    from circuits.edits.live import editing
+    from circuits.edits.plan import EditPlan, read_plan
+    from circuits.edits.save_model import save_edited
     from circuits.models import load_model
-    from circuits.plan import EditPlan, read_plan
     from circuits.probes import probe
-    from circuits.save_model import save_edited
     from graphs import CircuitGraph
     from patching.scores import Scores
     from patching.scoring import score
@@ -76,7 +76,7 @@ _LAZY = {
     "CircuitGraph": ("graphs", "CircuitGraph"),
     "CircuitsError": ("tasks.errors", "CircuitsError"),
     "EditError": ("tasks.errors", "EditError"),
-    "EditPlan": ("circuits.plan", "EditPlan"),
+    "EditPlan": ("circuits.edits.plan", "EditPlan"),
     "FormatError": ("tasks.errors", "FormatError"),
     "MethodError": ("tasks.errors", "MethodError"),
     "ModelError": ("tasks.errors", "ModelError"),
@@ -85,18 +85,18 @@ _LAZY = {
     "Scores": ("patching.scores", "Scores"),
     "SiteError": ("tasks.errors", "SiteError"),
     "TaskError": ("tasks.errors", "TaskError"),
-    "calibrate": ("circuits.calibration", "calibrate"),
-    "editing": ("circuits.live", "editing"),
-    "keep": ("circuits.edit", "keep"),
+    "calibrate": ("circuits.calibrating.calibration", "calibrate"),
+    "editing": ("circuits.edits.live", "editing"),
+    "keep": ("circuits.edits.edit", "keep"),
     "load_model": ("circuits.models", "load_model"),
     "load_pairs": ("tasks", "read_pairs"),
     "load_task": ("tasks", "get"),
-    "localise_bias": ("circuits.localise", "localise_bias"),
+    "localise_bias": ("circuits.bias.localise", "localise_bias"),
     "probe": ("circuits.probes", "probe"),
-    "read_plan": ("circuits.plan", "read_plan"),
-    "remove": ("circuits.edit", "remove"),
-    "save_edited": ("circuits.save_model", "save_edited"),
-    "scale": ("circuits.edit", "scale"),
+    "read_plan": ("circuits.edits.plan", "read_plan"),
+    "remove": ("circuits.edits.edit", "remove"),
+    "save_edited": ("circuits.edits.save_model", "save_edited"),
+    "scale": ("circuits.edits.edit", "scale"),
     "score": ("patching.scoring", "score"),
 }
 

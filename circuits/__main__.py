@@ -1,6 +1,6 @@
 """``python -m circuits``: the command line."""
 
-from circuits.cli import app
+from circuits.cli.app import app
 
 if __name__ == "__main__":
     app(prog_name="circuits")

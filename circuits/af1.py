@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     import numpy as np
     from jaxtyping import Bool
 
-    from circuits.af1_result import AllForOne, Pruned
-    from circuits.af1_samples import Conditional
+    from circuits.allforone.result import AllForOne, Pruned
+    from circuits.allforone.samples import Conditional
     from patching.allforone_parts import Subgraph
     from patching.means import Means
     from patching.model import Model
@@ -104,7 +104,7 @@ def ask(
 ) -> tuple[PromptPairs, Conditional]:
     """The prompts, and what draws others that share a token with them."""
     import tasks
-    from circuits.af1_samples import Columns, OfTask, of_one_length
+    from circuits.allforone.samples import Columns, OfTask, of_one_length
 
     if isinstance(task, str | Path) and str(task).endswith((".json", ".jsonl")):
         task = tasks.read_pairs(task, model.tokenizer, n=None, seed=settings.seed)
@@ -130,9 +130,9 @@ def search(
     name: str = "",
 ) -> AllForOne:
     """The whole search on an opened model; see :func:`af1`."""
-    from circuits.af1_graph import as_circuit
-    from circuits.af1_result import MAIN, AllForOne, choose, closest
-    from circuits.af1_samples import draw
+    from circuits.allforone.graph import as_circuit
+    from circuits.allforone.result import MAIN, AllForOne, choose, closest
+    from circuits.allforone.samples import draw
     from circuits.shares import Share
     from patching import allforone
     from patching.allforone_parts import Subgraph
@@ -222,7 +222,7 @@ def _alternatives(
 
 def _pruned(whole: Subgraph, tolerance: float, tell: Progress) -> tuple[Subgraph, Pruned]:
     """The subgraph with the fewest heads that stays within the tolerance, and every step there."""
-    from circuits.af1_result import Pruned
+    from circuits.allforone.result import Pruned
     from circuits.shares import Share
     from patching.allforone_parts import answers, prune_heads
 

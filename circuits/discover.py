@@ -42,8 +42,9 @@ def discover(
     """The circuit with which `model` answers `task`: its `top` strongest edges, pruned.
 
     `method` may name several, parted by commas: their mean ranks the edges. `choose` is a way of
-    :data:`circuits.ways.WAYS`, with options as in `threshold:least=0.1`; those that run the circuit
-    put `ablation` in the place of all that is outside it. `top` defaults to what the way has (100).
+    :data:`circuits.choosing.ways.WAYS`, with options as in `threshold:least=0.1`; those that run
+    the circuit put `ablation` in the place of all that is outside it. `top` defaults to what the
+    way has (100).
 
     `task` is a task's name, a JSON-lines file of prompt pairs, or `PromptPairs`; `model` is
     anything that :func:`circuits.load_model` opens. `n` prompt pairs are drawn with `seed`
@@ -137,7 +138,7 @@ def measure(
 
     Every prompt's own scores are kept with `keep_rows`, and where the choice is made from them.
     """
-    from circuits.choosing import needs_rows
+    from circuits.choosing.carry_out import needs_rows
     from circuits.scored import score_by
 
     return score_by(config, model, pairs, progress, keep_rows or needs_rows(config))
@@ -151,7 +152,7 @@ def find(
     progress: Progress | None = None,
 ) -> CircuitGraph:
     """The circuit that the configured choice makes of the scores."""
-    from circuits.choosing import choose_by
+    from circuits.choosing.carry_out import choose_by
 
     graph = choose_by(config, scored, model, pairs, progress)
     return graph.with_info(model=config.model_label, seed=config.seed)

@@ -120,7 +120,7 @@ def evaluate(
         SiteError: the circuit is of a model of another shape.
         MethodError: an unknown ablation, or means that do not fit.
     """
-    from circuits.outcomes import measure
+    from circuits.evaluation.outcomes import measure
     from patching.ablations import outside
 
     ablation = outside(ablation).name

@@ -6,8 +6,8 @@
     circuit.svg          its picture
     circuit.html         its page, with the prompts and the faithfulness of its strongest edges
 
-An All-for-One search adds files of its own (circuits.af1_run), and so does an evaluation on
-held-out prompts: evaluation.json and curves.svg (circuits.evaluation_run).
+An All-for-One search adds files of its own (circuits.allforone.run), and so does an evaluation on
+held-out prompts: evaluation.json and curves.svg (circuits.evaluation.run).
 
 A run is written under a temporary name beside its folder, `.NAME.HOST.PID.partial`, and renamed
 once it is complete. What a killed process left behind is cleared away by the next run.

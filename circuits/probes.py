@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from circuits.edit import Steer, steer
+from circuits.edits.edit import Steer, steer
 from circuits.shares import Share
 from circuits.splits import Split
 from tasks.errors import MethodError, TaskError, all_faults, unknown
@@ -92,7 +92,7 @@ class Probes:
     ) -> Steer:
         """The edit that adds ``strength`` times :meth:`vector` to the stream at the probe's point.
 
-        It acts at every token; see :func:`circuits.edit.steer`.
+        It acts at every token; see :func:`circuits.edits.edit.steer`.
         """
         return steer(point, self.vector(label, point, position).tolist(), strength)
 

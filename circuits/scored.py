@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float, Int
 
-from circuits.choose import ensemble, ensemble_weights
+from circuits.choosing.choose import ensemble, ensemble_weights
 from patching.scores import Scores
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class Scored:
 
     @cached_property
     def scores(self) -> Scores:
-        """The scores of the only method, or the mean of several (:func:`circuits.choose.ensemble`).
+        """The scores of the only method, or the mean of several.
 
         Of several methods the mean has standard errors only if every prompt's scores were kept.
         """

@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from circuits.ways import Way
-from circuits.ways import get as get_way
+from circuits.choosing.ways import Way
+from circuits.choosing.ways import get as get_way
 from tasks.errors import MethodError, unknown
 
 if TYPE_CHECKING:

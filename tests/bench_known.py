@@ -22,10 +22,10 @@ import torch
 import typer
 
 import circuits
-from circuits.areas import KINDS
-from circuits.curves import BEST, Curve, plan, run_plans
-from circuits.outcomes import check_disjoint, measure
-from circuits.reference import auroc
+from circuits.evaluation.areas import KINDS
+from circuits.evaluation.curves import BEST, Curve, plan, run_plans
+from circuits.evaluation.outcomes import check_disjoint, measure
+from circuits.evaluation.reference import auroc
 from patching.averages import estimate_means
 from patching.circuit_run import sender_points
 from patching.means import BY

@@ -8,9 +8,9 @@ import pytest
 import typer
 
 import tasks
-from circuits.cli import app
+from circuits.calibrating.trust import NOTICE, TRUST, trust_table
+from circuits.cli.app import app
 from circuits.record import RunRecord
-from circuits.trust import NOTICE, TRUST, trust_table
 from graphs.formats import FORMATS
 from graphs.schema import json_schema
 from patching.methods import METHODS

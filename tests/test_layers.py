@@ -61,7 +61,7 @@ def test_graphs_know_only_the_vocabulary_of_patching(root):
         "import patching",
         "import circuits; circuits.CircuitGraph, circuits.Scores, circuits.PromptPairs",
         "import patching.methods",
-        "import circuits.cli",
+        "import circuits.cli.app",
     ],
 )
 def test_importing_stays_clear_of_torch(root, code):

@@ -6,7 +6,7 @@ import shlex
 import pytest
 from typer.testing import CliRunner
 
-from circuits.cli import app
+from circuits.cli.app import app
 from patching.methods import METHODS
 
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-from circuits.emotion import Study, study
-from circuits.emotion_control import replies
-from circuits.emotion_prompts import Asking, Concept
-from circuits.emotion_settings import Settings
+from circuits.emotions.control import replies
+from circuits.emotions.pipeline import Study, study
+from circuits.emotions.prompts import Asking, Concept
+from circuits.emotions.settings import Settings
 from patching.model import Model
 from tests import families
 

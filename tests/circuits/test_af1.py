@@ -10,11 +10,11 @@ from typer.testing import CliRunner
 import circuits
 import tasks.mental_math  # noqa: F401
 from circuits.af1 import Settings
-from circuits.af1_graph import SHOWN
-from circuits.af1_plot import draw
-from circuits.af1_result import MAIN, Stages, best, choose, closest
-from circuits.af1_samples import Columns, of_one_length
-from circuits.cli import app
+from circuits.allforone.graph import SHOWN
+from circuits.allforone.plot import draw
+from circuits.allforone.result import MAIN, Stages, best, choose, closest
+from circuits.allforone.samples import Columns, of_one_length
+from circuits.cli.app import app
 from circuits.shares import Share
 from graphs import CircuitGraph
 from patching.ablate import run_ablated

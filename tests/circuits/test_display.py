@@ -13,13 +13,15 @@ import pandas as pd
 import pytest
 
 import circuits
-from circuits import display, edit, mitigate, plan, recipes
-from circuits.comparison import Comparison
-from circuits.emotion import Settings, study
-from circuits.emotion_prompts import emotion
-from circuits.examine import examine
-from circuits.report import report_card
-from circuits.report_card import ReportCard
+from circuits import display
+from circuits.bias import mitigate, recipes
+from circuits.bias.report import report_card
+from circuits.bias.report_card import ReportCard
+from circuits.edits import edit, plan
+from circuits.emotions.pipeline import Settings, study
+from circuits.emotions.prompts import emotion
+from circuits.evaluation.comparison import Comparison
+from circuits.evaluation.examine import examine
 from patching.capture import Prompts
 from tests import planted
 from tests.known import interchange

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from circuits.areas import faithfulness
-from circuits.reference import agreement, auroc
+from circuits.evaluation.areas import faithfulness
+from circuits.evaluation.reference import agreement, auroc
 from graphs import top_edges
 from patching.circuit_run import run_circuit
 from patching.runs import baselines

@@ -6,7 +6,7 @@ import torch
 from sklearn.linear_model import LogisticRegression
 
 import circuits
-from circuits.edit import steer
+from circuits.edits.edit import steer
 from circuits.probes import Probes, fit, probe
 from circuits.splits import Split
 from patching.capture import Prompts, streams

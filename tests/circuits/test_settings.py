@@ -2,8 +2,8 @@
 
 import pytest
 
+from circuits.choosing.ways import WAYS
 from circuits.settings import Choice, read_methods, read_settings
-from circuits.ways import WAYS
 from tasks.errors import MethodError
 
 

@@ -1,0 +1,1 @@
+"""All-for-One: in how few blocks the operands of a sum reach the last token."""

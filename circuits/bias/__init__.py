@@ -1,0 +1,1 @@
+"""The bias of multiple-choice answers: found, edited out, measured."""

@@ -1,0 +1,143 @@
+"""What a model answers to multiple-choice questions, and measures of its bias with intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+
+from circuits.bias.items import Items
+from patching.forward import Tap, no_tap
+from patching.model import Model
+from tasks import bias_measures as bias
+
+BATCH = 128
+RESAMPLES = 1000
+COVERAGE = 0.95
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Logits of the letters, and whether the most likely token of all is one of them.
+
+    letters   logits of the option letters
+    top       index of the letter that is the most likely token of the vocabulary, -1 for none
+    """
+
+    letters: Float[np.ndarray, "n k"]
+    top: Int[np.ndarray, " n"]
+    mass: Float[np.ndarray, " n"]
+
+    def __getitem__(self, rows: slice | np.ndarray) -> Answers:
+        return Answers(self.letters[rows], self.top[rows], self.mass[rows])
+
+    @property
+    def best(self) -> Int[np.ndarray, " n"]:
+        """The most likely letter, whatever other tokens do."""
+        found: Int[np.ndarray, " n"] = self.letters.argmax(axis=1)
+        return found
+
+    @property
+    def probabilities(self) -> Float[np.ndarray, "n k"]:
+        """Probabilities of the letters among all tokens."""
+        shifted = np.exp(self.letters - self.letters.max(axis=1, keepdims=True))
+        shares: Float[np.ndarray, "n k"] = shifted / shifted.sum(axis=1, keepdims=True)
+        return shares * self.mass[:, None]
+
+
+@torch.no_grad()
+def answer(model: Model, items: Items, tap: Tap = no_tap) -> Answers:
+    """The model's answers, without looking at the right ones."""
+    letters, tops, masses = [], [], []
+    ids = torch.tensor(items.letters, device=model.device)
+    for start in range(0, len(items), BATCH):
+        rows = slice(start, start + BATCH)
+        first = int(items.mask[rows].any(0).argmax())
+        tokens = torch.tensor(items.tokens[rows, first:], device=model.device)
+        mask = torch.tensor(items.mask[rows, first:], device=model.device)
+        logits = model.run(tokens, mask, tap).double()
+        letters.append(logits[:, ids].cpu().numpy())
+        tops.append(bias.letter_predictions(logits.cpu().numpy(), items.letters))
+        masses.append(logits.softmax(-1)[:, ids].sum(-1).cpu().numpy())
+    return Answers(np.concatenate(letters), np.concatenate(tops), np.concatenate(masses))
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """A measured number with its bootstrap interval (95 %, percentiles over questions)."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+    def to_json(self) -> dict[str, float | int]:
+        """Plain values for a file; infinities become null."""
+        numbers = {"value": self.value, "low": self.low, "high": self.high}
+        finite = {k: (v if np.isfinite(v) else None) for k, v in numbers.items()}
+        return finite | {"n": self.n}  # type: ignore[return-value]
+
+
+Measure = Callable[[np.ndarray], float]
+
+
+def bootstrap(measure: Measure, n: int, seed: int = 0, resamples: int = RESAMPLES) -> Value:
+    """A measure of row numbers ``0..n-1``, and its interval over rows drawn with replacement."""
+    draws = np.random.default_rng(seed).integers(n, size=(resamples, n))
+    with np.errstate(all="ignore"):
+        found = np.array([measure(rows) for rows in draws])
+    found = np.sort(found[~np.isnan(found)])
+    if not found.size:
+        found = np.array([np.nan])
+    tail = (1 - COVERAGE) / 2
+    # Quantiles by rank, because a measure may be infinite on some draws.
+    low, high = (found[round(share * (len(found) - 1))] for share in (tail, 1 - tail))
+    return Value(float(measure(np.arange(n))), float(low), float(high), n)
+
+
+def measures(
+    predicted: Int[np.ndarray, " n"], gold: Int[np.ndarray, " n"], n_options: int
+) -> Mapping[str, Measure]:
+    """The report card's measures of some predictions (-1: no letter)."""
+
+    def of(function: Callable[..., float], *more: object) -> Measure:
+        return lambda rows: function(predicted[rows], gold[rows], *more)
+
+    def share_of_a(rows: np.ndarray) -> float:
+        others = gold[rows] != 0
+        return float((predicted[rows][others] == 0).mean()) if others.any() else float("nan")
+
+    found: dict[str, Measure] = {
+        "accuracy": of(bias.accuracy),
+        "A share, gold not A": share_of_a,
+        "RStd": of(bias.rstd, n_options),
+        "CKLD": of(bias.ckld, n_options),
+    }
+    for i in range(n_options):
+        letter = "ABCDE"[i]
+
+        def recall(rows: np.ndarray, i: int = i) -> float:
+            mine = gold[rows] == i
+            return float((predicted[rows][mine] == i).mean()) if mine.any() else float("nan")
+
+        found[f"accuracy, gold {letter}"] = recall
+    return found
+
+
+def agreement(chosen: Int[np.ndarray, "items orders"]) -> float:
+    """Mean share of the orders of a question in which its most chosen option is chosen.
+
+    Needs no right answers: a model that knows, or that always chooses the same option for any
+    other reason than its letter, has 1; one that always says A has 1 / orders.
+    """
+    counts = np.stack([(chosen == i).sum(axis=1) for i in range(chosen.shape[1])])
+    return float((counts.max(axis=0) / chosen.shape[1]).mean())
+
+
+def imbalance(predicted: Int[np.ndarray, " n"], n_options: int) -> float:
+    """Total variation distance of the predicted letters' shares from equal shares."""
+    shares = np.array([(predicted == i).mean() for i in range(n_options)])
+    return float(0.5 * (np.abs(shares - 1 / n_options).sum() + (predicted < 0).mean()))

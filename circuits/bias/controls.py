@@ -1,0 +1,75 @@
+"""Controls of an edit: random ones of the same norm, and the same edit aimed at another letter."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from circuits.bias.answers import answer, measures
+from circuits.bias.items import Items
+from circuits.edits.edit import Add, AnyEdit, Direction, Project, RankOne
+from circuits.edits.live import editing
+from patching.blocks import weight_in_out
+from patching.model import Model
+from patching.weights import WeightChange, changed_weights, output_module
+
+DRAWS = 10
+
+
+def random_moves(
+    model: Model, edits: Sequence[AnyEdit], basis: str, items: Items, seed: int
+) -> list[float]:
+    """By how much the share of 'A' moves under each of several random edits of the same norm."""
+
+    def share() -> float:
+        top = answer(model, items).top
+        found = measures(top, items.gold, items.n_options)["A share, gold not A"]
+        return found(np.arange(len(items)))
+
+    plain, moved = share(), []
+    for draw in range(DRAWS):
+        with changed_weights(model, random_changes(model, edits, basis, seed + draw)):
+            moved.append(share() - plain)
+    return moved
+
+
+def random_changes(
+    model: Model, edits: Sequence[AnyEdit], basis: str, seed: int
+) -> list[WeightChange]:
+    """The edits' changes of weights, every row turned by one random rotation: norms stay."""
+    places = [(p, layer) for p in ("mlp", "attention") for layer in range(model.anatomy.n_layers)]
+
+    def weights() -> list[Tensor]:
+        return [weight_in_out(output_module(model, *place)).clone() for place in places]
+
+    before = weights()
+    with editing(model, edits, basis):
+        after = weights()
+    generator = torch.Generator().manual_seed(seed)
+    width = model.anatomy.d_model
+    turn = torch.linalg.qr(torch.randn(width, width, generator=generator)).Q
+    changes = []
+    for place, old, new in zip(places, before, after, strict=True):
+        if torch.equal(old, new):
+            continue
+        moved = (new - old) @ turn.to(old)
+        changes.append(WeightChange(*place, slice(None), lambda v, moved=moved: v + moved))  # type: ignore[misc]
+    return changes
+
+
+def aimed_elsewhere(
+    edits: Sequence[AnyEdit], names: Sequence[str] = (" A", " B")
+) -> tuple[AnyEdit, ...]:
+    """The same edits with the first two letters exchanged in their directions."""
+    swapped = {names[0]: names[1], names[1]: names[0]}
+
+    def other(edit: AnyEdit) -> AnyEdit:
+        if not isinstance(edit, Add | Project | RankOne) or edit.direction.tokens is None:
+            return edit
+        tokens = {swapped.get(t, t): w for t, w in edit.direction.tokens.items()}
+        return edit.model_copy(update={"direction": Direction(tokens=tokens)})
+
+    return tuple(other(edit) for edit in edits)

@@ -1,0 +1,167 @@
+"""Mitigating a letter bias: look, propose, choose on the training split, test on the other.
+
+The search sees no right answers. It asks every training question in every cyclic order of its
+options, so that each option stands at every letter once: a model without letter bias then answers
+with every letter equally often, and chooses one option whatever its letter.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from circuits.bias.answers import answer
+from circuits.bias.items import (
+    Items,
+    draw_questions,
+    file_questions,
+    in_all_orders,
+    make_items,
+    random_questions,
+)
+from circuits.bias.localise import Bias, localise_bias
+from circuits.bias.other_tasks import Others, other_prompts
+from circuits.bias.recipes import Evidence, candidates, gather
+from circuits.bias.search import Bench, Progress, Search, search
+from circuits.bias.unibias import unibias
+from circuits.edits.plan import EditPlan, plan_for
+from patching.model import Model
+from tasks.errors import TaskError
+from tasks.pairs import PromptPairs
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+LAYERS = 2
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How many questions to choose on and to test on, from where, and the seed of all draws."""
+
+    train: int = 48
+    test: int = 400
+    seed: int = 0
+    file: str = ""
+    others: int = 200
+
+
+@dataclass(frozen=True)
+class Material:
+    """All prompts of a mitigation: to choose on (in all orders), to test on, other tasks."""
+
+    train: Items
+    test: Items
+    templates: dict[str, Items]
+    train_others: Others
+    test_others: Others
+
+
+def prepare(model: Model, settings: Settings) -> Material:
+    """Draw all prompts.
+
+    Raises:
+        TaskError: letters that are not one token, or no question that fits the model.
+    """
+    tokenizer = model.tokenizer
+    if tokenizer is None:
+        raise TaskError("questions are text, and this model has no tokenizer")
+    longest = getattr(model.bridge.original_model.config, "max_position_embeddings", None)
+
+    def drawn(n: int, split: str, n_options: int = 4) -> list[Any]:
+        if settings.file:
+            return file_questions(settings.file, settings.seed, split, n_options)[:n]
+        return draw_questions(tokenizer, n, settings.seed, split, n_options)
+
+    train = make_items(tokenizer, drawn(settings.train, "train"), longest=longest)
+    test = make_items(tokenizer, drawn(settings.test, "test"), longest=longest)
+    templates = {}
+    few = max(settings.test // 4, 4)
+    for name, make in {
+        "one option per line": lambda: (drawn(few, "test"), "newline"),
+        "three options": lambda: (drawn(few, "test", 3), "line"),
+        "random words": lambda: (random_questions(tokenizer, few, settings.seed), "line"),
+    }.items():
+        try:
+            templates[name] = make_items(tokenizer, *make(), longest=longest)
+        except TaskError:
+            continue
+    others = [
+        other_prompts(tokenizer, n, split, longest)
+        for n, split in ((max(settings.others // 3, 8), "train"), (settings.others, "test"))
+    ]
+    return Material(in_all_orders(tokenizer, train), test, templates, *others)
+
+
+def where(model: Model, items: Items, n: int = 24) -> Bias:
+    """Localise the bias on training questions in an order in which another letter is right."""
+    k = items.n_options
+    first = np.arange(0, len(items), k) + items.gold.reshape(-1, k).argmin(axis=1)
+    rows = np.array([at - at % k + (at + 1 + i % (k - 1)) % k for i, at in enumerate(first)])
+    alike = (items.mask[rows] == items.mask[first]).all(axis=1)
+    # Words that the tokenizer does not know may leave two orders of the options the same.
+    alike &= (items.tokens[rows] != items.tokens[first]).any(axis=1)
+    rows, first = rows[alike][:n], first[alike][:n]
+    pairs = PromptPairs.from_tokens(
+        clean=items.tokens[rows],
+        corrupted=items.tokens[first],
+        answer=items.letters[items.gold[rows]][:, None],
+        counterfactual=np.full((len(rows), 1), items.letters[0]),
+        mask=items.mask[rows],
+    )
+    return localise_bias(model, pairs, items.names[0])
+
+
+def chosen_layers(bias: Bias, n_layers: int) -> list[int]:
+    """The layers whose MLP pushes most towards the letter in the run, and the last one."""
+    direct = {part.name: part.direct for part in bias.parts}
+    ranked = sorted(range(n_layers), key=lambda layer: -direct[f"m{layer}"])
+    return sorted({*ranked[: LAYERS - 1], n_layers - 1})
+
+
+@dataclass(frozen=True)
+class Mitigation:
+    """Everything that was found, before it is measured on the test split."""
+
+    settings: Settings
+    material: Material
+    bias: Bias
+    evidence: Evidence
+    search: Search
+    plan: EditPlan | None
+
+    def to_frame(self) -> pd.DataFrame:
+        """The candidates that were tried, best score first."""
+        return self.search.to_frame()
+
+    def __repr__(self) -> str:
+        plan = "no plan" if self.plan is None else self.plan.note
+        return f"Mitigation({plan}; {self.search!r})"
+
+    def _repr_html_(self) -> str:
+        return self.search._repr_html_() + self.bias._repr_html_()
+
+
+def unseen(done: int, total: int, what: str) -> None:
+    """Progress that nobody watches."""
+
+
+def find_mitigation(model: Model, settings: Settings, progress: Progress = unseen) -> Mitigation:
+    """Localise, search, and make a plan of the best edit; no plan where nothing helps."""
+    progress(0, 0, "drawing questions")
+    material = prepare(model, settings)
+    progress(0, 0, "localising")
+    bias = where(model, material.train)
+    evidence = gather(model, material.train, answer(model, material.train), material.train_others)
+    layers = chosen_layers(bias, model.anatomy.n_layers)
+    proposals = [*candidates(model, evidence, layers), *unibias(model, material.train, evidence)]
+    bench = Bench.of(model, material.train, material.train_others, evidence.basis)
+    found = search(bench, proposals, progress)
+    best, plan = found.best, None
+    if best is not None:
+        plan = plan_for(model, best.candidate.edits, evidence.basis)
+        note = f"{best.candidate.recipe}, strength {best.candidate.strength:g}"
+        plan = plan.model_copy(update={"note": note})
+    return Mitigation(settings, material, bias, evidence, found, plan)

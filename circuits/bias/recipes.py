@@ -1,0 +1,205 @@
+"""Recipes against a letter bias: each proposes permanent edits that need no right answers.
+
+Strengths are in one unit: at 1, an edit takes out what the letters' prior says, to first order and
+with the final norm's scale held fixed. All of them act on value vectors of one layer or on heads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from circuits.bias.answers import BATCH, Answers
+from circuits.bias.items import Items
+from circuits.bias.other_tasks import Others
+from circuits.edits.edit import AnyEdit, Direction, RankOne, add, project, scale
+from patching.directions import default_basis, unembedding
+from patching.forward import Record, run_block
+from patching.model import Model
+from patching.weights import value_vectors
+from patching.writes import head_writes
+from tasks.bias_measures import letter_prior
+
+COUNTS = (1, 4, 16)
+STRENGTHS = (0.5, 0.75, 1.0, 1.25, 1.5)
+RIDGE = 1e-2
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """An edit proposed by a recipe: ``size`` vectors or heads, ``strength`` in the unit above."""
+
+    recipe: str
+    edits: tuple[AnyEdit, ...]
+    size: int
+    strength: float
+    layer: int = -1
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What recipes look at: the bias of the letters, and what neurons do where letters follow.
+
+    prior      mean log-probability of each letter over balanced questions, less its mean
+    post       neuron activations of each layer at the last position of the questions
+    norms      the final norm's mean scale there
+    keys       second moment of each layer's neuron activations on other text
+    spoken     what each head adds to each letter's logit there, the final norm's scale held fixed
+    logits     the letters' logits
+    """
+
+    letters: tuple[str, ...]
+    basis: str
+    prior: Float[np.ndarray, " k"]
+    post: tuple[Float[Tensor, "n m"], ...]
+    norms: float
+    keys: tuple[Float[Tensor, "m m"], ...]
+    directions: Float[Tensor, "k d"]
+    spoken: Float[Tensor, "n layer h k"]
+    logits: Float[np.ndarray, "n k"]
+
+
+@torch.no_grad()
+def gather(model: Model, items: Items, answers: Answers, others: Others) -> Evidence:
+    """Look at the model on questions in all orders, and on other text."""
+    layers = range(model.anatomy.n_layers)
+    post: list[list[Tensor]] = [[] for _ in layers]
+    norms, spoken = [], []
+    basis = default_basis(model)
+    directions = unembedding(model, basis)[torch.tensor(items.letters)]
+    for start in range(0, len(items), BATCH):
+        rows = slice(start, start + BATCH)
+        seen = Record(["mlp_post", "final_in", "z", "attn_raw"])
+        tokens = torch.tensor(items.tokens[rows], device=model.device)
+        model.run(tokens, torch.tensor(items.mask[rows], device=model.device), seen)
+        for layer in layers:
+            post[layer].append(seen.values["mlp_post", layer][:, -1].float())
+        scales = model.final_norm.scale(seen.values["final_in", len(layers)])
+        norms.append(scales.mean())
+        said = [_head_writes(model, seen, layer) @ directions.T for layer in layers]
+        spoken.append(torch.stack(said, dim=1) / scales[:, None, None])
+    prior = letter_prior(answers.letters)
+    return Evidence(
+        letters=items.names,
+        basis=basis,
+        prior=prior - prior.mean(),
+        post=tuple(torch.cat(parts) for parts in post),
+        norms=float(torch.stack(norms).mean()),
+        keys=_second_moments(model, others),
+        directions=directions,
+        spoken=torch.cat(spoken),
+        logits=answers.letters,
+    )
+
+
+def _head_writes(model: Model, seen: Record, layer: int) -> Float[Tensor, "n h d"]:
+    """What each head of a layer writes at the last position."""
+    z, raw = (seen.values[kind, layer][:, -1:] for kind in ("z", "attn_raw"))
+    return head_writes(model.blocks[layer], z, raw)[:, :, 0].float()
+
+
+def _second_moments(model: Model, others: Others) -> tuple[Tensor, ...]:
+    """E[k k^T] of every layer over plain text and the prompts of other tasks."""
+    size, layers = model.anatomy.d_mlp, range(model.anatomy.n_layers)
+    sums = [torch.zeros(size, size, device=model.device) for _ in layers]
+    total = 0
+    texts = [(pairs.clean, pairs.mask) for pairs in others.pairs.values()]
+    for ids, real in [*texts, (others.tokens, others.mask)]:
+        if not len(ids):
+            continue
+        tokens = torch.tensor(ids, device=model.device)
+        mask = torch.tensor(real, device=model.device)
+        seen, frame = Record(["mlp_post"]), model.frame(mask)
+        x = model.embed(tokens, frame)
+        for block in model.blocks:
+            x = run_block(block, x, frame, seen)
+        for layer in layers:
+            keys = seen.values["mlp_post", layer][mask].float()
+            sums[layer] += keys.T @ keys
+        total += int(mask.sum())
+    return tuple(each / max(total, 1) for each in sums)
+
+
+def candidates(model: Model, evidence: Evidence, layers: Sequence[int]) -> Iterator[Candidate]:
+    """All proposals of all label-free recipes for some layers."""
+    for layer in layers:
+        yield from least_squares(evidence, layer)
+        ranked = rank_neurons(model, evidence, layer)
+        for count in COUNTS:
+            chosen = ranked[: min(count, len(ranked))]
+            names = [f"m{layer}.n{neuron}" for neuron in chosen]
+            yield Candidate("zero", tuple(scale(n, 0.0) for n in names), count, 1.0, layer)
+            for strength in STRENGTHS:
+                yield from _moved(evidence, layer, chosen, strength)
+    yield from heads(model)
+
+
+def rank_neurons(model: Model, evidence: Evidence, layer: int) -> list[int]:
+    """Neurons by how much they push A above the mean letter where letters follow, most first."""
+    toward = evidence.directions[0] - evidence.directions.mean(0)
+    pushed = evidence.post[layer].mean(0) * (value_vectors(model, layer).float() @ toward)
+    order: list[int] = pushed.argsort(descending=True).tolist()
+    return order
+
+
+def _moved(
+    evidence: Evidence, layer: int, chosen: Sequence[int], strength: float
+) -> Iterator[Candidate]:
+    """Suppress A; move A to the mean of the letters; project A minus mean letter out."""
+    names, letters = [f"m{layer}.n{neuron}" for neuron in chosen], evidence.letters
+    size = evidence.post[layer].mean(0)[list(chosen)]
+    toward = evidence.directions[0] - evidence.directions.mean(0)
+    excess = float(evidence.prior[0] - evidence.prior[1:].mean()) * evidence.norms
+    others = (len(letters) - 1) / len(letters)
+    # Per vector, so that together they take the excess out: sum_n k_n x_n d.toward = excess.
+    unit = others * excess / float(size.square().sum().clamp(min=1e-9))
+    for recipe, weights in (
+        ("suppress A", {letters[0]: -1.0}),
+        ("A to mean", {x: (1 / len(letters)) - (x == letters[0]) for x in letters}),
+    ):
+        direction = evidence.directions.T @ torch.tensor([weights.get(x, 0.0) for x in letters])
+        along = float(-(direction @ toward)) or 1.0
+        edits = tuple(
+            add(name, weights, strength * unit * float(k) / along)
+            for name, k in zip(names, size, strict=True)
+        )
+        yield Candidate(recipe, edits, len(chosen), strength, layer)
+    mean = {x: (x == letters[0]) - 1 / len(letters) for x in letters}
+    out = tuple(project(name, mean, strength) for name in names)
+    yield Candidate("project out", out, len(chosen), strength, layer)
+
+
+def least_squares(evidence: Evidence, layer: int) -> Iterator[Candidate]:
+    """Take the prior out where letters follow, moving what other keys bring out least.
+
+    ``Delta = u (x) d`` with ``u = C^-1 k / (k^T C^-1 k)``, ``k`` the mean key where letters follow
+    and ``C`` the second moment of other text's keys (as in ROME, arXiv 2202.05262), and ``d`` the
+    shortest direction that lowers each letter's logit by its prior.
+    """
+    key, moment = evidence.post[layer].mean(0), evidence.keys[layer]
+    ridge = RIDGE * moment.diagonal().mean().clamp(min=1e-8) * torch.eye(len(key))
+    solved = torch.linalg.solve(moment + ridge.to(moment), key)
+    keys = solved / (key @ solved)
+    gram = evidence.directions @ evidence.directions.T
+    wanted = torch.tensor(-evidence.prior, dtype=gram.dtype) * evidence.norms
+    weights = torch.linalg.lstsq(gram, wanted.to(gram.device)).solution
+    toward = Direction(tokens=dict(zip(evidence.letters, weights.tolist(), strict=True)))
+    for strength in (*STRENGTHS, 2.0, 3.0):
+        edit = RankOne(
+            site=f"m{layer}", keys=tuple(keys.tolist()), direction=toward, strength=strength
+        )
+        yield Candidate("least squares", (edit,), 1, strength, layer)
+
+
+def heads(model: Model) -> Iterator[Candidate]:
+    """Scale single heads, down to nothing or to a half."""
+    a = model.anatomy
+    for layer, unit, factor in product(range(a.n_layers), range(a.n_heads), (0.0, 0.5)):
+        edit = scale(f"a{layer}.h{unit}", factor)
+        yield Candidate("scale head", (edit,), 1, 1 - factor, layer)

@@ -1,0 +1,165 @@
+"""Choosing an edit against a letter bias without right answers: what each candidate gains."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import Int
+
+from circuits.bias.answers import Answers, Value, agreement, answer, bootstrap, imbalance
+from circuits.bias.items import Items
+from circuits.bias.other_tasks import Others, Sideways, look
+from circuits.bias.recipes import Candidate
+from circuits.bias.unibias import HEADS, VECTORS, both
+from circuits.edits.live import editing
+from patching.model import Model
+from tasks.bias_measures import chosen_options
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+PERPLEXITY = 1.005
+FALL = 0.005
+RESAMPLES = 200
+Progress = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True)
+class Tried:
+    """A candidate and how it did on the training split; larger ``score`` is better.
+
+    score      agreement between orders minus imbalance of the letters (no right answers in it)
+    gain       score less that of doing nothing, with its interval over questions
+    harmless   perplexity of text at most 0.5 % up, other tasks at most half a point down
+    """
+
+    candidate: Candidate
+    score: float
+    gain: Value
+    agreement: float
+    imbalance: float
+    harmless: bool
+
+
+@dataclass(frozen=True)
+class Search:
+    """What was tried; ``nothing`` is the score of doing nothing."""
+
+    nothing: float
+    tried: tuple[Tried, ...]
+
+    @property
+    def best(self) -> Tried | None:
+        """The best harmless candidate; None where none is surely better than doing nothing.
+
+        Surely: the interval of its gain excludes zero, so that a search over many candidates on
+        few questions does not choose one by chance alone.
+        """
+        good = [t for t in self.tried if t.harmless and t.gain.low > 0]
+        return max(good, key=lambda t: t.score, default=None)
+
+    def best_of(self, recipe: str) -> Tried | None:
+        """The best candidate of a recipe, a harmless one where there is one."""
+        own = [t for t in self.tried if t.candidate.recipe == recipe]
+        return max(own, key=lambda t: (t.harmless, t.score), default=None)
+
+    @property
+    def recipes(self) -> tuple[str, ...]:
+        """Names of the recipes, in the order tried."""
+        return tuple(dict.fromkeys(t.candidate.recipe for t in self.tried))
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row per candidate, best score first."""
+        import pandas as pd
+
+        rows = [
+            {name: getattr(t.candidate, name) for name in ("recipe", "layer", "size", "strength")}
+            | {"score": t.score, "gain": t.gain.value, "gain low": t.gain.low}
+            | {"gain high": t.gain.high, "agreement": t.agreement}
+            | {"imbalance": t.imbalance, "harmless": t.harmless}
+            for t in sorted(self.tried, key=lambda t: -t.score)
+        ]
+        return pd.DataFrame(rows)
+
+    def __repr__(self) -> str:
+        best = "none better" if self.best is None else f"best {self.best.score:.3f}"
+        return f"Search({len(self.tried)} candidates: {best}, doing nothing {self.nothing:.3f})"
+
+    def _repr_html_(self) -> str:
+        from circuits.display import frame_html
+
+        best = [found for recipe in self.recipes if (found := self.best_of(recipe))]
+        frame = Search(self.nothing, tuple(best)).to_frame()
+        return frame_html(frame.set_index("recipe"), f"{self!r}; the best of each recipe")
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Where candidates are tried: the training questions and other tasks, and doing nothing."""
+
+    model: Model
+    items: Items
+    others: Others
+    basis: str
+    start: Answers
+    before: Sideways
+
+    @classmethod
+    def of(cls, model: Model, items: Items, others: Others, basis: str) -> Bench:
+        """Look at the model as it is."""
+        return cls(model, items, others, basis, answer(model, items), look(model, others))
+
+    def tried(self, candidate: Candidate) -> Tried:
+        """What a candidate does; one that gains nothing is not looked at any further."""
+        nothing = label_free(self.orders(self.start))[0]
+        with editing(self.model, candidate.edits, self.basis):
+            answers = answer(self.model, self.items)
+            score, same, uneven = label_free(self.orders(answers))
+            fine = score > nothing and harmless(self.before, look(self.model, self.others))
+        value = self.gain(answers) if fine else Value(score - nothing, float("-inf"), np.inf, 0)
+        return Tried(candidate, score, value, same, uneven, fine)
+
+    def gain(self, answers: Answers) -> Value:
+        """The score less that of doing nothing; whole questions, in all orders, are redrawn."""
+        after, before = self.orders(answers), self.orders(self.start)
+
+        def more(rows: np.ndarray) -> float:
+            return label_free(after[rows])[0] - label_free(before[rows])[0]
+
+        return bootstrap(more, len(after), resamples=RESAMPLES)
+
+    def orders(self, answers: Answers) -> Int[np.ndarray, "questions orders"]:
+        """The predicted letters, a row per question."""
+        return answers.top.reshape(-1, self.items.n_options)
+
+
+def search(bench: Bench, proposals: Sequence[Candidate], progress: Progress) -> Search:
+    """Try all candidates on the training split, and the best UniBias sets together."""
+    tried = []
+    for done, candidate in enumerate(proposals):
+        progress(done, len(proposals), "trying edits")
+        tried.append(bench.tried(candidate))
+    nothing = label_free(bench.orders(bench.start))[0]
+    found = Search(nothing, tuple(tried))
+    vectors, heads = found.best_of(VECTORS), found.best_of(HEADS)
+    if vectors is None or heads is None:
+        return found
+    return Search(nothing, (*tried, bench.tried(both(vectors.candidate, heads.candidate))))
+
+
+def label_free(top: Int[np.ndarray, "questions orders"]) -> tuple[float, float, float]:
+    """Agreement minus imbalance of the predicted letters, and both."""
+    k = top.shape[1]
+    same, uneven = agreement(chosen_options(top, k)), imbalance(top.reshape(-1), k)
+    return same - uneven, same, uneven
+
+
+def harmless(before: Sideways, after: Sideways) -> bool:
+    """Whether other tasks and plain text are left alone."""
+    if len(before.loss) and after.perplexity > PERPLEXITY * before.perplexity:
+        return False
+    falls = (before.right[name].mean() - after.right[name].mean() for name in before.right)
+    return all(fall <= FALL for fall in falls)

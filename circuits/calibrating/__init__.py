@@ -1,0 +1,1 @@
+"""Every estimate beside the exact effect, and how far to trust it."""

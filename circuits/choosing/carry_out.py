@@ -1,0 +1,131 @@
+"""Choosing a circuit in one of the ways of :mod:`circuits.choosing.ways`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from circuits.choosing.choose import among, bootstrap_excludes_zero, steady
+from circuits.scored import Scored
+from graphs import by_threshold, from_scores
+
+if TYPE_CHECKING:
+    from circuits.clock import Progress
+    from circuits.config import Config
+    from graphs import CircuitGraph
+    from patching.model import Model
+    from tasks import PromptPairs
+
+
+@dataclass(frozen=True)
+class Choosing:
+    """What a choice is made from; ``model`` and ``pairs`` serve ways that run the model again."""
+
+    config: Config
+    options: Mapping[str, Any]
+    scored: Scored
+    model: Model
+    pairs: PromptPairs
+    progress: Progress | None = None
+
+    @property
+    def running(self) -> dict[str, Any]:
+        """How circuits are run while one is being chosen."""
+        return {
+            "metric": self.config.metric or self.pairs.metric,
+            "ablation": self.config.ablation,
+            "batch_size": self.config.batch_size,
+            "progress": self.progress,
+        }
+
+
+def choose_by(
+    config: Config,
+    scored: Scored,
+    model: Model,
+    pairs: PromptPairs,
+    progress: Progress | None = None,
+) -> CircuitGraph:
+    """The circuit that a configuration's choice makes of the scores.
+
+    Raises:
+        CircuitsError: an unknown way, or one that these scores do not serve.
+    """
+    choice = config.choice
+    return CHOOSERS[choice.way.name](
+        Choosing(config, choice.options, scored, model, pairs, progress)
+    )
+
+
+def _ranked(asked: Choosing, rule: str) -> CircuitGraph:
+    size, options = asked.config.size or 0, asked.options
+    return from_scores(
+        asked.scored.scores,
+        size,
+        rule=rule,
+        absolute=options["absolute"],
+        fill=options.get("fill", False),
+    )
+
+
+def _top(asked: Choosing) -> CircuitGraph:
+    return _ranked(asked, "top")
+
+
+def _greedy(asked: Choosing) -> CircuitGraph:
+    return _ranked(asked, "greedy")
+
+
+def _threshold(asked: Choosing) -> CircuitGraph:
+    return by_threshold(asked.scored.scores, asked.options["least"], asked.options["absolute"])
+
+
+def _acdc(asked: Choosing) -> CircuitGraph:
+    from circuits.choosing.prune import acdc
+    from patching.sites import parse_edge
+
+    first = asked.options["start"]
+    ranked = asked.scored.scores.ranked()[:first]
+    start = [parse_edge(name) for name in ranked] if first else None
+    return acdc(asked.model, asked.pairs, asked.options["least"], start=start, **asked.running)
+
+
+def _iterated(asked: Choosing) -> CircuitGraph:
+    from circuits.choosing.prune import iterated
+
+    options, size = asked.options, asked.config.size or 0
+    (found,) = iterated(
+        asked.model, asked.pairs, (size,), start=asked.scored.scores, **options, **asked.running
+    )
+    return found
+
+
+def _bootstrap(asked: Choosing) -> CircuitGraph:
+    scores, options, size = asked.scored.scores, asked.options, asked.config.size
+    if options["interval"] == "normal":
+        found = steady(scores, size, absolute=options["absolute"])
+    else:
+        sure = bootstrap_excludes_zero(
+            asked.scored.per_prompt, asked.config.seed, int(options["times"])
+        )
+        found = among(scores, sure, size, absolute=options["absolute"])
+    told = replace(found.info.selection, rule="bootstrap", requested=size)
+    return found.with_info(selection=told)
+
+
+CHOOSERS: Mapping[str, Callable[[Choosing], CircuitGraph]] = {
+    "top": _top,
+    "threshold": _threshold,
+    "greedy": _greedy,
+    "acdc": _acdc,
+    "iterated": _iterated,
+    "bootstrap": _bootstrap,
+}
+"""A function for every way."""
+
+
+def needs_rows(config: Config) -> bool:
+    """Whether a configuration's choice is made from every prompt's own scores."""
+    choice = config.choice
+    return choice.way.name == "bootstrap" and choice.options["interval"] == "resampled"

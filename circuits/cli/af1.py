@@ -1,0 +1,70 @@
+"""The command `af1`: search for the All-for-One subgraph, print it, write a run folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from circuits.allforone.run import SearchConfig
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the application."""
+    app.command("af1")(command)
+
+
+def command(
+    task: Annotated[str, typer.Argument(help="A task, or a JSON-lines file of prompt pairs.")],
+    model: Annotated[str, typer.Option(help="nano, a Hugging Face id, or a directory.")] = "nano",
+    n: Annotated[int, typer.Option("--n", help="Prompts; the ones answered right are used.")] = 256,
+    seed: Annotated[int, typer.Option(help="Draws the prompts and the samples.")] = 0,
+    samples: Annotated[int, typer.Option(help="Prompts behind every conditional mean.")] = 256,
+    tolerance: Annotated[
+        float, typer.Option(help="Share of the right answers that may be lost.")
+    ] = 0.05,
+    alternatives: Annotated[
+        bool, typer.Option(help="Measure the grid for other stand-ins and peeks as well.")
+    ] = True,
+    prune: Annotated[bool, typer.Option(help="Take heads away one by one.")] = True,
+    batch_size: Annotated[int, typer.Option(help="Prompts per forward pass.")] = 64,
+    out: Annotated[
+        Path | None, typer.Option(help="The run folder to write. Default: runs/af1-TASK.")
+    ] = None,
+    setting: Annotated[
+        list[str] | None, typer.Option("--set", help="An option of the task: NAME=VALUE.")
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace a run that is in the folder.")
+    ] = False,
+) -> None:
+    """Find in how few blocks the operands reach the last token (All-for-One)."""
+    from circuits.af1 import Settings
+    from circuits.allforone.run import SearchConfig, read_options
+
+    settings = Settings(n, seed, samples, tolerance, alternatives, prune, batch_size)
+    options = read_options(setting or [])
+    config = SearchConfig(task=task, model=model, options=options, settings=settings)
+    carry_out(config, out or Path("runs") / f"af1-{Path(task).stem}", force)
+
+
+def carry_out(config: SearchConfig, folder: Path, force: bool) -> None:
+    """Search, unless the folder holds this very search already, and print what was found."""
+    from circuits.allforone.run import REPORT, run
+    from circuits.cli.discover import prepare
+    from circuits.cli.progress import shown_progress
+    from circuits.cli.text import printable
+    from circuits.folder import finished
+
+    config.check()
+    if finished(folder, config, force) is None or not (folder / REPORT).is_file():
+        with shown_progress() as progress:
+            progress(0, 0, "loading torch and transformers")
+            prepare(config)
+            run(config, folder, progress)
+    else:
+        typer.echo("this search was finished before: nothing was computed; --force does it again")
+    typer.echo(printable((folder / REPORT).read_text(encoding="utf-8")))
+    typer.echo(f"written to {printable(folder)}")

@@ -1,0 +1,201 @@
+"""The command line. Commands parse, call and print; heavy imports wait until they are needed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+import circuits
+from circuits.cli import af1 as cli_af1
+from circuits.cli import calibrate as cli_calibrate
+from circuits.cli import diff as cli_diff
+from circuits.cli import edit as cli_edit
+from circuits.cli import emotion as cli_emotion
+from circuits.cli import evaluate as cli_evaluate
+from circuits.cli import means as cli_means
+from tasks.errors import CircuitsError
+
+INTERRUPTED = 130
+FORMATS = (
+    "json, graphml, mib, gexf, cytoscape, csv, neuronpedia, html, dot, svg, png or pdf. "
+    "Default: what the output's suffix says."
+)
+
+
+class Commands(TyperGroup):
+    """Turns errors raised on purpose into a message and an exit code, without a traceback."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Exit 2 on an error the user can mend, 130 on Ctrl-C."""
+        try:
+            return super().invoke(ctx)
+        except CircuitsError as error:
+            from circuits.cli.text import printable
+
+            typer.echo(f"circuits: {printable(error)}", err=True)
+            raise typer.Exit(2) from None
+        except KeyboardInterrupt:
+            typer.echo("circuits: interrupted; nothing was written", err=True)
+            raise typer.Exit(INTERRUPTED) from None
+
+
+app = typer.Typer(
+    cls=Commands,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    help="Find, draw and test the circuit in a language model that answers a question.",
+)
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for other programs.")]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"circuits {circuits.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, help="Print the version."),
+    ] = False,
+) -> None:
+    """Read the options that stand before a command."""
+
+
+@app.command("tasks")
+def list_tasks(as_json: AsJson = False) -> None:
+    """What can be asked of a model."""
+    from circuits.cli.text import print_list, task_rows
+
+    print_list(task_rows(), as_json)
+
+
+@app.command("methods")
+def list_methods(
+    trust: Annotated[
+        bool, typer.Option("--trust", help="How far to trust each, with measured agreement.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """How parts of a model can be scored, and what each way costs."""
+    from circuits.cli.text import method_rows, print_list, trust_rows
+
+    print_list(trust_rows() if trust else method_rows(), as_json)
+    if trust and not as_json:
+        from circuits.calibrating.trust import measured_on
+
+        typer.echo(f"Agreement: {measured_on()}. On your model and task: circuits calibrate.")
+
+
+@app.command("ways")
+def list_ways(as_json: AsJson = False) -> None:
+    """How a circuit can be chosen from scores, and what each way costs."""
+    from circuits.cli.text import print_list, way_rows
+
+    print_list(way_rows(), as_json)
+
+
+@app.command("ablations")
+def list_ablations(as_json: AsJson = False) -> None:
+    """What can stand in for everything outside a circuit."""
+    from circuits.cli.text import ablation_rows, print_list
+
+    print_list(ablation_rows(), as_json)
+
+
+@app.command("models")
+def list_models(as_json: AsJson = False) -> None:
+    """What can be opened."""
+    from circuits.cli.text import model_rows, print_list
+
+    print_list(model_rows(), as_json)
+
+
+@app.command()
+def discover(
+    task: Annotated[str, typer.Argument(help="A task, or a JSON-lines file of prompt pairs.")],
+    model: Annotated[str, typer.Option(help="nano, a Hugging Face id, or a directory.")] = "nano",
+    method: Annotated[
+        str, typer.Option(help="See 'circuits methods'. Several, parted by commas: their mean.")
+    ] = "secant",
+    level: Annotated[str, typer.Option(help="edge or node.")] = "edge",
+    direction: Annotated[str, typer.Option(help="noising or denoising.")] = "noising",
+    metric: Annotated[str | None, typer.Option(help="Default: the task's own.")] = None,
+    choose: Annotated[
+        str,
+        typer.Option(help="How the circuit is chosen, as in threshold:least=0.1: 'circuits ways'."),
+    ] = "top",
+    top: Annotated[
+        int | None, typer.Option(help="How many edges to keep. Default: 100 where that is chosen.")
+    ] = None,
+    n: Annotated[
+        int | None, typer.Option("--n", help="Prompt pairs. Default: 64 of a task, all of a file.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Draws the prompt pairs.")] = 0,
+    batch_size: Annotated[int, typer.Option(help="Prompt pairs per forward pass.")] = 32,
+    ablation: Annotated[
+        str,
+        typer.Option(help="What stands in outside the circuit: see 'circuits ablations'."),
+    ] = "corrupted",
+    out: Annotated[
+        Path | None, typer.Option(help="The run folder to write. Default: runs/TASK.")
+    ] = None,
+    setting: Annotated[
+        list[str] | None, typer.Option("--set", help="An option of the method: NAME=VALUE.")
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace a run that is in the folder.")
+    ] = False,
+) -> None:
+    """Find the circuit with which a model answers a task, test it, and write a run folder."""
+    from circuits.cli.discover import carry_out
+    from circuits.config import Config
+    from circuits.settings import read_settings
+
+    config = Config(
+        task=task,
+        model=model,
+        method=method,
+        level=level,
+        direction=direction,
+        metric=metric,
+        choose=choose,
+        top=top,
+        n=n,
+        seed=seed,
+        batch_size=batch_size,
+        ablation=ablation,
+        options=read_settings(method, setting or []),
+    )
+    carry_out(config, out or Path("runs") / Path(task).stem, force)
+
+
+@app.command()
+def show(
+    source: Annotated[Path, typer.Argument(help="A run folder, or a circuit's file.")],
+    form: Annotated[str | None, typer.Option("--format", help=FORMATS)] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write here, not to the terminal.")
+    ] = None,
+) -> None:
+    """Print what a run found, or turn its circuit into a picture or another program's file."""
+    from circuits.cli.show import present
+
+    present(source, form, output)
+
+
+cli_af1.register(app)
+cli_edit.register(app)
+cli_emotion.register(app)
+cli_evaluate.register(app)
+cli_means.register(app)
+cli_diff.register(app)
+app.command()(cli_calibrate.calibrate)

@@ -1,0 +1,105 @@
+"""The command `calibrate`: every estimate beside the exact effect, as a table and a picture."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tasks.errors import RunError
+
+if TYPE_CHECKING:
+    from circuits.calibrating.calibration import Calibration
+
+
+def calibrate(
+    task: Annotated[str, typer.Argument(help="A task, or a JSON-lines file of prompt pairs.")],
+    model: Annotated[str, typer.Option(help="nano, a Hugging Face id, or a directory.")] = "nano",
+    method: Annotated[
+        list[str] | None,
+        typer.Option(help="An estimate, such as relevance:rules=gim. Default: eight of them."),
+    ] = None,
+    kind: Annotated[
+        list[str] | None,
+        typer.Option(help="A kind of site (resid_pre, z, q, ..., edge). Default: seven of them."),
+    ] = None,
+    n: Annotated[int, typer.Option("--n", help="Prompt pairs.")] = 32,
+    seed: Annotated[int, typer.Option(help="Draws the prompt pairs and the resamples.")] = 0,
+    batch_size: Annotated[int, typer.Option(help="Prompt pairs per forward pass.")] = 32,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="A new folder for calibration.json, .csv and .svg. Default: none."),
+    ] = None,
+) -> None:
+    """Hold every estimate against exact patching, on your model and task."""
+    from circuits.calibrating import calibration
+    from circuits.cli.discover import prepare
+    from circuits.cli.progress import shown_progress
+    from circuits.config import Config
+    from circuits.discover import ask
+    from circuits.models import load_model, locate
+
+    if out is not None and out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise RunError(f"{out} exists already; choose another --out, or remove it")
+    methods = tuple(method or calibration.METHODS)
+    for text in methods:
+        calibration.parse_method(text)
+    config = Config(task=task, model=model, n=n, seed=seed, batch_size=batch_size)
+    config.check()
+    locate(model)
+    with shown_progress() as progress:
+        progress(0, 0, "opening the model")
+        prepare(config)
+        opened = load_model(model)
+        pairs = ask(config, opened)
+        found = calibration.calibrate(
+            opened,
+            pairs,
+            methods,
+            tuple(kind or calibration.KINDS),
+            batch_size=batch_size,
+            seed=seed,
+            progress=progress,
+        )
+    _print(found)
+    if out is not None:
+        _write(found, out)
+        typer.echo(f"written {out} (calibration.json, calibration.csv, calibration.svg)")
+
+
+def _print(found: Calibration) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from circuits.cli.text import printable
+
+    summary = found.summary()
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    table.add_column("Pearson with exact", no_wrap=True)
+    for column in summary.columns:
+        table.add_column(str(column), justify="right")
+    for name, row in summary.iterrows():
+        table.add_row(Text(printable(name)), *(f"{value:.3f}" for value in row))
+    console = Console()
+    console.print(table)
+    console.print(
+        f"{found.count} prompt pairs, mean effect of the whole difference "
+        f"{found.total_effect:+.3f} {found.metric}; means over noising and denoising. Where the "
+        f"largest exact effect of a kind is a small part of that, its correlation says little.",
+        style="dim",
+        highlight=False,
+    )
+
+
+def _write(found: Calibration, out: Path) -> None:
+    from circuits.calibrating.plot import save_scatter
+    from circuits.folder import written
+
+    with written(out) as partial:
+        text = json.dumps(found.to_json(), indent=1, allow_nan=False)
+        (partial / "calibration.json").write_text(text + "\n", encoding="utf-8")
+        found.to_frame().to_csv(partial / "calibration.csv", index=False)
+        save_scatter(found, partial / "calibration.svg")

@@ -1,0 +1,64 @@
+"""The command `diff`: what changed between two circuits, printed and drawn."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from graphs import CircuitDiff, CircuitGraph
+
+Side = Annotated[Path, typer.Argument(help="A run folder, or a circuit's file.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the application."""
+    app.command("diff")(diff)
+
+
+def diff(
+    left: Side,
+    right: Side,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Draw both in one: .svg, .png, .pdf or .dot."),
+    ] = None,
+    top: Annotated[int, typer.Option(help="How many changed edges to print on each side.")] = 10,
+) -> None:
+    """Print what changed from one circuit to another, and draw it."""
+    from circuits.cli.show import read_circuit
+    from circuits.cli.text import print_rows, print_scores
+    from graphs.diff import CircuitDiff
+
+    found = CircuitDiff(read_circuit(left), read_circuit(right))
+    if output is not None:
+        found.draw(output)
+    print_rows(rows(found, left, right))
+    for title, part in (("only left", found.removed), ("only right", found.added)):
+        names = part.ranked()[: max(top, 0)]
+        if names:
+            print_scores(f"{title}, strongest", [(name, part[name]) for name in names])
+    if output is not None:
+        typer.echo(f"{output} (blue: only right, orange: only left, grey: both)", err=True)
+
+
+def rows(found: CircuitDiff, left: Path, right: Path) -> dict[str, str]:
+    """Label and value of what a diff says on one screen."""
+    correlation = found.rank_correlation
+    told = "not defined" if correlation is None else f"{correlation:+.3f} (Spearman)"
+
+    def side(path: Path, graph: CircuitGraph) -> str:
+        info = graph.info
+        what = filter(None, (info.task, info.model, info.method, info.direction))
+        share = graph.faithfulness
+        kept = "" if share is None else f", faithfulness {share:.1%}"
+        return f"{path}: {' '.join(what)}, {len(graph)} {graph.level}s{kept}"
+
+    return {
+        "left": side(left, found.left),
+        "right": side(right, found.right),
+        "changed": found.describe(),
+        "scores of both": told,
+    }

@@ -1,0 +1,108 @@
+"""The commands `mitigate`, `edit apply` and `edit check`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tasks.errors import EditError, TaskError, unknown
+
+MITIGATED = ("mcq_bias",)
+
+edits = typer.Typer(no_args_is_help=True, help="Carry out an edit plan, or only check it.")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the application."""
+    app.command()(mitigate)
+    app.add_typer(edits, name="edit")
+
+
+def mitigate(
+    task: Annotated[str, typer.Argument(help="What the model is biased in: mcq_bias.")],
+    out: Annotated[Path, typer.Option(help="The folder to write; it must not exist.")],
+    model: Annotated[str, typer.Option(help="nano, a Hugging Face id, or a directory.")] = "nano",
+    file: Annotated[str, typer.Option(help="Questions of your own (ARC, MMLU, ...).")] = "",
+    train: Annotated[int, typer.Option(help="Questions to choose the edit on.")] = 48,
+    test: Annotated[int, typer.Option(help="Questions to measure it on.")] = 400,
+    seed: Annotated[int, typer.Option(help="Draws the questions.")] = 0,
+) -> None:
+    """Find an edit against a bias towards 'A', measure it, and save the edited model."""
+    if task not in MITIGATED:
+        raise TaskError(unknown("mitigation", task, MITIGATED))
+    if train < 4 or test < 4:
+        raise TaskError(f"train={train} and test={test}; give at least 4 questions each")
+    if file and not Path(file).is_file():
+        raise TaskError(f"there is no file '{file}'")
+    _refuse_existing(out)
+    from circuits.bias.folder import carry_out
+    from circuits.bias.mitigate import Settings
+    from circuits.cli.progress import shown_progress
+    from circuits.models import load_model
+
+    opened = load_model(model)
+    with shown_progress() as progress:
+        card = carry_out(opened, Settings(train, test, seed, file), out, progress)
+    for line in summary(card):
+        typer.echo(line)
+    typer.echo(f"written: {out} ({', '.join(sorted(entry.name for entry in out.iterdir()))})")
+
+
+def summary(card: dict) -> list[str]:
+    """What the terminal says of a report card."""
+    lines = []
+    knows = card["knows"]
+    if not knows["above"]:
+        lines.append(
+            f"The model does not know the answers: {knows['accuracy without prior']['value']:.3f} "
+            f"right without its letter prior, chance is {knows['chance']:.2f}."
+        )
+    if card["chosen"] is None:
+        return [*lines, "No edit was better than doing nothing; no model was saved."]
+    lines.append(f"Chosen edit: {card['plan']}")
+    return lines + [
+        f"  {'met   ' if bar['met'] else 'missed'}  {bar['bar']}: {bar['measured']:+.4f}"
+        for bar in card["bars"]
+    ]
+
+
+@edits.command("apply")
+def apply_plan(
+    plan: Annotated[Path, typer.Argument(help="A plan, .toml or .json.")],
+    out: Annotated[Path, typer.Option(help="The directory to write; it must not exist.")],
+    model: Annotated[str, typer.Option(help="The model that the plan is for.")] = "nano",
+) -> None:
+    """Save a model with a plan's edits as a Hugging Face directory."""
+    from circuits.edits.plan import read_plan
+    from circuits.edits.save_model import save_edited
+    from circuits.models import load_model
+
+    found = read_plan(plan)
+    save_edited(load_model(model), found, out)
+    typer.echo(f"written: {out}, {len(found.edits)} edits; opens with transformers alone")
+
+
+@edits.command("check")
+def check_plan(
+    plan: Annotated[Path, typer.Argument(help="A plan, .toml or .json.")],
+    model: Annotated[
+        str, typer.Option(help="The model it is for; without one only the file is checked.")
+    ] = "",
+) -> None:
+    """Say everything that is wrong with a plan, without changing anything."""
+    from circuits.edits.plan import read_plan
+
+    found = read_plan(plan)
+    if model:
+        from circuits.models import load_model
+
+        found.check(load_model(model))
+    note = "" if model else "; give --model to check that the edits fit it"
+    typer.echo(f"{plan}: {len(found.edits)} edits, nothing wrong{note}")
+
+
+def _refuse_existing(out: Path) -> None:
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise EditError(f"{out} exists already; choose another --out")

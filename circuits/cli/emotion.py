@@ -1,0 +1,102 @@
+"""The command `emotion`: study a concept in a model and write a folder of what was found."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tasks.errors import MethodError
+
+if TYPE_CHECKING:
+    from circuits.emotions.prompts import Concept
+    from circuits.emotions.settings import Settings
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the application."""
+    app.command("emotion")(command)
+
+
+def command(
+    out: Annotated[Path, typer.Option(help="The folder to write.")],
+    model: Annotated[str, typer.Option(help="nano, a Hugging Face id, or a directory.")] = "nano",
+    prompts: Annotated[
+        Path | None, typer.Option(help="A JSON file of labels and prompts; default: emotions.")
+    ] = None,
+    opening: Annotated[
+        str | None, typer.Option(help="How replies are begun. Default for emotions: ' I feel'.")
+    ] = None,
+    groups: Annotated[int, typer.Option(help="Groups of prompts to find components on.")] = 48,
+    tests: Annotated[int, typer.Option(help="Groups of prompts to try control on.")] = 40,
+    tuning: Annotated[int, typer.Option(help="Groups of prompts to find strengths on.")] = 16,
+    draws: Annotated[int, typer.Option(help="Sets of random components.")] = 5,
+    new_tokens: Annotated[int, typer.Option(help="Tokens of a reply, at most.")] = 12,
+    neurons: Annotated[int | None, typer.Option(help="Neurons of a circuit.")] = None,
+    heads: Annotated[int | None, typer.Option(help="Heads of a circuit.")] = None,
+    neuron_floor: Annotated[int | None, typer.Option(help="Least neurons of a layer.")] = None,
+    head_floor: Annotated[int | None, typer.Option(help="Least heads of a layer.")] = None,
+    layers: Annotated[
+        str | None, typer.Option(help="Layers to steer, such as 2,3. Default: the stable ones.")
+    ] = None,
+    threshold: Annotated[float, typer.Option(help="Adjacent cosine of stable layers.")] = 0.9,
+    after_norm: Annotated[bool, typer.Option(help="Read heads after the norm.")] = False,
+    positions: Annotated[str, typer.Option(help="Where control acts: last or all.")] = "last",
+    seed: Annotated[int, typer.Option(help="Draws the random components and stories.")] = 0,
+    batch_size: Annotated[int, typer.Option(help="Prompts per forward pass.")] = 64,
+    force: Annotated[bool, typer.Option("--force", help="Replace a study there.")] = False,
+) -> None:
+    """Find and drive the circuits with which a model shows the emotion it is asked to show."""
+    from circuits.emotions.folder import check_out
+    from circuits.emotions.prompts import emotion, read_concept
+    from circuits.emotions.settings import Settings
+    from circuits.models import locate
+
+    check_out(out, force)
+    locate(model)
+    concept = read_concept(prompts) if prompts else emotion(opening)
+    settings = Settings(
+        groups=groups,
+        tests=tests,
+        tuning=tuning,
+        draws=draws,
+        new_tokens=new_tokens,
+        neurons=neurons,
+        heads=heads,
+        neuron_floor=neuron_floor,
+        head_floor=head_floor,
+        layers=_numbers(layers),
+        threshold=threshold,
+        after_norm=after_norm,
+        positions=positions,
+        seed=seed,
+        batch_size=batch_size,
+    )
+    _study(model, concept, settings, out)
+
+
+def _study(model: str, concept: Concept, settings: Settings, out: Path) -> None:
+    """Carry the study out, write its folder and say what was found."""
+    from circuits.cli.progress import shown_progress
+    from circuits.cli.text import printable
+    from circuits.emotions.folder import write
+    from circuits.emotions.pipeline import study
+    from circuits.emotions.text import summary
+    from circuits.models import load_model
+
+    with shown_progress() as progress:
+        found = study(load_model(model), concept, settings, progress, model)
+    write(out, found)
+    typer.echo(printable(summary(found.facts)))
+    typer.echo(printable(f"written: {out}"))
+
+
+def _numbers(text: str | None) -> tuple[int, ...] | None:
+    """Whole numbers between commas."""
+    if text is None:
+        return None
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise MethodError(f"layers are numbers between commas, given '{text}'") from None

@@ -1,0 +1,133 @@
+"""The commands `evaluate` and `compare`: circuits on prompts that they were not found on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Prompts = Annotated[
+    Path | None,
+    typer.Option(help="A JSON-lines file of other prompt pairs. Default: the task's own."),
+]
+AllowOther = Annotated[
+    bool,
+    typer.Option("--allow-other-model", help="Accept other weights of the same shape."),
+]
+Count = Annotated[int, typer.Option("--n", help="Held-out prompt pairs.")]
+Seed = Annotated[int, typer.Option(help="Draws prompts, resamples, cuts and random circuits.")]
+Outside = Annotated[
+    str | None,
+    typer.Option(
+        "--ablation", help="What stands in outside circuits: 'circuits ablations'. Default: as run."
+    ),
+]
+MeansFile = Annotated[
+    Path | None,
+    typer.Option("--means", help="A file of circuits means. Default: the held-out prompts' own."),
+]
+Redraws = Annotated[
+    int,
+    typer.Option(help="Discover again on so many resamples of the discovery's prompts."),
+]
+BatchSize = Annotated[int, typer.Option(help="Prompt pairs per forward pass.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add both commands to the application."""
+    app.command("evaluate")(evaluate)
+    app.command("compare")(compare)
+
+
+def evaluate(
+    run: Annotated[Path, typer.Argument(help="A run folder.")],
+    model: Annotated[
+        str | None, typer.Option(help="Another model to test on. Default: the run's own.")
+    ] = None,
+    n: Count = 64,
+    seed: Seed = 0,
+    prompts: Prompts = None,
+    reference: Annotated[
+        Path | None, typer.Option(help="A circuit's file, or a run, to hold this one against.")
+    ] = None,
+    allow_other_model: AllowOther = False,
+    ablation: Outside = None,
+    means: MeansFile = None,
+    redraws: Redraws = 0,
+    batch_size: BatchSize = 64,
+) -> None:
+    """Test a run's circuit on held-out prompts; adds evaluation.json and curves.svg to the run."""
+    from circuits.cli.progress import shown_progress
+    from circuits.cli.tables import print_curves
+    from circuits.cli.text import print_rows
+    from circuits.evaluation.run import carry_out
+
+    _prepare()
+    with shown_progress() as progress:
+        found = carry_out(
+            run,
+            model=model,
+            n=n,
+            seed=seed,
+            prompts=prompts,
+            reference=reference,
+            allow_other_model=allow_other_model,
+            ablation=ablation,
+            means=means,
+            redraws=redraws,
+            batch_size=batch_size,
+            progress=progress,
+        )
+    print_rows(found.rows() | {"written": ", ".join(str(path) for path in found.written)})
+    if found.curves:
+        print_curves(found.curves, seed)
+
+
+def compare(
+    runs: Annotated[list[Path], typer.Argument(help="Run folders; the first is the yardstick.")],
+    n: Count = 64,
+    seed: Seed = 0,
+    prompts: Prompts = None,
+    allow_other_model: AllowOther = False,
+    ablation: Outside = None,
+    means: MeansFile = None,
+    redraws: Redraws = 0,
+    batch_size: BatchSize = 64,
+    out: Annotated[
+        Path | None, typer.Option(help="A folder for comparison.json and curves.svg.")
+    ] = None,
+) -> None:
+    """Hold runs against each other on the same prompts, which none of them was made with."""
+    from circuits.cli.progress import shown_progress
+    from circuits.cli.tables import print_curves, print_table
+    from circuits.evaluation.comparison import compare_runs
+
+    _prepare()
+    with shown_progress() as progress:
+        found = compare_runs(
+            runs,
+            n=n,
+            seed=seed,
+            prompts=prompts,
+            allow_other_model=allow_other_model,
+            ablation=ablation,
+            means=means,
+            redraws=redraws,
+            batch_size=batch_size,
+            progress=progress,
+        )
+    print_table(*found.table())
+    if found.redraws:
+        print_table(*found.redraw_table())
+    if found.curves:
+        print_curves(found.curves, seed)
+    for path in found.write(out) if out is not None else ():
+        typer.echo(f"written {path}")
+
+
+def _prepare() -> None:
+    """Keep the bar that transformers draws while it reads weights out of ours."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()

@@ -1,0 +1,58 @@
+"""The command `means`: mean activations of a task's prompts, for ablations to put elsewhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tasks.errors import RunError
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the application."""
+    app.command("means")(means)
+
+
+def means(
+    task: Annotated[str, typer.Argument(help="A task, or a JSON-lines file of prompt pairs.")],
+    ablation: Annotated[
+        str, typer.Option(help="The ablation they are for: mean, mean-by-position, mean-by-token.")
+    ] = "mean",
+    model: Annotated[str, typer.Option(help="nano, a Hugging Face id, or a directory.")] = "nano",
+    n: Annotated[
+        int | None, typer.Option("--n", help="Prompt pairs. Default: 64 of a task, all of a file.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Draws the prompt pairs.")] = 0,
+    batch_size: Annotated[int, typer.Option(help="Prompts per forward pass.")] = 64,
+    out: Annotated[Path, typer.Option(help="The file to write.")] = Path("means.safetensors"),
+    force: Annotated[bool, typer.Option("--force", help="Replace the file.")] = False,
+) -> None:
+    """Estimate the mean of everything that an edge carries, over a task's clean prompts."""
+    from circuits.cli.discover import prepare
+    from circuits.config import Config
+    from circuits.discover import ask
+    from circuits.evaluation.outside import averaged
+    from circuits.models import load_model
+    from patching.averages import estimate_means
+    from patching.circuit_run import sender_points
+
+    by = averaged(ablation)
+    config = Config(task=task, model=model, n=n, seed=seed, batch_size=batch_size)
+    config.check()
+    if out.exists() and not force:
+        raise RunError(f"{out} exists already; choose another --out, or replace it with --force")
+    if not out.resolve().parent.is_dir():
+        raise RunError(f"{out} cannot be written: there is no folder {out.resolve().parent}")
+    prepare(config)
+    opened = load_model(model)
+    pairs = ask(config, opened)
+    found = estimate_means(opened, pairs, sender_points(opened.anatomy), by, batch_size)
+    found.save(out)
+    lengths = ", ".join(map(str, found.origin.lengths))
+    typer.echo(
+        f"{len(found.keys)} means by {by} over the clean prompts of {len(pairs)} pairs of "
+        f"{pairs.task}, {lengths} tokens long"
+    )
+    typer.echo(f"written {out}")

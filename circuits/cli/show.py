@@ -1,0 +1,100 @@
+"""The command `show`: print a run or a circuit, or turn the circuit into another kind of file."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from circuits.cli.text import print_rows, print_scores, print_summary
+from circuits.folder import CIRCUIT, FILES, PAGE, SCORES
+from circuits.record import RECORD, STRONGEST, read_record
+from tasks.errors import FormatError
+
+if TYPE_CHECKING:
+    from graphs import CircuitGraph
+    from graphs.formats import Format
+
+
+def present(source: Path, form: str | None, output: Path | None) -> None:
+    """Print `source`; with a format or an output file, convert its circuit instead."""
+    from graphs.files import write_atomically
+    from graphs.formats import find_format
+
+    wanted = None
+    if form is not None or output is not None:
+        wanted = find_format(output or "", form)
+    if source.name == RECORD:
+        source = source.parent
+    if wanted is None and source.is_dir():
+        record = read_record(source / RECORD)
+        print_summary(record, source, FILES)
+        return
+    graph = read_circuit(source)
+    data = b"" if wanted is None else converted(graph, wanted, source)
+    if wanted is None:
+        print_circuit(graph)
+    elif output is not None:
+        write_atomically(output, data)
+        typer.echo(f"{output} ({wanted.description}; lost: {wanted.loses})", err=True)
+    else:
+        _to_terminal(data, wanted.name)
+
+
+def converted(graph: CircuitGraph, form: Format, source: Path) -> bytes:
+    """The circuit as a file's bytes; a run's MIB file has the scores of all edges.
+
+    A run's page is the one in its folder, which knows the prompts as well.
+    """
+    page, scores = source / PAGE, source / SCORES
+    if form.name == "html" and page.is_file():
+        return page.read_bytes()
+    if form.name == "mib" and scores.is_file():
+        from graphs.formats.mib import to_mib
+        from patching.scores import Scores
+
+        return to_mib(graph, Scores.load(scores)).encode()
+    return form.write(graph)
+
+
+def read_circuit(source: Path) -> CircuitGraph:
+    """The circuit of a run folder or a file.
+
+    Raises:
+        FormatError: there is none, or it cannot be read.
+    """
+    from graphs import CircuitGraph
+
+    if not source.exists():
+        raise FormatError(f"there is no run or circuit at {source}")
+    return CircuitGraph.load(source / CIRCUIT if source.is_dir() else source)
+
+
+def _to_terminal(data: bytes, name: str) -> None:
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError:
+        if sys.stdout.isatty():
+            raise FormatError(f"{name} is not text; name a file with -o") from None
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+    else:
+        typer.echo(text, nl=not text.endswith("\n"))
+
+
+def print_circuit(graph: CircuitGraph) -> None:
+    """What a circuit's file says about it."""
+    info, kept = graph.info, graph.info.metrics
+    share = "not measured" if kept.faithfulness is None else f"{kept.faithfulness:.1%}"
+    rows = {
+        "task": f"{info.task or 'unknown'}, {info.prompts} prompt pairs",
+        "model": info.model or info.model_hash or "unknown",
+        "method": f"{info.method or 'unknown'}, {info.direction}",
+        "faithfulness": share,
+        "circuit": f"{len(graph.nodes)} nodes, {len(graph.edges)} edges "
+        f"({info.selection.describe(graph.level)})",
+    }
+    print_rows(rows)
+    print_scores("strongest", [(name, graph[name]) for name in graph.ranked()[:STRONGEST]])

@@ -1,0 +1,203 @@
+"""What the command line prints: lists of what there is, and the summary of a run.
+
+Names and texts may come from files, so everything is printed as plain text, never as markup.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from circuits.record import RunRecord
+
+Row = Mapping[str, Any]
+
+
+def task_rows() -> list[Row]:
+    """Every task with its claim."""
+    import tasks
+
+    found = [(name, tasks.get(name)) for name in tasks.names()]
+    return [
+        {"name": name, "asks": task.claim, "metric": task.metric, "reference": task.reference}
+        for name, task in found
+    ]
+
+
+def method_rows() -> list[Row]:
+    """Every method with its claim, its cost and how far it is trusted."""
+    from patching.methods import METHODS
+
+    return [
+        {
+            "name": method.name,
+            "computes": method.claim,
+            "costs": method.cost,
+            "trust": method.tier,
+            "reference": method.reference,
+        }
+        for method in METHODS.values()
+    ]
+
+
+def trust_rows() -> list[Row]:
+    """Every method with what it assumes, and how well it agreed with exact patching."""
+    from circuits.calibrating.trust import TRUST, agreement
+
+    return [
+        {
+            "name": name,
+            "assumes": row.assumes,
+            "checked against": row.checked,
+            "agrees with the exact effect": agreement(name),
+        }
+        for name, row in TRUST.items()
+    ]
+
+
+def way_rows() -> list[Row]:
+    """Every way to choose a circuit, with its options and their defaults."""
+    from circuits.choosing.ways import WAYS
+
+    return [
+        {
+            "name": way.name,
+            "keeps": way.claim,
+            "costs": way.cost,
+            "among": " or ".join(f"{level}s" for level in way.levels),
+            "options": "; ".join(
+                f"{name}={_plain(option.default)}: {option.help}"
+                for name, option in way.options.items()
+            ),
+            "reference": way.reference,
+        }
+        for way in WAYS.values()
+    ]
+
+
+def ablation_rows() -> list[Row]:
+    """Every ablation that can stand in outside a circuit."""
+    from patching.ablations import ABLATIONS, OUTSIDE
+
+    rows: list[Row] = []
+    for name in OUTSIDE:
+        kind = ABLATIONS[name]
+        written = f"{name}, or {name}:N with a {kind.argument} N" if kind.argument else name
+        rows.append({"name": name, "puts there": kind.claim, "written": written})
+    return rows
+
+
+def _plain(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def model_rows() -> list[Row]:
+    """The embedded models, and the other ways to name one."""
+    from circuits.models import EMBEDDED
+
+    embedded: list[Row] = [
+        {
+            "name": model.name,
+            "is": model.claim,
+            "costs": f"nothing: it ships with circuits ({model.megabytes:.1f} MB)",
+        }
+        for model in EMBEDDED.values()
+    ]
+    return [
+        *embedded,
+        {
+            "name": "ID",
+            "is": "a causal language model on the Hugging Face hub, such as gpt2",
+            "costs": "a download, unless it is in the cache",
+        },
+        {
+            "name": "DIRECTORY",
+            "is": "a folder with config.json and model.safetensors",
+            "costs": "no network",
+        },
+    ]
+
+
+def printable(value: object) -> str:
+    """The text with control characters spelled out, so that a file cannot steer the terminal."""
+    return "".join(
+        char if char.isprintable() or char == "\n" else char.encode("unicode_escape").decode()
+        for char in str(value)
+    )
+
+
+def print_list(rows: list[Row], as_json: bool) -> None:
+    """Every row with its name, its claim, and the rest below; or a JSON array of objects."""
+    if as_json:
+        typer.echo(json.dumps(rows, indent=2))
+        return
+    table = Table(box=None, pad_edge=False, show_header=False, padding=(0, 2, 0, 0))
+    table.add_column(no_wrap=True, style="bold")
+    table.add_column()
+    for name, claim, *rest in (row.items() for row in rows):
+        table.add_row(Text(printable(name[1])), Text(printable(claim[1])))
+        for label, value in rest:
+            if label == "reference":
+                continue
+            table.add_row("", Text(printable(f"{label}: {value}"), style="dim"))
+    Console().print(table)
+
+
+def print_summary(record: RunRecord, folder: Path, files: Iterable[str], note: str = "") -> None:
+    """What a run found, and where it is."""
+    found = record.circuit
+    steps = (f"{step} {seconds:.1f}" for step, seconds in record.seconds.items())
+    rows = {
+        "task": f"{record.prompts.task}, {record.prompts.n} prompt pairs",
+        "model": record.model.name,
+        "method": f"{record.config['method']}, {record.config['direction']}",
+        **_measured(record),
+        "circuit": f"{found.nodes} nodes, {found.edges} edges ({found.selection})",
+        "time": f"{sum(record.seconds.values()):.1f} s ({', '.join(steps)})",
+        "written": f"{folder} ({', '.join(files)})",
+    }
+    print_rows(rows)
+    print_scores("strongest", [(item.name, item.score) for item in found.strongest])
+    if note:
+        typer.echo(note)
+
+
+def _measured(record: RunRecord) -> dict[str, str]:
+    from circuits.evaluate import empty_label, verdict
+
+    seen = record.evaluation
+    return {
+        seen.metric: (
+            f"clean {seen.full:+.3f}, {empty_label(seen.ablation)} {seen.empty:+.3f}, "
+            f"circuit {seen.circuit:+.3f}"
+        ),
+        "faithfulness": verdict(seen.faithfulness, seen.interval),
+    }
+
+
+def print_rows(rows: Mapping[str, str]) -> None:
+    """Labels on the left, values on the right."""
+    table = Table(box=None, pad_edge=False, show_header=False, padding=(0, 2, 0, 0))
+    table.add_column(no_wrap=True, style="bold")
+    table.add_column(overflow="fold")
+    for label, value in rows.items():
+        table.add_row(Text(printable(label)), Text(printable(value)))
+    Console().print(table)
+
+
+def print_scores(title: str, scores: Iterable[tuple[str, float]]) -> None:
+    """Names with their scores, in the order given."""
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    table.add_column(title, no_wrap=True)
+    table.add_column("score", justify="right")
+    for name, score in scores:
+        table.add_row(Text(printable(name)), Text(f"{score:+.4f}"))
+    Console().print(table)

@@ -1,0 +1,1 @@
+"""Edits of a model: named, reversible, written to plans, saved as models."""

@@ -1,0 +1,230 @@
+"""Everything that can be wrong with edits, found without changing anything. No torch here."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from itertools import combinations
+from math import isfinite
+from typing import TYPE_CHECKING, Any
+
+from circuits.edits.edit import (
+    Add,
+    Affine,
+    AnyEdit,
+    Circuit,
+    Clamp,
+    Direction,
+    Project,
+    RankOne,
+    Scale,
+    Steer,
+    SwapAttention,
+)
+from patching.sites import STREAMS, Site, parse_edge, parse_site
+from tasks.errors import CircuitsError, EditError
+from tasks.tokenize import Tokenizer, single_token, why_not_single
+
+if TYPE_CHECKING:
+    from patching.anatomy import Anatomy
+
+ALLOWED = {
+    "add": ("neuron",),
+    "project": ("neuron",),
+    "rank_one": ("mlp",),
+    "swap_attention": ("head", "pattern"),
+    "scale": ("input", "head", "z", "q", "k", "v", "neuron", "mlp", *STREAMS),
+    "steer": ("input", "z", "q", "k", "v", "mlp", *STREAMS),
+    "clamp": ("input", "z", "q", "k", "v", "mlp", *STREAMS),
+    "affine": ("input", "z", "q", "k", "v", "mlp", *STREAMS),
+}
+COMMUTING = ({"add", "rank_one"}, {"scale"}, {"steer"})
+"""Kinds of which several may act on one place, because their order does not matter."""
+
+
+def is_weight_edit(edit: AnyEdit) -> bool:
+    """Whether the edit changes weights, and so can be saved with the model."""
+    if isinstance(edit, Scale):
+        site = parse_site(edit.site)
+        return site.kind in ("head", "neuron") and site.position is None
+    return isinstance(edit, Add | Project | RankOne)
+
+
+def edit_faults(
+    edits: Sequence[AnyEdit], anatomy: Anatomy, tokenizer: Any, vocabulary: int
+) -> list[str]:
+    """One line per fault: sites, widths, tokens, numbers that are not finite, conflicts."""
+    faults = [
+        f"edit {i} ({edit.kind}): {fault}"
+        for i, edit in enumerate(edits)
+        for fault in _faults(edit, anatomy, tokenizer, vocabulary)
+    ]
+    faults += [
+        f"edits {i} and {j} conflict: {why}"
+        for (i, one), (j, other) in combinations(enumerate(edits), 2)
+        if (why := _conflict(one, other))
+    ]
+    return faults
+
+
+def token_ids(direction: Direction, tokenizer: Any, vocabulary: int) -> dict[int, float]:
+    """The ids of a direction's tokens with their weights.
+
+    Raises:
+        EditError: listing the texts that are not one token of this model.
+    """
+    found, faults = {}, []
+    for text, weight in (direction.tokens or {}).items():
+        try:
+            found[_token_id(text, tokenizer, vocabulary)] = weight
+        except ValueError as fault:
+            faults.append(str(fault))
+    if faults:
+        raise EditError("; ".join(faults))
+    return found
+
+
+def _token_id(text: str, tokenizer: Tokenizer | None, vocabulary: int) -> int:
+    if re.fullmatch(r"#\d+", text):
+        number = int(text[1:])
+        if number >= vocabulary:
+            raise ValueError(f"token {text} is outside the vocabulary of {vocabulary}")
+        return number
+    if tokenizer is None:
+        raise ValueError(f"this model has no tokenizer; write token {text!r} as #ID")
+    found = single_token(tokenizer, text)
+    if found is None:
+        raise ValueError(why_not_single(tokenizer, text))
+    return found
+
+
+def _faults(edit: AnyEdit, anatomy: Anatomy, tokenizer: Any, vocabulary: int) -> Iterator[str]:
+    for name, value in _numbers(edit):
+        if not isfinite(value):
+            yield f"{name} is {value}; give a finite number"
+    if isinstance(edit, Circuit):
+        yield from _circuit_faults(edit, anatomy)
+        return
+    try:
+        site = parse_site(edit.site, anatomy)
+    except CircuitsError as fault:
+        yield str(fault)
+        return
+    if site.kind not in ALLOWED[edit.kind]:
+        yield f"'{site}' is no place for this edit; it takes {', '.join(ALLOWED[edit.kind])}"
+        return
+    if site.position is not None and isinstance(edit, Add | Project | RankOne | SwapAttention):
+        yield f"'{site}': this edit takes no position in its site"
+    if isinstance(edit, Clamp) and edit.low is None and edit.high is None:
+        yield "give low, high or both"
+    bounds = (edit.low, edit.high) if isinstance(edit, Clamp) else ()
+    known = [bound for bound in bounds if bound is not None]
+    if known != sorted(known):
+        yield f"low {known[0]} is above high {known[1]}"
+    if isinstance(edit, RankOne) and len(edit.keys) != anatomy.d_mlp:
+        yield f"keys has {len(edit.keys)} numbers, the MLP {anatomy.d_mlp} neurons"
+    if isinstance(edit, SwapAttention) and edit.first == edit.second:
+        yield f"both positions are {edit.first!r}"
+    if isinstance(edit, Affine):
+        yield from _affine_faults(edit, _width(site, anatomy))
+    if isinstance(edit, Add | Project | RankOne | Steer | Clamp):
+        yield from _direction_faults(edit.direction, _width(site, anatomy), tokenizer, vocabulary)
+
+
+def _circuit_faults(edit: Circuit, anatomy: Anatomy) -> Iterator[str]:
+    from patching.ablations import get_ablation
+
+    for name in edit.edges:
+        try:
+            parse_edge(name, anatomy)
+        except CircuitsError as fault:
+            yield str(fault)
+    try:
+        if get_ablation(edit.ablation).kind == "cama":
+            yield "cama replaces the residual stream, which no edge owns; use mean-by-token"
+    except CircuitsError as fault:
+        yield str(fault)
+
+
+def _affine_faults(edit: Affine, width: int) -> Iterator[str]:
+    if edit.matrix is None and edit.offset is None:
+        yield "give matrix, offset or both"
+    if edit.offset is not None and len(edit.offset) != width:
+        yield f"offset has {len(edit.offset)} numbers, the place is {width} wide"
+    rows = edit.matrix
+    if rows is not None and (len(rows) != width or any(len(row) != width for row in rows)):
+        yield f"matrix is not {width} by {width}"
+
+
+def _direction_faults(
+    direction: Direction, width: int, tokenizer: Any, vocabulary: int
+) -> Iterator[str]:
+    if (direction.tokens is None) == (direction.vector is None):
+        yield "a direction is tokens with weights, or a vector: give one of them"
+    elif direction.vector is not None:
+        if len(direction.vector) != width:
+            yield f"the vector has {len(direction.vector)} numbers, the place is {width} wide"
+        elif not any(direction.vector):
+            yield "the vector is zero"
+    else:
+        if not direction.tokens or not any(direction.tokens.values()):
+            yield "the direction is zero: no token has a weight"
+        try:
+            token_ids(direction, tokenizer, vocabulary)
+        except EditError as fault:
+            yield str(fault)
+
+
+def _width(site: Site, anatomy: Anatomy) -> int:
+    return anatomy.d_head if site.kind in ("z", "q", "k", "v") else anatomy.d_model
+
+
+def _numbers(edit: AnyEdit) -> Iterator[tuple[str, float]]:
+    """Every number of an edit with its name; of a long list only the first that is not finite."""
+    for name, value in edit:
+        if isinstance(value, Direction):
+            yield from ((f"weight of token {t!r}", w) for t, w in (value.tokens or {}).items())
+            value, name = value.vector, "the vector"
+        if name == "matrix" and value is not None:
+            value = tuple(number for row in value for number in row)
+        if isinstance(value, float):
+            yield name, value
+        elif isinstance(value, tuple) and value and not isinstance(value[0], str):
+            bad = [number for number in value if not isfinite(number)]
+            if bad:
+                yield f"{name} has a number that", bad[0]
+
+
+def _conflict(one: AnyEdit, other: AnyEdit) -> str | None:
+    if isinstance(one, Circuit) or isinstance(other, Circuit):
+        if isinstance(one, Circuit) and isinstance(other, Circuit):
+            return "one circuit at a time"
+        weight = other if isinstance(one, Circuit) else one
+        try:
+            fits = is_weight_edit(weight)
+        except CircuitsError:
+            return None
+        return None if fits else "a circuit goes together with weight edits alone"
+    try:
+        here, there = parse_site(one.site), parse_site(other.site)
+    except CircuitsError:
+        return None
+    if one == other and not isinstance(one, Add | Steer | RankOne):
+        return f"the same edit twice, of {one.site}"
+    if any({one.kind, other.kind} <= kinds for kinds in COMMUTING) or not _overlap(here, there):
+        return None
+    places = one.site if one.site == other.site else f"{one.site} and {other.site}"
+    return f"both change {places}, and their order matters"
+
+
+def _overlap(one: Site, other: Site) -> bool:
+    """Whether two sites are the same place, or one an MLP and the other a neuron of it."""
+    if None not in (one.position, other.position) and one.position != other.position:
+        return False
+    if one.layer != other.layer:
+        return False
+    kinds = {"z": "head"}
+    here, there = kinds.get(one.kind, one.kind), kinds.get(other.kind, other.kind)
+    if {here, there} == {"mlp", "neuron"}:
+        return True
+    return here == there and one.unit == other.unit

@@ -1,0 +1,210 @@
+"""Edit plans: a TOML or JSON file that names a model by its hash, a basis, and edits in order.
+
+    kind = "circuits edit plan"
+    schema_version = "1.0"
+    model = "9f2c..."                 # circuits.load_model(...).hash
+    basis = "folded_centred"          # patching.directions
+    [[edits]]
+    kind = "add"
+    site = "m3.n17"
+    direction = { tokens = { " A" = -1.0 } }
+    strength = 0.5
+
+A plan is refused as a whole, with all its faults, before anything is changed. No torch here.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field, ValidationError
+
+from circuits.edits.check import edit_faults, is_weight_edit
+from circuits.edits.edit import Edit, Part
+from graphs.files import read_bytes, read_json, write_atomically
+from tasks.errors import CircuitsError, EditError, FormatError, all_faults
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from circuits.edits.live import Edited
+    from patching.model import Model
+
+MAX_BYTES = 64 * 1024 * 1024
+SHOWN = 160
+
+
+class EditPlan(Part):
+    """Edits with the model they are for.
+
+    ``uses_answer`` marks plans made with the right answers of the prompts they are tested on:
+    good for a diagnosis, no mitigation.
+    """
+
+    kind: Literal["circuits edit plan"] = "circuits edit plan"
+    schema_version: str = Field("1.0", pattern=r"^1\.\d+$")
+    model: str = Field(description="SHA-256 of the model, Model.hash")
+    model_name: str = ""
+    basis: str = Field(description="raw, folded or folded_centred: what tokens mean as directions")
+    edits: tuple[Edit, ...]
+    uses_answer: bool = False
+    note: str = ""
+
+    @property
+    def weights_only(self) -> bool:
+        """Whether all edits change weights, so that the plan can be saved with the model."""
+        return all(is_weight_edit(edit) for edit in self.edits)
+
+    def faults(self, model: Model, out: Path | None = None) -> list[str]:
+        """Everything that keeps the plan from being carried out, one line each."""
+        from patching.directions import basis_fault
+
+        found = []
+        if self.model != model.hash:
+            found.append(
+                f"the plan is for model {self.model[:12]}..., given {model.hash[:12]}... "
+                f"({model.path})"
+            )
+        if fault := basis_fault(model, self.basis):
+            found.append(fault)
+        if not self.edits:
+            found.append("the plan has no edits")
+        size = model.vocabulary_size
+        found += edit_faults(self.edits, model.anatomy, model.tokenizer, size)
+        if out is not None:
+            found += self._saving_faults(out)
+        return found
+
+    def _saving_faults(self, out: Path) -> Iterator[str]:
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            yield f"{out} exists already; choose another --out"
+        for i, edit in enumerate(self.edits):
+            try:
+                fits = is_weight_edit(edit)
+            except CircuitsError:
+                continue
+            if not fits:
+                yield (
+                    f"edit {i} ({edit.kind}) changes activations, which no saved model can hold; "
+                    f"only edits of weights can be saved"
+                )
+
+    def check(self, model: Model, out: Path | None = None) -> None:
+        """Refuse a plan that cannot be carried out.
+
+        Raises:
+            EditError: listing all faults; nothing has been changed.
+        """
+        if found := self.faults(model, out):
+            raise EditError(all_faults("this plan cannot be carried out:", found))
+
+    @contextmanager
+    def applied(self, model: Model) -> Iterator[Edited]:
+        """The plan in force for the length of a `with` block (:func:`circuits.edits.live.editing`).
+
+        Raises:
+            EditError: as for :meth:`check`.
+        """
+        from circuits.edits.live import editing
+
+        self.check(model)
+        with editing(model, self.edits, self.basis) as edited:
+            yield edited
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row per edit: its kind, where it acts, and its other fields as text."""
+        import pandas as pd
+
+        return pd.DataFrame([_row(edit) for edit in self.edits], columns=["kind", "site", "how"])
+
+    def __repr__(self) -> str:
+        name = self.model_name or self.model[:12]
+        return f"EditPlan({len(self.edits)} edits of {name}, basis {self.basis})"
+
+    def _repr_html_(self) -> str:
+        from circuits.display import frame_html
+
+        return frame_html(self.to_frame(), f"{self!r} {self.note}".rstrip())
+
+    def to_json(self) -> str:
+        """The text of the plan's file."""
+        return self.model_dump_json(indent=1) + "\n"
+
+    def to_toml(self) -> str:
+        """The text of the plan's file as TOML, which is pleasanter to read and to change by hand.
+
+        Fields that are not set are left out: TOML has no null.
+        """
+        import tomli_w
+
+        return tomli_w.dumps(self.model_dump(mode="json", exclude_none=True))
+
+    def save(self, path: str | Path) -> None:
+        """Write the plan as .json or .toml.
+
+        Raises:
+            FormatError: another ending, or a folder that cannot be written.
+        """
+        writers = {".json": self.to_json, ".toml": self.to_toml}
+        write = writers.get(Path(path).suffix)
+        if write is None:
+            raise FormatError(f"plans are written as .json or .toml, not as '{path}'")
+        write_atomically(path, write().encode())
+
+
+def _row(edit: Edit) -> dict[str, str]:
+    values = edit.model_dump(exclude={"kind", "site"}, exclude_none=True)
+    how = ", ".join(f"{name} {value}" for name, value in values.items())
+    shown = how if len(how) <= SHOWN else f"{how[:SHOWN]}..."
+    return {"kind": edit.kind, "site": getattr(edit, "site", ""), "how": shown}
+
+
+def plan_for(model: Model, edits: tuple[Edit, ...], basis: str | None = None) -> EditPlan:
+    """A plan of some edits for this model, in its folded basis unless another is named."""
+    from patching.directions import default_basis
+
+    return EditPlan(
+        model=model.hash,
+        model_name=Path(model.path).name,
+        basis=basis or default_basis(model),
+        edits=edits,
+    )
+
+
+def read_plan(path: str | Path) -> EditPlan:
+    """Read a plan from a .toml or .json file.
+
+    Raises:
+        FormatError: it cannot be read, is of another kind or a newer major version, or has fields
+            that no edit has; all such faults are listed.
+    """
+    data = read_bytes(path, MAX_BYTES)
+    try:
+        return EditPlan.model_validate(_values(data, Path(path)))
+    except ValidationError as error:
+        faults = [f"{_where(fault['loc'])}: {fault['msg']}" for fault in error.errors()]
+        raise FormatError(all_faults(f"{path} is no edit plan of version 1:", faults)) from None
+
+
+def plan_schema() -> dict[str, Any]:
+    """The JSON Schema of a plan's file."""
+    return EditPlan.model_json_schema()
+
+
+def _values(data: bytes, path: Path) -> Any:
+    if path.suffix == ".toml":
+        try:
+            return tomllib.loads(data.decode())
+        except ValueError as error:
+            raise FormatError(f"{path} is not valid TOML: {error}") from None
+    if path.suffix == ".json":
+        return read_json(data, str(path), allow_nan=True)
+    raise FormatError(f"plans are read from .toml or .json, not from '{path}'")
+
+
+def _where(location: tuple[int | str, ...]) -> str:
+    return ".".join(map(str, location)) or "file"

@@ -1,0 +1,1 @@
+"""Emotion circuits: directions, components, influence, control."""

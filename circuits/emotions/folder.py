@@ -1,0 +1,96 @@
+"""The folder of a study: complete or absent, never half-written.
+
+report.json, report.md      what was found, for programs and for readers
+circuit.json, circuit.svg   the circuit of all labels together
+circuit-0.json ...          the circuit of each label, in the report's order
+directions.safetensors      directions, differences of components, and the probes' weights
+geometry.svg                cosines between directions
+layers.svg                  probes, stability and influence by layer
+control.svg                 strengths tried, and every way of control
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from circuits.folder import make_ready, written
+from tasks.errors import RunError
+
+if TYPE_CHECKING:
+    from circuits.emotions.pipeline import Study
+
+KIND = "circuits emotion"
+REPORT = "report.json"
+FILES = re.compile(
+    r"(report\.(json|md)|circuit(-\d+)?\.json|(circuit|geometry|layers|control)\.svg"
+    r"|directions\.safetensors)"
+)
+
+
+def check_out(folder: Path, force: bool = False) -> None:
+    """Refuse, before anything is computed, a folder that must not be replaced.
+
+    Raises:
+        RunError: it holds something that is no study, or a study and `force` is not given; or
+            nothing can be written there.
+    """
+    make_ready(folder)
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    _check_study(folder)
+    if not force:
+        raise RunError(
+            f"{folder} holds a study already; choose another --out, or replace it with --force"
+        )
+
+
+def _check_study(folder: Path) -> None:
+    """Only a folder that holds a study, and nothing but a study, may be replaced."""
+    if not folder.is_dir():
+        raise RunError(f"{folder} is a file, not a folder; choose another --out")
+    names = {entry.name for entry in folder.iterdir()}
+    if names and not _is_study(folder / REPORT):
+        raise RunError(f"{folder} holds something that is not a study; choose another --out")
+    if others := sorted(name for name in names if not FILES.fullmatch(name)):
+        raise RunError(
+            f"{folder} holds files beside its study ({', '.join(others[:5])}); "
+            f"move them away, or choose another --out"
+        )
+
+
+def _is_study(path: Path) -> bool:
+    try:
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return False
+    return isinstance(found, dict) and found.get("kind") == KIND
+
+
+def write(folder: Path, found: Study) -> None:
+    """Write report, circuits, directions and pictures; all of them or none.
+
+    A study that is there gives way to this one.
+    """
+    from safetensors.numpy import save_file
+
+    from circuits.emotions.plot import draw_control, draw_geometry, draw_layers
+    from circuits.emotions.text import markdown
+
+    with written(folder, _check_study) as partial:
+        about = {"labels": json.dumps(found.directions.labels), "model": found.facts["model_hash"]}
+        tensors = {**found.directions.tensors(), "reference": found.reference.vectors}
+        tensors |= found.readings.tensors(found.concept.labels)
+        save_file(dict(tensors), partial / "directions.safetensors", metadata=about)
+        found.whole.save(partial / "circuit.json")
+        found.whole.draw(partial / "circuit.svg")
+        for number, graph in enumerate(found.graphs.values()):
+            graph.save(partial / f"circuit-{number}.json")
+        draw_geometry(found, partial / "geometry.svg")
+        draw_layers(found, partial / "layers.svg")
+        draw_control(found, partial / "control.svg")
+        report = json.dumps({"kind": KIND, **found.facts}, indent=2, ensure_ascii=False)
+        (partial / REPORT).write_text(report + "\n", encoding="utf-8")
+        (partial / "report.md").write_text(markdown(found.facts), encoding="utf-8")

@@ -1,0 +1,151 @@
+"""The circuit beside its rivals and its controls, with strengths found by one rule for all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from circuits.clock import Progress
+from circuits.emotions.circuit import Components
+from circuits.emotions.prompts import Asking
+from circuits.emotions.side_effects import other_tasks, perplexities
+from circuits.emotions.strength import FIRST, Tuning, tune
+from circuits.emotions.trial import Harness, Make, Trial, untouched
+from tasks.stories import stories
+
+STORIES = 40
+OTHER_PROMPTS = 60
+SIDE = {
+    "no control": "no control, neutral prompt",
+    "circuit": "circuit",
+    "steering": "steering",
+    "circuit ablated": "prompting, circuit ablated",
+    "random components ablated": "prompting, random components ablated",
+}
+"""The ways whose side effects are measured, by what is done to the model."""
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """A way of driving: what it does in a harness, draw by draw; whether prompts ask as well."""
+
+    makes: Callable[[Harness], list[Make]]
+    asked: bool = False
+
+
+@dataclass(frozen=True)
+class Rivals:
+    """What stands beside the circuit.
+
+    tuning    the prompts on which strengths are found; no test prompt is among them
+    tests     the prompts that all ways are tried on
+    vectors   the probes' unit weights, to steer along ``[labels, layers, d]``
+    draws     how many sets of random components there are
+    """
+
+    tuning: Sequence[Asking]
+    tests: Sequence[Asking]
+    vectors: Float[np.ndarray, "labels layers d"]
+    draws: int
+    seed: int
+
+
+def random_components(harness: Harness, draws: int, seed: int) -> list[list[Components]]:
+    """As many components as the circuit of each label has, none of its own, drawn several times."""
+    anatomy = harness.model.anatomy
+    return [
+        [c.random_others(anatomy, (seed, draw, e)) for e, c in enumerate(harness.chosen)]
+        for draw in range(draws)
+    ]
+
+
+def compare(
+    harness: Harness, rivals: Rivals, progress: Progress | None = None
+) -> tuple[tuple[Trial, ...], dict[str, Any]]:
+    """A trial of every way, and for the report their strengths and side effects."""
+    others = random_components(harness, rivals.draws, rivals.seed)
+    tunings = _tunings(harness, rivals, others, progress)
+    ways = _ways({name: found.strengths for name, found in tunings.items()}, rivals, others)
+    trials = []
+    for done, (name, way) in enumerate(ways.items()):
+        _tell(progress, done, len(ways), "control of replies")
+        trials.append(harness.try_out(name, rivals.tests, way.makes(harness), way.asked))
+    _tell(progress, 0, 0, "side effects")
+    told = {name: found.to_json() for name, found in tunings.items()}
+    facts = {
+        "strengths": told | {"steered_layers": list(harness.layers)},
+        "random_draws": rivals.draws,
+        "side_effects": _side_effects(harness, ways, rivals.seed),
+    }
+    return tuple(trials), facts
+
+
+def _tunings(
+    harness: Harness,
+    rivals: Rivals,
+    others: Sequence[Sequence[Components]],
+    progress: Progress | None,
+) -> dict[str, Tuning]:
+    h = harness
+    makes: dict[str, tuple[float, Callable[[float], list[Make]]]] = {
+        "circuit": (FIRST["circuit"], lambda s: [h.enhanced(s)]),
+        "steering": (FIRST["steering"], lambda s: [h.steered(s)]),
+        "steering along probes": (
+            FIRST["steering"],
+            lambda s: [h.steered(s, rivals.vectors)],
+        ),
+        "random components": (FIRST["circuit"], lambda s: [h.enhanced(s, o) for o in others]),
+    }
+    found = {}
+    for done, (name, (first, make)) in enumerate(makes.items()):
+        _tell(progress, done, len(makes), "strengths")
+        found[name] = tune(harness, rivals.tuning, make, first)
+    return found
+
+
+def _ways(
+    strengths: dict[str, tuple[float, ...]], rivals: Rivals, others: Sequence[Sequence[Components]]
+) -> dict[str, Way]:
+    push, shove = strengths["circuit"], strengths["steering"]
+    along, own = strengths["steering along probes"], strengths["random components"]
+    return {
+        "no control, neutral prompt": Way(_leave),
+        "prompting": Way(_leave, asked=True),
+        "circuit": Way(lambda h: [h.enhanced(push)]),
+        "steering": Way(lambda h: [h.steered(shove)]),
+        "steering along probes": Way(lambda h: [h.steered(along, rivals.vectors)]),
+        "random components": Way(lambda h: [h.enhanced(push, o) for o in others]),
+        "random components, own strength": Way(lambda h: [h.enhanced(own, o) for o in others]),
+        "prompting, circuit ablated": Way(lambda h: [h.silenced()], asked=True),
+        "prompting, random components ablated": Way(
+            lambda h: [h.silenced(o) for o in others], asked=True
+        ),
+    }
+
+
+def _leave(harness: Harness) -> list[Make]:
+    del harness
+    return [untouched]
+
+
+def _side_effects(harness: Harness, ways: dict[str, Way], seed: int) -> dict[str, Any]:
+    # Driven at all tokens, each token of a text is changed as it would be were it the last.
+    everywhere = replace(harness, positions="all")
+    texts = stories(STORIES, seed)
+    by_name = {name: ways[way].makes for name, way in SIDE.items()}
+    at_end = {name: makes(harness) for name, makes in by_name.items()}
+    return {
+        "perplexity": perplexities(
+            everywhere, texts, {name: makes(everywhere) for name, makes in by_name.items()}
+        ),
+        "other_tasks": other_tasks(harness, at_end, OTHER_PROMPTS, seed),
+    }
+
+
+def _tell(progress: Progress | None, done: int, total: int, what: str) -> None:
+    if progress is not None:
+        progress(done, total, what)

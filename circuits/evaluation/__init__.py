@@ -1,0 +1,1 @@
+"""How good a circuit is: curves, areas, comparisons, scrutiny."""

@@ -1,0 +1,268 @@
+"""Several runs on the same prompts: whose scores rank edges better, and by how much."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from circuits.evaluate import edges_of
+from circuits.evaluation.areas import KINDS, Interval
+from circuits.evaluation.curves import BEST, RANKINGS, Curve, plan, run_plans
+from circuits.evaluation.outcomes import Outcomes, measure, undefined
+from circuits.evaluation.outside import Outside
+from circuits.evaluation.plot_curves import draw, plot
+from circuits.evaluation.redraws import Redraws, interval, told_spread
+from circuits.evaluation.run import Run, check_counts, describe, fresh_prompts, write_json
+from tasks.errors import RunError, all_faults
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from circuits.clock import Progress
+    from patching.model import Model
+    from tasks import PromptPairs
+
+Gap = tuple[float, Interval]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Runs beside each other; the first is the yardstick.
+
+    ``curves`` has two per run, signed and absolute, ``outcomes`` one circuit per run. ``gaps`` are
+    each later run's area less the first one's, with a paired bootstrap interval.
+    """
+
+    names: tuple[str, ...]
+    sizes: tuple[int, ...]
+    outcomes: Outcomes
+    curves: tuple[Curve, ...]
+    overlap: tuple[float, ...]
+    gaps: tuple[dict[str, Gap], ...]
+    described: dict[str, Any]
+    seed: int = 0
+    redraws: tuple[Redraws, ...] = ()
+
+    def curve(self, run: int, ranking: str) -> Curve:
+        """One run's curve."""
+        return self.curves[2 * run + RANKINGS.index(ranking)]
+
+    def table(self) -> tuple[list[str], list[list[str]]]:
+        """Column titles, and a row per run."""
+        titles = ["run", "edges", "faithfulness", "CPR", "CMD", "log CPR", "log CMD", "Jaccard"]
+        rows = []
+        for i, name in enumerate(self.names):
+            told = ["undefined"] * 5
+            if self.outcomes.defined:
+                told = [f"{self.outcomes.faithfulness[i]:.1%}"]
+                told += [self._cell(i, kind) for kind in KINDS_SHOWN]
+            rows.append([name, str(self.sizes[i]), *told, f"{self.overlap[i]:.2f}"])
+        if not self.outcomes.defined:
+            rows.append([undefined(self.outcomes), *[""] * 7])
+        return titles, rows
+
+    def redraw_table(self) -> tuple[list[str], list[list[str]]]:
+        """Column titles, and a row per run: what other draws of its prompts would have given."""
+        titles = ["prompts redrawn", *KINDS_REDRAWN, "found again"]
+        rows = []
+        for name, again in zip(self.names, self.redraws, strict=True):
+            spreads = [told_spread(again.faithfulness, percent=True)]
+            spreads += [told_spread(again.areas[kind]) for kind in ("cpr", "cmd")]
+            rows.append([name, *spreads, "" if again.kept is None else f"{again.kept:.1%}"])
+        return titles, rows
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row per run; areas are NaN where faithfulness is undefined."""
+        import pandas as pd
+
+        columns: dict[str, Any] = {"edges": self.sizes}
+        columns["faithfulness"] = self.outcomes.faithfulness
+        runs = range(len(self.names))
+        for kind in KINDS_SHOWN:
+            areas = [self.curve(i, BEST[kind]).area(kind) if self.curves else None for i in runs]
+            columns[kind] = pd.array(areas, dtype=float)
+        columns["jaccard"] = self.overlap
+        return pd.DataFrame(columns, index=pd.Index(self.names, name="run"))
+
+    def __repr__(self) -> str:
+        return f"Comparison({', '.join(self.names)} on {self.outcomes.n} prompts)"
+
+    def _repr_html_(self) -> str:
+        from circuits.display import picture_html, table_html
+
+        told = table_html(*self.table())
+        if not self.curves:
+            return told
+        return picture_html(draw(self.curves), "faithfulness by share of edges kept") + told
+
+    def _cell(self, run: int, kind: str) -> str:
+        area = self.curve(run, BEST[kind]).area(kind)
+        told = f"{area:.3f}"
+        if run and kind in self.gaps[run]:
+            gap, (low, high) = self.gaps[run][kind]
+            told += f" ({gap:+.3f}, {low:+.3f} to {high:+.3f})"
+        return told
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for a file."""
+        runs = [
+            {
+                "name": name,
+                "edges": self.sizes[i],
+                "faithfulness": float(self.outcomes.faithfulness[i]) if self.curves else None,
+                "jaccard_with_first": self.overlap[i],
+                "curves": [curve.to_json(self.seed) for curve in self.curves[2 * i : 2 * i + 2]],
+                "gaps_to_first": self.gaps[i] if self.gaps else {},
+                "redraws": self.redraws[i].to_json() if self.redraws else None,
+            }
+            for i, name in enumerate(self.names)
+        ]
+        return self.described | {"kind": "circuits comparison", "runs": runs}
+
+    def write(self, folder: Path) -> list[Path]:
+        """comparison.json, and curves.svg where there are curves, in a folder of their own.
+
+        Raises:
+            RunError: the folder is a file, or a run.
+        """
+        if folder.exists() and (not folder.is_dir() or (folder / "run.json").exists()):
+            raise RunError(f"{folder} is a file or a run; name another folder with --out")
+        folder.mkdir(parents=True, exist_ok=True)
+        written = [folder / "comparison.json"]
+        write_json(written[0], self.to_json())
+        if self.curves:
+            written.append(folder / "curves.svg")
+            plot(written[1], self.curves, title=", ".join(self.names))
+        return written
+
+
+KINDS_REDRAWN = ("faithfulness", "CPR", "CMD")
+KINDS_SHOWN = ("cpr", "cmd", "log_cpr", "log_cmd")
+
+
+def compare_runs(
+    folders: Sequence[Path],
+    *,
+    n: int = 64,
+    seed: int = 0,
+    prompts: Path | None = None,
+    allow_other_model: bool = False,
+    ablation: str | None = None,
+    means: Path | None = None,
+    redraws: int = 0,
+    batch_size: int = 64,
+    progress: Progress | None = None,
+) -> Comparison:
+    """Curves and circuits of several runs on prompts that none of them was made with.
+
+    ``ablation`` defaults to the runs' own, with ``means`` of a file where it takes means. With
+    ``redraws`` every discovery is made again on so many resamples of its prompts, the same ones
+    for runs of the same prompts, and gaps have intervals over both draws.
+
+    Raises:
+        CircuitsError: fewer than two runs, runs of different models, tasks or metrics, or no
+            prompts left.
+    """
+    from circuits.models import load_model
+
+    check_counts(n, seed, batch_size, redraws)
+    runs = [Run.read(folder) for folder in folders]
+    _check_alike(runs, allow_other_model, ablation)
+    stands_in = Outside.read(ablation or runs[0].ablation, means)
+    first = runs[0].record
+    model = load_model(first.model.name or first.model.path)
+    pairs = fresh_prompts(runs, model, n, seed, prompts, allow_other_model)
+    for run in runs:
+        run.check_redraws(model, redraws)
+    stands_in = stands_in.settled(model, pairs)
+    running = {"metric": first.evaluation.metric, "batch_size": batch_size, "progress": progress}
+    return _hold_together(runs, model, pairs, stands_in, redraws, seed, running)
+
+
+def _check_alike(runs: Sequence[Run], allow_other: bool, ablation: str | None) -> None:
+    faults = []
+    if len(runs) < 2:
+        faults.append(f"give at least two runs, given {len(runs)}")
+    told = {
+        "tasks": {run.record.prompts.task for run in runs},
+        "metrics": {run.record.evaluation.metric for run in runs},
+    }
+    if ablation is None:
+        told["ablations (--ablation chooses one)"] = {run.ablation for run in runs}
+    if not allow_other:
+        told["models"] = {run.record.model.hash[:12] for run in runs}
+    faults += [
+        f"they have different {what}: {', '.join(sorted(found))}"
+        for what, found in told.items()
+        if len(found) > 1
+    ]
+    if faults:
+        raise RunError(all_faults("these runs cannot be compared:", faults))
+
+
+def _hold_together(
+    runs: Sequence[Run],
+    model: Model,
+    pairs: PromptPairs,
+    stands_in: Outside,
+    redraws: int,
+    seed: int,
+    running: dict[str, Any],
+) -> Comparison:
+    described = {"metric": running["metric"], **stands_in.to_json()}
+    running = running | stands_in.running()
+    circuits = [edges_of(run.graph) for run in runs]
+    outcomes = measure(model, pairs, circuits, **running)
+    curves: list[Curve] = []
+    again: tuple[Redraws, ...] = ()
+    if outcomes.defined:
+        plans = [plan(run.scores, ranking, name=run.name) for run in runs for ranking in RANKINGS]
+        curves = run_plans(model, pairs, plans, **running)
+    if outcomes.defined and redraws:
+        again = tuple(run.redrawn(model, pairs, redraws, seed=seed, **running) for run in runs)
+    return Comparison(
+        names=tuple(run.name for run in runs),
+        sizes=tuple(len(circuit) for circuit in circuits),
+        outcomes=outcomes,
+        curves=tuple(curves),
+        overlap=tuple(_jaccard(circuits[0], circuit) for circuit in circuits),
+        gaps=_gaps_redrawn(curves, again) if again else _gaps(curves, seed),
+        described=describe(model, pairs, described),
+        seed=seed,
+        redraws=again,
+    )
+
+
+def _jaccard(one: Sequence[str], other: Sequence[str]) -> float:
+    either = len(set(one) | set(other))
+    return len(set(one) & set(other)) / either if either else 1.0
+
+
+def _gaps(curves: Sequence[Curve], seed: int) -> tuple[dict[str, Gap], ...]:
+    found = []
+    for start in range(0, len(curves), 2):
+        row = {}
+        for kind in KINDS:
+            at = RANKINGS.index(BEST[kind])
+            gap = curves[start + at].gap(curves[at], kind, seed)
+            if gap is not None:
+                row[kind] = gap
+        found.append(row)
+    return tuple(found)
+
+
+def _gaps_redrawn(curves: Sequence[Curve], again: Sequence[Redraws]) -> tuple[dict[str, Gap], ...]:
+    """Gaps with intervals over the draws of discovery and of held-out prompts, paired."""
+    found = []
+    for run, redraws in enumerate(again):
+        row = {}
+        for kind in KINDS:
+            at = RANKINGS.index(BEST[kind])
+            mine, first = curves[2 * run + at].area(kind), curves[at].area(kind)
+            ends = interval(redraws.areas[kind] - again[0].areas[kind])
+            if mine is not None and first is not None and ends is not None:
+                row[kind] = (mine - first, ends)
+        found.append(row)
+    return tuple(found)

@@ -1,0 +1,248 @@
+"""Faithfulness by size of the circuit: the curve of the MIB benchmark, its areas, accuracy beside.
+
+    f(k) = (m(C_k) - m(empty)) / (m(full) - m(empty))
+
+``C_k`` holds the ``int(k N)`` highest of ``N`` scored edges, less those that do not connect input
+to logits; everything outside carries the corrupted run, or what another ablation puts there. MIB
+(arXiv 2504.13151) ranks by signed score for CPR and by ``|score|`` for CMD; both areas are given
+for both rankings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Float
+
+from circuits.evaluation.areas import KINDS, Interval, area, bootstrap
+from circuits.evaluation.outcomes import Outcomes, measure, undefined
+from tasks.errors import MethodError, RunError, unknown
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from circuits.clock import Progress
+    from patching.means import Means
+    from patching.model import Model
+    from patching.scores import Scores
+    from patching.sites import Edge
+    from tasks import PromptPairs
+
+SIZES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+RANKINGS = ("signed", "absolute")
+BEST = {"cpr": "signed", "cmd": "absolute", "log_cpr": "signed", "log_cmd": "absolute"}
+"""The ranking under which MIB takes each area."""
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Faithfulness at growing sizes.
+
+    sizes      shares of all scored edges (of node scores: nodes)
+    requested  how many that is
+    kept       how many edges were left once those that connect nothing had been dropped
+    outcomes   what the circuits answered, prompt by prompt
+    """
+
+    name: str
+    ranking: str
+    sizes: tuple[float, ...]
+    requested: tuple[int, ...]
+    kept: tuple[int, ...]
+    outcomes: Outcomes
+
+    @property
+    def faithfulness(self) -> Float[np.ndarray, " sizes"]:
+        """f at every size; NaN where the model does not do the task."""
+        return self.outcomes.faithfulness
+
+    def area(self, kind: str) -> float | None:
+        """``cpr``, ``cmd``, ``log_cpr`` or ``log_cmd``; None where faithfulness is undefined."""
+        if not self.outcomes.defined:
+            return None
+        return float(area(self.sizes, self.faithfulness, _kind(kind)))
+
+    def interval(self, kind: str, seed: int = 0) -> Interval | None:
+        """Bootstrap interval (95 %) of an area over prompts; None where it is undefined."""
+        if not self.outcomes.defined:
+            return None
+        return bootstrap(lambda w: self._areas(w, kind), self.outcomes.n, seed)
+
+    def gap(self, other: Curve, kind: str, seed: int = 0) -> tuple[float, Interval] | None:
+        """This area less another curve's on the same prompts, and its paired bootstrap interval.
+
+        Raises:
+            RunError: the curves were measured on different prompts.
+        """
+        if not np.array_equal(self.outcomes.full, other.outcomes.full):
+            raise RunError("curves over different prompts cannot be compared prompt by prompt")
+        mine, theirs = self.area(kind), other.area(kind)
+        if mine is None or theirs is None:
+            return None
+        interval = bootstrap(
+            lambda w: self._areas(w, kind) - other._areas(w, kind), self.outcomes.n, seed
+        )
+        return None if interval is None else (mine - theirs, interval)
+
+    def _areas(self, weights: Float[np.ndarray, "times n"], kind: str) -> np.ndarray:
+        return area(self.sizes, self.outcomes.weighted(weights), _kind(kind))
+
+    def preferred(self) -> Float[np.ndarray, " sizes"]:
+        """Share of prompts whose answer beats the counterfactual, at every size."""
+        return self.outcomes.preferred[2:].mean(axis=1)
+
+    def right(self) -> Float[np.ndarray, " sizes"]:
+        """Share of prompts whose most likely next token is an answer, at every size."""
+        return self.outcomes.right[2:].mean(axis=1)
+
+    def to_json(self, seed: int = 0) -> dict[str, Any]:
+        """Plain values for a file; what is undefined is null."""
+        known = self.outcomes.defined
+        return {
+            "name": self.name,
+            "ranking": self.ranking,
+            "sizes": list(self.sizes),
+            "requested": list(self.requested),
+            "kept": list(self.kept),
+            "faithfulness": self.faithfulness.tolist() if known else None,
+            "preferred": self.preferred().tolist(),
+            "right": self.right().tolist(),
+            "areas": {kind: self.area(kind) for kind in KINDS},
+            "intervals": {kind: self.interval(kind, seed) for kind in KINDS},
+            "undefined": None if known else undefined(self.outcomes),
+        }
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row per size; faithfulness is NaN where it is undefined."""
+        import pandas as pd
+
+        columns = {
+            "size": self.sizes,
+            "requested": self.requested,
+            "kept": self.kept,
+            "faithfulness": self.faithfulness,
+            "preferred": self.preferred(),
+            "right": self.right(),
+        }
+        return pd.DataFrame(columns).set_index("size")
+
+    def _repr_html_(self) -> str:
+        from circuits.evaluation.plot_curves import curves_html
+
+        return curves_html([self])
+
+    def __repr__(self) -> str:
+        if not self.outcomes.defined:
+            return f"Curve({self.name}, {self.ranking}: undefined)"
+        told = ", ".join(f"{kind} {self.area(kind):.3f}" for kind in KINDS)
+        return f"Curve({self.name}, {self.ranking}: {told})"
+
+
+def _kind(kind: str) -> str:
+    if kind not in KINDS:
+        raise MethodError(unknown("area", kind, KINDS))
+    return kind
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Circuits of growing size, still to be run: the edges at each size."""
+
+    name: str
+    ranking: str
+    sizes: tuple[float, ...]
+    requested: tuple[int, ...]
+    circuits: tuple[tuple[Edge, ...], ...]
+
+
+def plan(
+    scores: Scores, ranking: str = "signed", sizes: Sequence[float] = SIZES, name: str = ""
+) -> Plan:
+    """The circuits of a ranking: at each size the highest scores that connect input to logits.
+
+    Raises:
+        MethodError: an unknown ranking, scores of single activations, or sizes that do not grow.
+    """
+    if ranking not in RANKINGS:
+        raise MethodError(unknown("ranking", ranking, RANKINGS))
+    if scores.level == "site":
+        raise MethodError("a curve needs scores of edges or nodes, given scores of sites")
+    if not all(0 < size <= 1 for size in sizes) or list(sizes) != sorted(set(sizes)):
+        raise MethodError(f"sizes must grow from above 0 to at most 1, given {list(sizes)}")
+    order = np.argsort(-(np.abs(scores.values) if ranking == "absolute" else scores.values))
+    requested = tuple(int(size * len(scores)) for size in sizes)
+    choose = _edges_among if scores.level == "edge" else _edges_between
+    circuits = choose(scores, order, requested)
+    return Plan(name or scores.method, ranking, tuple(sizes), requested, circuits)
+
+
+def _edges_among(
+    scores: Scores, order: np.ndarray, counts: Sequence[int]
+) -> tuple[tuple[Edge, ...], ...]:
+    from patching.sites import parse_edge
+
+    ranked = [parse_edge(scores.names[i]) for i in order[: max(counts)]]
+    return tuple(linked(ranked[:count]) for count in counts)
+
+
+def _edges_between(
+    scores: Scores, order: np.ndarray, counts: Sequence[int]
+) -> tuple[tuple[Edge, ...], ...]:
+    from patching.circuit_run import induced_edges
+    from patching.sites import parse_site
+
+    ranked = [parse_site(scores.names[i]) for i in order[: max(counts)]]
+    return tuple(linked(induced_edges(ranked[:count], scores.anatomy)) for count in counts)
+
+
+def linked(edges: Sequence[Edge]) -> tuple[Edge, ...]:
+    """The edges that are on a path from input to logits."""
+    from graphs.choose import linked_nodes
+
+    on_path = linked_nodes(edges, ["input"], ["logits"])
+    return tuple(e for e in edges if e.sender.name in on_path and e.receiver.name in on_path)
+
+
+def run_plans(
+    model: Model,
+    pairs: PromptPairs,
+    plans: Sequence[Plan],
+    *,
+    metric: str | None = None,
+    ablation: str = "corrupted",
+    means: Means | None = None,
+    batch_size: int = 64,
+    progress: Progress | None = None,
+) -> list[Curve]:
+    """The curve of every plan; all are run on the same prompts, and equal circuits only once."""
+    distinct: dict[frozenset[Edge], int] = {}
+    for each in plans:
+        for circuit in each.circuits:
+            distinct.setdefault(frozenset(circuit), len(distinct))
+    outcomes = measure(
+        model,
+        pairs,
+        list(distinct),
+        metric=metric,
+        ablation=ablation,
+        means=means,
+        batch_size=batch_size,
+        progress=progress,
+    )
+    curves = []
+    for each in plans:
+        rows = [distinct[frozenset(circuit)] for circuit in each.circuits]
+        kept = tuple(len(circuit) for circuit in each.circuits)
+        part = outcomes.part(rows)
+        curves.append(Curve(each.name, each.ranking, each.sizes, each.requested, kept, part))
+    return curves
+
+
+def curve(
+    model: Model, pairs: PromptPairs, scores: Scores, ranking: str = "signed", **options: Any
+) -> Curve:
+    """The MIB curve of one ranking; see :func:`run_plans` for the options."""
+    return run_plans(model, pairs, [plan(scores, ranking)], **options)[0]

@@ -1,0 +1,247 @@
+"""Everything there is to measure about a circuit, on prompts it was not found on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from circuits.evaluate import edges_of, verdict
+from circuits.evaluation.areas import KINDS, Interval
+from circuits.evaluation.curves import Curve, Plan, plan, run_plans
+from circuits.evaluation.outcomes import Outcomes, measure, undefined
+from circuits.evaluation.reference import Agreement, agreement
+from circuits.evaluation.scrutiny import (
+    Chance,
+    Completeness,
+    Minimality,
+    chance,
+    completeness,
+    minimality,
+)
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from circuits.clock import Progress
+    from circuits.evaluation.redraws import Redraws
+    from graphs import CircuitGraph
+    from patching.means import Means
+    from patching.model import Model
+    from patching.scores import Scores
+    from patching.sites import Edge
+    from tasks import PromptPairs
+
+KIND, SCHEMA_VERSION = "circuits evaluation", "1.1"
+CUTS = RANDOM = 10
+MOST_MINIMAL = 300
+"""Edges above which a circuit is not tested for minimality: one run for each."""
+
+
+@dataclass(frozen=True)
+class Examination:
+    """What held-out prompts say about a circuit. Where nothing is recoverable, only ``outcomes``.
+
+    outcomes      whole model, empty circuit, the circuit
+    curves        the MIB curves of its scores, and of the same scores dealt out at random
+    minimality    None for a circuit of more than 300 edges
+    ablation      what stood in for everything outside the circuits
+    redraws       what other draws of the discovery's prompts would have given, where asked for
+    """
+
+    outcomes: Outcomes
+    size: int
+    curves: tuple[Curve, ...] = ()
+    completeness: Completeness | None = None
+    minimality: Minimality | None = None
+    chance: Chance | None = None
+    agreement: Agreement | None = None
+    seed: int = 0
+    ablation: str = "corrupted"
+    redraws: Redraws | None = None
+
+    @property
+    def faithfulness(self) -> float | None:
+        """Share of the metric that the circuit recovers alone; None where undefined."""
+        return float(self.outcomes.faithfulness[0]) if self.outcomes.defined else None
+
+    @property
+    def interval(self) -> Interval | None:
+        """Bootstrap interval (95 %) of the faithfulness over prompts."""
+        return self.outcomes.interval(0, self.seed) if self.outcomes.defined else None
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for a file."""
+        parts = {
+            name: None if (part := getattr(self, name)) is None else part.to_json()
+            for name in ("completeness", "minimality", "chance", "agreement", "redraws")
+        }
+        full, empty, circuit = self.outcomes.metric.mean(axis=1).tolist()
+        return {
+            "metric": self.outcomes.name,
+            "ablation": self.ablation,
+            "n": self.outcomes.n,
+            "full": full,
+            "empty": empty,
+            "circuit": circuit,
+            "edges": self.size,
+            "faithfulness": self.faithfulness,
+            "interval": self.interval,
+            "preferred": self.outcomes.preferred.mean(axis=1).tolist(),
+            "right": self.outcomes.right.mean(axis=1).tolist(),
+            "undefined": None if self.outcomes.defined else undefined(self.outcomes),
+            "curves": [curve.to_json(self.seed) for curve in self.curves],
+            **parts,
+        }
+
+    def rows(self) -> dict[str, str]:
+        """What a table of this examination says: label and value."""
+        full, empty, circuit = self.outcomes.metric.mean(axis=1)
+        preferred, right = (
+            f"{share[0]:.1%} of the whole model, {share[1]:.1%} of none of it, {share[2]:.1%} of "
+            f"the circuit"
+            for share in (self.outcomes.preferred.mean(1), self.outcomes.right.mean(1))
+        )
+        rows = {
+            "held-out prompts": str(self.outcomes.n),
+            "outside the circuit": self.ablation,
+            self.outcomes.name: f"clean {full:+.3f}, ablated {empty:+.3f}, circuit {circuit:+.3f}",
+        }
+        if not self.outcomes.defined:
+            return rows | {"faithfulness": undefined(self.outcomes)}
+        rows["faithfulness"] = verdict(self.faithfulness, self.interval)
+        rows["answer preferred"] = preferred
+        rows["answer on top"] = right
+        return rows | self._scrutiny()
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row per measure: its value, and the ends of its interval or spread where it has one.
+
+        The curves have frames of their own.
+        """
+        import pandas as pd
+
+        rows: dict[str, tuple[float | None, Interval | None]] = {
+            "faithfulness": (self.faithfulness, self.interval)
+        }
+        for curve in self.curves:
+            for kind in KINDS:
+                name = f"{kind} ({curve.name}, {curve.ranking})"
+                rows[name] = curve.area(kind), curve.interval(kind, self.seed)
+        if self.chance is not None:
+            rows["random circuits"] = float(np.mean(self.chance.random)), self.chance.spread
+        if self.completeness is not None:
+            rows["completeness gap"] = self.completeness.gap, None
+            rows["without the circuit"] = self.completeness.without, None
+        if self.minimality is not None:
+            rows["edges below noise"] = self.minimality.share_below_noise, None
+        if self.agreement is not None:
+            rows |= {name: (value, None) for name, value in shares(self.agreement).items()}
+        if self.redraws is not None:
+            rows |= self.redraws.measures()
+        values = [(value, *(ends or (None, None))) for value, ends in rows.values()]
+        index = pd.Index(rows, name="measure")
+        return pd.DataFrame(values, index, ["value", "low", "high"], dtype=float)
+
+    def __repr__(self) -> str:
+        told = "undefined" if self.faithfulness is None else f"{self.faithfulness:.3f}"
+        return f"Examination({self.size} edges, {self.outcomes.n} prompts: faithfulness {told})"
+
+    def _repr_html_(self) -> str:
+        from circuits.display import rows_html
+        from circuits.evaluation.plot_curves import curves_html
+
+        return rows_html(self.rows()) + (curves_html(self.curves) if self.curves else "")
+
+    def _scrutiny(self) -> dict[str, str]:
+        rows = {}
+        if self.chance is not None:
+            low, high = self.chance.spread
+            rows["random circuits"] = (
+                f"{np.mean(self.chance.random):.1%} ({low:.1%} to {high:.1%}, "
+                f"{len(self.chance.random)} of at most {self.size} edges)"
+            )
+        if self.completeness is not None:
+            rows["completeness"] = (
+                f"half cut: {self.completeness.gap:.1%} apart from the model cut alike; "
+                f"the model without the circuit keeps {self.completeness.without:.1%}"
+            )
+        if self.minimality is not None:
+            rows["minimality"] = (
+                f"{self.minimality.share_below_noise:.1%} of {self.size} edges make no difference "
+                f"above noise"
+            )
+        if self.agreement is not None:
+            told = shares(self.agreement).items()
+            rows["reference"] = ", ".join(f"{name} {value:.3f}" for name, value in told)
+        return rows | (self.redraws.rows() if self.redraws is not None else {})
+
+
+def shares(found: Agreement) -> dict[str, float]:
+    """Agreement with a reference, by name, as far as it is defined."""
+    values = {"AUROC": found.auroc, "precision": found.precision, "recall": found.recall}
+    values["Jaccard"] = found.jaccard
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def examine(
+    graph: CircuitGraph,
+    scores: Scores,
+    model: Model,
+    pairs: PromptPairs,
+    *,
+    reference: CircuitGraph | None = None,
+    metric: str | None = None,
+    ablation: str = "corrupted",
+    means: Means | None = None,
+    seed: int = 0,
+    batch_size: int = 64,
+    progress: Progress | None = None,
+) -> Examination:
+    """Faithfulness, curves with CPR and CMD, completeness, minimality, chance, and a reference.
+
+    ``pairs`` are prompts that the circuit was not found on. Where the model does not do the task
+    on them, only the two metrics are given. ``ablation`` stands in outside the circuits; the means
+    that it needs are those of ``pairs`` unless ``means`` of another prompt set are given.
+
+    Raises:
+        SiteError: the circuit has an edge that the model does not have.
+        MethodError: an ablation that cannot stand in for every sender, or means that do not fit.
+    """
+    circuit = _parsed(graph)
+    many: dict[str, Any] = {"metric": metric, "ablation": ablation, "means": means}
+    many |= {"batch_size": batch_size, "progress": progress}
+    outcomes = measure(model, pairs, [circuit], **many)
+    if not outcomes.defined:
+        return Examination(outcomes, len(circuit), seed=seed, ablation=ablation)
+    curves = run_plans(model, pairs, _plans(scores, seed), **many)
+    whole = completeness(model, pairs, circuit, cuts=CUTS, seed=seed, **many)
+    small = 0 < len(circuit) <= MOST_MINIMAL
+    return Examination(
+        outcomes,
+        len(circuit),
+        tuple(curves),
+        whole,
+        minimality(model, pairs, circuit, **many) if small else None,
+        chance(model, pairs, len(circuit), times=RANDOM, seed=seed, **many) if circuit else None,
+        None if reference is None else agreement(graph, reference, scores),
+        seed,
+        ablation,
+    )
+
+
+def _parsed(graph: CircuitGraph) -> list[Edge]:
+    from patching.sites import parse_edge
+
+    return [parse_edge(name) for name in edges_of(graph)]
+
+
+def _plans(scores: Scores, seed: int) -> list[Plan]:
+    dealt = np.random.default_rng(seed).permutation(scores.totals)
+    random = replace(scores, totals=dealt, squares=None)
+    return [
+        plan(scores, "signed"),
+        plan(scores, "absolute"),
+        plan(random, "signed", name="random"),
+    ]

@@ -1,0 +1,197 @@
+"""What the whole model, the empty circuit and any number of circuits answer, prompt by prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from circuits.evaluation.areas import Interval, bootstrap, faithfulness
+from tasks.errors import ModelError, RunError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from circuits.clock import Progress
+    from patching.means import Means
+    from patching.model import Model
+    from patching.sites import Edge
+    from tasks import PromptPairs
+
+NOISE = 1.96
+"""Standard errors within which a mean is noise."""
+
+Rows = Float[np.ndarray, "runs n"]
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """Per prompt: the metric, whether the answer beats the counterfactual, whether it is on top.
+
+    ``metric``, ``preferred`` and ``right`` have one row per run: the whole model, the empty
+    circuit, then the circuits in the order given. ``preferred`` compares the mean logit of the
+    answers with that of the counterfactual answers; ``right`` says that the most likely token of
+    the vocabulary is an answer.
+    """
+
+    name: str
+    metric: Rows
+    preferred: Bool[np.ndarray, "runs n"]
+    right: Bool[np.ndarray, "runs n"]
+
+    @property
+    def full(self) -> Float[np.ndarray, " n"]:
+        """The metric of the clean run."""
+        return self.metric[0]
+
+    @property
+    def empty(self) -> Float[np.ndarray, " n"]:
+        """The metric of the empty circuit."""
+        return self.metric[1]
+
+    @property
+    def circuits(self) -> Rows:
+        """The metric of the circuits."""
+        return self.metric[2:]
+
+    @property
+    def n(self) -> int:
+        """How many prompts."""
+        return self.metric.shape[1]
+
+    def weighted(
+        self, weights: Float[np.ndarray, "times n"]
+    ) -> Float[np.ndarray, "times circuits"]:
+        """Faithfulness of every circuit under given prompt weights."""
+        means = weights @ self.metric.T
+        return faithfulness(means[:, :1], means[:, 1:2], means[:, 2:])
+
+    @property
+    def faithfulness(self) -> Float[np.ndarray, " circuits"]:
+        """Share of the metric that each circuit recovers; NaN where nothing is recoverable."""
+        return self.weighted(np.full((1, self.n), 1 / self.n))[0]
+
+    def interval(self, circuit: int, seed: int = 0) -> Interval | None:
+        """Bootstrap interval (95 %) of one circuit's faithfulness."""
+        return bootstrap(lambda weights: self.weighted(weights)[:, circuit], self.n, seed)
+
+    @property
+    def defined(self) -> bool:
+        """Whether full and empty differ by more than 1.96 standard errors of their difference."""
+        gap = self.full - self.empty
+        error = gap.std() / np.sqrt(max(self.n - 1, 1))
+        means = self.metric[:2].mean(axis=1)
+        known = np.isfinite(faithfulness(means[0], means[1], means[0]))
+        return bool(known and abs(gap.mean()) > NOISE * error)
+
+    def part(self, rows: Sequence[int]) -> Outcomes:
+        """The same prompts with some of the circuits only."""
+        keep = [0, 1, *(2 + row for row in rows)]
+        return Outcomes(self.name, self.metric[keep], self.preferred[keep], self.right[keep])
+
+
+def undefined(outcomes: Outcomes) -> str:
+    """Why no faithfulness can be given, with the two values."""
+    full, empty = outcomes.full.mean(), outcomes.empty.mean()
+    return (
+        f"{outcomes.name} is {full:+.4f} in the clean run and {empty:+.4f} with everything "
+        f"ablated: the model does not tell the two apart, so no share of it can be recovered"
+    )
+
+
+def measure(
+    model: Model,
+    pairs: PromptPairs,
+    circuits: Sequence[Iterable[str | Edge]],
+    *,
+    metric: str | None = None,
+    ablation: str = "corrupted",
+    means: Means | None = None,
+    batch_size: int = 64,
+    progress: Progress | None = None,
+) -> Outcomes:
+    """Run the whole model, the empty circuit and every circuit on the same prompts.
+
+    The run that stands in outside the circuits is computed once for all of them. The circuit of
+    all edges is the clean run itself. Means that the ablation needs are those of the pairs' clean
+    prompts unless ``means`` of another prompt set are given.
+
+    Raises:
+        SiteError: an edge that this model does not have.
+        MethodError: an ablation that cannot stand in for every sender, or means that do not fit.
+    """
+    from patching.circuit_run import Wiring, runners
+    from patching.metrics import check_metric
+    from patching.sites import edges as edges_of
+
+    every = len(list(edges_of(model.anatomy)))
+    chosen = [set(edges) for edges in ([], *circuits)]
+    wirings = [None if len(edges) == every else Wiring.of(edges, model.anatomy) for edges in chosen]
+    checked = check_metric(metric or pairs.metric)
+    parts = []
+    for done, runner in enumerate(runners(model, pairs, batch_size, ablation, means)):
+        batch = runner.batch
+        first = model.run(batch.clean, batch.mask)
+        logits = [first, *(runner.logits(w) if w is not None else first for w in wirings)]
+        parts.append([_judge(each, batch.pairs, checked) for each in logits])
+        if progress:
+            progress(min((done + 1) * batch_size, len(pairs)), len(pairs), "running circuits")
+    metrics, preferred, right = (
+        np.concatenate([[row[i] for row in part] for part in parts], axis=1) for i in range(3)
+    )
+    return Outcomes(checked.name, metrics, preferred.astype(bool), right.astype(bool))
+
+
+def _judge(
+    logits: Tensor, pairs: PromptPairs, metric: Callable[[Tensor, PromptPairs], Tensor]
+) -> list[np.ndarray]:
+    from patching.metrics import logit_diff
+
+    top = logits.argmax(-1).cpu().numpy()[:, None]
+    value = metric(logits, pairs).double().cpu().numpy()
+    return [value, (logit_diff(logits, pairs) > 0).cpu().numpy(), (pairs.answer == top).any(1)]
+
+
+def check_same_model(
+    found_hash: str, found_anatomy: object, model: Model, allow_other: bool = False
+) -> None:
+    """Refuse to evaluate a circuit on a model that it was not found on.
+
+    Raises:
+        ModelError: other weights, and ``allow_other`` is not given or the shapes differ too.
+    """
+    if found_anatomy != model.anatomy:
+        raise ModelError(
+            f"this circuit belongs to a model of another shape: {found_anatomy}, given "
+            f"{model.anatomy}"
+        )
+    if found_hash and found_hash != model.hash and not allow_other:
+        raise ModelError(
+            f"this circuit was found on another model: weights {found_hash[:12]}, given "
+            f"{model.hash[:12]}; the shapes agree, so --allow-other-model evaluates it all the same"
+        )
+
+
+def check_disjoint(used: PromptPairs, held_out: PromptPairs) -> None:
+    """Refuse prompts that the circuit was chosen on.
+
+    Raises:
+        RunError: with the number of prompts in both.
+    """
+    both = set(prompt_keys(used)) & set(prompt_keys(held_out))
+    if both:
+        raise RunError(
+            f"{len(both)} of {len(held_out)} prompts were used to find the circuit; evaluate it on "
+            f"others"
+        )
+
+
+def prompt_keys(pairs: PromptPairs) -> list[bytes]:
+    """Each pair less its padding: equal keys are the same clean and the same corrupted prompt."""
+    return [
+        pairs.clean[row, kept].tobytes() + b"|" + pairs.corrupted[row, kept].tobytes()
+        for row, kept in enumerate(pairs.mask)
+    ]

@@ -1,0 +1,222 @@
+"""Evaluating a finished run: its model opened, its prompts avoided, its folder completed."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from circuits.evaluation.examine import KIND, SCHEMA_VERSION, Examination, examine
+from circuits.evaluation.held_out import config_of, from_file, held_out, used_prompts
+from circuits.evaluation.outcomes import check_same_model
+from circuits.evaluation.outside import Outside
+from circuits.evaluation.plot_curves import plot
+from circuits.folder import CIRCUIT, CURVES, EVALUATION, SCORES
+from circuits.record import RECORD, RunRecord, read_record
+from graphs import CircuitGraph
+from patching.scores import Scores
+from tasks.errors import RunError
+
+if TYPE_CHECKING:
+    from circuits.clock import Progress
+    from circuits.evaluation.curves import Curve
+    from circuits.evaluation.redraws import Redraws
+    from patching.model import Model
+    from tasks import PromptPairs
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder, read."""
+
+    folder: Path
+    record: RunRecord
+    scores: Scores
+    graph: CircuitGraph
+
+    @classmethod
+    def read(cls, folder: Path) -> Run:
+        """Read a run folder.
+
+        Raises:
+            RunError: it is not the folder of a finished discovery.
+            FormatError: one of its files cannot be read.
+        """
+        missing = [name for name in (RECORD, SCORES, CIRCUIT) if not (folder / name).is_file()]
+        if missing:
+            raise RunError(
+                f"{folder} is not the folder of a finished run: it has no {', '.join(missing)}; "
+                f"make one with circuits discover"
+            )
+        record = read_record(folder / RECORD)
+        config_of(record)
+        return cls(
+            folder, record, Scores.load(folder / SCORES), CircuitGraph.load(folder / CIRCUIT)
+        )
+
+    @property
+    def name(self) -> str:
+        """What tables call the run."""
+        return self.folder.resolve().name
+
+    @property
+    def ablation(self) -> str:
+        """What stood in outside the circuit when the run tested it."""
+        return self.record.evaluation.ablation
+
+    def redrawn(self, model: Model, pairs: PromptPairs, times: int, **many: Any) -> Redraws:
+        """The discovery made again on resamples of its prompts; see :func:`redraw`."""
+        from circuits.evaluation.redraws import redraw
+
+        used = used_prompts(self.record, model)
+        return redraw(config_of(self.record), model, used, pairs, list(self.graph), times, **many)
+
+    def check_redraws(self, model: Model, redraws: int) -> None:
+        """Refuse to discover again with another model than the run was made with.
+
+        Raises:
+            RunError: see above.
+        """
+        if redraws and self.check_model(model, allow_other=True):
+            raise RunError(
+                f"--redraws discovers {self.name} again, which needs the model it was made with"
+            )
+
+    def check_model(self, model: Model, allow_other: bool) -> bool:
+        """Whether the model is another one than the run's; refused unless allowed.
+
+        Raises:
+            ModelError: see :func:`circuits.evaluation.outcomes.check_same_model`.
+        """
+        wanted = self.record.model.hash
+        check_same_model(wanted, self.graph.info.anatomy, model, allow_other)
+        return bool(wanted) and wanted != model.hash
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """An examination and the files that hold it."""
+
+    examination: Examination
+    written: tuple[Path, ...]
+
+    @property
+    def curves(self) -> tuple[Curve, ...]:
+        """The faithfulness curves; none where the model does not do the task."""
+        return self.examination.curves
+
+    def rows(self) -> dict[str, str]:
+        """Label and value of a table."""
+        return self.examination.rows()
+
+
+def carry_out(
+    folder: Path,
+    *,
+    model: str | None = None,
+    n: int = 64,
+    seed: int = 0,
+    prompts: Path | None = None,
+    reference: Path | None = None,
+    allow_other_model: bool = False,
+    ablation: str | None = None,
+    means: Path | None = None,
+    redraws: int = 0,
+    batch_size: int = 64,
+    progress: Progress | None = None,
+) -> Evaluated:
+    """Examine a run's circuit on held-out prompts and write what was found into its folder.
+
+    ``ablation`` defaults to the run's own, with ``means`` of a file where it takes means. With
+    ``redraws`` the discovery is made again on so many resamples of its prompts.
+
+    Raises:
+        CircuitsError: the folder is no run, the model is another one, or no prompts are left; then
+            nothing is written.
+    """
+    from circuits.models import load_model
+
+    check_counts(n, seed, batch_size, redraws)
+    run = Run.read(folder)
+    stands_in = Outside.read(ablation or run.ablation, means)
+    known = None if reference is None else read_reference(reference)
+    opened = load_model(model or run.record.model.name or run.record.model.path)
+    pairs = fresh_prompts([run], opened, n, seed, prompts, allow_other_model)
+    run.check_redraws(opened, redraws)
+    stands_in = stands_in.settled(opened, pairs)
+    many: dict[str, Any] = {"metric": run.record.evaluation.metric, "seed": seed}
+    many |= {"batch_size": batch_size, "progress": progress, **stands_in.running()}
+    found = examine(run.graph, run.scores, opened, pairs, reference=known, **many)
+    if redraws and found.faithfulness is not None:
+        found = replace(found, redraws=run.redrawn(opened, pairs, redraws, **many))
+    described = describe(opened, pairs, found.to_json() | stands_in.to_json())
+    return Evaluated(found, _write(run, found, described))
+
+
+def fresh_prompts(
+    runs: list[Run], model: Model, n: int, seed: int, prompts: Path | None, allow_other: bool
+) -> PromptPairs:
+    """Prompts that none of the runs was made with.
+
+    Raises:
+        ModelError: a run was made with another model.
+        RunError: no prompts are left, or prompts of the file were used.
+    """
+    others = [run.check_model(model, allow_other) for run in runs]
+    used = [used_prompts(run.record, model, other) for run, other in zip(runs, others, strict=True)]
+    if prompts is not None:
+        return from_file(prompts, model, used)
+    return held_out(config_of(runs[0].record), model, used, n, seed + 1)
+
+
+def read_reference(path: Path) -> CircuitGraph:
+    """The circuit of a file or a run folder."""
+    return CircuitGraph.load(path / CIRCUIT if path.is_dir() else path)
+
+
+def describe(model: Model, pairs: PromptPairs, found: dict[str, Any]) -> dict[str, Any]:
+    """What was found, with what it was found on."""
+    return {
+        "kind": KIND,
+        "schema_version": SCHEMA_VERSION,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "model_hash": model.hash,
+        "prompts": {"task": pairs.task, "n": len(pairs), "sha256": pairs.digest, "held_out": True},
+        **found,
+    }
+
+
+def write_json(path: Path, data: dict[str, Any]) -> None:
+    """Write a JSON file; it is there whole or not at all."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        partial.write_text(json.dumps(data, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _write(run: Run, found: Examination, described: dict[str, Any]) -> tuple[Path, ...]:
+    report, picture = run.folder / EVALUATION, run.folder / CURVES
+    if found.faithfulness is None:
+        picture.unlink(missing_ok=True)
+        write_json(report, described)
+        return (report,)
+    size = len(run.graph) / len(run.scores)
+    plot(picture, found.curves, (size, found.faithfulness, found.interval), run.name)
+    write_json(report, described)
+    return report, picture
+
+
+def check_counts(n: int, seed: int, batch_size: int, redraws: int = 0) -> None:
+    """Refuse numbers that cannot be meant, before anything is loaded."""
+    if n < 2 or seed < 0 or batch_size < 1:
+        raise RunError(
+            f"--n {n}, --seed {seed}, --batch-size {batch_size}: give at least 2 prompts, a seed "
+            f"of at least 0 and a batch size of at least 1"
+        )
+    if redraws < 0 or redraws == 1:
+        raise RunError(f"--redraws {redraws}: give 0 for none, or at least 2")

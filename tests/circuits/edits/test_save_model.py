@@ -1,0 +1,102 @@
+"""Saved models: transformers opens them alone, with the live edit's logits."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from circuits.edits import edit as e
+from circuits.edits.plan import plan_for
+from circuits.edits.save_model import PLAN, save_edited
+from patching.model import Model
+from tasks.errors import EditError
+from tests.families import build, opened, original
+
+OPEN = """
+import sys, json, torch
+from transformers import AutoModelForCausalLM
+model = AutoModelForCausalLM.from_pretrained(sys.argv[1]).eval()
+tokens = torch.tensor(json.loads(sys.argv[2]))
+with torch.no_grad():
+    print(json.dumps(model(tokens).logits[:, -1].tolist()))
+assert not {"circuits", "patching", "transformer_lens"} & set(sys.modules)
+"""
+EDITS = (
+    e.add("m1.n3", {"#5": -1.0, "#7": 0.5}, 0.7),
+    e.scale("a0.h1", 0.0),
+    e.RankOne(
+        site="m0",
+        keys=tuple([0.05] * 48),
+        direction=e.Direction(vector=tuple([0.1] * 32)),
+    ),
+)
+
+
+def edits(model):
+    long = tuple([0.05] * model.anatomy.d_mlp)
+    return (*EDITS[:2], EDITS[2].model_copy(update={"keys": long}))
+
+
+@pytest.mark.parametrize("family", ["gpt2", "gpt_neox", "llama", "gemma2"])
+def test_saved_logits_are_those_of_the_live_edit(family, tmp_path):
+    model = opened(family)
+    plan = plan_for(model, edits(model))
+    before = {k: v.clone() for k, v in original(family).state_dict().items()}
+    out = save_edited(model, plan, tmp_path / "model", original(family))
+    tokens = torch.arange(12).reshape(2, 6)
+    with plan.applied(model):
+        wanted = model.run(tokens, torch.ones_like(tokens, dtype=torch.bool))
+    from transformers import AutoModelForCausalLM
+
+    saved = AutoModelForCausalLM.from_pretrained(out).eval()
+    found = saved(tokens).logits[:, -1]
+    assert torch.allclose(found, wanted, atol=1e-5 * float(wanted.abs().max() + 1))
+    assert json.loads((out / PLAN).read_text())["model"] == model.hash
+    state = original(family).state_dict()
+    assert all(torch.equal(state[k], value) for k, value in before.items())
+
+
+def test_a_process_without_circuits_opens_it(tmp_path):
+    hf = build("gpt2", tie_word_embeddings=True)
+    hf.save_pretrained(tmp_path / "original")
+    model = Model.open(tmp_path / "original")
+    plan = plan_for(model, edits(model))
+    out = save_edited(model, plan, tmp_path / "model")
+    tokens = torch.arange(12).reshape(2, 6)
+    with plan.applied(model):
+        wanted = model.run(tokens, torch.ones_like(tokens, dtype=torch.bool))
+    done = subprocess.run(
+        [sys.executable, "-c", OPEN, str(out), json.dumps(tokens.tolist())],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    found = torch.tensor(json.loads(done.stdout))
+    assert torch.allclose(found, wanted, atol=1e-5 * float(wanted.abs().max() + 1))
+    names = {entry.name for entry in out.iterdir()}
+    assert {"config.json", "model.safetensors", PLAN} <= names
+    from safetensors import safe_open
+
+    with safe_open(out / "model.safetensors", "pt") as file:
+        assert "lm_head.weight" not in set(file.keys())
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_what_cannot_be_saved_is_refused_and_leaves_nothing(tmp_path):
+    model = opened("gpt2")
+    with pytest.raises(EditError, match="no saved model can hold"):
+        save_edited(model, plan_for(model, (e.scale("m0", 0.5),)), tmp_path / "model")
+    with pytest.raises(EditError, match="opened from memory"):
+        save_edited(model, plan_for(model, (e.scale("a0.h1", 0.5),)), tmp_path / "model")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_model_that_does_not_match_is_not_kept(tmp_path):
+    model = opened("gpt2")
+    plan = plan_for(model, (e.scale("a0.h1", 0.5),))
+    with pytest.raises(EditError, match="differ by"):
+        save_edited(model, plan, tmp_path / "model", build("gpt2", seed=3))
+    assert not list(tmp_path.iterdir())

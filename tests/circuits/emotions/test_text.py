@@ -1,0 +1,93 @@
+"""The report in words says what the facts say, with labels and replies escaped."""
+
+import re
+
+import pytest
+
+from circuits.emotions.text import markdown, percent, summary, trials_frame
+from tests import tiny_emotion
+
+
+@pytest.fixture(scope="module")
+def facts():
+    return tiny_emotion.found().facts
+
+
+@pytest.fixture(scope="module")
+def report(facts):
+    return markdown(facts)
+
+
+def tables(report):
+    """Every table as rows of cells."""
+    blocks = re.findall(r"(?:^\|.*\|$\n)+", report, re.MULTILINE)
+    rows = [[re.split(r"(?<!\\)\|", line)[1:-1] for line in b.splitlines()] for b in blocks]
+    return [[[cell.strip() for cell in line] for line in table] for table in rows]
+
+
+def test_percent():
+    assert percent({"value": 0.5, "interval": [0.25, 1.0]}) == "50.0 [25.0, 100.0]"
+
+
+def test_tables_are_whole(report):
+    for table in tables(report):
+        assert len({len(line) for line in table}) == 1
+        assert set(table[1]) == {"---"}
+
+
+def test_every_way_of_control_has_its_share_and_its_degenerate_replies(report, facts):
+    names = [row["name"] for row in facts["trials"]]
+    (by_label,) = (
+        t
+        for t in tables(report)
+        if t[0][:3] == ["method", "all", "degenerate"][:3] and "calm" in t[0]
+    )
+    assert [line[0] for line in by_label[2:]] == names
+    for line, row in zip(by_label[2:], facts["trials"], strict=True):
+        assert line[1:3] == [percent(row["all"]), percent(row["degenerate"])]
+
+
+def test_probes_have_a_row_for_every_read_point(report, facts):
+    (conditions,) = (t for t in tables(report) if t[0][0] == "point" and "as they are" in t[0])
+    assert [line[0] for line in conditions[2:]] == facts["probes"]["points"]
+    assert conditions[0][2:] == [
+        "8 random tokens before",
+        "weights of 8 bits",
+        "weights of 4 bits",
+        "labels shuffled",
+    ]
+    (tokens,) = (t for t in tables(report) if "token -1" in t[0])
+    assert [line[1] for line in tokens[2:]] == [line[1] for line in conditions[2:]]
+
+
+def test_strengths_say_what_they_gave(report, facts):
+    (strengths,) = (
+        t for t in tables(report) if t[0][0] == "method" and "all" not in t[0] and "calm" in t[0]
+    )
+    assert [line[0] for line in strengths[2:]] == [
+        "circuit",
+        "steering",
+        "steering along probes",
+        "random components",
+    ]
+    chosen = facts["strengths"]["circuit"]["chosen"]["calm"]
+    assert strengths[2][1].startswith(f"{chosen:.3g}")
+
+
+def test_labels_and_replies_are_escaped(report):
+    assert "<b>" not in report
+    assert "$x&lt;b&gt;" in report
+    assert "drawn 2 times" in report
+
+
+def test_the_summary_has_a_line_for_every_way(facts):
+    lines = summary(facts).splitlines()
+    assert len(lines) == 1 + len(facts["trials"])
+    assert lines[0].split()[-1] == "degenerate"
+
+
+def test_the_frame_has_the_same_numbers(facts):
+    frame = trials_frame(facts["trials"])
+    assert frame.loc["circuit", "all"] == facts["trials"][2]["all"]["value"]
+    assert (frame.low <= frame["all"]).all()
+    assert (frame.degenerate == [row["degenerate"]["value"] for row in facts["trials"]]).all()
