@@ -7,14 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from circuits.choosing.ways import Way
 from circuits.choosing.ways import get as get_way
-from tasks.errors import MethodError, unknown
-
-if TYPE_CHECKING:
-    from patching.methods import Option
+from patching.methods import get
+from patching.written import parted, read_method, read_options
+from tasks.errors import MethodError
 
 Settings = dict[str, Any]
 
@@ -36,18 +35,6 @@ def read_methods(text: str) -> tuple[tuple[str, Settings], ...]:
     return found
 
 
-def read_method(text: str) -> tuple[str, Settings]:
-    """One method and its options.
-
-    Raises:
-        MethodError: an unknown method or option, or a value that cannot be read.
-    """
-    from patching.methods import get
-
-    name, _, settings = text.partition(":")
-    return name, _read(name, get(name).options, settings.split("+") if settings else [])
-
-
 def _parts(text: str) -> list[str]:
     """Methods parted by commas; after one, ``step=rule`` goes on with the rules before it."""
     parts: list[str] = []
@@ -66,8 +53,6 @@ def read_settings(method: str, settings: Sequence[str]) -> Settings:
         MethodError: a text that is no ``NAME=VALUE``, an unknown option, a value of another type,
             or several methods, whose options are written behind their names.
     """
-    from patching.methods import get
-
     if not settings:
         return {}
     if len(_parts(method)) > 1:
@@ -76,7 +61,7 @@ def read_settings(method: str, settings: Sequence[str]) -> Settings:
             f"they are for, as in secant,ig:steps=3"
         )
     name = method.partition(":")[0]
-    return _read(name, get(name).options, settings)
+    return read_options(name, get(name).options, settings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +78,9 @@ class Choice:
         Raises:
             MethodError: an unknown way or option, or a value that it cannot have.
         """
-        name, _, settings = text.partition(":")
+        name, settings = parted(text)
         way = get_way(name)
-        given = _read(name, way.options, settings.split("+") if settings else [])
+        given = read_options(name, way.options, settings)
         return cls(way, way.check(given))
 
     @property
@@ -107,23 +92,3 @@ class Choice:
             if value != self.way.options[name].default
         ]
         return self.way.name + (f":{'+'.join(told)}" if told else "")
-
-
-def _read(name: str, table: Mapping[str, Option], settings: Sequence[str]) -> Settings:
-    found: Settings = {}
-    for text in settings:
-        option, equals, value = text.partition("=")
-        if not equals:
-            raise MethodError(f"'{text}' is not a setting; write NAME=VALUE")
-        if option not in table:
-            raise MethodError(unknown(f"option of {name}", option, table or ["none"]))
-        found[option] = _read_value(option, value, table[option].type)
-    return found
-
-
-def _read_value(name: str, text: str, kind: type) -> Any:
-    words = {"true": True, "false": False}
-    try:
-        return words[text.lower()] if kind is bool else kind(text)
-    except (KeyError, ValueError):
-        raise MethodError(f"option {name} is {kind.__name__}, not '{text}'") from None

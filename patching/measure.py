@@ -19,6 +19,7 @@ from patching.model import Model
 from patching.runs import batches
 from patching.sites import Edge, edges
 from patching.sitesets import SiteSet, label_columns, labels_of, site_set
+from patching.written import read_method
 from tasks.errors import MethodError, unknown
 from tasks.pairs import PromptPairs
 
@@ -64,7 +65,10 @@ class Request:
             MethodError: an unknown method, level, direction, option or metric.
             SiteError: sites or positions that this model or these prompts do not have.
         """
-        filled = get(method).check(options)
+        method, written = read_method(method)
+        if twice := sorted(written.keys() & options.keys()):
+            raise MethodError(f"{twice[0]} is given behind the method and beside it: leave one out")
+        filled = get(method).check({**written, **options})
         if filled.get("exact_receivers") and filled.get("grad_drop"):
             raise MethodError("exact_receivers and grad_drop exclude each other: choose one")
         check_direction(direction)

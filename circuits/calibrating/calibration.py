@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Float
 
 from circuits.calibrating.agreement import Interval, agreement
+from patching.written import read_method
 from tasks.errors import MethodError
 
 if TYPE_CHECKING:
@@ -243,8 +244,6 @@ def parse_method(text: str) -> tuple[str, dict[str, Any]]:
     Raises:
         MethodError: an unknown method or option, or a value that cannot be read.
     """
-    from circuits.settings import read_method
-
     name, options = read_method(text)
     if name == "activation":
         raise MethodError("activation is what the estimates are compared with; name another method")
