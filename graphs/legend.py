@@ -75,7 +75,7 @@ def _line(name: str, x: float, y: float, sign: float, share: float) -> str:
 
 def text(name: str, told: str, left: float, y: float, size: float, tone: str = style.INK) -> str:
     """A DOT node that is one line of text from ``left`` on, in the middle of its height."""
-    width = style.text_width(told, size)
+    width = style.text_width(told, 0.86 * size)
     label = style.quoted(told)[1:-1]
     return (
         f"{name} [shape=plaintext fixedsize=true margin=0 width={width / 72:.3f} "

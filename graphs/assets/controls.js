@@ -13,8 +13,9 @@ function toggle(key, label, ...marks) {
   return make("label", {}, box, ...marks, label);
 }
 
-function group(label, toggles) {
-  return make("fieldset", { "aria-label": label }, ...toggles);
+/* Controls that stay together on one line; nothing where there are none. */
+function group(label, members) {
+  return members.length ? [make("fieldset", { "aria-label": label }, ...members)] : [];
 }
 
 function swatch(sign) {
@@ -73,15 +74,19 @@ function controls() {
   const kinds = Object.keys(names).filter((kind) => nodes.some((node) => node.kind === kind));
   return make("div", { id: "controls" },
     thresholdSlider(),
-    group("sign", signs.map(([sign, label]) => toggle(sign, label, swatch(sign)))),
-    group("ports", ports.map((port) => toggle(`port ${port}`, port))),
-    group("kinds", kinds.map((kind) => toggle(kind, names[kind]))),
+    ...group("sign", signs.map(([sign, label]) => toggle(sign, label, swatch(sign)))),
+    ...group("ports", ports.map((port) => toggle(`port ${port}`, port))),
+    ...group("kinds", kinds.map((kind) => toggle(kind, names[kind]))),
     searchField(),
-    button("+", () => zoom(0.8), { "aria-label": "zoom in" }),
-    button("\u2212", () => zoom(1.25), { "aria-label": "zoom out" }),
-    button("fit", () => look(whole)),
-    button("SVG", saveSvg, { id: "save-svg", title: "save what is shown as a picture" }),
-    button("JSON", saveJson, { id: "save-json", title: "save the circuit of this page" }),
+    ...group("view", [
+      button("+", () => zoom(0.8), { "aria-label": "zoom in" }),
+      button("\u2212", () => zoom(1.25), { "aria-label": "zoom out" }),
+      button("fit", () => look(whole)),
+    ]),
+    ...group("save", [
+      button("SVG", saveSvg, { id: "save-svg", title: "save what is shown as a picture" }),
+      button("JSON", saveJson, { id: "save-json", title: "save the circuit of this page" }),
+    ]),
     summary);
 }
 
@@ -91,11 +96,15 @@ function save(content, name, type) {
   setTimeout(() => URL.revokeObjectURL(address), 10000);
 }
 
+/* What is shown, wherever it has been moved to, above what the page says of it. */
 function saveSvg() {
   const copy = svg.cloneNode(true);
   for (const hidden of copy.querySelectorAll('[display="none"]')) hidden.remove();
-  const box = `${whole.x} ${whole.y} ${whole.width} ${whole.height}`;
-  fill(copy, { viewBox: box, width: whole.width, height: whole.height }, []);
+  const { x, y, width, height } = whole;
+  const told = [...data.caption, summary.textContent]
+    .map((line, index) => text(line, x + 10, y + height + 16 * (index + 1), 11, "start", INK));
+  const tall = height + 16 * (told.length + 1);
+  fill(copy, { viewBox: `${x} ${y} ${width} ${tall}`, width, height: tall }, told);
   save(new XMLSerializer().serializeToString(copy), "circuit.svg", "image/svg+xml");
 }
 

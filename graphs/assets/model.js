@@ -38,9 +38,6 @@ const largest = Math.max(...items.map((item) => Math.abs(item.score)), 0) || 1;
 const ranked = [...items].sort((a, b) => Math.abs(b.score) - Math.abs(a.score));
 ranked.forEach((item, index) => { item.rank = index; });
 
-const portsOf = new Map(nodes.map((node) => [node.id, new Set()]));
-for (const edge of edges) if (edge.key) portsOf.get(edge.target).add(edge.key);
-
 const share = (item) => Math.abs(item.score) / largest;
 const tone = (item) => (item.score < 0 ? data.colours.negative : data.colours.positive);
 const number = (value) => Number(value.toPrecision(3)).toString().replace("-", "\u2212");

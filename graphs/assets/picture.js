@@ -6,8 +6,9 @@ const INK = "#1f2933", PALE = "#66717d", BAND = "#f2f4f6", DARK = "#3b4754", GRE
 const FONT = "Helvetica, Arial, sans-serif";
 const svg = draw("svg", { id: "picture", role: "img", "font-family": FONT });
 
-/* Places for few parts and for all; the one in use, the way of its edges, and its extent. */
-let placed = null, routes = null, bounds = null, whole = null, view = null;
+/* Places for few parts and for all; the one in use, the way of its edges, the ports they enter,
+   and its extent. */
+let placed = null, routes = null, entered = null, bounds = null, whole = null, view = null;
 
 const between = (source, target) => `${source}\n${target}`;
 
@@ -19,6 +20,7 @@ function arrange() {
   routes = new Map(placed.routes.map(([from, to, points]) => [between(from, to), points]));
   measure();
   const isIn = (item) => item.rank === undefined || item.rank < placed.size;
+  entered = new Set(edges.filter(isIn).map((edge) => between(edge.target, edge.key)));
   for (const node of nodes) node.shape = node.id in placed.spots ? drawNode(node) : null;
   for (const edge of edges) edge.shape = isIn(edge) ? drawEdge(edge) : null;
   // Weak edges come first, so that the strong ones lie on top.
@@ -55,7 +57,7 @@ function drawNode(node) {
     stroke: INK,
   });
   const label = text(node.id, x, y + 3.5, 10, "middle", isEnd && !isTinted ? "#ffffff" : INK);
-  const ports = ["q", "k", "v"].filter((port) => portsOf.get(node.id).has(port));
+  const ports = ["q", "k", "v"].filter((port) => entered.has(between(node.id, port)));
   const slots = ports.flatMap((port, index) => drawSlot(node, port, index, ports.length));
   return draw("g", {
     class: "node",

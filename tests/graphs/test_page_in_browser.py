@@ -10,7 +10,7 @@ from graphs import CircuitGraph, CircuitInfo, ScoredNode, top_edges
 from graphs.page import READABLE, InteractiveCircuit, Prompt, to_html
 from graphs.schema import from_json
 from patching.anatomy import Anatomy
-from patching.sites import Site, edges, head, mlp
+from patching.sites import Site, edges, head, mlp, parse_edge
 from tests.graphs import chromium
 from tests.graphs.strategies import SMALL, circuit, large, scores_of
 
@@ -172,6 +172,26 @@ def test_the_saved_svg_is_a_picture_of_what_is_shown(show):
     root = ET.fromstring(page.run(CATCH % "save-svg"))
     assert root.tag == "{http://www.w3.org/2000/svg}svg"
     assert len(root.findall("{http://www.w3.org/2000/svg}path")) == 7
+    told = [text.text for text in root.findall("{http://www.w3.org/2000/svg}text")]
+    assert told[-1].startswith("7 of 7 edges")
+    assert "faithfulness 0.75 (clean 3, ablated \u22121, circuit 2)" in told
+
+
+def test_heads_have_the_inputs_that_shown_edges_enter(show):
+    graph = large(400)
+    page = show(to_html(graph))
+    slots = """Object.fromEntries([...document.querySelectorAll('#picture .node')].map((node) => {
+        const [name, ...ports] = [...node.querySelectorAll('text')].map((text) => text.textContent);
+        return [name, ports.join('')];
+    }))"""
+    for count in (READABLE, 400):
+        page.run(enter("count", count))
+        strongest = [parse_edge(name) for name in graph.ranked()[:count]]
+        entered = {(edge.receiver.name, edge.port) for edge in strongest}
+        drawn = page.run(slots)
+        assert drawn == {
+            name: "".join(port for port in "qkv" if (name, port) in entered) for name in drawn
+        }
 
 
 def test_hostile_text_is_shown_as_text(show):
@@ -219,13 +239,24 @@ def test_a_large_page_is_usable_at_once(show):
     told = page.run(STATUS)
     assert f"{2000 - READABLE} weaker edges left out" in told
     assert "500 weaker edges are not in this page" in told
-    assert page.run("performance.getEntriesByType('navigation')[0].loadEventEnd") < 5000
     for action, count in ((enter("count", 500), 500), (click("button", "all"), 2000)):
         before = page.run("performance.now()")
         page.run(action)
         assert page.run("performance.now()") - before < 2000
         assert page.run(SHOWN) == count
     assert "weaker edges left out" not in page.run(STATUS)
+    # The quickest of three: what else the machine does at the time says nothing about the page.
+    assert min(opening(page) for _ in range(3)) < 2000
+
+
+def opening(page):
+    """Milliseconds from asking for the page again until a slide has changed what it shows."""
+    page.call("Page.reload")
+    while page.run(f"document.readyState + {SHOWN}") != f"complete{READABLE}":
+        pass
+    page.run(enter("slider", 300))
+    assert page.run(SHOWN) < READABLE
+    return page.run("performance.now()")
 
 
 def test_few_parts_have_room_to_be_larger(show):
