@@ -74,11 +74,16 @@ class Value:
     high: float
     n: int
 
-    def to_json(self) -> dict[str, float | int]:
-        """Plain values for a file; infinities become null."""
+    def to_json(self) -> dict[str, float | int | str | None]:
+        """Plain values for a file: null for what could not be measured, "Infinity" for infinite."""
         numbers = {"value": self.value, "low": self.low, "high": self.high}
-        finite = {k: (v if np.isfinite(v) else None) for k, v in numbers.items()}
-        return finite | {"n": self.n}  # type: ignore[return-value]
+        return {name: _plain(number) for name, number in numbers.items()} | {"n": self.n}
+
+
+def _plain(number: float) -> float | str | None:
+    if np.isinf(number):
+        return "Infinity" if number > 0 else "-Infinity"
+    return None if np.isnan(number) else number
 
 
 Measure = Callable[[np.ndarray], float]
@@ -113,6 +118,7 @@ def measures(
     found: dict[str, Measure] = {
         "accuracy": of(bias.accuracy),
         "A share, gold not A": share_of_a,
+        "no letter": lambda rows: float((predicted[rows] == bias.NO_LETTER).mean()),
         "RStd": of(bias.rstd, n_options),
         "CKLD": of(bias.ckld, n_options),
     }

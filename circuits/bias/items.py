@@ -65,6 +65,8 @@ def make_items(
 ) -> Items:
     """The questions as arrays; those with more than ``longest`` tokens are left out.
 
+    A question is left out as well where another order of its options is too long.
+
     Raises:
         TaskError: none is left, they differ in their number of options, or a letter is not one
             token.
@@ -72,12 +74,19 @@ def make_items(
     most = max((len(q.options) for q in questions), default=1)
     apart = _letters_apart(tokenizer, most)
     space = [apart[0]] if apart else []
-    encoded = [(q, [*encode(tokenizer, q.text(layout)), *space]) for q in questions]
-    kept = [(q, ids) for q, ids in encoded if longest is None or len(ids) <= longest]
+
+    def ids_of(question: Question) -> list[int]:
+        return [*encode(tokenizer, question.text(layout)), *space]
+
+    def fits(question: Question) -> bool:
+        orders = (question.turned(by) for by in range(len(question.options)))
+        return longest is None or all(len(ids_of(order)) <= longest for order in orders)
+
+    kept = [(q, ids_of(q)) for q in questions if fits(q)]
     counts = {len(q.options) for q, _ in kept}
     if len(counts) != 1:
         raise TaskError(
-            f"{len(kept)} of {len(encoded)} questions fit the model, with {sorted(counts)} "
+            f"{len(kept)} of {len(questions)} questions fit the model, with {sorted(counts)} "
             f"options; at least one is needed, all with equally many options"
         )
     width = max(len(ids) for _, ids in kept)
@@ -151,6 +160,19 @@ def draw_questions(
         if question.held_out() == (split == "test"):
             found[question] = None
     return list(found)
+
+
+def commonest_options(path: str | Path) -> int:
+    """How many options most questions of a file have."""
+    counts = np.bincount([len(question.options) for question in read_questions(path)])
+    return int(counts.argmax())
+
+
+def unknown_share(tokenizer: Any, questions: Sequence[Question]) -> float:
+    """Share of the questions' words that the tokenizer can only write as its unknown token."""
+    texts = [q.text() for q in questions]
+    unknown = sum(len(unknown_words(tokenizer, text)) for text in texts)
+    return unknown / max(sum(len(text.split()) for text in texts), 1)
 
 
 def file_questions(path: str | Path, seed: int, split: str, n_options: int = 4) -> list[Question]:

@@ -47,6 +47,7 @@ class Biased:
                shares of all parts add up to the difference, less constants
     effect     the difference in the model minus the difference without the part (zeroed): positive
                where the part pushes towards the letter
+    error      the standard error of that effect over prompts
     found      share of prompts on which the part passes the published test: for a neuron, among
                the ten largest |k| * ||v|| of its layer (equation 7) and a gap above 4; for others
                a gap above 4
@@ -57,6 +58,7 @@ class Biased:
     gap: float
     direct: float
     effect: float
+    error: float
     found: float
     tokens: tuple[str, ...] = ()
 
@@ -141,7 +143,7 @@ def localise_bias(
             name,
             gaps.totals[name] / n,
             directs.totals[name] / n,
-            effects[name],
+            *effects[name],
             found.totals[name] / n,
             promoted(model, name, basis) if ".n" in name else (),
         )
@@ -240,8 +242,8 @@ def _direct(
 
 def _effects(
     model: Model, pairs: PromptPairs, names: list[str], letter: int, batch_size: int
-) -> dict[str, float]:
-    """How much less the letter is ahead of the right one, on average, without each part."""
+) -> dict[str, tuple[float, float]]:
+    """How much less the letter is ahead of the right one without each part, and its error."""
 
     def ahead(logits: Tensor, of: PromptPairs) -> Tensor:
         right = torch.tensor(of.answer[:, 0], device=logits.device)
@@ -249,8 +251,10 @@ def _effects(
 
     whole = run_ablated(model, pairs, [], "zero", metric=ahead, batch_size=batch_size)
 
-    def effect(name: str) -> float:
+    def effect(name: str) -> tuple[float, float]:
         without = run_ablated(model, pairs, [name], "zero", metric=ahead, batch_size=batch_size)
-        return float(np.mean(whole - without))
+        less = np.asarray(whole - without, dtype=np.float64)
+        spread = less.std(ddof=1) if len(less) > 1 else float("nan")
+        return float(less.mean()), float(spread / len(less) ** 0.5)
 
     return {name: effect(name) for name in names}

@@ -15,16 +15,19 @@ import numpy as np
 from circuits.bias.answers import answer
 from circuits.bias.items import (
     Items,
+    commonest_options,
     draw_questions,
     file_questions,
     in_all_orders,
     make_items,
     random_questions,
+    unknown_share,
 )
 from circuits.bias.localise import Bias, localise_bias
 from circuits.bias.other_tasks import Others, other_prompts
 from circuits.bias.recipes import Evidence, candidates, gather
 from circuits.bias.search import Bench, Progress, Search, search
+from circuits.bias.settings import FEWEST, Settings
 from circuits.bias.unibias import unibias
 from circuits.edits.plan import EditPlan, plan_for
 from patching.model import Model
@@ -35,28 +38,26 @@ if TYPE_CHECKING:
     import pandas as pd
 
 LAYERS = 2
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How many questions to choose on and to test on, from where, and the seed of all draws."""
-
-    train: int = 48
-    test: int = 400
-    seed: int = 0
-    file: str = ""
-    others: int = 200
+OPTIONS = 4
+RANDOM_WORDS = "random words"
+NUMBERS = ("no", "one", "two", "three", "four")
 
 
 @dataclass(frozen=True)
 class Material:
-    """All prompts of a mitigation: to choose on (in all orders), to test on, other tasks."""
+    """All prompts of a mitigation: to choose on (in all orders), to test on, other tasks.
+
+    too_long   how many questions to test on were left out because the model cannot take them
+    unknown    share of the words of those to test on that the tokenizer does not know
+    """
 
     train: Items
     test: Items
     templates: dict[str, Items]
     train_others: Others
     test_others: Others
+    too_long: int
+    unknown: float
 
 
 def prepare(model: Model, settings: Settings) -> Material:
@@ -69,30 +70,36 @@ def prepare(model: Model, settings: Settings) -> Material:
     if tokenizer is None:
         raise TaskError("questions are text, and this model has no tokenizer")
     longest = getattr(model.bridge.original_model.config, "max_position_embeddings", None)
+    k = commonest_options(settings.file) if settings.file else OPTIONS
 
-    def drawn(n: int, split: str, n_options: int = 4) -> list[Any]:
+    def drawn(n: int, split: str, n_options: int = k) -> list[Any]:
         if settings.file:
             return file_questions(settings.file, settings.seed, split, n_options)[:n]
         return draw_questions(tokenizer, n, settings.seed, split, n_options)
 
     train = make_items(tokenizer, drawn(settings.train, "train"), longest=longest)
-    test = make_items(tokenizer, drawn(settings.test, "test"), longest=longest)
+    asked = drawn(settings.test, "test")
+    test = make_items(tokenizer, asked, longest=longest)
     templates = {}
-    few = max(settings.test // 4, 4)
+    few = max(settings.test // 4, FEWEST)
     for name, make in {
         "one option per line": lambda: (drawn(few, "test"), "newline"),
-        "three options": lambda: (drawn(few, "test", 3), "line"),
-        "random words": lambda: (random_questions(tokenizer, few, settings.seed), "line"),
+        f"{NUMBERS[k - 1]} options": lambda: (drawn(few, "test", k - 1), "line"),
+        RANDOM_WORDS: lambda: (random_questions(tokenizer, few, settings.seed, k), "line"),
     }.items():
         try:
             templates[name] = make_items(tokenizer, *make(), longest=longest)
         except TaskError:
             continue
-    others = [
-        other_prompts(tokenizer, n, split, longest)
-        for n, split in ((max(settings.others // 3, 8), "train"), (settings.others, "test"))
-    ]
-    return Material(in_all_orders(tokenizer, train), test, templates, *others)
+    return Material(
+        train=in_all_orders(tokenizer, train),
+        test=test,
+        templates=templates,
+        train_others=other_prompts(tokenizer, max(settings.others // 3, 8), "train", longest),
+        test_others=other_prompts(tokenizer, settings.others, "test", longest),
+        too_long=len(asked) - len(test),
+        unknown=unknown_share(tokenizer, test.questions),
+    )
 
 
 def where(model: Model, items: Items, n: int = 24) -> Bias:
@@ -162,6 +169,5 @@ def find_mitigation(model: Model, settings: Settings, progress: Progress = unsee
     best, plan = found.best, None
     if best is not None:
         plan = plan_for(model, best.candidate.edits, evidence.basis)
-        note = f"{best.candidate.recipe}, strength {best.candidate.strength:g}"
-        plan = plan.model_copy(update={"note": note})
+        plan = plan.model_copy(update={"note": best.candidate.note})
     return Mitigation(settings, material, bias, evidence, found, plan)

@@ -2,12 +2,15 @@
 
 Li & Gao (arXiv 2405.03205, equation 8) change one value vector by
 ``- lambda1 * W_U[A] + lambda2 * W_U[gold]`` and measure questions that were answered 'A' wrongly.
-The right letter of the question at hand is in the edit, so nothing here is a mitigation; what the
-same edit does to questions whose answer is A, and what any fixed letter does, stands beside it.
+The right letter of the question at hand is in the edit, so nothing here is a mitigation. Beside the
+published measure stand what the paper leaves out: questions whose answer is A, one letter written
+in for all questions (which is what an edit that is saved would be), no letter written in, and a
+value vector that does not speak for A.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +19,7 @@ from jaxtyping import Int
 
 from circuits.bias.answers import Value, answer, bootstrap
 from circuits.bias.items import Items
-from circuits.bias.localise import GAP, Bias
+from circuits.bias.localise import Bias
 from circuits.edits.edit import add
 from circuits.edits.live import editing
 from patching.model import Model
@@ -29,34 +32,51 @@ LAMBDAS = (1.0, 8.0)
 class PaperEdit:
     """What the published edit does, on one value vector.
 
-    vector       the value vector, and whether it passes the published test (a gap above 4)
-    anchored     accuracy on questions answered 'A' wrongly before (0 by construction then)
-    gold_a       accuracy on questions whose right letter is A, with their own edit
-    every        accuracy on all questions, each with its own edit
-    fixed        accuracy on all questions with one letter written in for all of them
+    vector         the value vector that passes the published test on the largest share of prompts
+    found          that share
+    other          the value vector of the same layer that points away from A most
+    anchored       accuracy on questions answered 'A' wrongly before (0 by construction then), each
+                   with its own letter written in: the published measure
+    gold_a         accuracy on questions whose right letter is A, with their own letter written in
+    every          accuracy on all questions, each with its own letter written in
+    suppressed     the published measure with lambda2 = 0: A taken off, no letter written in
+    elsewhere      the published measure on the other vector
+    fixed          for one letter written in for all questions: accuracy, accuracy where A is right,
+                   and the share of the questions answered with that letter
     """
 
     vector: str
-    passes: bool
+    found: float
+    other: str
     lambdas: tuple[float, float]
     anchored: Value | None
     gold_a: Value
     every: Value
-    fixed: dict[str, Value]
+    suppressed: Value | None
+    elsewhere: Value | None
+    fixed: Mapping[str, tuple[Value, Value, Value]]
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for a file."""
+        names = ("accuracy", "accuracy, gold A", "share answered so")
+        measured = {
+            "accuracy, answered A wrongly before": self.anchored,
+            "accuracy, gold A": self.gold_a,
+            "accuracy, all questions": self.every,
+            "answered A wrongly before, lambda2 = 0": self.suppressed,
+            "answered A wrongly before, other vector": self.elsewhere,
+        }
         return {
             "uses_answer": True,
             "vector": self.vector,
-            "passes_published_test": self.passes,
+            "passes_published_test": self.found,
+            "other_vector": self.other,
             "lambda1": self.lambdas[0],
             "lambda2": self.lambdas[1],
-            "accuracy, answered A wrongly before": self.anchored and self.anchored.to_json(),
-            "accuracy, gold A": self.gold_a.to_json(),
-            "accuracy, every question with its own letter written in": self.every.to_json(),
-            "accuracy, one letter written in for all": {
-                letter: value.to_json() for letter, value in self.fixed.items()
+            "own letter": {name: value and value.to_json() for name, value in measured.items()},
+            "one letter for all": {
+                letter: {n: v.to_json() for n, v in zip(names, values, strict=True)}
+                for letter, values in self.fixed.items()
             },
         }
 
@@ -68,30 +88,63 @@ def paper_edit(
     before: Int[np.ndarray, " n"],
     lambdas: tuple[float, float] = LAMBDAS,
 ) -> PaperEdit:
-    """Edit the value vector with the largest gap and answer, for every letter written in."""
-    part = max(bias.neurons, key=lambda part: part.gap)
-    tops = np.stack([_tops(model, items, part.name, i, lambdas) for i in range(items.n_options)])
-    gold = items.gold
-    own = tops[gold, np.arange(len(gold))] == gold
+    """Edit the value vector that the published test finds, for every letter written in.
+
+    ``before`` are the predictions of the model as it is.
+    """
+    part = max(bias.neurons, key=lambda part: (part.found, part.gap))
+    layer = part.name.split(".")[0]
+    near = [other for other in bias.neurons if other.name.split(".")[0] == layer]
+    other = min(near, key=lambda part: part.gap)
+    gold, k = items.gold, items.n_options
     wrong = np.flatnonzero((before == 0) & (gold != 0))
-    fixed = {LETTERS[i]: _share(tops[i] == gold) for i in range(items.n_options)}
+
+    def anchored(hits: np.ndarray) -> Value | None:
+        return _share(hits[wrong]) if len(wrong) else None
+
+    def own(tops: np.ndarray) -> np.ndarray:
+        hits: np.ndarray = tops[gold, np.arange(len(gold))] == gold
+        return hits
+
+    tops = _tops(model, items, part.name, lambdas)
+    none = _top(model, items, part.name, {items.names[0]: -lambdas[0]})
+    fixed = {
+        LETTERS[i]: (
+            _share(tops[i] == gold),
+            _share((tops[i] == gold)[gold == 0]),
+            _share(tops[i] == i),
+        )
+        for i in range(k)
+    }
     return PaperEdit(
         part.name,
-        part.gap > GAP,
+        part.found,
+        other.name,
         lambdas,
-        _share(own[wrong]) if len(wrong) else None,
-        _share(own[gold == 0]),
-        _share(own),
+        anchored(own(tops)),
+        _share(own(tops)[gold == 0]),
+        _share(own(tops)),
+        anchored(none == gold),
+        anchored(own(_tops(model, items, other.name, lambdas))),
         fixed,
     )
 
 
 def _tops(
-    model: Model, items: Items, neuron: str, letter: int, lambdas: tuple[float, float]
+    model: Model, items: Items, neuron: str, lambdas: tuple[float, float]
+) -> Int[np.ndarray, "k n"]:
+    """Predictions with each letter written in."""
+    found = []
+    for wanted in items.names:
+        weights = {items.names[0]: -lambdas[0]}
+        weights[wanted] = weights.get(wanted, 0.0) + lambdas[1]
+        found.append(_top(model, items, neuron, weights))
+    return np.stack(found)
+
+
+def _top(
+    model: Model, items: Items, neuron: str, weights: Mapping[str, float]
 ) -> Int[np.ndarray, " n"]:
-    wanted = items.names[letter]
-    weights = {items.names[0]: -lambdas[0]}
-    weights[wanted] = weights.get(wanted, 0.0) + lambdas[1]
     with editing(model, add(neuron, weights)):
         return answer(model, items).top
 

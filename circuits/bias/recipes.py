@@ -41,6 +41,16 @@ class Candidate:
     strength: float
     layer: int = -1
 
+    @property
+    def note(self) -> str:
+        """Recipe and strength, in words."""
+        return f"{self.recipe}, strength {self.strength:g}"
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        """Where the edits act."""
+        return tuple(getattr(edit, "site", "circuit") for edit in self.edits)
+
 
 @dataclass(frozen=True)
 class Evidence:

@@ -12,19 +12,36 @@ if TYPE_CHECKING:
 class ReportCard(dict[str, Any]):
     """Every way of answering, measured on held-out questions; plain values by name.
 
-    ``ways`` has the measures of each way (no edit, rivals, recipes, controls), ``bars`` what is
-    asked of the chosen edit, ``others`` the side effects; :mod:`circuits.fields` says the rest.
+    about      each way of answering in reading order: what it does, the places it edits, how many
+               candidates of its recipe were tried, its gain on training questions, the verdict
+    ways       the measures of each way: accuracy, share of A, RStd, CKLD, consistency, flips
+    bars       what is asked of the chosen edit, and whether it does it
+    knows      whether the model is right more often than chance without its letter prior
+    others     side effects on other tasks and plain text; ``others_missing`` says what has none
+    templates  the same questions in other forms, and questions of random words
+    random     how far random edits of the chosen one's norm move the share of A, one per draw
+    paper      the published edit, which uses the right answers
+    localised  the parts that write the bias
+
+    Measured values are ``{"value", "low", "high", "n"}`` with the ends of the 95 % bootstrap
+    interval; null is what could not be measured, ``"Infinity"`` what is infinite.
     """
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The ways of answering in reading order."""
+        return tuple(about["way"] for about in self["about"])
 
     def to_frame(self) -> pd.DataFrame:
         """One row per way and measure: value, and the ends of its 95 % bootstrap interval."""
         import pandas as pd
 
         rows = {}
-        for way, measures in self["ways"].items():
-            for name, found in measures.items():
+        for way in self.names:
+            for name, found in self["ways"][way].items():
                 plain = found if isinstance(found, Mapping) else {"value": found}
-                rows[way, name] = {end: plain.get(end) for end in ("value", "low", "high")}
+                ends = {end: plain.get(end) for end in ("value", "low", "high")}
+                rows[way, name] = {k: float("nan") if v is None else v for k, v in ends.items()}
         frame = pd.DataFrame(rows, dtype=float).T
         return frame.rename_axis(index=["way", "measure"])
 
@@ -35,7 +52,8 @@ class ReportCard(dict[str, Any]):
         return f"ReportCard({questions} held-out questions: {told})"
 
     def _repr_html_(self) -> str:
-        from circuits.bias.report_text import figure, ways_table
+        from circuits.bias.plot import figure
+        from circuits.bias.report_text import ways_table
         from circuits.display import picture_html, rows_html, table_html
 
         knows = self["knows"]

@@ -33,7 +33,8 @@ class Tried:
 
     score      agreement between orders minus imbalance of the letters (no right answers in it)
     gain       score less that of doing nothing, with its interval over questions
-    harmless   perplexity of text at most 0.5 % up, other tasks at most half a point down
+    harmless   perplexity of text at most 0.5 % up, other tasks at most half a point down; None
+               where nothing was gained, so that it was not looked at
     """
 
     candidate: Candidate
@@ -41,7 +42,21 @@ class Tried:
     gain: Value
     agreement: float
     imbalance: float
-    harmless: bool
+    harmless: bool | None
+
+    @property
+    def sure(self) -> bool:
+        """Harmless, and the interval of its gain excludes zero."""
+        return bool(self.harmless) and self.gain.low > 0
+
+    @property
+    def verdict(self) -> str:
+        """What the search makes of it, in words."""
+        if self.harmless is None:
+            return "no gain"
+        if not self.harmless:
+            return "gain, but harms other tasks or text"
+        return "sure gain" if self.sure else "gain that may be chance"
 
 
 @dataclass(frozen=True)
@@ -58,13 +73,15 @@ class Search:
         Surely: the interval of its gain excludes zero, so that a search over many candidates on
         few questions does not choose one by chance alone.
         """
-        good = [t for t in self.tried if t.harmless and t.gain.low > 0]
-        return max(good, key=lambda t: t.score, default=None)
+        return max((t for t in self.tried if t.sure), key=lambda t: t.score, default=None)
 
     def best_of(self, recipe: str) -> Tried | None:
-        """The best candidate of a recipe, a harmless one where there is one."""
-        own = [t for t in self.tried if t.candidate.recipe == recipe]
-        return max(own, key=lambda t: (t.harmless, t.score), default=None)
+        """The best candidate of a recipe: a sure gain, else a harmless one, where there is one."""
+        return max(self.of(recipe), key=lambda t: (t.sure, bool(t.harmless), t.score), default=None)
+
+    def of(self, recipe: str) -> tuple[Tried, ...]:
+        """The candidates of a recipe."""
+        return tuple(t for t in self.tried if t.candidate.recipe == recipe)
 
     @property
     def recipes(self) -> tuple[str, ...]:
@@ -79,7 +96,7 @@ class Search:
             {name: getattr(t.candidate, name) for name in ("recipe", "layer", "size", "strength")}
             | {"score": t.score, "gain": t.gain.value, "gain low": t.gain.low}
             | {"gain high": t.gain.high, "agreement": t.agreement}
-            | {"imbalance": t.imbalance, "harmless": t.harmless}
+            | {"imbalance": t.imbalance, "verdict": t.verdict}
             for t in sorted(self.tried, key=lambda t: -t.score)
         ]
         return pd.DataFrame(rows)
@@ -118,9 +135,9 @@ class Bench:
         with editing(self.model, candidate.edits, self.basis):
             answers = answer(self.model, self.items)
             score, same, uneven = label_free(self.orders(answers))
-            fine = score > nothing and harmless(self.before, look(self.model, self.others))
-        value = self.gain(answers) if fine else Value(score - nothing, float("-inf"), np.inf, 0)
-        return Tried(candidate, score, value, same, uneven, fine)
+            gains = score > nothing
+            fine = harmless(self.before, look(self.model, self.others)) if gains else None
+        return Tried(candidate, score, self.gain(answers), same, uneven, fine)
 
     def gain(self, answers: Answers) -> Value:
         """The score less that of doing nothing; whole questions, in all orders, are redrawn."""

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from tasks.errors import EditError, TaskError, unknown
+from tasks.errors import TaskError, unknown
 
 MITIGATED = ("mcq_bias",)
 
@@ -22,32 +22,33 @@ def register(app: typer.Typer) -> None:
 
 def mitigate(
     task: Annotated[str, typer.Argument(help="What the model is biased in: mcq_bias.")],
-    out: Annotated[Path, typer.Option(help="The folder to write; it must not exist.")],
+    out: Annotated[Path, typer.Option(help="The folder to write.")],
     model: Annotated[str, typer.Option(help="nano, a Hugging Face id, or a directory.")] = "nano",
     file: Annotated[str, typer.Option(help="Questions of your own (ARC, MMLU, ...).")] = "",
     train: Annotated[int, typer.Option(help="Questions to choose the edit on.")] = 48,
     test: Annotated[int, typer.Option(help="Questions to measure it on.")] = 400,
     seed: Annotated[int, typer.Option(help="Draws the questions.")] = 0,
+    force: Annotated[bool, typer.Option("--force", help="Replace a mitigation there.")] = False,
 ) -> None:
     """Find an edit against a bias towards 'A', measure it, and save the edited model."""
     if task not in MITIGATED:
         raise TaskError(unknown("mitigation", task, MITIGATED))
-    if train < 4 or test < 4:
-        raise TaskError(f"train={train} and test={test}; give at least 4 questions each")
-    if file and not Path(file).is_file():
-        raise TaskError(f"there is no file '{file}'")
-    _refuse_existing(out)
-    from circuits.bias.folder import carry_out
-    from circuits.bias.mitigate import Settings
+    from circuits.bias.folder import carry_out, check_out
+    from circuits.bias.settings import Settings
     from circuits.cli.progress import shown_progress
-    from circuits.models import load_model
+    from circuits.cli.text import printable
+    from circuits.models import load_model, locate
 
+    settings = Settings(train, test, seed, file)
+    check_out(out, force)
+    locate(model)
     opened = load_model(model)
     with shown_progress() as progress:
-        card = carry_out(opened, Settings(train, test, seed, file), out, progress)
+        card = carry_out(opened, settings, out, progress, force=force)
     for line in summary(card):
-        typer.echo(line)
-    typer.echo(f"written: {out} ({', '.join(sorted(entry.name for entry in out.iterdir()))})")
+        typer.echo(printable(line))
+    names = ", ".join(sorted(entry.name for entry in out.iterdir()))
+    typer.echo(printable(f"written: {out} ({names})"))
 
 
 def summary(card: dict) -> list[str]:
@@ -77,9 +78,10 @@ def apply_plan(
     """Save a model with a plan's edits as a Hugging Face directory."""
     from circuits.edits.plan import read_plan
     from circuits.edits.save_model import save_edited
-    from circuits.models import load_model
+    from circuits.models import load_model, locate
 
     found = read_plan(plan)
+    locate(model)
     save_edited(load_model(model), found, out)
     typer.echo(f"written: {out}, {len(found.edits)} edits; opens with transformers alone")
 
@@ -96,13 +98,19 @@ def check_plan(
 
     found = read_plan(plan)
     if model:
-        from circuits.models import load_model
+        from circuits.models import load_model, locate
 
+        locate(model)
         found.check(load_model(model))
     note = "" if model else "; give --model to check that the edits fit it"
     typer.echo(f"{plan}: {len(found.edits)} edits, nothing wrong{note}")
 
 
-def _refuse_existing(out: Path) -> None:
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise EditError(f"{out} exists already; choose another --out")
+@edits.command("schema")
+def print_schema() -> None:
+    """Print the JSON Schema of edit plans, for editors and other programs."""
+    import json
+
+    from circuits.edits.plan import plan_schema
+
+    typer.echo(json.dumps(plan_schema(), indent=1))

@@ -25,8 +25,9 @@ from pydantic import Field, ValidationError
 
 from circuits.edits.check import edit_faults, is_weight_edit
 from circuits.edits.edit import Edit, Part
+from circuits.folder import make_ready
 from graphs.files import read_bytes, read_json, write_atomically
-from tasks.errors import CircuitsError, EditError, FormatError, all_faults
+from tasks.errors import CircuitsError, EditError, FormatError, RunError, all_faults
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -82,6 +83,11 @@ class EditPlan(Part):
     def _saving_faults(self, out: Path) -> Iterator[str]:
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
             yield f"{out} exists already; choose another --out"
+        else:
+            try:
+                make_ready(out)
+            except RunError as fault:
+                yield str(fault)
         for i, edit in enumerate(self.edits):
             try:
                 fits = is_weight_edit(edit)

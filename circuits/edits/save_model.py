@@ -7,8 +7,6 @@ written is opened again and must give the logits of the live edit; otherwise not
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ import torch
 from circuits.edits.check import is_weight_edit
 from circuits.edits.live import weight_change
 from circuits.edits.plan import EditPlan
+from circuits.folder import written
 from patching.blocks import weight_in_out
 from patching.loading import load_weights, without_bars
 from patching.model import Model
@@ -43,12 +42,10 @@ def save_edited(model: Model, plan: EditPlan, out: str | Path, original: Any = N
     out = Path(out)
     plan.check(model, out)
     twin = _twin(model, original)
-    partial = out.resolve().with_name(f".{out.resolve().name}.{os.getpid()}.partial")
-    partial.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with plan.applied(model):
-            _take_over(model, twin, _places(model, plan))
-            expected = model.run(*_probe(model)).cpu()
+    with plan.applied(model):
+        _take_over(model, twin, _places(model, plan))
+        expected = model.run(*_probe(model)).cpu()
+    with written(out, _check_empty) as partial:
         with without_bars():
             twin.save_pretrained(partial)
         if model.tokenizer is not None:
@@ -57,12 +54,13 @@ def save_edited(model: Model, plan: EditPlan, out: str | Path, original: Any = N
         _verify(model, partial, expected)
         for file in partial.iterdir():
             file.chmod(0o644)
-        if out.exists():
-            out.rmdir()
-        partial.rename(out)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return out
+
+
+def _check_empty(folder: Path) -> None:
+    """Only an empty directory gives way to a model."""
+    if not folder.is_dir() or any(folder.iterdir()):
+        raise EditError(f"{folder} exists already; choose another --out")
 
 
 def _twin(model: Model, original: Any) -> Any:
@@ -107,7 +105,6 @@ def _probe(model: Model) -> tuple[torch.Tensor, torch.Tensor]:
 
 @torch.no_grad()
 def _verify(model: Model, folder: Path, expected: torch.Tensor) -> None:
-
     saved = load_weights(str(folder), model.dtype)
     found = saved.eval()(_probe(model)[0].cpu()).logits[:, -1].float()
     allowed = TOLERANCE * float(expected.abs().max() + 1)

@@ -23,7 +23,7 @@ from circuits.edits.plan import read_plan
 from patching.forward import Record
 from patching.model import Model
 from patching.weights import changed_weights, value_vectors
-from tasks.errors import EditError, TaskError
+from tasks.errors import RunError, TaskError
 from tasks.questions import bank
 
 SETTINGS = mitigate.Settings(train=16, test=16, others=9)
@@ -163,6 +163,7 @@ def test_what_gains_nothing_for_sure_is_not_chosen(biased, material, evidence):
         assert gain.value > 0
         tried = edit_search.Tried(candidate, gain.value, gain, 1.0, 0.0, harmless=True)
         assert (edit_search.Search(0.0, (tried,)).best is not None) == sure
+        assert tried.verdict == ("sure gain" if sure else "gain that may be chance")
 
 
 def test_unibias_chooses_uneven_and_steady_heads(evidence):
@@ -221,7 +222,12 @@ def test_the_published_edit_writes_the_answer_in(biased, material):
     found = paper_edit(biased, material.test, bias, before, (1.0, 800.0))
     assert found.to_json()["uses_answer"] is True
     assert found.every.value > 0.9
-    assert all(value.value == pytest.approx(0.25) for value in found.fixed.values())
+    for letter, (accuracy, gold_a, answered) in found.fixed.items():
+        assert accuracy.value == pytest.approx(0.25)
+        assert gold_a.value == pytest.approx(float(letter == "A"))
+        assert answered.value == pytest.approx(1.0)
+    assert found.suppressed.value < 0.9 < found.anchored.value
+    assert found.other != found.vector
 
 
 def test_the_whole_of_it(biased, tmp_path):
@@ -243,7 +249,7 @@ def test_the_whole_of_it(biased, tmp_path):
         live = answer(biased, items).letters
     saved = answer(Model.open(tmp_path / "out" / "model"), items).letters
     assert np.allclose(saved, live, atol=1e-4)
-    with pytest.raises(EditError, match="exists already"):
+    with pytest.raises(RunError, match="replace it with --force"):
         carry_out(biased, SETTINGS, tmp_path / "out", quiet)
     assert not list(tmp_path.glob(".*"))
 
