@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from circuits.ablation import ablate
     from circuits.bias.localise import localise_bias
     from circuits.calibrating.calibration import calibrate
     from circuits.edits.edit import keep, remove, scale
@@ -85,6 +86,7 @@ _LAZY = {
     "Scores": ("patching.scores", "Scores"),
     "SiteError": ("tasks.errors", "SiteError"),
     "TaskError": ("tasks.errors", "TaskError"),
+    "ablate": ("circuits.ablation", "ablate"),
     "calibrate": ("circuits.calibrating.calibration", "calibrate"),
     "editing": ("circuits.edits.live", "editing"),
     "keep": ("circuits.edits.edit", "keep"),
@@ -114,6 +116,7 @@ __all__ = [
     "Scores",
     "SiteError",
     "TaskError",
+    "ablate",
     "af1",
     "calibrate",
     "discover",

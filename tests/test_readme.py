@@ -23,10 +23,13 @@ def blocks(text, language):
 
 def test_the_python_runs(readme, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    (code,) = blocks(readme, "python")
-    exec(compile(code, "README.md", "exec"), {})
+    first, *others = blocks(readme, "python")
+    exec(compile(first, "README.md", "exec"), {})
     assert "faithfulness" in capsys.readouterr().out
     assert (tmp_path / "ioi.svg").is_file()
+    for code in others:
+        exec(compile(code, "README.md", "exec"), {})
+        assert capsys.readouterr().out
 
 
 def test_every_command_and_option_is_there(readme):
@@ -59,3 +62,8 @@ def test_the_picture_and_folders_are_there(root, readme):
         assert (root / path).is_file(), path
     for folder in re.findall(r"^(\w+)/ ", readme, re.MULTILINE):
         assert (root / folder).is_dir(), folder
+
+
+def test_the_layout_names_every_folder_of_circuits(root, readme):
+    told = re.findall(r"^  (\w+)/ ", readme, re.MULTILINE)
+    assert sorted(told) == sorted(path.parent.name for path in root.glob("circuits/*/__init__.py"))

@@ -9,6 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 import circuits
+from circuits.cli import ablate as cli_ablate
 from circuits.cli import af1 as cli_af1
 from circuits.cli import calibrate as cli_calibrate
 from circuits.cli import diff as cli_diff
@@ -105,7 +106,7 @@ def list_ways(as_json: AsJson = False) -> None:
 
 @app.command("ablations")
 def list_ablations(as_json: AsJson = False) -> None:
-    """What can stand in for everything outside a circuit."""
+    """What can stand in for parts of a model, or cut their attention."""
     from circuits.cli.text import ablation_rows, print_list
 
     print_list(ablation_rows(), as_json)
@@ -197,5 +198,6 @@ cli_edit.register(app)
 cli_emotion.register(app)
 cli_evaluate.register(app)
 cli_means.register(app)
+cli_ablate.register(app)
 cli_diff.register(app)
 app.command()(cli_calibrate.calibrate)

@@ -84,14 +84,19 @@ def way_rows() -> list[Row]:
 
 
 def ablation_rows() -> list[Row]:
-    """Every ablation that can stand in outside a circuit."""
-    from patching.ablations import ABLATIONS, OUTSIDE
+    """Every ablation, how it is written, and where it can be used."""
+    from patching.ablations import ABLATIONS, CUTS, OUTSIDE
 
     rows: list[Row] = []
-    for name in OUTSIDE:
-        kind = ABLATIONS[name]
-        written = f"{name}, or {name}:N with a {kind.argument} N" if kind.argument else name
-        rows.append({"name": name, "puts there": kind.claim, "written": written})
+    for name, kind in ABLATIONS.items():
+        written = name if not kind.argument else f"{name}:N with a {kind.argument} N"
+        if kind.default is not None:
+            written = f"{name}, or {written}"
+        where = "outside a circuit, or for named parts" if name in OUTSIDE else "ablate"
+        rows.append({"name": name, "puts there": kind.claim, "written": written, "use": where})
+    for name, claim in CUTS.items():
+        written = f"{name}:3, {name}:3-5 (layers) or {name}:3.h1 (one head)"
+        rows.append({"name": name, "cuts": claim, "written": written, "use": "ablate"})
     return rows
 
 

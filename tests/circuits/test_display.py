@@ -70,6 +70,11 @@ def examination():
     )
 
 
+def ablated():
+    found = circuits.ablate(interchange.opened(), interchange.pairs(12), ["m0", "m1"])
+    return replace(found, what=(SCRIPT, "$x_1$ & </table>"), metric=SCRIPT)
+
+
 def comparison():
     seen = examination()
     two = (*seen.curves[:2], *seen.curves[:2])
@@ -138,6 +143,7 @@ RESULTS = {
     "Scores": scores,
     "HeatMap": lambda: scores().heat_map(),
     "PromptPairs": pairs,
+    "Ablated": ablated,
     "Evaluation": evaluation,
     "Examination": examination,
     "Curve": lambda: examination().curves[0],

@@ -1,0 +1,82 @@
+"""The command `ablate`: what the answer loses without some parts of the model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tasks.errors import MethodError
+
+if TYPE_CHECKING:
+    from patching.ablations import Ablation
+    from patching.means import Means
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the application."""
+    app.command("ablate")(command)
+
+
+def command(
+    task: Annotated[str, typer.Argument(help="A task, or a JSON-lines file of prompt pairs.")],
+    what: Annotated[
+        list[str] | None,
+        typer.Argument(help="Sites such as a3.h0, m2@END or m3.n17, or edges: 'm0->a3.h1<q>'."),
+    ] = None,
+    ablation: Annotated[
+        str, typer.Option(help="What stands in for them: see 'circuits ablations'.")
+    ] = "corrupted",
+    means: Annotated[
+        Path | None, typer.Option(help="Means that 'circuits means' has estimated.")
+    ] = None,
+    model: Annotated[str, typer.Option(help="nano, a Hugging Face id, or a directory.")] = "nano",
+    metric: Annotated[str | None, typer.Option(help="Default: the task's own.")] = None,
+    n: Annotated[
+        int | None, typer.Option("--n", help="Prompt pairs. Default: 64 of a task, all of a file.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Draws the prompt pairs and the interval.")] = 0,
+    batch_size: Annotated[int, typer.Option(help="Prompt pairs per forward pass.")] = 32,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print JSON, for other programs.")
+    ] = False,
+) -> None:
+    """Ablate named parts of a model, all at once, and say what its answer loses."""
+    from circuits.ablation import ablate
+    from circuits.cli.discover import prepare
+    from circuits.cli.text import printable
+    from circuits.config import Config
+    from circuits.discover import ask
+    from circuits.models import load_model
+    from patching.ablations import parse_ablation
+
+    kind = parse_ablation(ablation)
+    config = Config(task=task, model=model, metric=metric, n=n, seed=seed, batch_size=batch_size)
+    config.check()
+    stated = _means(kind, means)
+    prepare(config)
+    opened = load_model(model)
+    found = ablate(
+        opened,
+        ask(config, opened),
+        what or (),
+        kind,
+        metric=metric,
+        means=stated,
+        batch_size=batch_size,
+        seed=seed,
+    )
+    typer.echo(json.dumps(found.to_json(), indent=1) if as_json else printable(str(found)))
+
+
+def _means(kind: Ablation | object, path: Path | None) -> Means | None:
+    """The means of a file, if the ablation takes such means."""
+    from circuits.evaluation.outside import AVERAGED, fitting
+
+    if path is None:
+        return None
+    if str(kind) not in AVERAGED:
+        raise MethodError(f"ablation '{kind}' has no use for {path}: it takes no such means")
+    return fitting(str(kind), path)
