@@ -45,6 +45,7 @@ METHODS = (
 )
 
 DIRECTIONS = ("noising", "denoising")
+KIND = "circuits calibration"
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,7 @@ class Calibration:
             }
             rows.append(row | {"names": list(c.names)})
         head = {k: v for k, v in asdict(self).items() if k != "comparisons"}
-        return {"schema_version": 1, "kind": "calibration"} | head | {"comparisons": rows}
+        return {"kind": KIND, "schema_version": "1.0"} | head | {"comparisons": rows}
 
     def __repr__(self) -> str:
         methods = len({c.method for c in self.comparisons})
