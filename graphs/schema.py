@@ -40,14 +40,14 @@ class _Part(BaseModel):
 class AnatomyPart(_Part):
     """The shape of the model."""
 
-    n_layers: Size
-    n_heads: Size
-    n_kv_heads: Size
-    d_model: Size
-    d_head: Size
-    d_mlp: Size
+    n_layers: Size = Field(description="Layers.")
+    n_heads: Size = Field(description="Attention heads of a layer.")
+    n_kv_heads: Size = Field(description="Key and value heads of a layer.")
+    d_model: Size = Field(description="Width of the residual stream.")
+    d_head: Size = Field(description="Width of a head.")
+    d_mlp: Size = Field(description="Neurons of an MLP.")
     parallel: bool = Field(default=False, description="The MLP reads the same stream as attention.")
-    family: str = ""
+    family: str = Field(default="", description="The architecture, such as gpt2.")
 
 
 class SelectionPart(_Part):
@@ -83,15 +83,17 @@ class InfoPart(_Part):
     level: Literal["edge", "node"] = Field(
         default="edge", description="What was scored and chosen."
     )
-    task: str = ""
-    method: str = ""
-    metric: str = ""
-    direction: Literal["noising", "denoising"] = "noising"
+    task: str = Field(default="", description="The task.")
+    method: str = Field(default="", description="The method of scoring.")
+    metric: str = Field(default="", description="Name of the metric.")
+    direction: Literal["noising", "denoising"] = Field(
+        default="noising", description="Which of the two runs was patched."
+    )
     sign: str = Field(default=SIGN, description="What a positive score means.")
     prompts: Count = Field(default=0, description="Number of prompt pairs.")
-    seed: int | None = None
+    seed: int | None = Field(default=None, description="What drew the prompts.")
     model: str = Field(default="", description="Name or identifier of the model.")
-    model_hash: str = ""
+    model_hash: str = Field(default="", description="SHA-256 of its configuration and weights.")
     options: dict[str, JsonValue] = Field(default_factory=dict, description="The method's options.")
     selection: SelectionPart = SelectionPart()
     metrics: MetricsPart = MetricsPart()
@@ -101,13 +103,15 @@ class NodePart(_Part):
     """One node of the circuit."""
 
     id: str = Field(description="input, a3.h5, m3, m3.n17 or logits, each with @position.")
-    kind: Literal["input", "head", "mlp", "neuron", "logits"] | None = None
+    kind: Literal["input", "head", "mlp", "neuron", "logits"] | None = Field(
+        default=None, description="What the id names."
+    )
     layer: int | None = Field(
         default=None, description="-1 for the input, n_layers for the logits."
     )
     unit: int | None = Field(default=None, description="Head or neuron number, else -1.")
-    score: Number | None = None
-    standard_error: Number | None = Field(default=None, ge=0)
+    score: Number | None = Field(default=None, description="In units of the metric.")
+    standard_error: Number | None = Field(default=None, ge=0, description="Over prompts.")
 
 
 class EdgePart(_Part):
@@ -117,19 +121,21 @@ class EdgePart(_Part):
     target: str = Field(description="The receiver's id.")
     key: Literal["", "q", "k", "v"] = Field(default="", description="The receiver's port.")
     score: Number = Field(description="In units of the metric.")
-    standard_error: Number | None = Field(default=None, ge=0)
+    standard_error: Number | None = Field(default=None, ge=0, description="Over prompts.")
 
 
 class CircuitFile(_Part):
     """A circuit: nodes and scored edges of a model, in order of computation."""
 
     format: Literal["circuit"]
-    schema_version: str = Field(pattern=r"^\d+\.\d+$")
+    schema_version: str = Field(
+        pattern=r"^\d+\.\d+$", description="Major and minor version of the file."
+    )
     directed: Literal[True] = True
     multigraph: Literal[True] = True
     graph: InfoPart
-    nodes: list[NodePart]
-    edges: list[EdgePart]
+    nodes: list[NodePart] = Field(description="In order of computation.")
+    edges: list[EdgePart] = Field(description="In order of computation.")
 
 
 def json_schema() -> dict[str, Any]:
