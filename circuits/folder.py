@@ -92,9 +92,11 @@ def written(folder: Path, check: Callable[[Path], None] | None = None) -> Iterat
     """
     folder = folder.resolve()
     replace = folder.exists()
-    folder.parent.mkdir(parents=True, exist_ok=True)
     partial = _sibling(folder, "partial")
-    partial.mkdir()
+    try:
+        partial.mkdir(parents=True)
+    except OSError as error:
+        raise RunError(f"{folder} cannot be written: {error.strerror}") from None
     try:
         yield partial
         _install(partial, folder, (check or _check_ours) if replace else None)

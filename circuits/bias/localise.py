@@ -47,7 +47,7 @@ class Biased:
                shares of all parts add up to the difference, less constants
     effect     the difference in the model minus the difference without the part (zeroed): positive
                where the part pushes towards the letter
-    error      the standard error of that effect over prompts
+    error      the standard error of that effect over prompts; None of a single prompt
     found      share of prompts on which the part passes the published test: for a neuron, among
                the ten largest |k| * ||v|| of its layer (equation 7) and a gap above 4; for others
                a gap above 4
@@ -58,7 +58,7 @@ class Biased:
     gap: float
     direct: float
     effect: float
-    error: float
+    error: float | None
     found: float
     tokens: tuple[str, ...] = ()
 
@@ -115,6 +115,10 @@ def localise_bias(
     ``pairs`` are questions whose right answer is another letter (``mcq_bias``, ``gold=never_A``).
     Of each layer's value vectors the ``top`` with the largest mean ``|k| * ||v||`` are kept. The
     gap does not depend on a basis; ``basis`` is that of the tokens shown.
+
+    >>> asked = circuits.load_task("mcq_bias").pairs(model.tokenizer, n=4, seed=0, gold="never_A")
+    >>> circuits.localise_bias(model, asked, top=2)
+    Bias(' A' ahead of the right letter by ... on 4 prompts, 28 parts)
 
     Raises:
         TaskError: the letter is not one token, or it is the right answer somewhere.
@@ -242,7 +246,7 @@ def _direct(
 
 def _effects(
     model: Model, pairs: PromptPairs, names: list[str], letter: int, batch_size: int
-) -> dict[str, tuple[float, float]]:
+) -> dict[str, tuple[float, float | None]]:
     """How much less the letter is ahead of the right one without each part, and its error."""
 
     def ahead(logits: Tensor, of: PromptPairs) -> Tensor:
@@ -251,10 +255,10 @@ def _effects(
 
     whole = run_ablated(model, pairs, [], "zero", metric=ahead, batch_size=batch_size)
 
-    def effect(name: str) -> tuple[float, float]:
+    def effect(name: str) -> tuple[float, float | None]:
         without = run_ablated(model, pairs, [name], "zero", metric=ahead, batch_size=batch_size)
         less = np.asarray(whole - without, dtype=np.float64)
-        spread = less.std(ddof=1) if len(less) > 1 else float("nan")
-        return float(less.mean()), float(spread / len(less) ** 0.5)
+        error = float(less.std(ddof=1) / len(less) ** 0.5) if len(less) > 1 else None
+        return float(less.mean()), error
 
     return {name: effect(name) for name in names}

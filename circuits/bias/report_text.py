@@ -77,9 +77,12 @@ def _verdict(card: Mapping[str, Any]) -> list[str]:
     rows = [
         [b["bar"], f"{b['measured']:+.4f}", "met" if b["met"] else "missed"] for b in card["bars"]
     ]
-    largest = max(map(abs, card["random"]))
-    note = f"Of the random edits the largest moves it by {largest:.4f}."
-    return [*lines, _lines(["bar", "measured", ""], rows), note]
+    notes = [f"Of the random edits the largest moves it by {max(map(abs, card['random'])):.4f}."]
+    share = "A share, gold not A"
+    for name, ways in card["templates"].items():
+        now, before = (_cell(ways[way][share]) for way in (card["chosen"], "no edit"))
+        notes.append(f"In another form, {name}, the A share is {now}; without the edit {before}.")
+    return [*lines, _lines(["bar", "measured", ""], rows), "\n".join(f"* {n}" for n in notes)]
 
 
 def _knows(knows: Mapping[str, Any]) -> str:
@@ -187,12 +190,12 @@ def _paper(paper: Mapping[str, Any]) -> str:
 
 def _localised(found: Mapping[str, Any]) -> str:
     parts = found["parts"]
-    names = ("effect", "error", "direct", "gap")
-    rows = [
-        [part["name"], *(f"{part[x]:+.3f}" if part[x] is not None else "none" for x in names),
-         f"{part['found']:.0%}", " ".join(_text(repr(t)) for t in part["tokens"])]
-        for part in parts[:LOCALISED]
-    ]  # fmt: skip
+    rows = []
+    for part in parts[:LOCALISED]:
+        error = "none" if part["error"] is None else f"{part['error']:.3f}"
+        numbers = [f"{part['effect']:+.3f}", error, f"{part['direct']:+.3f}", f"{part['gap']:+.3f}"]
+        tokens = " ".join(_text(repr(token)) for token in part["tokens"])
+        rows.append([part["name"], *numbers, f"{part['found']:.0%}", tokens])
     head = ["part", "effect of removing it", "standard error", "direct share", "gap (published)"]
     head += ["passes the published test", "tokens promoted"]
     told = (
@@ -201,7 +204,7 @@ def _localised(found: Mapping[str, Any]) -> str:
         "what a part writes, unembedded by itself; the effect is by how much that lead shrinks "
         f"without the part. Tokens in the basis `{found['basis']}`."
     )
-    return "\n\n".join([told, _lines([*head], rows), _agreement(parts)])
+    return "\n\n".join([told, _lines(head, rows), _agreement(parts)])
 
 
 def _agreement(parts: Sequence[Mapping[str, Any]]) -> str:

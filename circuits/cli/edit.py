@@ -83,7 +83,7 @@ def apply_plan(
     found = read_plan(plan)
     locate(model)
     save_edited(load_model(model), found, out)
-    typer.echo(f"written: {out}, {len(found.edits)} edits; opens with transformers alone")
+    typer.echo(f"written: {out}, {_counted(len(found.edits))}; opens with transformers alone")
 
 
 @edits.command("check")
@@ -102,8 +102,10 @@ def check_plan(
 
         locate(model)
         found.check(load_model(model))
-    note = "" if model else "; give --model to check that the edits fit it"
-    typer.echo(f"{plan}: {len(found.edits)} edits, nothing wrong{note}")
+    else:
+        found.check()
+    note = "" if model else "; give --model to check that they fit it"
+    typer.echo(f"{plan}: {_counted(len(found.edits))}, nothing wrong{note}")
 
 
 @edits.command("schema")
@@ -114,3 +116,7 @@ def print_schema() -> None:
     from circuits.edits.plan import plan_schema
 
     typer.echo(json.dumps(plan_schema(), indent=1))
+
+
+def _counted(edits: int) -> str:
+    return "1 edit" if edits == 1 else f"{edits} edits"

@@ -51,9 +51,15 @@ def is_weight_edit(edit: AnyEdit) -> bool:
 
 
 def edit_faults(
-    edits: Sequence[AnyEdit], anatomy: Anatomy, tokenizer: Any, vocabulary: int
+    edits: Sequence[AnyEdit],
+    anatomy: Anatomy | None = None,
+    tokenizer: Any = None,
+    vocabulary: int = 0,
 ) -> list[str]:
-    """One line per fault: sites, widths, tokens, numbers that are not finite, conflicts."""
+    """One line per fault: sites, widths, tokens, numbers that are not finite, conflicts.
+
+    Without an anatomy only what is wrong for every model is told.
+    """
     faults = [
         f"edit {i} ({edit.kind}): {fault}"
         for i, edit in enumerate(edits)
@@ -98,7 +104,9 @@ def _token_id(text: str, tokenizer: Tokenizer | None, vocabulary: int) -> int:
     return found
 
 
-def _faults(edit: AnyEdit, anatomy: Anatomy, tokenizer: Any, vocabulary: int) -> Iterator[str]:
+def _faults(
+    edit: AnyEdit, anatomy: Anatomy | None, tokenizer: Any, vocabulary: int
+) -> Iterator[str]:
     for name, value in _numbers(edit):
         if not isfinite(value):
             yield f"{name} is {value}; give a finite number"
@@ -121,17 +129,36 @@ def _faults(edit: AnyEdit, anatomy: Anatomy, tokenizer: Any, vocabulary: int) ->
     known = [bound for bound in bounds if bound is not None]
     if known != sorted(known):
         yield f"low {known[0]} is above high {known[1]}"
-    if isinstance(edit, RankOne) and len(edit.keys) != anatomy.d_mlp:
-        yield f"keys has {len(edit.keys)} numbers, the MLP {anatomy.d_mlp} neurons"
     if isinstance(edit, SwapAttention) and edit.first == edit.second:
         yield f"both positions are {edit.first!r}"
-    if isinstance(edit, Affine):
-        yield from _affine_faults(edit, _width(site, anatomy))
+    if isinstance(edit, Affine) and edit.matrix is None and edit.offset is None:
+        yield "give matrix, offset or both"
     if isinstance(edit, Add | Project | RankOne | Steer | Clamp):
-        yield from _direction_faults(edit.direction, _width(site, anatomy), tokenizer, vocabulary)
+        yield from _direction_faults(edit.direction)
+    if anatomy is not None:
+        yield from _misfits(edit, _width(site, anatomy), anatomy.d_mlp, tokenizer, vocabulary)
 
 
-def _circuit_faults(edit: Circuit, anatomy: Anatomy) -> Iterator[str]:
+def _misfits(
+    edit: AnyEdit, width: int, d_mlp: int, tokenizer: Any, vocabulary: int
+) -> Iterator[str]:
+    """What does not fit one model: widths and tokens."""
+    if isinstance(edit, RankOne) and len(edit.keys) != d_mlp:
+        yield f"keys has {len(edit.keys)} numbers, the MLP {d_mlp} neurons"
+    if isinstance(edit, Affine):
+        yield from _affine_misfits(edit, width)
+    if not isinstance(edit, Add | Project | RankOne | Steer | Clamp):
+        return
+    vector = edit.direction.vector
+    if vector is not None and len(vector) != width:
+        yield f"the vector has {len(vector)} numbers, the place is {width} wide"
+    try:
+        token_ids(edit.direction, tokenizer, vocabulary)
+    except EditError as fault:
+        yield str(fault)
+
+
+def _circuit_faults(edit: Circuit, anatomy: Anatomy | None) -> Iterator[str]:
     from patching.ablations import get_ablation
 
     for name in edit.edges:
@@ -146,9 +173,7 @@ def _circuit_faults(edit: Circuit, anatomy: Anatomy) -> Iterator[str]:
         yield str(fault)
 
 
-def _affine_faults(edit: Affine, width: int) -> Iterator[str]:
-    if edit.matrix is None and edit.offset is None:
-        yield "give matrix, offset or both"
+def _affine_misfits(edit: Affine, width: int) -> Iterator[str]:
     if edit.offset is not None and len(edit.offset) != width:
         yield f"offset has {len(edit.offset)} numbers, the place is {width} wide"
     rows = edit.matrix
@@ -156,23 +181,14 @@ def _affine_faults(edit: Affine, width: int) -> Iterator[str]:
         yield f"matrix is not {width} by {width}"
 
 
-def _direction_faults(
-    direction: Direction, width: int, tokenizer: Any, vocabulary: int
-) -> Iterator[str]:
+def _direction_faults(direction: Direction) -> Iterator[str]:
     if (direction.tokens is None) == (direction.vector is None):
         yield "a direction is tokens with weights, or a vector: give one of them"
     elif direction.vector is not None:
-        if len(direction.vector) != width:
-            yield f"the vector has {len(direction.vector)} numbers, the place is {width} wide"
-        elif not any(direction.vector):
+        if not any(direction.vector):
             yield "the vector is zero"
-    else:
-        if not direction.tokens or not any(direction.tokens.values()):
-            yield "the direction is zero: no token has a weight"
-        try:
-            token_ids(direction, tokenizer, vocabulary)
-        except EditError as fault:
-            yield str(fault)
+    elif not direction.tokens or not any(direction.tokens.values()):
+        yield "the direction is zero: no token has a weight"
 
 
 def _width(site: Site, anatomy: Anatomy) -> int:

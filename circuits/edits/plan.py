@@ -27,7 +27,7 @@ from circuits.edits.check import edit_faults, is_weight_edit
 from circuits.edits.edit import Edit, Part
 from circuits.folder import make_ready
 from graphs.files import read_bytes, read_json, write_atomically
-from tasks.errors import CircuitsError, EditError, FormatError, RunError, all_faults
+from tasks.errors import CircuitsError, EditError, FormatError, RunError, all_faults, unknown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -44,6 +44,9 @@ class EditPlan(Part):
 
     ``uses_answer`` marks plans made with the right answers of the prompts they are tested on:
     good for a diagnosis, no mitigation.
+
+    >>> circuits.EditPlan(model=model.hash, basis="raw", edits=(circuits.remove("a3.h0"),))
+    EditPlan(1 edits of ..., basis raw)
     """
 
     kind: Literal["circuits edit plan"] = "circuits edit plan"
@@ -59,6 +62,15 @@ class EditPlan(Part):
     def weights_only(self) -> bool:
         """Whether all edits change weights, so that the plan can be saved with the model."""
         return all(is_weight_edit(edit) for edit in self.edits)
+
+    def own_faults(self) -> list[str]:
+        """Everything that keeps the plan from being carried out on any model, one line each."""
+        from patching.directions import BASES
+
+        found = [] if self.basis in BASES else [unknown("basis", self.basis, BASES)]
+        if not self.edits:
+            found.append("the plan has no edits")
+        return found + edit_faults(self.edits)
 
     def faults(self, model: Model, out: Path | None = None) -> list[str]:
         """Everything that keeps the plan from being carried out, one line each."""
@@ -99,13 +111,13 @@ class EditPlan(Part):
                     f"only edits of weights can be saved"
                 )
 
-    def check(self, model: Model, out: Path | None = None) -> None:
-        """Refuse a plan that cannot be carried out.
+    def check(self, model: Model | None = None, out: Path | None = None) -> None:
+        """Refuse a plan that cannot be carried out; without a model, on any model at all.
 
         Raises:
             EditError: listing all faults; nothing has been changed.
         """
-        if found := self.faults(model, out):
+        if found := self.own_faults() if model is None else self.faults(model, out):
             raise EditError(all_faults("this plan cannot be carried out:", found))
 
     @contextmanager
@@ -184,15 +196,23 @@ def plan_for(model: Model, edits: tuple[Edit, ...], basis: str | None = None) ->
 def read_plan(path: str | Path) -> EditPlan:
     """Read a plan from a .toml or .json file.
 
+    >>> edits = (circuits.scale("a3.h0", 0.5),)
+    >>> circuits.EditPlan(model=model.hash, model_name="nano", basis="raw", edits=edits).save("p.toml")
+    >>> circuits.read_plan("p.toml")
+    EditPlan(1 edits of nano, basis raw)
+
     Raises:
         FormatError: it cannot be read, is of another kind or a newer major version, or has fields
             that no edit has; all such faults are listed.
     """
-    data = read_bytes(path, MAX_BYTES)
+    values = _values(read_bytes(path, MAX_BYTES), Path(path))
+    version = str(values.get("schema_version", "1.0")) if isinstance(values, dict) else "1.0"
+    if version.split(".")[0] != "1":
+        raise FormatError(f"{path} has schema version {version}; this version of circuits reads 1")
     try:
-        return EditPlan.model_validate(_values(data, Path(path)))
+        return EditPlan.model_validate(values)
     except ValidationError as error:
-        faults = [f"{_where(fault['loc'])}: {fault['msg']}" for fault in error.errors()]
+        faults = [f"{_where(fault['loc'])}: {_told(fault)}" for fault in error.errors()]
         raise FormatError(all_faults(f"{path} is no edit plan of version 1:", faults)) from None
 
 
@@ -210,6 +230,15 @@ def _values(data: bytes, path: Path) -> Any:
     if path.suffix == ".json":
         return read_json(data, str(path), allow_nan=True)
     raise FormatError(f"plans are read from .toml or .json, not from '{path}'")
+
+
+def _told(fault: Any) -> str:
+    """A fault of pydantic's in the project's words, where they say more."""
+    if fault["type"] == "union_tag_invalid":
+        tags = fault["ctx"]["expected_tags"].replace("'", "").split(", ")
+        return unknown("kind of edit", str(fault["ctx"]["tag"]), tags)
+    words = {"missing": "is missing", "extra_forbidden": "there is no such field"}
+    return words.get(fault["type"], fault["msg"])
 
 
 def _where(location: tuple[int | str, ...]) -> str:
