@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
+from torch import Tensor
 
 from circuits.bias.items import Items
-from patching.forward import Tap, no_tap
+from patching.forward import run_block, run_block_end
+from patching.frame import Frame
 from patching.model import Model
 from tasks import bias_measures as bias
 
@@ -48,21 +50,55 @@ class Answers:
         return shares * self.mass[:, None]
 
 
+@dataclass(frozen=True)
+class Start:
+    """The residual stream of some questions where it enters block ``layer``, by batch.
+
+    Answers under edits of that block or later ones can start there.
+    """
+
+    layer: int
+    streams: tuple[tuple[Float[Tensor, "b s d"], Frame], ...]
+
+
 @torch.no_grad()
-def answer(model: Model, items: Items, tap: Tap = no_tap) -> Answers:
-    """The model's answers, without looking at the right ones."""
+def start_at(model: Model, items: Items, layer: int) -> Start:
+    """Run the blocks before ``layer`` once for all."""
+    found = []
+    for x, frame in _embedded(model, items):
+        for block in model.blocks[:layer]:
+            x = run_block(block, x, frame)
+        found.append((x, frame))
+    return Start(layer, tuple(found))
+
+
+@torch.no_grad()
+def answer(model: Model, items: Items, start: Start | None = None) -> Answers:
+    """The model's answers, without looking at the right ones.
+
+    ``start`` is where these questions enter a block before which nothing has changed.
+    """
     letters, tops, masses = [], [], []
     ids = torch.tensor(items.letters, device=model.device)
-    for start in range(0, len(items), BATCH):
-        rows = slice(start, start + BATCH)
-        first = int(items.mask[rows].any(0).argmax())
-        tokens = torch.tensor(items.tokens[rows, first:], device=model.device)
-        mask = torch.tensor(items.mask[rows, first:], device=model.device)
-        logits = model.run(tokens, mask, tap).double()
+    streams = _embedded(model, items) if start is None else start.streams
+    for x, frame in streams:
+        for block in model.blocks[start.layer if start else 0 : -1]:
+            x = run_block(block, x, frame)
+        logits = model.unembed(run_block_end(model.blocks[-1], x, frame)[:, -1]).double()
         letters.append(logits[:, ids].cpu().numpy())
         tops.append(bias.letter_predictions(logits.cpu().numpy(), items.letters))
         masses.append(logits.softmax(-1)[:, ids].sum(-1).cpu().numpy())
     return Answers(np.concatenate(letters), np.concatenate(tops), np.concatenate(masses))
+
+
+def _embedded(model: Model, items: Items) -> Iterator[tuple[Float[Tensor, "b s d"], Frame]]:
+    """The streams that enter the first block, without columns that are padding throughout."""
+    for start in range(0, len(items), BATCH):
+        rows = slice(start, start + BATCH)
+        first = int(items.mask[rows].any(0).argmax())
+        tokens = torch.tensor(items.tokens[rows, first:], device=model.device)
+        frame = model.frame(torch.tensor(items.mask[rows, first:], device=model.device))
+        yield model.embed(tokens, frame), frame
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,10 +18,11 @@ from torch import Tensor
 from circuits.bias.answers import BATCH, Answers
 from circuits.bias.items import Items
 from circuits.bias.other_tasks import Others
-from circuits.edits.edit import AnyEdit, Direction, RankOne, add, project, scale
+from circuits.edits.edit import AnyEdit, Circuit, Direction, RankOne, add, project, scale
 from patching.directions import default_basis, unembedding
 from patching.forward import Record, run_block
 from patching.model import Model
+from patching.sites import parse_site
 from patching.weights import value_vectors
 from patching.writes import head_writes
 from tasks.bias_measures import letter_prior
@@ -47,9 +48,14 @@ class Candidate:
         return f"{self.recipe}, strength {self.strength:g}"
 
     @property
+    def first_layer(self) -> int:
+        """The first layer whose weights change."""
+        return min((parse_site(place).layer for place in self.places), default=0)
+
+    @property
     def places(self) -> tuple[str, ...]:
         """Where the edits act."""
-        return tuple(getattr(edit, "site", "circuit") for edit in self.edits)
+        return tuple(edit.site for edit in self.edits if not isinstance(edit, Circuit))
 
 
 @dataclass(frozen=True)
@@ -193,7 +199,7 @@ def least_squares(evidence: Evidence, layer: int) -> Iterator[Candidate]:
     shortest direction that lowers each letter's logit by its prior.
     """
     key, moment = evidence.post[layer].mean(0), evidence.keys[layer]
-    ridge = RIDGE * moment.diagonal().mean().clamp(min=1e-8) * torch.eye(len(key))
+    ridge = RIDGE * moment.diagonal().mean().clamp(min=1e-8) * torch.eye(len(key), dtype=moment.dtype, device=moment.device)
     solved = torch.linalg.solve(moment + ridge.to(moment), key)
     keys = solved / (key @ solved)
     gram = evidence.directions @ evidence.directions.T

@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Int
 
-from circuits.bias.answers import Answers, Value, agreement, answer, bootstrap, imbalance
+from circuits.bias.answers import (
+    Answers,
+    Start,
+    Value,
+    agreement,
+    answer,
+    bootstrap,
+    imbalance,
+    start_at,
+)
 from circuits.bias.items import Items
 from circuits.bias.other_tasks import Others, Sideways, look
 from circuits.bias.recipes import Candidate
@@ -129,11 +138,11 @@ class Bench:
         """Look at the model as it is."""
         return cls(model, items, others, basis, answer(model, items), look(model, others))
 
-    def tried(self, candidate: Candidate) -> Tried:
+    def tried(self, candidate: Candidate, start: Start | None = None) -> Tried:
         """What a candidate does; one that gains nothing is not looked at any further."""
         nothing = label_free(self.orders(self.start))[0]
         with editing(self.model, candidate.edits, self.basis):
-            answers = answer(self.model, self.items)
+            answers = answer(self.model, self.items, start)
             score, same, uneven = label_free(self.orders(answers))
             gains = score > nothing
             fine = harmless(self.before, look(self.model, self.others)) if gains else None
@@ -155,10 +164,12 @@ class Bench:
 
 def search(bench: Bench, proposals: Sequence[Candidate], progress: Progress) -> Search:
     """Try all candidates on the training split, and the best UniBias sets together."""
-    tried = []
+    tried, start = [], start_at(bench.model, bench.items, 0)
     for done, candidate in enumerate(proposals):
         progress(done, len(proposals), "trying edits")
-        tried.append(bench.tried(candidate))
+        if start.layer != candidate.first_layer:
+            start = start_at(bench.model, bench.items, candidate.first_layer)
+        tried.append(bench.tried(candidate, start))
     nothing = label_free(bench.orders(bench.start))[0]
     found = Search(nothing, tuple(tried))
     vectors, heads = found.best_of(VECTORS), found.best_of(HEADS)
