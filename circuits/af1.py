@@ -8,7 +8,7 @@ stages are those of :mod:`patching.allforone`; here they are searched for.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -86,6 +86,9 @@ def af1(
     own sampler, or, for pairs, every column drawn by itself. Shares are of the prompts that the
     full model answers right, with 95 % Wilson intervals.
 
+    >>> circuits.af1(model, "mental_math", n=16, samples=16, alternatives=False, prune=False)
+    AllForOne(mental_math: Stages(wait=..., transfer=...), faithfulness ...)
+
     Raises:
         CircuitsError: the task, the model or a setting does not work, prompts differ in length, or
             the model answers no prompt right.
@@ -96,7 +99,8 @@ def af1(
     opened = load_model(model)
     name = str(model) if isinstance(model, str | Path) else opened.path
     pairs, own = ask(task, opened, settings, options)
-    return search(opened, pairs, conditional or own, settings, progress, name)
+    found = search(opened, pairs, conditional or own, settings, progress, name)
+    return replace(found, options=options)
 
 
 def ask(

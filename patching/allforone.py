@@ -27,7 +27,7 @@ from torch import Tensor
 from patching.blocks import Block
 from patching.forward import Tap, chain, no_tap, run_block
 from patching.frame import Frame
-from patching.masks import Attention, cut_last, full_peek, hide_first, self_peek
+from patching.masks import Attention, cut_last, full_peek, hide_first, self_peek, window_peek
 from patching.means import Means
 from patching.model import Model
 from patching.ops import Point
@@ -38,6 +38,7 @@ from tasks.pairs import PromptPairs
 PEEKS: Mapping[str, str] = {
     "abp": "full peek in the transfer blocks, self peek after them",
     "causal": "every token sees all before it in the transfer blocks, self peek after them",
+    "window": "every token sees itself, the two before it and the first; self peek after them",
     "no-bos": "as abp, but the first token is hidden from all others",
     "no-attention": "as abp, but where a token would see itself and the first, it attends to none",
 }
@@ -114,10 +115,9 @@ class Stages:
 
     def _full(self, layer: int, cuts: Cuts | None) -> Tap:
         mask = self.batch.mask
+        allowed = (window_peek if self.peek == "window" else full_peek)(mask, self.bos)
         if self.peek == "causal":
-            allowed = torch.ones_like(full_peek(mask, self.bos))
-        else:
-            allowed = full_peek(mask, self.bos)
+            allowed = torch.ones_like(allowed)
         if self.peek == "no-bos":
             allowed = hide_first(allowed, mask)
         if cuts is not None and layer in cuts:

@@ -7,11 +7,12 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 from torch import Tensor
 
 from patching.allforone import waiting_point, waiting_points
 from patching.averages import conditional_means, estimate_means
+from patching.masks import self_peek
 from patching.means import Means
 from patching.model import Model
 from patching.ops import Point
@@ -22,6 +23,7 @@ Samples = Mapping[tuple[int, int], Int[np.ndarray, "n pos"]]
 STAND_INS: Mapping[str, str] = {
     "cama": "the mean over prompts with the same token there",
     "resample": "the value in one such prompt",
+    "alone": "the value that the token has when it attends to itself and the first alone",
     "skip": "the embedding: the blocks that wait are skipped",
     "mean-by-position": "the mean at that position",
     "mean": "the mean over all positions",
@@ -54,11 +56,15 @@ def alternatives(
     def changed(table: Means, values: Mapping[Point, Tensor]) -> Means:
         return replace(table, values=dict(values))
 
+    def by_itself(mask: Bool[Tensor, "b s"]) -> Bool[Tensor, "b 1 s s"]:
+        return self_peek(mask, bos)
+
     def level(value: Tensor) -> Tensor:
         return torch.where(shared[:, None], value[shared].mean(0), value)
 
     return {
         "resample": conditional_means(model, one, points, pairs.task, batch_size),
+        "alone": conditional_means(model, one, points, pairs.task, batch_size, by_itself),
         "skip": changed(means, dict.fromkeys(points, embedding)),
         "mean-by-position": by_position,
         "mean": changed(by_position, {p: level(by_position.values[p]) for p in points}),

@@ -8,7 +8,7 @@ prompt does not depend on that token: :func:`conditional_means`.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,13 +16,17 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from patching.forward import Record
+from patching.forward import Record, Tap, chain
+from patching.masks import Allowed, Attention
 from patching.means import BY, Keys, Means, Origin, listed, token_keys
 from patching.model import Model
 from patching.ops import Point
 from patching.runs import batches
 from tasks.errors import MethodError, all_faults, unknown
 from tasks.pairs import PromptPairs
+
+Peek = Callable[[Bool[Tensor, "b s"]], Allowed]
+"""From the mask of real tokens to what each may attend to."""
 
 
 def estimate_means(
@@ -55,11 +59,13 @@ def conditional_means(
     points: Iterable[Point],
     task: str = "",
     batch_size: int = 256,
+    attention: Peek | None = None,
 ) -> Means:
     """Means by token: ``samples[position, token]`` are prompts that have that token there.
 
     Only the activation at that position counts. As nothing after it can matter, prompts are cut
-    there and equal beginnings are run once, so an exhaustive sample costs little.
+    there and equal beginnings are run once, so an exhaustive sample costs little. With
+    ``attention`` every layer attends to no more than that mask allows.
 
     Raises:
         MethodError: prompts of several lengths, or without the token they are to have.
@@ -74,7 +80,7 @@ def conditional_means(
     n = sum(len(rows) for rows in samples.values())
     origin = Origin(model.hash, task, digest.hexdigest(), n, (length,), "conditional")
     chunks = _prefixes(model, samples, cells, batch_size)
-    return _means(model, "token", keys, points, chunks, origin)
+    return _means(model, "token", keys, points, chunks, origin, attention)
 
 
 @dataclass(frozen=True)
@@ -127,6 +133,7 @@ def _means(
     points: Iterable[Point],
     chunks: Iterable[Chunk],
     origin: Origin,
+    attention: Peek | None = None,
 ) -> Means:
     points = tuple(dict.fromkeys(points))
     counts = torch.zeros(len(keys), dtype=torch.float64, device=model.device)
@@ -134,7 +141,7 @@ def _means(
     for chunk in chunks:
         tap = Record({kind for kind, _ in points})
         x = tap("input", 0, model.embed(chunk.tokens, frame := model.frame(chunk.mask)))
-        model.run_from(0, x, frame, tap)
+        model.run_from(0, x, frame, _through(model, chunk, attention, tap))
         rows = torch.as_tensor(chunk.rows, device=model.device)
         counted = rows >= 0
         times = torch.as_tensor(chunk.times, device=model.device).double()
@@ -152,6 +159,13 @@ def _means(
         for point, total in sums.items()
     }
     return Means(by, np.asarray(keys), counts.long().cpu().numpy(), means, origin)
+
+
+def _through(model: Model, chunk: Chunk, attention: Peek | None, tap: Tap) -> Tap:
+    if attention is None:
+        return tap
+    allowed = attention(chunk.mask)
+    return chain(Attention(dict.fromkeys(range(model.anatomy.n_layers), allowed)), tap)
 
 
 def _check_samples(samples: Mapping[tuple[int, int], np.ndarray]) -> None:

@@ -2,7 +2,8 @@
 
 Attention-based peeking (Mamidanna et al. 2025, arXiv 2509.09650) is made of two such masks: under
 a *full peek* the last token sees everything and every other token sees itself and the first token
-of the prompt (BOS); under a *self peek* the last token sees no more than that either. Masks are
+of the prompt (BOS); under a *self peek* the last token sees no more than that either. A *window
+peek* lets every token see the few before it, so that news travels from token to token. Masks are
 applied at the attention scores, after the causal mask and any sliding window, so they only ever
 take away; weights are renormalised by the softmax.
 """
@@ -50,6 +51,15 @@ def full_peek(mask: Bool[Tensor, "b s"], bos: bool = True) -> Bool[Tensor, "b 1 
     allowed = self_peek(mask, bos)
     allowed[:, :, -1] |= mask[:, None]
     return allowed
+
+
+def window_peek(
+    mask: Bool[Tensor, "b s"], bos: bool = True, width: int = 2
+) -> Bool[Tensor, "b 1 s s"]:
+    """Every token, the last included, sees itself, the ``width`` before it and the first."""
+    square = mask.new_ones(mask.shape[1], mask.shape[1])
+    near = square.tril().triu(-width)
+    return self_peek(mask, bos) | (near & mask[:, None, :])[:, None]
 
 
 def cut_last(mask: Bool[Tensor, "b s"], bos: bool = True) -> Bool[Tensor, "b 1 s s"]:

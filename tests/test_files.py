@@ -27,7 +27,7 @@ COMMANDS = (
     "compare run run --n 4 --redraws 2 --ablation mean --out compared",
     "calibrate ioi --n 4 --method attribution --kind z --out calibrated",
     "means ioi --n 4 --out means.safetensors",
-    "af1 mental_math --n 8 --samples 8 --out search",
+    "af1 mental_math --n 8 --samples 8 --set form=+ --out search",
 )
 FILES = {
     "run.json": ["run/run.json", "nodes/run.json", "search/run.json"],

@@ -53,7 +53,7 @@ def figure(found: AllForOne, variant: str = MAIN) -> Figure:
     grid, curves = drawn.subplots(1, 2, width_ratios=(3, 2))
     _heat_map(grid, found, variant)
     _curves(curves, found)
-    title = f"All-for-One: {found.task or 'prompt pairs'} on {found.model or 'a model'} ({variant})"
+    title = f"All-for-One: {found.title} ({variant})"
     drawn.suptitle(title.replace("$", r"\$"), fontsize=11)
     return drawn
 

@@ -66,6 +66,7 @@ class AllForOne:
     chosen      the latest W, and for it the smallest T, whose share is at least 1 - tolerance;
                 None where no point is that good
     thin        how many of the conditional means (`keys`) are over fewer draws than `samples`
+    options     options of the task that were asked for
     graph       the chosen subgraph, its heads pruned; every edge has its measured effect; where
                 none is chosen, the point of the largest share
     """
@@ -83,11 +84,20 @@ class AllForOne:
     necessity: Mapping[int, Share]
     chosen: Stages | None
     pruned: Pruned | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
     graph: CircuitGraph | None = None
     scores: Scores | None = field(default=None, repr=False)
     evaluation: Evaluation | None = field(default=None, repr=False)
     means: Means | None = field(default=None, repr=False)
     pairs: PromptPairs | None = field(default=None, repr=False)
+
+    @property
+    def title(self) -> str:
+        """What was asked of which model: `mental_math (form=-) on nano`."""
+        told = ", ".join(f"{name}={value}" for name, value in self.options.items())
+        task = (self.task or "prompt pairs") + (f" ({told})" if told else "")
+        known = self.model not in ("", "in memory")
+        return f"{task} on {self.model if known else 'a model in memory'}"
 
     @property
     def grid(self) -> Grid:
@@ -112,6 +122,7 @@ class AllForOne:
         chosen = self.chosen
         return {
             "task": self.task,
+            "options": {name: str(value) for name, value in self.options.items()},
             "model": self.model,
             "layers": self.layers,
             "indices": "W: residual stream after block W, from 0; -1 is the embedding",

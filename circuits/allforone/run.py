@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -91,6 +91,7 @@ def run(config: SearchConfig, folder: Path, progress: Progress | None = None) ->
         found = search(
             model, pairs, conditional, config.settings, progress, config.model or model.path
         )
+    found = replace(found, options=config.options)
     assert found.graph is not None
     assert found.evaluation is not None
     record = describe_run(config, model, pairs, found.graph, found.evaluation, clock.seconds)

@@ -25,6 +25,8 @@ def summary(found: AllForOne) -> dict[str, str]:
     wait, before, after = found.cliff
     rows["chosen"] = f"W={at.wait}, T={at.transfer}: latest W, then smallest T, that keeps {least}"
     rows["stages"] = at.describe(found.layers)
+    if reading := _reading(found):
+        rows["but"] = "; ".join(reading)
     rows["faithfulness"] = percent(found.faithfulness)
     rows["one block later"] = f"at best {percent(after)}, where W={wait} keeps {percent(before)}"
     if found.pruned is not None:
@@ -61,7 +63,7 @@ def percent(share: Share) -> str:
 
 def _head(found: AllForOne) -> str:
     lines = [
-        f"All-for-One: {found.task or 'prompt pairs'} on {found.model or 'a model in memory'}",
+        f"All-for-One: {found.title}",
         f"full model: {percent(found.asked)} of {found.asked.n} prompts right; "
         f"below, % of those {found.asked.right} still right",
         f"{found.keys} conditional means of {found.samples} draws each",
@@ -89,8 +91,29 @@ def _verdict(found: AllForOne) -> str:
             chosen.describe(found.layers),
             f"cliff: waiting until block {wait} keeps {percent(before)} at best, "
             f"until block {wait + 1} {percent(after)}",
+            *_reading(found),
         ]
     )
+
+
+def _reading(found: AllForOne) -> list[str]:
+    """What is missing of the three stages, where one of them is empty."""
+    if found.chosen is None:
+        return []
+    at, lines = found.chosen, []
+    if at.wait < 0:
+        lines.append(
+            "nothing waits: tokens cannot be by themselves for even one block, so this is no "
+            "All-for-One circuit"
+        )
+    if at.wait + at.transfer == found.layers - 1:
+        lines.append("nothing is computed alone: the last token needs others up to the last block")
+    if at.wait < 0 and at.transfer == found.layers:
+        lines.append(
+            "what is shown is only that tokens before the last hardly need one another: it can "
+            "gather from each of them what they are by themselves"
+        )
+    return lines
 
 
 def _necessity(found: AllForOne) -> str:
@@ -115,6 +138,8 @@ def _alternatives(found: AllForOne) -> str:
         return ""
     at = found.chosen or closest(found.grid)
     lines = [f"alternatives at W={at.wait}, T={at.transfer}, and best over T at W={at.wait}"]
+    if at.wait < 0:
+        lines.append("  (there cama, resample, alone and skip all are the embedding itself)")
     for name, grid in {MAIN: found.grid, **others}.items():
         here = percent(grid[at.wait, at.transfer])
         lines.append(f"  {name:<22} {here:<24} {percent(best(grid, at.wait))}")

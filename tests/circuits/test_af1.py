@@ -14,10 +14,12 @@ from circuits.allforone.graph import SHOWN
 from circuits.allforone.plot import draw
 from circuits.allforone.result import MAIN, Stages, best, choose, closest
 from circuits.allforone.samples import Columns, of_one_length
+from circuits.allforone.text import summary
 from circuits.cli.app import app
 from circuits.shares import Share
 from graphs import CircuitGraph
 from patching.ablate import run_ablated
+from patching.allforone import PEEKS
 from patching.allforone_standins import STAND_INS
 from patching.means import Means
 from patching.scores import Scores
@@ -69,7 +71,8 @@ def test_the_grid_has_every_point_of_every_variant(found):
         assert list(grid) == points
         assert all(share.n == 100 for share in grid.values())
     stand_ins = {f"{name}, abp" for name in STAND_INS}
-    assert set(found.grids) == stand_ins | {"cama, causal", "cama, no-bos", "cama, no-attention"}
+    peeks = {f"cama, {peek}" for peek in PEEKS if peek != "abp"}
+    assert set(found.grids) == stand_ins | peeks
 
 
 def test_what_blocks_prepare_cannot_be_skipped_or_averaged_away(found):
@@ -203,6 +206,31 @@ def test_no_good_subgraph_is_said_plainly():
         assert found.pruned is None
         assert found.cliff is None
     assert found.graph is not None
+
+
+def told(found, wait, transfer):
+    """The report, as if that point had been chosen."""
+    at = replace(found, chosen=Stages(wait, transfer))
+    return [line for line in str(at).splitlines() if line.startswith(("nothing ", "what is shown"))]
+
+
+def test_an_empty_stage_is_said_plainly(found):
+    """Of five blocks, 0 and 1 wait and 4 computes in what was planted."""
+    assert told(found, 1, 2) == []
+    assert [line.split(":")[0] for line in told(found, -1, 3)] == ["nothing waits"]
+    assert [line.split(":")[0] for line in told(found, 1, 3)] == ["nothing is computed alone"]
+    assert len(told(found, -1, 5)) == 3
+    assert "but" not in summary(found)
+    assert summary(replace(found, chosen=Stages(-1, 5)))["but"].count(";") == 2
+    shown = str(replace(found, chosen=Stages(-1, 5)))
+    assert "(there cama, resample, alone and skip all are the embedding itself)" in shown
+
+
+def test_the_options_asked_for_are_told(found):
+    assert str(found).startswith("All-for-One: planted on a model in memory\n")
+    asked = replace(found, task="mental_math", model="nano", options={"form": "-"})
+    assert str(asked).startswith("All-for-One: mental_math (form=-) on nano\n")
+    assert asked.to_json()["options"] == {"form": "-"}
 
 
 def uniform_pairs():

@@ -11,7 +11,15 @@ from patching.allforone_parts import Subgraph, prune_heads, score_parts
 from patching.allforone_standins import alternatives, cama
 from patching.averages import estimate_means
 from patching.forward import Record, chain, run_block
-from patching.masks import Attention, cut_last, full_peek, hide_first, on_heads, self_peek
+from patching.masks import (
+    Attention,
+    cut_last,
+    full_peek,
+    hide_first,
+    on_heads,
+    self_peek,
+    window_peek,
+)
 from patching.runs import batches
 from tasks.errors import MethodError
 from tasks.pairs import PromptPairs
@@ -71,6 +79,17 @@ def test_peeks_are_the_published_tables(length, full, own):
     mask = torch.ones(1, length, dtype=torch.bool)
     assert allowed_text(full_peek(mask)) == full
     assert allowed_text(self_peek(mask)) == own
+
+
+def test_a_window_is_the_last_few_tokens_and_the_first():
+    mask = torch.ones(1, 6, dtype=torch.bool)
+    shown = "1..... 11.... 111... 1111.. 1.111. 1..111"
+    assert allowed_text(window_peek(mask)) == shown
+    alone = "1..... .1.... ..1... ...1.. ....1. .....1"
+    assert allowed_text(window_peek(mask, bos=False, width=0)) == alone
+    mask[:, :2] = False
+    padded = allowed_text(window_peek(mask)).split()
+    assert padded[2:] == ["..1...", "..11..", "..111.", "..1111"]
 
 
 def test_peeks_of_padded_prompts_start_at_the_first_real_token():
@@ -293,14 +312,20 @@ def test_stand_ins_are_what_they_say(pairs, samples):
         assert torch.allclose(streams["mean-by-position"][3], by_position.values[point])
         level = by_position.values[point][1:].mean(0)
         assert torch.allclose(streams["mean"][:, 1:], level.expand(10, 5, -1))
-        for name in ("zero", "mean", "mean-by-position", "resample"):
+        for name in ("zero", "mean", "mean-by-position", "resample", "alone"):
             same = torch.allclose(streams[name][:, 0], stages.waited(means, wait)[:, 0], atol=1e-4)
             assert same, name
+        peeking = Attention(dict.fromkeys(range(2), self_peek(batch.mask)))
+        tap = Record(("resid_post",))
+        model.run(batch.clean, batch.mask, chain(peeking, tap))
+        alone = tap.values["resid_post", wait]
+        assert torch.allclose(streams["alone"], alone, atol=1e-4)
+        assert not torch.allclose(streams["alone"], streams["resample"], atol=1e-2)
     draws = {tuple(rows[i]) for rows in samples.values() for i in range(len(rows))}
     assert len(draws) > len(samples)
 
 
-@pytest.mark.parametrize("peek", ["causal", "no-bos", "no-attention"])
+@pytest.mark.parametrize("peek", ["causal", "window", "no-bos", "no-attention"])
 def test_other_peeks_differ_from_the_main_one(peek, pairs, samples):
     """In a single transfer block the others' mutual attention comes too late to be seen."""
     model = opened("gpt2")
