@@ -1,12 +1,14 @@
 """Find, draw and test the circuit in a language model that answers a question.
 
-    import circuits
+>>> import circuits
+>>> model = circuits.load_model("nano")  # or "gpt2", a directory, a loaded model
+>>> pairs = circuits.load_task("ioi").pairs(model.tokenizer, n=16, seed=0)
+>>> graph = circuits.discover("ioi", model=model, top=100, n=16)
+>>> circuits.evaluate(graph, model, pairs)  # how much of the answer the circuit keeps
+Evaluation(logit_diff, 16 prompt pairs: faithfulness 0.9...)
+>>> graph.draw("ioi.svg")
 
-    model = circuits.load_model("nano")                  # or "gpt2", a directory, a loaded model
-    pairs = circuits.load_task("ioi").pairs(model.tokenizer, n=64, seed=0)
-    graph = circuits.discover("ioi", model=model, top=100)
-    print(circuits.evaluate(graph, model, pairs))        # how much of the answer the circuit keeps
-    graph.draw("ioi.svg")
+All other examples go on from these names.
 
 A **task** asks a model a question twice, clean and corrupted. **Patching** measures how much each
 part of the model carries the difference (:func:`score`). The **graph** keeps the parts that matter

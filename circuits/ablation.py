@@ -132,6 +132,9 @@ def ablate(
     `circuits ablations`; `cama:W` and the attention cuts say themselves where they act and take no
     `what`. Means are those of the pairs' clean prompts unless others are given.
 
+    >>> circuits.ablate(model, pairs, ["a3.h0", "m3"], "mean-by-position")
+    Ablated(a3.h0, m3: effect +... on 16 prompt pairs)
+
     Raises:
         SiteError: parts that this model or these prompts do not have, or sites mixed with edges.
         MethodError: an unknown ablation or metric, means that do not fit, or nothing to ablate.

@@ -51,6 +51,9 @@ def discover(
     (default: 64 of a task, all of a file or of `PromptPairs`). `progress` is called with (done,
     total, what). Further options are the method's. Equal arguments give equal circuits.
 
+    >>> circuits.discover("ioi", model=model, method="ig", steps=3, top=40, n=16)
+    CircuitGraph(ioi ig noising: ... edges)
+
     Raises:
         CircuitsError: the task, the model, the method or their combination does not work; what
             can be known beforehand is refused before the model is loaded.

@@ -50,6 +50,9 @@ def load_model(source: Any = "nano", **options: Any) -> Model:
     transformers model in memory, or a model opened before, which is returned as it is. Options
     (``tokenizer``, ``device``, ``dtype``) go to :meth:`patching.model.Model.open`.
 
+    >>> circuits.load_model("nano")
+    Model(...: gpt2, 4 layers, 4 heads, d_model 128)
+
     Raises:
         ModelError: there is no such model, or it cannot be decomposed into heads and MLPs.
     """

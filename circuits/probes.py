@@ -161,6 +161,10 @@ def probe(
 
     Read points are the stream after attention and after the MLP of every layer.
 
+    >>> texts = [text for pair in pairs.texts for text in pair]
+    >>> circuits.probe(model, texts, ["clean", "corrupted"] * 16, held_out=0.5)
+    Probes(...)
+
     Raises:
         CircuitsError: before anything is run, where labels, groups, positions or settings do not
             fit the prompts, or the model cannot read them.

@@ -34,6 +34,14 @@ class CircuitGraph:
     level ``node`` has scored nodes and no edges. Every method returns a new circuit; those that
     take another circuit refuse one of a differently shaped model or another level (FormatError).
 
+    >>> strong = graph.threshold(5.0)
+    >>> strong.ranked()
+    ['input->a0.h2<v>', 'a0.h2->m0', 'm0->a3.h0<v>', ...]
+    >>> strong.draw("strong.svg")
+    >>> strong.save("strong.graphml")
+    >>> circuits.CircuitGraph.load("strong.graphml") == strong
+    True
+
     Raises:
         FormatError: listing every name this model does not have, every duplicate, and every score
             that is not a finite number.

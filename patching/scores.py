@@ -40,6 +40,14 @@ class Scores:
     processes, add up with ``+``; :attr:`values` are the means over prompts. ``squares`` are sums
     of the squared per-prompt scores, from which :attr:`standard_error` follows. ``clean`` and
     ``corrupted`` are sums of the metric over the same prompts.
+
+    >>> halves = [circuits.score(model, pairs[part]) for part in (slice(8), slice(8, 16))]
+    >>> both = halves[0] + halves[1]
+    >>> both.count, both.ranked()[0]
+    (16, 'input->a0.h2<v>')
+    >>> both.save("scores.safetensors")
+    >>> circuits.Scores.load("scores.safetensors")["a0.h2->m0"] == both["a0.h2->m0"]
+    True
     """
 
     names: tuple[str, ...]

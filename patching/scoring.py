@@ -43,6 +43,10 @@ def score(
     activation pushes the metric towards the clean answer. The batch size changes nothing but the
     time and memory taken; when a GPU runs out of memory it is halved and the work goes on.
 
+    >>> scores = circuits.score(model, pairs, "ig:steps=3", level="node")
+    >>> scores.ranked()[:3]
+    ['input', 'a0.h2', 'm0']
+
     Raises:
         MethodError: an unknown method, level, option or metric, or a result that is not finite.
         SiteError: sites or positions that this model or these prompts do not have.

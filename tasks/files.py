@@ -50,6 +50,12 @@ def read_pairs(
 
     Every line is checked, drawn or not, and `TaskError` lists all faults with their line numbers.
     Blank lines are skipped.
+
+    >>> line = '{"clean": [7, 9], "corrupted": [8, 9], "answer": 1, "counterfactual": 2}'
+    >>> with open("pairs.jsonl", "w") as file:
+    ...     print(line, file=file)
+    >>> circuits.load_pairs("pairs.jsonl")
+    PromptPairs(pairs: 1 pairs, 2 tokens, positions none)
     """
     path = Path(path)
     lines = [_read_line(number, text) for number, text in _numbered(path)]

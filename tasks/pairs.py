@@ -36,6 +36,10 @@ class PromptPairs:
 
     The prediction is read at the last column. Arrays are copied and read-only. Anything that does
     not fit raises one `TaskError` that lists every fault.
+
+    >>> ids = {"clean": [[7, 9]], "corrupted": [[8, 9]], "answer": [[1]], "counterfactual": [[2]]}
+    >>> circuits.PromptPairs.from_tokens(**ids)
+    PromptPairs(...)
     """
 
     clean: Int[np.ndarray, "n pos"]

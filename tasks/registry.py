@@ -41,7 +41,11 @@ class Registry:
         return kind
 
     def get(self, name: str) -> Task:
-        """The task called `name`; `TaskError` with the nearest name where there is none."""
+        """The task called `name`; `TaskError` with the nearest name where there is none.
+
+        >>> circuits.load_task("ioi").pairs(model.tokenizer, n=2, seed=0)
+        PromptPairs(ioi: 2 pairs, ... tokens, positions IO, S1, S1+1, S2, END)
+        """
         self._load_built_in()
         if name not in self.kinds:
             self._load_entry_point(name)

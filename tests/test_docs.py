@@ -7,6 +7,7 @@ import pkgutil
 import pytest
 import typer
 
+import circuits
 import tasks
 from circuits.calibrating.trust import NOTICE, TRUST, trust_table
 from circuits.cli.app import app
@@ -96,10 +97,29 @@ def test_the_parts_of_a_run_record_are_described():
         assert part.get("description"), name
 
 
-def test_the_examples_in_docstrings_run():
-    tried = 0
+@pytest.fixture(scope="module")
+def names():
+    """What the examples go on from: the names of the package's own example."""
+    model = circuits.load_model("nano")
+    pairs = circuits.load_task("ioi").pairs(model.tokenizer, n=16, seed=0)
+    graph = circuits.discover("ioi", model=model, top=100, n=16)
+    return {"circuits": circuits, "model": model, "pairs": pairs, "graph": graph}
+
+
+def test_the_examples_in_docstrings_run(names, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    failed = {}
     for name in modules():
-        done = doctest.testmod(importlib.import_module(name))
-        assert done.failed == 0, name
-        tried += done.attempted
-    assert tried
+        module = importlib.import_module(name)
+        done = doctest.testmod(module, extraglobs=names, optionflags=doctest.ELLIPSIS)
+        if done.failed:
+            failed[name] = capsys.readouterr().out
+    assert not failed
+
+
+@pytest.mark.parametrize("name", circuits.__all__)
+def test_everything_public_has_an_example_that_runs(name):
+    what = getattr(circuits, name)
+    if isinstance(what, type) and issubclass(what, circuits.CircuitsError):
+        return
+    assert doctest.DocTestParser().get_examples(what.__doc__ or "")

@@ -144,6 +144,9 @@ def calibrate(
     are compared at each position (``token`` where all prompts are equally long, else ``named``,
     else ``all``), heads over all positions, ``edge`` over all edges.
 
+    >>> circuits.calibrate(model, pairs, ["secant", "ig:steps=3"], ["z"]).to_frame().shape
+    (4, 18)
+
     Raises:
         MethodError: an unknown method, option, kind or direction.
     """

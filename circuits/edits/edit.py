@@ -1,11 +1,14 @@
 """Edits: small named values that say what is changed in a model. No torch here.
 
-    circuits.add("m3.n17", {" A": -1.0})            # to the vector that neuron 17 writes
-    circuits.project("m3.n17", {" A": 1, " B": -1}) # take a direction out of it
-    circuits.scale("a2.h1", 0.5)                    # a head, a neuron; 0 removes it
-    circuits.swap_attention("a2.h1", "option_A", "gold")
-    circuits.steer("resid_post.2", {" A": -1.0}, strength=2)
-    circuits.keep(graph)                            # a circuit alone; also remove, scale
+>>> from circuits.edits.edit import add, keep, project, scale, steer, swap_attention
+>>> edits = [
+...     add("m3.n17", {" A": -1.0}),  # to the vector that neuron 17 writes
+...     project("m3.n17", {" A": 1, " B": -1}),  # take a direction out of it
+...     scale("a2.h1", 0.5),  # a head, a neuron; 0 removes it
+...     swap_attention("a2.h1", "option_A", "gold"),
+...     steer("resid_post.2", {" A": -1.0}, strength=2),
+...     keep(graph),  # a circuit alone; also remove, scale
+... ]
 
 Edits of heads and neurons without a position change weights and can be saved with the model
 (:mod:`circuits.edits.save_model`); all others change activations for as long as they are in force
@@ -185,6 +188,9 @@ def scale(what: str | CircuitGraph, factor: float, ablation: str = "corrupted") 
     """Multiply what a site writes; of a circuit, what its edges carry beyond what stands in.
 
     ``ablation`` says what stands in, and matters to circuits alone.
+
+    >>> circuits.scale("m3.n17", 0.5)
+    Scale(kind='scale', site='m3.n17', factor=0.5)
     """
     if isinstance(what, str):
         return Scale(site=what, factor=factor)
@@ -192,12 +198,21 @@ def scale(what: str | CircuitGraph, factor: float, ablation: str = "corrupted") 
 
 
 def remove(what: str | CircuitGraph, ablation: str = "corrupted") -> Scale | Circuit:
-    """Zero a head, a neuron or another site; or cut a circuit's edges out of the model."""
+    """Zero a head, a neuron or another site; or cut a circuit's edges out of the model.
+
+    >>> circuits.remove("a3.h0")
+    Scale(kind='scale', site='a3.h0', factor=0.0)
+    """
     return scale(what, 0.0, ablation)
 
 
 def keep(graph: CircuitGraph, ablation: str = "corrupted") -> Circuit:
-    """A circuit alone, everything outside it ablated."""
+    """A circuit alone, everything outside it ablated.
+
+    >>> with circuits.editing(model, circuits.keep(graph.top(20))) as edited:
+    ...     edited.logits(pairs).shape
+    torch.Size([16, 3196])
+    """
     from circuits.evaluate import edges_of
 
     return Circuit(edges=tuple(edges_of(graph)), keep=True, ablation=ablation)

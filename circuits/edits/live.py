@@ -132,6 +132,12 @@ def editing(
     ``basis`` is that of directions given by tokens (:mod:`patching.directions`); by default the
     folded one that fits the model's norm.
 
+    >>> whole = circuits.evaluate(graph, model, pairs).full
+    >>> with circuits.editing(model, circuits.remove("a3.h0")):
+    ...     without = circuits.evaluate(graph, model, pairs).full
+    >>> without < whole == circuits.evaluate(graph, model, pairs).full
+    True
+
     Raises:
         EditError: listing every edit that does not fit the model, and every conflict; nothing is
             changed then.

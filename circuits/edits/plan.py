@@ -197,9 +197,9 @@ def read_plan(path: str | Path) -> EditPlan:
     """Read a plan from a .toml or .json file.
 
     >>> edits = (circuits.scale("a3.h0", 0.5),)
-    >>> circuits.EditPlan(model=model.hash, model_name="nano", basis="raw", edits=edits).save("p.toml")
-    >>> circuits.read_plan("p.toml")
-    EditPlan(1 edits of nano, basis raw)
+    >>> circuits.EditPlan(model=model.hash, basis="raw", edits=edits).save("plan.toml")
+    >>> circuits.read_plan("plan.toml")
+    EditPlan(1 edits of ..., basis raw)
 
     Raises:
         FormatError: it cannot be read, is of another kind or a newer major version, or has fields

@@ -35,6 +35,10 @@ def save_edited(model: Model, plan: EditPlan, out: str | Path, original: Any = N
     opened from memory; it is not changed. The tokenizer and the plan are saved beside the weights,
     and tied embeddings stay tied.
 
+    >>> plan = circuits.EditPlan(model=model.hash, basis="raw", edits=(circuits.remove("a3.h0"),))
+    >>> circuits.save_edited(model, plan, "edited")
+    PosixPath('edited')
+
     Raises:
         EditError: the plan does not fit the model, an edit of activations, a directory that exists
             and is not empty, or a saved model that does not give the same logits.
