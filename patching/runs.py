@@ -131,6 +131,8 @@ def slopes(
         point: torch.zeros_like(v) if g is None else g
         for point, v, g in zip(points, inputs, found, strict=True)
     }
+    if closed_to in tap.values:
+        grads[closed_to] = torch.zeros_like(tap.values[closed_to])
     values = {point: v.detach() for point, v in tap.values.items()}
     _check_finite(values, "activation")
     _check_finite(grads, "gradient")

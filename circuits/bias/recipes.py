@@ -62,6 +62,8 @@ class Candidate:
 class Evidence:
     """What recipes look at: the bias of the letters, and what neurons do where letters follow.
 
+    All of it is small and lies in the CPU's memory, wherever the model does.
+
     prior      mean log-probability of each letter over balanced questions, less its mean
     post       neuron activations of each layer at the last position of the questions
     norms      the final norm's mean scale there
@@ -105,11 +107,11 @@ def gather(model: Model, items: Items, answers: Answers, others: Others) -> Evid
         letters=items.names,
         basis=basis,
         prior=prior - prior.mean(),
-        post=tuple(torch.cat(parts) for parts in post),
+        post=tuple(torch.cat(parts).cpu() for parts in post),
         norms=float(torch.stack(norms).mean()),
         keys=_second_moments(model, others),
-        directions=directions,
-        spoken=torch.cat(spoken),
+        directions=directions.cpu(),
+        spoken=torch.cat(spoken).cpu(),
         logits=answers.letters,
     )
 
@@ -139,7 +141,7 @@ def _second_moments(model: Model, others: Others) -> tuple[Tensor, ...]:
             keys = seen.values["mlp_post", layer][mask].float()
             sums[layer] += keys.T @ keys
         total += int(mask.sum())
-    return tuple(each / max(total, 1) for each in sums)
+    return tuple((each / max(total, 1)).cpu() for each in sums)
 
 
 def candidates(model: Model, evidence: Evidence, layers: Sequence[int]) -> Iterator[Candidate]:
@@ -159,7 +161,7 @@ def candidates(model: Model, evidence: Evidence, layers: Sequence[int]) -> Itera
 def rank_neurons(model: Model, evidence: Evidence, layer: int) -> list[int]:
     """Neurons by how much they push A above the mean letter where letters follow, most first."""
     toward = evidence.directions[0] - evidence.directions.mean(0)
-    pushed = evidence.post[layer].mean(0) * (value_vectors(model, layer).float() @ toward)
+    pushed = evidence.post[layer].mean(0) * (value_vectors(model, layer).float().cpu() @ toward)
     order: list[int] = pushed.argsort(descending=True).tolist()
     return order
 
@@ -199,7 +201,7 @@ def least_squares(evidence: Evidence, layer: int) -> Iterator[Candidate]:
     shortest direction that lowers each letter's logit by its prior.
     """
     key, moment = evidence.post[layer].mean(0), evidence.keys[layer]
-    ridge = RIDGE * moment.diagonal().mean().clamp(min=1e-8) * torch.eye(len(key), dtype=moment.dtype, device=moment.device)
+    ridge = RIDGE * moment.diagonal().mean().clamp(min=1e-8) * torch.eye(len(key))
     solved = torch.linalg.solve(moment + ridge.to(moment), key)
     keys = solved / (key @ solved)
     gram = evidence.directions @ evidence.directions.T

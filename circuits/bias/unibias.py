@@ -63,7 +63,7 @@ def vector_sets(model: Model, items: Items, evidence: Evidence) -> list[tuple[st
     ids = torch.tensor(items.letters, device=model.device)
     facts: list[tuple[Sequence[str], Tensor, Tensor, Tensor]] = []
     for layer in range(model.anatomy.n_layers // 2, model.anatomy.n_layers):
-        said = model.unembed(value_vectors(model, layer)).softmax(-1)[:, ids]
+        said = model.unembed(value_vectors(model, layer)).softmax(-1)[:, ids].cpu()
         post = evidence.post[layer]
         varies = post.std(0) / post.mean(0).abs().clamp(min=1e-9)
         names = [f"m{layer}.n{neuron}" for neuron in range(len(said))]

@@ -54,8 +54,10 @@ def test_the_qk_fix_is_the_change_of_the_pattern_times_its_gradient(model, pairs
         assert fixed[name] == pytest.approx(sign * float(total), abs=1e-5)
 
 
-def test_grad_drop_sums_sizes_over_closed_layers_and_keeps_the_sign(model, pairs):
-    found = score(model, pairs, "attribution", "node", grad_drop=True, batch_size=1)
+@pytest.mark.parametrize("sites", ["node", "attn_out", "resid_post"])
+def test_grad_drop_sums_sizes_over_closed_layers_and_keeps_the_sign(model, pairs, sites):
+    """A pass that is closed at a site itself adds nothing to it."""
+    found = score(model, pairs, "attribution", "site", sites=sites, grad_drop=True, batch_size=1)
     runs = definitions.Runs.of(model, families.one_batch(model, pairs), "noising")
     layers = model.anatomy.n_layers
     for name in found.names[::4]:
