@@ -103,7 +103,7 @@ def _reading(found: AllForOne) -> list[str]:
     at, lines = found.chosen, []
     if at.wait < 0:
         lines.append(
-            "nothing waits: tokens cannot be by themselves for even one block, so this is no "
+            "nothing waits: what the last token gathers in block 0 is needed, so this is no "
             "All-for-One circuit"
         )
     if at.wait + at.transfer == found.layers - 1:
