@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from circuits.ablation import ablate
+    from circuits.bias.folder import mitigate
     from circuits.bias.localise import localise_bias
     from circuits.calibrating.calibration import calibrate
     from circuits.edits.edit import keep, remove, scale
@@ -96,6 +97,7 @@ _LAZY = {
     "load_pairs": ("tasks", "read_pairs"),
     "load_task": ("tasks", "get"),
     "localise_bias": ("circuits.bias.localise", "localise_bias"),
+    "mitigate": ("circuits.bias.folder", "mitigate"),
     "probe": ("circuits.probes", "probe"),
     "read_plan": ("circuits.edits.plan", "read_plan"),
     "remove": ("circuits.edits.edit", "remove"),
@@ -129,6 +131,7 @@ __all__ = [
     "load_pairs",
     "load_task",
     "localise_bias",
+    "mitigate",
     "probe",
     "read_plan",
     "remove",

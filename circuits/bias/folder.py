@@ -8,6 +8,7 @@ model/                                the edited model, for transformers
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +41,54 @@ def check_out(folder: Path, force: bool = False) -> None:
         raise RunError(
             f"{folder} holds a mitigation already; choose another --out, or replace it with --force"
         )
+
+
+def mitigate(
+    model: Any = "nano",
+    out: str | Path | None = None,
+    *,
+    train: int = 48,
+    test: int = 400,
+    seed: int = 0,
+    file: str | Path = "",
+    others: int = 200,
+    recipes: Sequence[str] = (),
+    force: bool = False,
+    original: Any = None,
+) -> ReportCard:
+    """Find a permanent edit against a bias towards 'A', measure it, and save the edited model.
+
+    No right answer is used to choose it: it is the one under which every question is answered alike
+    in all orders of its options with the letters in balance, other tasks and text left alone. The
+    report card compares it on held-out questions with no edit, PriDe, other recipes and controls.
+    With ``out`` it is written there, with the plan and the edited model beside it; where nothing is
+    surely better than doing nothing, no model is. ``original`` is needed for a model in memory, as
+    in :func:`circuits.save_edited`.
+
+    >>> card = circuits.mitigate(model, train=8, test=40, others=8, recipes=["least squares"])
+    >>> card.chosen
+    'least squares'
+    >>> round(card.value("no edit", "A share, gold not A"), 1), round(
+    ...     card.value("least squares", "A share, gold not A"), 1
+    ... )
+    (0.8, 0.0)
+
+    Raises:
+        TaskError: settings that cannot be used, all of them listed.
+        RunError: a folder that exists and may not be replaced.
+    """
+    from circuits.bias.mitigate import find_mitigation, unseen
+    from circuits.bias.report import report_card
+    from circuits.bias.settings import Settings
+    from circuits.models import load_model
+
+    settings = Settings(train, test, seed, str(file), others, tuple(recipes))
+    if out is not None:
+        check_out(Path(out), force)
+    opened = load_model(model)
+    if out is None:
+        return report_card(opened, find_mitigation(opened, settings))
+    return carry_out(opened, settings, Path(out), unseen, original, force)
 
 
 def carry_out(

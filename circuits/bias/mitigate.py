@@ -163,7 +163,14 @@ def find_mitigation(model: Model, settings: Settings, progress: Progress = unsee
     bias = where(model, material.train)
     evidence = gather(model, material.train, answer(model, material.train), material.train_others)
     layers = chosen_layers(bias, model.anatomy.n_layers)
-    proposals = [*candidates(model, evidence, layers), *unibias(model, material.train, evidence)]
+    proposals = [
+        candidate
+        for candidate in (
+            *candidates(model, evidence, layers),
+            *unibias(model, material.train, evidence),
+        )
+        if not settings.recipes or candidate.recipe in settings.recipes
+    ]
     bench = Bench.of(model, material.train, material.train_others, evidence.basis)
     found = search(bench, proposals, progress)
     best, plan = found.best, None

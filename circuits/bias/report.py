@@ -17,7 +17,7 @@ from circuits.bias.mitigate import Material, Mitigation, unseen
 from circuits.bias.other_tasks import Others, Sideways, look
 from circuits.bias.paper_edit import paper_edit
 from circuits.bias.report_card import ReportCard
-from circuits.bias.unibias import HEADS, VECTORS
+from circuits.bias.settings import RECIPES
 from circuits.bias.ways import NO_EDIT, RIVAL, Way, all_ways
 from circuits.edits.edit import AnyEdit
 from patching.model import Model
@@ -74,10 +74,16 @@ def report_card(
         "search": {
             "nothing": found.search.nothing,
             "tried": len(found.search.tried),
-            "proposed_nothing": [x for x in (VECTORS, HEADS) if x not in found.search.recipes],
+            "proposed_nothing": _absent(found),
         },
     }
     return ReportCard(card | {"bars": bars(card)})
+
+
+def _absent(found: Mitigation) -> list[str]:
+    """The recipes that were asked for and had nothing to propose."""
+    asked = found.settings.recipes or RECIPES
+    return [recipe for recipe in asked if recipe not in found.search.recipes]
 
 
 def _questions(material: Material, ordered: int) -> dict[str, Any]:

@@ -32,6 +32,18 @@ class ReportCard(dict[str, Any]):
         """The ways of answering in reading order."""
         return tuple(about["way"] for about in self["about"])
 
+    @property
+    def chosen(self) -> str | None:
+        """The recipe of the chosen edit; None where nothing was better than doing nothing."""
+        found: str | None = self["chosen"]
+        return found
+
+    def value(self, way: str, measure: str) -> float:
+        """One measured number, without its interval; nan where it could not be measured."""
+        found = self["ways"][way][measure]
+        number = found["value"] if isinstance(found, Mapping) else found
+        return float("nan") if number is None else float(number)
+
     def to_frame(self) -> pd.DataFrame:
         """One row per way and measure: value, and the ends of its 95 % bootstrap interval."""
         import pandas as pd

@@ -28,6 +28,9 @@ def mitigate(
     train: Annotated[int, typer.Option(help="Questions to choose the edit on.")] = 48,
     test: Annotated[int, typer.Option(help="Questions to measure it on.")] = 400,
     seed: Annotated[int, typer.Option(help="Draws the questions.")] = 0,
+    recipe: Annotated[
+        list[str] | None, typer.Option(help="Try this recipe, and others so given. Default: all.")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a mitigation there.")] = False,
 ) -> None:
     """Find an edit against a bias towards 'A', measure it, and save the edited model."""
@@ -39,7 +42,7 @@ def mitigate(
     from circuits.cli.text import printable
     from circuits.models import load_model, locate
 
-    settings = Settings(train, test, seed, file)
+    settings = Settings(train, test, seed, file, recipes=tuple(recipe or ()))
     check_out(out, force)
     locate(model)
     opened = load_model(model)
