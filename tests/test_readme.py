@@ -6,6 +6,7 @@ import shlex
 import pytest
 from typer.testing import CliRunner
 
+import circuits
 from circuits.cli.app import app
 from patching.methods import METHODS
 
@@ -38,11 +39,18 @@ def test_every_command_and_option_is_there(readme):
     assert commands
     for line in commands:
         words = shlex.split(re.split(r"\s{3,}", line)[0])
-        asked = CliRunner().invoke(app, [words[1], "--help"])
+        name = words[1:3] if words[1] == "edit" else words[1:2]
+        asked = CliRunner().invoke(app, [*name, "--help"])
         assert asked.exit_code == 0
         for word in words:
             if word.startswith("-"):
                 assert word in asked.stdout
+
+
+def test_the_edit_plan_fits_the_embedded_model(readme, tmp_path):
+    (plan,) = blocks(readme, "toml")
+    (tmp_path / "plan.toml").write_text(plan, encoding="utf-8")
+    circuits.read_plan(tmp_path / "plan.toml").check(circuits.load_model("nano"), tmp_path / "out")
 
 
 def test_make_targets_are_there(root, readme):
