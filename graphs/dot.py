@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from graphs.parts import ScoredEdge, ScoredNode
 
 _ROW_HEIGHT, _PORT_HEIGHT = 18, 13
-SIGN_OF_SCORE = ((1.0, "pushes towards the clean answer"), (-1.0, "pushes away from it"))
 DEFAULTS = (
     f'node [fontname="{style.FONT}" fontsize=10 fontcolor="{style.INK}" penwidth=0.8]',
     f'edge [arrowsize=0.55 fontname="{style.FONT}"]',
@@ -63,13 +62,18 @@ def layout_source(pen: Pen, *further: str) -> str:
 class Pen:
     """How the parts of one circuit are drawn: DOT attributes, relative to its strongest score.
 
-    ``meaning`` says what the colours stand for: a sign and its words. By default that is the sign
-    of the score; ``signs`` gives edges (of a node circuit: nodes) other ones, by name.
+    Colours stand for the sign of the score, unless ``signs`` gives edges (of a node circuit:
+    nodes) other ones by name, and ``words`` says what they mean.
     """
 
     graph: CircuitGraph
-    meaning: tuple[tuple[float, str], ...] = SIGN_OF_SCORE
+    words: tuple[tuple[float, str], ...] = ()
     signs: Mapping[str, float] | None = None
+
+    @property
+    def meaning(self) -> tuple[tuple[float, str], ...]:
+        """What the colours stand for: a sign and its words."""
+        return self.words or tuple(zip((1.0, -1.0), style.meaning(self.graph.info), strict=True))
 
     def sign(self, part: ScoredEdge | ScoredNode) -> float:
         """What the colour of a part says: positive, negative, or 0 for neither."""

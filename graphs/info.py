@@ -46,9 +46,10 @@ class Selection:
         what = {
             "top": f"top {self.requested} by {by}",
             "top-fill": f"top by {by} until {self.requested} are kept",
-            "threshold": f"{by} at least {self.threshold}",
+            "threshold": f"{by} at least {_short(self.threshold)}",
             "greedy": f"{self.requested} greedily from the logits by {by}",
-            "acdc": f"pruned edge by edge, each moving the metric by at least {self.threshold}",
+            "acdc": f"pruned edge by edge, each moving the metric by at least "
+            f"{_short(self.threshold)}",
             "iterated": f"{self.requested} by {by} inside ever smaller circuits",
             "bootstrap": "interval over prompts excludes 0"
             + ("" if self.requested is None else f", top {self.requested} by {by}"),
@@ -91,6 +92,14 @@ class CircuitInfo:
     options: Mapping[str, Any] = field(default_factory=dict)
     selection: Selection = Selection()
     metrics: Metrics = Metrics()
+
+    @property
+    def of_pairs(self) -> bool:
+        """Whether it is about pairs of prompts, so that there is a clean answer.
+
+        The metric of any other study is no name but a description.
+        """
+        return " " not in self.metric
 
     def __post_init__(self) -> None:
         if self.level not in LEVELS:
@@ -147,3 +156,7 @@ class CircuitInfo:
             changes["metrics"] = Metrics()
         considered = max(self.selection.considered, other.selection.considered)
         return replace(self, **changes).selected(considered=considered)
+
+
+def _short(value: float | None) -> str:
+    return "?" if value is None else f"{value:.3g}"

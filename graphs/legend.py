@@ -41,9 +41,11 @@ def _key(pen: Pen, left: float, y: float) -> Iterable[str]:
             yield block(f"sign{order}", x + _SAMPLE / 2, y, _SAMPLE, 9, tone)
             yield text(f"sign{order}t", told, x + _SAMPLE + 6, y, _SIZE)
             x += _advance(told)
-    if any(node.site.kind == "head" for node in graph.scored_nodes):
-        inputs = " with their inputs q, k, v" if graph.scored_edges else ""
-        told = f"boxes: attention heads{inputs}; ellipses: MLPs"
+    inputs = " with their inputs q, k, v" if graph.scored_edges else ""
+    names = {"head": f"boxes: attention heads{inputs}", "mlp": "ellipses: MLPs"}
+    names["neuron"] = "hexagons: neurons"
+    present = {node.site.kind for node in graph.scored_nodes}
+    if told := "; ".join(name for kind, name in names.items() if kind in present):
         yield text("kinds", told, left, y - _LINE, _SIZE)
 
 

@@ -75,6 +75,7 @@ def to_html(
         "left_out": len(graph.edges) - len(shown.edges),
         "opening": opening,
         "colours": {"positive": style.POSITIVE, "negative": style.NEGATIVE},
+        "meaning": style.meaning(graph.info),
         "widths": [style.THINNEST, style.THICKEST],
         "prompts": [asdict(prompt) for prompt in prompts],
         "curve": sorted((curve or {}).items()),

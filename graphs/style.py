@@ -80,13 +80,21 @@ def number(value: float) -> str:
     return f"{value:.3g}".replace("-", "\u2212")
 
 
+def meaning(info: CircuitInfo) -> tuple[str, str]:
+    """What a positive and a negative score say."""
+    if info.of_pairs:
+        return "pushes towards the clean answer", "pushes away from it"
+    return "raises the metric", "lowers it"
+
+
 def caption(info: CircuitInfo, drawn: str = "") -> list[str]:
     """What a picture says about the circuit: first the title, then a line for each part."""
     title = " on ".join(filter(None, (info.task, info.model))) or "circuit"
-    how = ", ".join(filter(None, (info.method, info.direction)))
+    how = ", ".join(filter(None, (info.method, info.direction if info.of_pairs else "")))
     metric = f"metric {info.metric}" if info.metric else ""
     plural = "" if info.prompts == 1 else "s"
-    prompts = f"{info.prompts:,} prompt pair{plural}" if info.prompts else ""
+    asked = "prompt pair" if info.of_pairs else "prompt"
+    prompts = f"{info.prompts:,} {asked}{plural}" if info.prompts else ""
     lines = [title, "; ".join(filter(None, (how, metric, prompts)))]
     lines.append("; ".join(filter(None, (info.selection.describe(info.level), drawn))))
     metrics = info.metrics

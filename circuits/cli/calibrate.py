@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from circuits.cli.device import Device
 from tasks.errors import RunError
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 def calibrate(
     task: Annotated[str, typer.Argument(help="A task, or a JSON-lines file of prompt pairs.")],
     model: Annotated[str, typer.Option(help="nano, a Hugging Face id, or a directory.")] = "nano",
+    _device: Device = None,
     method: Annotated[
         list[str] | None,
         typer.Option(help="An estimate, such as relevance:rules=gim. Default: eight of them."),
@@ -77,12 +79,14 @@ def _print(found: Calibration) -> None:
     from circuits.cli.text import printable
 
     summary = found.summary()
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    table.add_column("Pearson with exact", no_wrap=True)
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 1, 0, 0))
+    table.add_column("Pearson with exact", overflow="fold")
+    # Eighty columns hold the default table, if names of two words take two lines.
     for column in summary.columns:
-        table.add_column(str(column), justify="right")
+        table.add_column(str(column).replace("_", "\n"), justify="right", no_wrap=True)
     for name, row in summary.iterrows():
-        table.add_row(Text(printable(name)), *(f"{value:.3f}" for value in row))
+        numbers = [f"{value:.2f}" for value in row.drop("seconds")]
+        table.add_row(Text(printable(name)), *numbers, f"{row['seconds']:.1f}")
     console = Console()
     console.print(table)
     console.print(

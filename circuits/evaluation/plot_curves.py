@@ -35,14 +35,16 @@ def draw(curves: Sequence[Curve], circuit: Point | None = None, title: str = "")
     from matplotlib.figure import Figure
 
     shown = [curve for curve in curves if curve.outcomes.defined]
-    colors = {name: f"C{i}" for i, name in enumerate(dict.fromkeys(c.name for c in shown))}
+    names = list(dict.fromkeys(curve.name for curve in shown))
     figure = Figure(figsize=(9, 4), layout="constrained")
     left, right = figure.subplots(1, 2)
     for curve in shown:
-        style = STYLES.get(curve.ranking, "-")
-        color, label = colors[curve.name], _plain(f"{curve.name}, {curve.ranking}")
-        left.plot(curve.sizes, curve.faithfulness, style, color=color, label=label, marker=".")
-        right.plot(curve.sizes, curve.preferred(), style, color=color, marker=".")
+        order, label = names.index(curve.name), _plain(f"{curve.name}, {curve.ranking}")
+        # Earlier lines are wider, so that one that lies on another does not hide it.
+        looks = {"color": f"C{order}", "lw": 0.4 + len(names) - order, "marker": "."}
+        looks["ls"] = STYLES.get(curve.ranking, "-")
+        left.plot(curve.sizes, curve.faithfulness, label=label, **looks)
+        right.plot(curve.sizes, curve.preferred(), **looks)
     left.axhline(1, color="0.7", linewidth=0.8)
     left.axhline(0, color="0.7", linewidth=0.8)
     if circuit is not None:
@@ -50,8 +52,9 @@ def draw(curves: Sequence[Curve], circuit: Point | None = None, title: str = "")
         low, high = interval or (value, value)
         spread = [[max(value - low, 0)], [max(high - value, 0)]]
         left.errorbar([size], [value], yerr=spread, fmt="D", color="black", label="circuit")
-    left.set(xscale="log", xlabel="share of edges kept", ylabel="faithfulness")
-    right.set(xscale="log", xlabel="share of edges kept", ylabel="answer preferred")
+    for axes, told in ((left, "faithfulness"), (right, "share of prompts, answer preferred")):
+        axes.set(xscale="log", xlabel="edges kept", ylabel=told)
+        axes.xaxis.set_major_formatter(lambda share, _: f"{100 * share:g} %")
     right.set_ylim(-0.02, 1.02)
     if shown or circuit:
         figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=9)

@@ -68,7 +68,7 @@ function searchField() {
 }
 
 function controls() {
-  const signs = [["positive", "towards the clean answer"], ["negative", "away from it"]];
+  const signs = ["positive", "negative"].map((sign, index) => [sign, data.meaning[index]]);
   const ports = ["q", "k", "v"].filter((port) => edges.some((edge) => edge.key === port));
   const names = { head: "heads", mlp: "MLPs", neuron: "neurons" };
   const kinds = Object.keys(names).filter((kind) => nodes.some((node) => node.kind === kind));

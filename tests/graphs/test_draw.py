@@ -19,7 +19,7 @@ from graphs import (
 )
 from graphs.dot import to_dot
 from graphs.draw import picture, to_svg
-from patching.sites import edges, mlp
+from patching.sites import Site, edges, mlp
 from tasks.errors import FormatError
 from tests.graphs.strategies import SMALL, circuit, circuits, large, node_circuits, scores_of
 
@@ -90,6 +90,22 @@ def test_the_legend_says_what_was_left_out():
     assert "top 5 by |score|: 4 of 46 edges, 42 left out" in told
     assert "relevance, noising; metric logit_diff; 64 prompt pairs" in told
     assert "faithfulness 0.75 (clean 3, ablated \u22121, circuit 2, outside: corrupted)" in told
+
+
+def test_the_legend_of_other_studies_speaks_of_no_clean_answer():
+    neurons = [ScoredNode(Site("neuron", 0, unit), 1.5 - unit) for unit in range(4)]
+    info = CircuitInfo(SMALL, level="node", method="seen", metric="what is said", prompts=2)
+    told = skeleton(to_svg(CircuitGraph(info, (), neurons)))
+    assert "seen; metric what is said; 2 prompts" in told
+    assert "raises the metric" in told
+    assert "hexagons: neurons" in told
+    assert "clean" not in told
+    assert "MLPs" not in told
+
+
+def test_thresholds_are_told_in_few_digits():
+    one = Selection("threshold", threshold=0.29549584321677685, considered=9, kept=3)
+    assert one.describe() == "|score| at least 0.295: 3 of 9 edges, 6 left out"
 
 
 @pytest.mark.parametrize(

@@ -110,10 +110,10 @@ def test_the_slider_shows_fewer_edges(show):
 
 def test_filters_by_port_kind_and_sign(show):
     page = show(to_html(sample()))
-    for label, left in (("q", 6), ("MLPs", 2), ("away from it", 1)):
+    for label, left in (("q", 6), ("MLPs", 2), ("pushes away from it", 1)):
         page.run(click("#controls label", label))
         assert page.run(SHOWN) == left
-    for label in ("q", "MLPs", "away from it"):
+    for label in ("q", "MLPs", "pushes away from it"):
         page.run(click("#controls label", label))
     assert page.run(SHOWN) == 7
 

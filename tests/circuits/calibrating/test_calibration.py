@@ -1,13 +1,15 @@
 """Calibration on the embedded model: exact beside estimates, as a table, a file and a picture."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from typer.testing import CliRunner
 
-from circuits.calibrating.calibration import calibrate, parse_method
-from circuits.calibrating.plot import save_scatter
+from circuits.calibrating.calibration import KINDS, METHODS, calibrate, parse_method
+from circuits.calibrating.plot import COLOURS, save_scatter, scatter
 from circuits.cli.app import app
+from circuits.cli.calibrate import _print
 from circuits.models import load_model
 from tasks.errors import MethodError
 
@@ -45,6 +47,26 @@ def test_the_picture_is_the_same_for_the_same_numbers(found, tmp_path):
         save_scatter(found, tmp_path / name)
     one, two = ((tmp_path / name).read_bytes() for name in ("one.svg", "two.svg"))
     assert one == two
+
+
+def test_the_default_table_fits_eighty_columns(found, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "80")
+    row = found.comparisons[0]
+    rows = [replace(row, method=method, kind=kind) for method in METHODS for kind in KINDS]
+    _print(replace(found, comparisons=tuple(rows)))
+    lines = capsys.readouterr().out.splitlines()
+    assert not [line for line in lines if "\u2026" in line]
+    share = f"{row.measures['pearson'].value:.2f}"
+    assert lines[2].split()[1:9] == [share] * 8
+
+
+def test_both_axes_of_a_small_plot_have_the_same_scale(found):
+    for axes in scatter(found).axes:
+        assert axes.get_xlim() == axes.get_ylim()
+        low, high = axes.get_xlim()
+        sites = [line for line in axes.get_lines() if line.get_label() in COLOURS]
+        assert len(sites) == len(COLOURS)
+        assert all(low < value < high for line in sites for value in line.get_ydata())
 
 
 @pytest.mark.parametrize(
