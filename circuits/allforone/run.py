@@ -9,7 +9,7 @@ means.safetensors    the conditional means, and what they were computed from
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,10 +19,12 @@ from circuits.clock import Clock, Progress
 from circuits.config import Config
 from circuits.folder import CIRCUIT, OF_A_SEARCH, PAGE, PICTURE, SCORES, written
 from circuits.record import RECORD, RunRecord, describe_run
+from circuits.run_page import page_prompts
 from tasks.errors import TaskError, all_faults
 
 if TYPE_CHECKING:
     from circuits.allforone.result import AllForOne
+    from graphs.page import Prompt
 
 RESULT, REPORT, GRID, MEANS = OF_A_SEARCH
 
@@ -95,13 +97,19 @@ def run(config: SearchConfig, folder: Path, progress: Progress | None = None) ->
     assert found.graph is not None
     assert found.evaluation is not None
     record = describe_run(config, model, pairs, found.graph, found.evaluation, clock.seconds)
-    write(folder, record, found)
+    write(folder, record, found, page_prompts(model, found.pairs or pairs))
     return found
 
 
-def write(folder: Path, record: RunRecord, found: AllForOne) -> None:
-    """Write a finished search; either all of it is there afterwards, or nothing has changed."""
+def write(
+    folder: Path, record: RunRecord, found: AllForOne, prompts: Sequence[Prompt] = ()
+) -> None:
+    """Write a finished search; either all of it is there afterwards, or nothing has changed.
+
+    The page shows `prompts` beside the circuit, whose parts all have a position.
+    """
     from circuits.allforone.plot import draw
+    from graphs.page import save_page
 
     assert found.graph is not None
     assert found.scores is not None
@@ -110,7 +118,7 @@ def write(folder: Path, record: RunRecord, found: AllForOne) -> None:
         found.scores.save(partial / SCORES)
         found.graph.save(partial / CIRCUIT)
         found.graph.draw(partial / PICTURE)
-        found.graph.save(partial / PAGE)
+        save_page(found.graph, partial / PAGE, prompts=prompts)
         found.means.save(partial / MEANS)
         draw(found, partial / GRID)
         text = json.dumps(found.to_json(), indent=2, ensure_ascii=False)

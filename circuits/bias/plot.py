@@ -11,7 +11,11 @@ from graphs.files import write_atomically
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-PICTURED = ("accuracy", "A share, gold not A")
+PICTURED = {
+    "accuracy": "right answers",
+    "A share, gold not A": "answers A where another is right",
+}
+CHOSEN, OTHER = "#0072b2", "#a9b8c6"
 
 
 def draw(card: Mapping[str, Any], path: Path) -> None:
@@ -22,25 +26,26 @@ def draw(card: Mapping[str, Any], path: Path) -> None:
 
 
 def figure(card: Mapping[str, Any]) -> Figure:
-    """Accuracy and A share of every way, with intervals, and chance."""
+    """Accuracy and A share of every way, with intervals, and chance; the chosen edit stands out."""
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
     ways = {about["way"]: card["ways"][about["way"]] for about in card["about"]}
     drawn = Figure(figsize=(9, 0.45 * len(ways) + 1.4), layout="constrained")
     FigureCanvasSVG(drawn)
-    for axis, name in zip(drawn.subplots(1, 2, sharey=True), PICTURED, strict=True):
-        for y, row in enumerate(ways.values()):
+    for axis, (name, title) in zip(
+        drawn.subplots(1, 2, sharey=True), PICTURED.items(), strict=True
+    ):
+        for y, (way, row) in enumerate(ways.items()):
             value = row[name]
             middle = value["value"]
             if middle is None:
                 continue
             ends = [max(middle - value["low"], 0), max(value["high"] - middle, 0)]
-            axis.barh(y, middle, color="#4477aa")
+            axis.barh(y, middle, color=CHOSEN if way == card["chosen"] else OTHER)
             axis.errorbar(middle, y, xerr=[[ends[0]], [ends[1]]], color="black", capsize=3)
         axis.axvline(card["knows"]["chance"], color="gray", linestyle="--", linewidth=1)
-        axis.set_xlim(0, 1)
-        axis.set_title(name)
+        axis.set(xlim=(0, 1.02), title=title, xlabel="share of questions (dashed: chance)")
         axis.set_yticks(range(len(ways)), list(ways))
     drawn.axes[0].invert_yaxis()
     return drawn

@@ -1,6 +1,7 @@
 """The search for the All-for-One stages: what it finds where they are known, what it refuses."""
 
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -321,6 +322,10 @@ def test_the_command_writes_a_run(directory, tmp_path):
     assert Means.load(out / "means.safetensors").origin.model_hash == record["model"]["hash"]
     assert Scores.load(out / "scores.safetensors").method == "af1"
     assert CliRunner().invoke(app, ["show", str(out)]).exit_code == 0
+    data = re.search(r'id="data">(.*?)</script>', (out / "circuit.html").read_text("utf-8"))
+    prompts = json.loads(data[1])["prompts"]
+    assert len(prompts) == 20
+    assert {"A", "B", "END"} <= set(prompts[0]["positions"])
 
     again = cli(*asked)
     assert "nothing was computed" in again.stdout
