@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from statistics import median
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 
@@ -17,30 +19,25 @@ if TYPE_CHECKING:
 CHECKED = 8
 REPEATS = 5
 
+Value = TypeVar("Value")
+
 
 def check_head_scores(
     model: Model, prompts: Prompts, directions: Directions, after_norm: bool
 ) -> dict[str, float]:
     """The largest difference on a few prompts, along the first label's directions.
 
-    Seconds are of the processor: of the forward pass that the closed form reads and of the form
-    itself, each the mean of several, and of silencing one head after the other, once.
+    Seconds are of the processor: of the forward pass that the closed form reads (and that
+    directions and neurons need anyway) and of the form itself, each the median of several, and of
+    silencing one head after the other, once.
     """
     vectors = torch.tensor(directions.at("resid_mid")[0], dtype=model.dtype, device=model.device)
     part = prompts[:CHECKED]
-    captured = capture(model, part)
-    fast = head_scores(model, captured, vectors, after_norm)
-    times = [time.process_time()]
-    for _ in range(REPEATS):
-        captured = capture(model, part)
-    times.append(time.process_time())
-    for _ in range(REPEATS):
-        fast = head_scores(model, captured, vectors, after_norm)
-    times.append(time.process_time())
+    forward, captured = _median(lambda: capture(model, part))
+    closed, fast = _median(lambda: head_scores(model, captured, vectors, after_norm))
+    start = time.process_time()
     slow = ablated_head_scores(model, part, vectors, after_norm)
-    forward = (times[1] - times[0]) / REPEATS
-    closed = (times[2] - times[1]) / REPEATS
-    ablated = time.process_time() - times[2]
+    ablated = time.process_time() - start
     return {
         "prompts": len(part),
         "largest_difference": float((fast - slow).abs().max()),
@@ -49,3 +46,13 @@ def check_head_scores(
         "seconds_ablation": ablated,
         "times_cheaper": ablated / max(forward + closed, 1e-9),
     }
+
+
+def _median(work: Callable[[], Value]) -> tuple[float, Value]:
+    """Median seconds of several tries, and what the last one gave."""
+    seconds = []
+    for _ in range(REPEATS):
+        start = time.process_time()
+        found = work()
+        seconds.append(time.process_time() - start)
+    return median(seconds), found

@@ -24,6 +24,7 @@ from circuits.emotions.prompts import Asking, Concept
 from circuits.emotions.rivals import Rivals, compare
 from circuits.emotions.settings import Settings
 from circuits.emotions.trial import Harness, Trial
+from circuits.emotions.verdict import claims
 from patching.capture import Prompts, capture
 from tasks.tokenize import encode, pad_id
 
@@ -120,6 +121,7 @@ def study(
         **geometry_of(concept, directions, reference, influence),
         "probes": readings.to_json(),
         "closed_form": closed_form,
+        "claims": [claim.to_json() for claim in claims(trials, settings.seed)],
         "trials": [trial.to_json() for trial in trials],
         **control,
         "seconds": {step: round(value, 2) for step, value in clock.seconds.items()},

@@ -7,7 +7,7 @@ from typing import Any
 
 from circuits.emotions.control import perplexity
 from circuits.emotions.trial import Harness, Make, untouched
-from circuits.shares import Share
+from circuits.shares import MeanShare, Share
 from patching.forward import Tap
 from patching.model import Model
 from patching.runs import Batch, batches
@@ -33,9 +33,10 @@ def perplexities(
 def other_tasks(
     harness: Harness, makes: Mapping[str, Sequence[Make]], n: int, seed: int
 ) -> dict[str, Any]:
-    """Share of pairs whose clean answer beats the other, over labels and draws, by task.
+    """Share of pairs whose clean answer beats the other, mean over labels and draws, by task.
 
-    A task that the model's tokenizer cannot write is left out.
+    Intervals are those of :class:`circuits.shares.MeanShare`, labels counting as draws. A task that
+    the model's tokenizer cannot write is left out.
     """
     import tasks
 
@@ -48,13 +49,13 @@ def other_tasks(
             continue
         found[task] = {}
         for name, drawn in makes.items():
-            right = [
-                hit
-                for tap in _taps(harness, drawn)
-                for part in parts
-                for hit in _right(harness.model, part, tap)
-            ]
-            share = Share.of(right)
+            # All taps share the pairs, so more of them say no more about other pairs.
+            share = MeanShare(
+                tuple(
+                    Share.of(hit for part in parts for hit in _right(harness.model, part, tap))
+                    for tap in _taps(harness, drawn)
+                )
+            )
             told = {"value": share.value, "interval": list(share.interval), "n": share.n}
             found[task][name] = told
     return found

@@ -51,6 +51,17 @@ class Trial:
         return self._share(_degenerate)
 
     @property
+    def hits(self) -> Float[np.ndarray, "draws labels groups"]:
+        """1 where a reply shows its label, else 0; every label has a prompt of every group."""
+        labels = dict.fromkeys(row.label for row in self.draws[0])
+        return np.array(
+            [
+                [[float(row.hit) for row in draw if row.label == label] for label in labels]
+                for draw in self.draws
+            ]
+        )
+
+    @property
     def examples(self) -> tuple[tuple[str, str], ...]:
         """The first replies to each label."""
         shown: dict[str, list[str]] = {}

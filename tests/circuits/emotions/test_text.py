@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from circuits.emotions.text import markdown, percent, summary, trials_frame
+from circuits.emotions.text import WAYS, markdown, percent, summary, trials_frame
 from tests import tiny_emotion
 
 
@@ -61,9 +61,8 @@ def test_probes_have_a_row_for_every_read_point(report, facts):
 
 
 def test_strengths_say_what_they_gave(report, facts):
-    (strengths,) = (
-        t for t in tables(report) if t[0][0] == "method" and "all" not in t[0] and "calm" in t[0]
-    )
+    part = report.split("## Strengths")[1].split("## How")[0]
+    (strengths,) = tables(part)
     assert [line[0] for line in strengths[2:]] == [
         "circuit",
         "steering",
@@ -82,8 +81,33 @@ def test_labels_and_replies_are_escaped(report):
 
 def test_the_summary_has_a_line_for_every_way(facts):
     lines = summary(facts).splitlines()
-    assert len(lines) == 1 + len(facts["trials"])
-    assert lines[0].split()[-1] == "degenerate"
+    ways, claims = lines[: 1 + len(facts["trials"])], lines[3 + len(facts["trials"]) :]
+    assert ways[0].split()[-1] == "degenerate"
+    for line, row in zip(claims, facts["claims"], strict=True):
+        assert line.startswith(row["claim"])
+        assert ("NO" not in line) == row["holds"]
+        assert ("not for sure" not in line) == row["sure"]
+
+
+def test_the_report_opens_with_what_holds(report, facts):
+    """Before any other table; then every way is explained before its numbers are shown."""
+    first = tables(report)[0]
+    assert [line[0] for line in first[2:]] == [row["claim"] for row in facts["claims"]]
+    for line, row in zip(first[2:], facts["claims"], strict=True):
+        assert line[3].startswith("yes" if row["holds"] else "**no**")
+    start = report.split("## Control")[0]
+    by_name = {row["name"]: row for row in facts["trials"]}
+    for name in ("prompting", "circuit", "steering", "random components"):
+        assert percent(by_name[name]["all"]) in start
+    assert "say one word over and over" in start
+    for row in facts["trials"]:
+        assert f"* {row['name']}: {WAYS[row['name']]}" in report
+
+
+def test_every_way_has_one_example_for_every_label(report, facts):
+    examples = tables(report)[-1]
+    assert examples[0] == ["method", "calm", "$x&lt;b&gt;"]
+    assert [line[0] for line in examples[2:]] == [row["name"] for row in facts["trials"]]
 
 
 def test_the_frame_has_the_same_numbers(facts):

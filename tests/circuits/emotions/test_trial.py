@@ -1,15 +1,19 @@
 """Trials count what was replied; the harness drives every label with the same decoding."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
+import circuits
 from circuits.directions import Directions
 from circuits.emotions.circuit import Components
 from circuits.emotions.control import Reply, perplexity, replies
 from circuits.emotions.rivals import random_components
 from circuits.emotions.side_effects import other_tasks, perplexities
 from circuits.emotions.trial import Harness, Judged, Trial, untouched
+from circuits.shares import Share
 from tests import tiny_emotion
 
 FINE, LOOP = Reply("fine", 5, True, False), Reply("go go go go go", 5, False, True)
@@ -123,3 +127,27 @@ def test_side_effects_of_leaving_the_model_alone_are_those_of_the_model(harness)
 
 def test_tasks_that_the_tokenizer_cannot_write_are_left_out(harness):
     assert other_tasks(harness, {"none": [untouched]}, 2, 0) == {}
+
+
+def test_labels_share_the_pairs_of_another_task(harness):
+    """Pairs under several labels' taps are not several times as many pairs."""
+    nano = circuits.load_model("nano")
+    pairs = circuits.load_task("ioi").pairs(nano.tokenizer, n=5, seed=0)
+
+    def silent(label):
+        return lambda kind, layer, value: value * 0 if kind == ("z", "mlp_out")[label] else value
+
+    makes = {"none": [untouched], "cut": [silent]}
+    found = other_tasks(replace(harness, model=nano), makes, 5, 0)["ioi"]
+    with torch.no_grad():
+        logits = [
+            nano.run(torch.tensor(pairs.clean), torch.tensor(pairs.mask), silent(label))
+            for label in (0, 1)
+        ]
+    answer, other = (torch.tensor(ids) for ids in (pairs.answer, pairs.counterfactual))
+    right = [(run.gather(1, answer) > run.gather(1, other)).float().mean() for run in logits]
+    assert found["cut"]["value"] == pytest.approx(float(sum(right) / 2))
+    assert found["none"]["n"] == found["cut"]["n"] == 5
+    low, high = Share(round(5 * found["cut"]["value"]), 5).interval
+    assert found["cut"]["interval"][0] <= low
+    assert found["cut"]["interval"][1] >= high
