@@ -174,9 +174,16 @@ def weight_change(model: Model, edit: AnyEdit, basis: str) -> WeightChange:
     if isinstance(edit, Add):
         return WeightChange("mlp", site.layer, one, lambda v: v + toward)
     unit = _unit(_vector(model, edit.direction, basis))
-    return WeightChange(
-        "mlp", site.layer, one, lambda v: v - edit.strength * (v @ unit)[:, None] * unit
-    )
+    return WeightChange("mlp", site.layer, one, lambda v: _without(v, unit, edit.strength))
+
+
+def _without(
+    rows: Float[Tensor, "r d"], unit: Float[Tensor, " d"], strength: float
+) -> Float[Tensor, "r d"]:
+    """Rows less their component along a unit vector, in the wider of the two number types."""
+    dtype = torch.promote_types(rows.dtype, unit.dtype)
+    rows, unit = rows.to(dtype), unit.to(dtype)
+    return rows - strength * (rows @ unit)[:, None] * unit
 
 
 def _activation_change(model: Model, edit: AnyEdit, basis: str) -> Change:
@@ -206,8 +213,8 @@ def _function(model: Model, edit: AnyEdit, basis: str) -> Rows:
         return clamped
     assert isinstance(edit, Affine)
     matrix = None if edit.matrix is None else torch.tensor(edit.matrix, device=model.device)
-    offset = 0.0 if edit.offset is None else torch.tensor(edit.offset, device=model.device)
-    return lambda x: (x if matrix is None else x @ matrix.T.to(x.dtype)) + offset
+    offset = torch.tensor(0.0 if edit.offset is None else edit.offset, device=model.device)
+    return lambda x: (x if matrix is None else x @ matrix.T.to(x.dtype)) + offset.to(x.dtype)
 
 
 def _vector(model: Model, direction: Direction, basis: str) -> Float[Tensor, " d"]:

@@ -1,5 +1,7 @@
 """Edits in force: what each does, restated from its definition, and that nothing is left behind."""
 
+from functools import cache
+
 import pytest
 import torch
 
@@ -8,9 +10,10 @@ from circuits.edits.live import editing
 from patching.directions import BASES, default_basis, token_direction, unembedding
 from patching.forward import Record, Write
 from patching.generate import generate
+from patching.model import Model
 from patching.weights import value_vectors
 from tasks.errors import EditError
-from tests.families import FAMILIES, make_pairs, one_batch, opened
+from tests.families import FAMILIES, build, make_pairs, one_batch, opened
 
 VECTOR = tuple(float(i % 5) - 1.7 for i in range(32))
 NARROW = VECTOR[:8]
@@ -30,6 +33,11 @@ EVERY = {
     "clamp": e.clamp("resid_pre.1", VECTOR, low=-0.1, high=0.1),
     "affine": e.affine("attn_out.1", offset=VECTOR),
 }
+
+
+@cache
+def in_type(dtype):
+    return Model.open(build("llama"), dtype=dtype)
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +61,23 @@ def test_every_edit_acts_and_leaves_every_bit_as_it_was(name, batch):
     after = model.bridge.original_model.state_dict()
     assert all(torch.equal(after[k], value) for k, value in state.items())
     assert torch.equal(model.run(batch.clean, batch.mask), before)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("name", EVERY)
+def test_edits_are_the_same_in_other_number_types(name, dtype):
+    changes = {}
+    for one in (torch.float32, dtype):
+        model = in_type(one)
+        other = one_batch(model, make_pairs())
+        before = model.run(other.clean, other.mask)
+        with editing(model, EVERY[name]) as edited:
+            after = edited.run(other.clean, other.mask, columns(other))
+        assert after.dtype == before.dtype
+        changes[one] = (after - before).double()
+    wanted, found = changes.values()
+    rounding = 0.02 * float(before.double().norm()) if dtype == torch.bfloat16 else 0.0
+    assert float((found - wanted).norm()) < 1e-3 * float(wanted.norm()) + rounding
 
 
 @pytest.mark.parametrize("family", FAMILIES)
