@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -31,6 +33,9 @@ class Embedded:
         return sum(file.stat().st_size for file in self.directory().iterdir()) / 1e6
 
 
+_DEVICE: ContextVar[str | None] = ContextVar("device", default=None)
+
+
 def _nano() -> Path:
     from circuits.nano import path
 
@@ -48,7 +53,8 @@ def load_model(source: Any = "nano", **options: Any) -> Model:
 
     ``source`` is the name of an embedded model (``"nano"``), a Hugging Face id, a directory, a
     transformers model in memory, or a model opened before, which is returned as it is. Options
-    (``tokenizer``, ``device``, ``dtype``) go to :meth:`patching.model.Model.open`.
+    (``tokenizer``, ``device``, ``dtype``) go to :meth:`patching.model.Model.open`; inside
+    :func:`computing_on` the device is the one given there.
 
     >>> circuits.load_model("nano")
     Model(...: gpt2, 4 layers, 4 heads, d_model 128)
@@ -60,7 +66,25 @@ def load_model(source: Any = "nano", **options: Any) -> Model:
         source = locate(str(source))
     from patching.model import Model
 
+    if (device := _DEVICE.get()) is not None:
+        options.setdefault("device", device)
     return source if isinstance(source, Model) else Model.open(source, **options)
+
+
+@contextmanager
+def computing_on(device: str) -> Iterator[None]:
+    """Models that :func:`load_model` opens in the block are put on this device, such as ``cuda``.
+
+    Raises:
+        ModelError: torch knows no such device, or does not see one on this machine.
+    """
+    from patching.loading import check_device
+
+    token = _DEVICE.set(str(check_device(device)))
+    try:
+        yield
+    finally:
+        _DEVICE.reset(token)
 
 
 def locate(name: str) -> str:

@@ -16,6 +16,25 @@ from torch import nn
 from tasks.errors import ModelError
 
 
+def check_device(name: str | torch.device) -> torch.device:
+    """A device that torch can use here.
+
+    Raises:
+        ModelError: torch knows no such device, or does not see one on this machine.
+    """
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ModelError(f"'{name}' is not a device; write cpu, cuda, cuda:1 or mps") from None
+    seen = {"cpu": 1, "cuda": torch.cuda.device_count()}
+    seen["mps"] = int(torch.backends.mps.is_available())
+    number = seen.get(device.type, 0)
+    if (device.index or 0) >= number:
+        here = ", ".join(f"{kind} ({n})" if n > 1 else kind for kind, n in seen.items() if n)
+        raise ModelError(f"torch sees no device '{name}' on this machine; it sees: {here}")
+    return device
+
+
 def load_weights(path: str, dtype: torch.dtype) -> Any:
     """The transformers model of a directory or hub id, with the attention that can be taken apart.
 

@@ -20,7 +20,7 @@ from patching.anatomy import Anatomy
 from patching.blocks import Block, take_apart
 from patching.forward import Tap, no_tap, run_block
 from patching.frame import Frame, make_frame
-from patching.loading import bridge_of, digest, load_tokenizer, load_weights
+from patching.loading import bridge_of, check_device, digest, load_tokenizer, load_weights
 from patching.norms import Norm, find_norm, rounding
 from patching.ops import PLAIN, Ops
 from tasks.errors import ModelError
@@ -64,18 +64,21 @@ class Model:
         source: str | Path | nn.Module,
         *,
         tokenizer: Any = None,
-        device: str = "cpu",
+        device: str | torch.device | None = None,
         dtype: torch.dtype | None = None,
     ) -> Model:
         """Open a Hugging Face id or directory, or a transformers model in memory.
 
-        A model in memory is copied first: building a bridge rewires it. ``dtype`` is the number
-        type to compute in; without it a model in memory keeps its own, and one that is loaded is
-        float32 whatever its files hold.
+        A model in memory is copied first: building a bridge rewires it. ``device`` is where to
+        compute, such as ``cuda``; without it a model in memory stays where it is, and one that is
+        loaded is on the CPU. ``dtype`` is the number type to compute in; without it a model in
+        memory keeps its own, and one that is loaded is float32 whatever its files hold.
 
         Raises:
-            ModelError: it cannot be found offline, or cannot be taken apart.
+            ModelError: it cannot be found offline, or cannot be taken apart, or torch does not see
+                the device.
         """
+        place = None if device is None else check_device(device)
         if isinstance(source, nn.Module):
             if not hasattr(source, "config"):
                 raise ModelError(f"a {type(source).__name__} is not a transformers model")
@@ -85,7 +88,7 @@ class Model:
             path = str(source)
             hf = load_weights(path, dtype or torch.float32)
             tokenizer = tokenizer or load_tokenizer(path)
-        hf = hf.to(device).eval().requires_grad_(False)
+        hf = (hf if place is None else hf.to(place)).eval().requires_grad_(False)
         found = digest(hf)
         bridge = bridge_of(hf)
         # Where the bridge splits a fused q, k, v, it makes new parameters.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from circuits.cli.device import Device
 from tasks.errors import MethodError
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ def command(
         Path | None, typer.Option(help="Means that 'circuits means' has estimated.")
     ] = None,
     model: Annotated[str, typer.Option(help="nano, a Hugging Face id, or a directory.")] = "nano",
+    _device: Device = None,
     metric: Annotated[str | None, typer.Option(help="Default: the task's own.")] = None,
     n: Annotated[
         int | None, typer.Option("--n", help="Prompt pairs. Default: 64 of a task, all of a file.")

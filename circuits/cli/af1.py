@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from circuits.cli.device import Device
+
 if TYPE_CHECKING:
     from circuits.allforone.run import SearchConfig
 
@@ -19,6 +21,7 @@ def register(app: typer.Typer) -> None:
 def command(
     task: Annotated[str, typer.Argument(help="A task, or a JSON-lines file of prompt pairs.")],
     model: Annotated[str, typer.Option(help="nano, a Hugging Face id, or a directory.")] = "nano",
+    _device: Device = None,
     n: Annotated[int, typer.Option("--n", help="Prompts; the ones answered right are used.")] = 256,
     seed: Annotated[int, typer.Option(help="Draws the prompts and the samples.")] = 0,
     samples: Annotated[int, typer.Option(help="Prompts behind every conditional mean.")] = 256,

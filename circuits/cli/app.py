@@ -17,6 +17,7 @@ from circuits.cli import edit as cli_edit
 from circuits.cli import emotion as cli_emotion
 from circuits.cli import evaluate as cli_evaluate
 from circuits.cli import means as cli_means
+from circuits.cli.device import Device
 from tasks.errors import CircuitsError
 
 INTERRUPTED = 130
@@ -124,6 +125,7 @@ def list_models(as_json: AsJson = False) -> None:
 def discover(
     task: Annotated[str, typer.Argument(help="A task, or a JSON-lines file of prompt pairs.")],
     model: Annotated[str, typer.Option(help="nano, a Hugging Face id, or a directory.")] = "nano",
+    _device: Device = None,
     method: Annotated[
         str, typer.Option(help="See 'circuits methods'. Several, parted by commas: their mean.")
     ] = "secant",

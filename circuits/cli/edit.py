@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from circuits.cli.device import Device
 from tasks.errors import TaskError, unknown
 
 MITIGATED = ("mcq_bias",)
@@ -24,6 +25,7 @@ def mitigate(
     task: Annotated[str, typer.Argument(help="What the model is biased in: mcq_bias.")],
     out: Annotated[Path, typer.Option(help="The folder to write.")],
     model: Annotated[str, typer.Option(help="nano, a Hugging Face id, or a directory.")] = "nano",
+    _device: Device = None,
     file: Annotated[str, typer.Option(help="Questions of your own (ARC, MMLU, ...).")] = "",
     train: Annotated[int, typer.Option(help="Questions to choose the edit on.")] = 48,
     test: Annotated[int, typer.Option(help="Questions to measure it on.")] = 400,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from circuits.cli.device import Device
 from tasks.errors import MethodError
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ def register(app: typer.Typer) -> None:
 def command(
     out: Annotated[Path, typer.Option(help="The folder to write.")],
     model: Annotated[str, typer.Option(help="nano, a Hugging Face id, or a directory.")] = "nano",
+    _device: Device = None,
     prompts: Annotated[
         Path | None, typer.Option(help="A JSON file of labels and prompts; default: emotions.")
     ] = None,

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from circuits.cli.device import Device
+
 Prompts = Annotated[
     Path | None,
     typer.Option(help="A JSON-lines file of other prompt pairs. Default: the task's own."),
@@ -56,6 +58,7 @@ def evaluate(
     means: MeansFile = None,
     redraws: Redraws = 0,
     batch_size: BatchSize = 64,
+    _device: Device = None,
 ) -> None:
     """Test a run's circuit on held-out prompts; adds evaluation.json and curves.svg to the run."""
     from circuits.cli.progress import shown_progress
@@ -94,6 +97,7 @@ def compare(
     means: MeansFile = None,
     redraws: Redraws = 0,
     batch_size: BatchSize = 64,
+    _device: Device = None,
     out: Annotated[
         Path | None, typer.Option(help="A folder for comparison.json and curves.svg.")
     ] = None,

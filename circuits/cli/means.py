@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from circuits.cli.device import Device
 from tasks.errors import RunError
 
 
@@ -21,6 +22,7 @@ def means(
         str, typer.Option(help="The ablation they are for: mean, mean-by-position, mean-by-token.")
     ] = "mean",
     model: Annotated[str, typer.Option(help="nano, a Hugging Face id, or a directory.")] = "nano",
+    _device: Device = None,
     n: Annotated[
         int | None, typer.Option("--n", help="Prompt pairs. Default: 64 of a task, all of a file.")
     ] = None,
