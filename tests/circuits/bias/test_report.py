@@ -1,0 +1,195 @@
+"""The report card: its numbers from their definitions, its page, its fields, its folder."""
+
+import json
+
+import numpy as np
+import pytest
+
+import circuits
+from circuits.bias import mitigate, recipes, report
+from circuits.bias.answers import Value, answer
+from circuits.bias.bars import bars
+from circuits.bias.report_card import ReportCard
+from circuits.bias.report_text import page
+from circuits.bias.settings import RECIPES
+from circuits.bias.ways import CLAIMS, NO_EDIT, RIVAL
+from circuits.edits.live import editing
+from graphs.files import write_json
+from tasks.errors import RunError
+from tests.circuits.bias.conftest import SETTINGS
+
+SHARE = "A share, gold not A"
+
+
+@pytest.fixture(scope="module")
+def made(biased):
+    """A mitigation of the biased model, and its report card."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(recipes, "COUNTS", (1,))
+        patch.setattr(recipes, "STRENGTHS", (1.0,))
+        found = mitigate.find_mitigation(biased, SETTINGS)
+    return found, report.report_card(biased, found)
+
+
+@pytest.fixture(scope="module")
+def card(made):
+    return made[1]
+
+
+def test_the_chosen_edit_is_measured_as_defined(biased, made):
+    found, card = made
+    items, gold = found.material.test, found.material.test.gold
+    row, plain = card["ways"][card.chosen], answer(biased, items)
+    with editing(biased, found.search.best.candidate.edits, found.evidence.basis):
+        seen = answer(biased, items)
+    right = seen.top == gold
+    assert row["accuracy"]["value"] == pytest.approx(right.mean())
+    assert row[SHARE]["value"] == pytest.approx((seen.top == 0)[gold != 0].mean())
+    assert row["no letter"]["value"] == pytest.approx((seen.top == -1).mean())
+    assert row["accuracy among letters"]["value"] == pytest.approx((seen.best == gold).mean())
+    recalls = [right[gold == i].mean() for i in range(4)]
+    assert row["RStd"]["value"] == pytest.approx(100 * np.std(recalls))
+    assert [row[f"accuracy, gold {x}"]["value"] for x in "ABCD"] == pytest.approx(recalls)
+    assert row["flips right to wrong"] == ((plain.top == gold) & ~right).sum()
+    assert row["flips wrong to right"] == (right & (plain.top != gold)).sum()
+
+
+def test_the_rival_takes_the_prior_of_the_training_questions_off(biased, made):
+    found, card = made
+    letters = answer(biased, found.material.train).letters
+    logs = letters - np.log(np.exp(letters).sum(axis=1, keepdims=True))
+    tested = answer(biased, found.material.test).letters - logs.mean(axis=0)
+    hits = tested.argmax(axis=1) == found.material.test.gold
+    assert card["ways"][RIVAL]["accuracy"]["value"] == pytest.approx(hits.mean())
+    assert card["knows"]["accuracy without prior"] == card["ways"][RIVAL]["accuracy"]
+
+
+def test_consistency_counts_questions_answered_alike_in_all_orders(biased, made):
+    found, card = made
+    test = found.material.test
+    alike = []
+    for question in test.questions:
+        chosen = set()
+        for by in range(4):
+            items = report.in_all_orders(biased.tokenizer, test[:1])
+            items = mitigate.make_items(biased.tokenizer, [question.turned(by)])
+            top = int(answer(biased, items).top[0])
+            chosen.add(-1 - by if top < 0 else question.turned(by).options[top])
+        alike.append(len(chosen) == 1)
+    assert card["ways"][NO_EDIT]["consistency"]["value"] == pytest.approx(np.mean(alike))
+
+
+def test_every_way_says_what_it_is(card):
+    kinds = [about["kind"] for about in card["about"]]
+    assert kinds[:2] == ["baseline", "rival"]
+    assert kinds[-1] == "control"
+    assert set(RECIPES) < set(CLAIMS)
+    for about in card["about"]:
+        assert about["claim"] == CLAIMS[about["way"]]
+        if about["kind"] == "recipe":
+            assert about["candidates"] >= 1
+            assert about["places"]
+    assert set(card.names) == set(card["ways"]) == set(card["others"])
+
+
+def test_the_page_says_why_rows_are_those_of_no_edit(card):
+    text = page(card)
+    alike = [
+        about["way"]
+        for about in card["about"]
+        if about["kind"] == "recipe" and card["ways"][about["way"]] == card["ways"][NO_EDIT]
+    ]
+    assert alike
+    assert f"differs from no edit's: {', '.join(alike)}." in text
+    for about in card["about"]:
+        assert f"| {about['way']} | {about['claim']} |" in text
+    for recipe in card["search"]["proposed_nothing"]:
+        assert f"Nothing passed the tests of {recipe}" in text
+
+
+def test_the_page_of_a_model_that_does_not_know_says_chance(card):
+    unknowing = {**card, "knows": {**card["knows"], "above": False}}
+    text = page(unknowing)
+    assert "This model does not know the answers" in text
+    assert "chance is 0.25" in text
+    assert "No edit can make it right" in text
+    knowing = page({**card, "knows": {**card["knows"], "above": True}})
+    assert "does not know" not in knowing
+
+
+def test_the_page_survives_its_own_file(card):
+    """Names are sorted in the file; the order of the ways is not lost."""
+    again = ReportCard(json.loads(write_json(card)))
+    assert again.names == card.names
+    assert again.to_frame().sort_index().equals(card.to_frame().sort_index())
+    for about in card["about"]:
+        assert page(again).count(f"| {about['way']} |") == page(card).count(f"| {about['way']} |")
+
+
+def test_infinite_and_missing_numbers_are_told_apart(card):
+    infinite = Value(float("inf"), 0.5, float("inf"), 9).to_json()
+    assert infinite == {"value": "Infinity", "low": 0.5, "high": "Infinity", "n": 9}
+    assert Value(float("nan"), float("nan"), float("nan"), 9).to_json()["value"] is None
+    ways = {way: dict(row) for way, row in card["ways"].items()}
+    ways[NO_EDIT]["CKLD"] = infinite
+    ways[NO_EDIT]["accuracy, gold B"] = {"value": None, "low": None, "high": None, "n": 9}
+    other = ReportCard({**card, "ways": ways})
+    text = page(other)
+    assert "infinite [0.500, infinite]" in text
+    row = next(
+        line
+        for line in text.split("## By right letter")[1].splitlines()
+        if line.startswith(f"| {NO_EDIT} |")
+    )
+    assert row.split(" | ")[2] == "none"
+    assert other.value(NO_EDIT, "CKLD") == float("inf")
+    assert np.isnan(other.value(NO_EDIT, "accuracy, gold B"))
+    json.loads(write_json(other))
+
+
+@pytest.mark.parametrize(
+    ("way", "measure", "value", "bar"),
+    [
+        ("chosen", SHARE, 0.31, "A share where gold is not A"),
+        ("chosen", "RStd", 10.0, "RStd falls"),
+        ("chosen", "accuracy", 0.4, "accuracy minus PriDe's"),
+    ],
+)
+def test_a_bar_that_is_missed_is_missed(way, measure, value, bar):
+    row = {SHARE: 0.1, "RStd": 1.0, "accuracy": 0.9}
+    ways = {
+        NO_EDIT: {**row, "RStd": 30.0},
+        RIVAL: row,
+        "chosen": row,
+    }
+    change = {"ioi": 0.0, "mental_math": -0.01, "text": 0.01}
+
+    def filled_card(ways):
+        as_json = {w: {k: {"value": v} for k, v in r.items()} for w, r in ways.items()}
+        others = {"chosen": {name: {"change": {"value": v}} for name, v in change.items()}}
+        return {"chosen": "chosen", "ways": as_json, "others": others, "random": [0.01, -0.02]}
+
+    assert all(found["met"] for found in bars(filled_card(ways)))
+    worse = {**ways, way: {**row, measure: value}}
+    missed = [found["bar"] for found in bars(filled_card(worse)) if not found["met"]]
+    assert len(missed) == 1
+    assert missed[0].startswith(bar)
+
+
+def test_one_call_writes_the_folder_and_force_replaces_it(biased, tmp_path):
+    settings = {"train": 4, "test": 4, "others": 4, "recipes": ["least squares"]}
+    first = circuits.mitigate(biased, tmp_path / "out", **settings)
+    assert isinstance(first, ReportCard)
+    assert json.loads((tmp_path / "out" / "report.json").read_text())["about"] == first["about"]
+    with pytest.raises(RunError, match="replace it with --force"):
+        circuits.mitigate(biased, tmp_path / "out", **settings)
+    again = circuits.mitigate(biased, tmp_path / "out", **settings, force=True)
+    assert again["about"] == first["about"]
+    (tmp_path / "out" / "notes.txt").write_text("mine")
+    with pytest.raises(RunError, match=r"files beside its mitigation \(notes.txt\)"):
+        circuits.mitigate(biased, tmp_path / "out", **settings, force=True)
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "thesis.tex").write_text("mine")
+    with pytest.raises(RunError, match="no mitigation"):
+        circuits.mitigate(biased, tmp_path / "elsewhere", **settings, force=True)
+    assert not list(tmp_path.glob(".*"))
