@@ -175,10 +175,13 @@ def read_record(path: Path) -> RunRecord:
     except OSError as error:
         raise FormatError(f"{path} cannot be read: {error.strerror}") from None
     except ValidationError as error:
-        faults = [
-            f"{'.'.join(map(str, fault['loc'])) or 'file'}: {fault['msg']}"
-            for fault in error.errors()
-        ]
+        found = {".".join(map(str, fault["loc"])) or "file": fault for fault in error.errors()}
+        if "schema_version" in found and "kind" not in found:
+            raise FormatError(
+                f"{path} has schema version {found['schema_version']['input']!r}; this program "
+                f"reads 1.x; use the version of circuits that wrote it"
+            ) from None
+        faults = [f"{place}: {fault['msg']}" for place, fault in found.items()]
         headline = f"{path} is not a run record of schema version 1:"
         raise FormatError(all_faults(headline, faults)) from None
 

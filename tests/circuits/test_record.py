@@ -18,7 +18,7 @@ def test_a_record_reads_back_equal(tmp_path, config, make_record):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"schema_version": "2.0"}, "schema_version"),
+        ({"schema_version": "2.0"}, r"has schema version '2.0'; this program reads 1.x; use the"),
         ({"kind": "marathon"}, "kind"),
         ({"circuit": {"nodes": "many"}}, "circuit.nodes"),
     ],

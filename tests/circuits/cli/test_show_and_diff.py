@@ -98,6 +98,48 @@ def test_diff_of_a_run_with_itself_is_empty(runs):
     assert "strongest" not in text
 
 
+def damaged(document):
+    """Files that are no circuit, by name: what is in them, and what is said of them."""
+    edge = document["edges"][0]
+    back = edge | {"source": "m3", "target": "m0", "key": ""}
+    text = json.dumps(document)
+
+    def changed(**parts):
+        return json.dumps(document | parts)
+
+    return {
+        "picture.json": (b"\x89PNG\r\n", "is not valid JSON"),
+        "newer.json": (changed(schema_version="2.0"), "this program reads 1.x; use the version"),
+        "nan.json": (text.replace(str(edge["score"]), "NaN", 1), "NaN is not a number"),
+        "unknown.json": (changed(edges=[edge | {"target": "a9.h9"}]), "there is no node 'a9.h9'"),
+        "cycle.json": (
+            changed(edges=[*document["edges"], back]),
+            "m0 does not come after m3",
+        ),
+        "truncated.json": (text[: len(text) // 2], "is not valid JSON"),
+        "huge.json": (text + " " * 100_000, "is larger than 100,000 bytes"),
+        "circuit.graphml": (text, "is not GraphML"),
+        "circuit.yaml": (text, "unknown suffix '.yaml'"),
+    }
+
+
+def test_damaged_files_give_one_error_and_no_picture(runs, tmp_path, monkeypatch):
+    from graphs import files
+
+    monkeypatch.setattr(files.read_bytes, "__defaults__", (100_000,))
+    document = json.loads((runs[0] / "circuit.json").read_text(encoding="utf-8"))
+    for name, (content, told) in damaged(document).items():
+        path = tmp_path / name
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        for command in (["show", path], ["show", path, "-o", tmp_path / "circuit.html"]):
+            done = cli(*command)
+            assert done.exit_code == 2, name
+            assert done.stderr.startswith("circuits: "), name
+            assert told in done.stderr
+            assert done.stdout == ""
+    assert not (tmp_path / "circuit.html").exists()
+
+
 def test_diff_refuses_what_is_no_circuit_and_writes_nothing(runs, tmp_path):
     done = cli("diff", runs[0], tmp_path / "nothing", "-o", tmp_path / "diff.svg")
     assert done.exit_code == 2
