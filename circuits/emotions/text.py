@@ -94,7 +94,7 @@ def _in_short(facts: Mapping[str, Any]) -> list[str]:
         "",
         f"Differences in the share of {rows['circuit']['all']['n']} replies to test prompts that "
         "show the label, in points, with 95 % intervals over groups of prompts and draws of "
-        "random components.",
+        "random components. An interval without width says that all groups agree, no more.",
         "",
         "| claim | points | asked | holds |",
         "| --- | --- | --- | --- |",
