@@ -31,7 +31,9 @@ def measured(logits, pairs):
     return check_metric("logit_diff")(logits, pairs).numpy()
 
 
-@pytest.mark.parametrize("ablation", ["corrupted", "zero", "mean", "resample:1"])
+@pytest.mark.parametrize(
+    "ablation", ["corrupted", "zero", "mean", "mean-by-position", "mean-by-token", "resample:1"]
+)
 def test_keeping_a_circuit_is_running_it_alone(graph, pairs, ablation):
     model = opened("gpt2")
     with editing(model, e.keep(graph, ablation)) as edited:
