@@ -41,7 +41,10 @@ def load_weights(path: str, dtype: torch.dtype) -> Any:
     Raises:
         ModelError: it cannot be found offline.
     """
-    from transformers import AutoModelForCausalLM
+    with warnings.catch_warnings():
+        # tqdm regrets on import that a notebook without ipywidgets will have bars of text.
+        warnings.filterwarnings("ignore", "IProgress not found")
+        from transformers import AutoModelForCausalLM
 
     try:
         with without_bars():

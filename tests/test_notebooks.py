@@ -66,3 +66,4 @@ def test_it_runs(notebook, tmp_path, monkeypatch):
     kinds = {kind for output in shown for kind in output.get("data", {})}
     assert {"image/svg+xml", "text/html"} <= kinds
     assert not [output for output in shown if output.output_type == "error"]
+    assert not [output for output in shown if "Warning" in output.get("text", "")]

@@ -52,9 +52,11 @@ def means(
     pairs = ask(config, opened)
     found = estimate_means(opened, pairs, sender_points(opened.anatomy), by, batch_size)
     found.save(out)
-    lengths = ", ".join(map(str, found.origin.lengths))
+    shortest, longest = min(found.origin.lengths), max(found.origin.lengths)
+    tokens = f"{shortest}" if shortest == longest else f"{shortest} to {longest}"
+    told = "One mean of every activation" if by == "all" else f"{len(found.keys)} means by {by}"
     typer.echo(
-        f"{len(found.keys)} means by {by} over the clean prompts of {len(pairs)} pairs of "
-        f"{pairs.task}, {lengths} tokens long"
+        f"{told}, over the clean prompts of {len(pairs)} pairs of {pairs.task}, {tokens} tokens "
+        f"long"
     )
     typer.echo(f"written {out}")
