@@ -126,13 +126,13 @@ def evaluate(
         SiteError: the circuit is of a model of another shape.
         MethodError: an unknown ablation, or means that do not fit.
     """
-    from circuits.evaluation.outcomes import measure
+    from circuits.evaluation.outcomes import measure, told_apart
     from patching.ablations import outside
 
     ablation = outside(ablation).name
     if graph.info.anatomy != model.anatomy:
         raise SiteError(
-            f"this circuit is of another model: {graph.info.anatomy}, given {model.anatomy}"
+            f"this circuit is of another model: {told_apart(graph.info.anatomy, model)}"
         )
     metric = metric or graph.info.metric or pairs.metric
     runs = measure(

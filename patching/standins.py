@@ -86,7 +86,8 @@ def donors(pairs: PromptPairs, seed: int) -> Int[np.ndarray, " n"]:
         if len(order) == 1:
             alone.append(f"prompt {order[0]} is the only one of {length} tokens")
     if alone:
-        raise MethodError(all_faults("nothing to resample from; draw more prompts, or of one length:", alone))
+        headline = "nothing to resample from; draw more prompts, or of one length:"
+        raise MethodError(all_faults(headline, alone))
     return found
 
 
