@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from circuits.bias.items import Items
@@ -17,6 +17,9 @@ from patching.model import Model
 from tasks import bias_measures as bias
 
 BATCH = 128
+TOKENS = 8192
+"""Questions and tokens of a batch, at most: attention of long prompts is large."""
+
 RESAMPLES = 1000
 COVERAGE = 0.95
 
@@ -91,10 +94,15 @@ def answer(model: Model, items: Items, start: Start | None = None) -> Answers:
     return Answers(np.concatenate(letters), np.concatenate(tops), np.concatenate(masses))
 
 
+def batch_rows(mask: Bool[np.ndarray, "n pos"]) -> Iterator[slice]:
+    """Slices of rows, few where they are long."""
+    size = max(1, min(BATCH, TOKENS // max(mask.shape[1], 1)))
+    yield from (slice(start, start + size) for start in range(0, len(mask), size))
+
+
 def _embedded(model: Model, items: Items) -> Iterator[tuple[Float[Tensor, "b s d"], Frame]]:
     """The streams that enter the first block, without columns that are padding throughout."""
-    for start in range(0, len(items), BATCH):
-        rows = slice(start, start + BATCH)
+    for rows in batch_rows(items.mask):
         first = int(items.mask[rows].any(0).argmax())
         tokens = torch.tensor(items.tokens[rows, first:], device=model.device)
         frame = model.frame(torch.tensor(items.mask[rows, first:], device=model.device))

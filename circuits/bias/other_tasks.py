@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from circuits.bias.answers import batch_rows
 from patching.forward import run_block
 from patching.model import Model
 from patching.runs import batches
@@ -85,8 +86,7 @@ def look(model: Model, others: Others, batch_size: int = 64) -> Sideways:
     """How the model does on them now."""
     right = {name: _right(model, pairs, batch_size) for name, pairs in others.pairs.items()}
     losses, counts = [np.zeros(0)], [np.zeros(0, int)]
-    for start in range(0, len(others.tokens), batch_size):
-        rows = slice(start, start + batch_size)
+    for rows in batch_rows(others.mask):
         tokens = torch.tensor(others.tokens[rows], device=model.device)
         mask = torch.tensor(others.mask[rows], device=model.device)
         loss, counted = _losses(model, tokens, mask)

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from circuits.bias.answers import BATCH, Answers
+from circuits.bias.answers import Answers, batch_rows
 from circuits.bias.items import Items
 from circuits.bias.other_tasks import Others
 from circuits.edits.edit import AnyEdit, Circuit, Direction, RankOne, add, project, scale
@@ -91,15 +91,14 @@ def gather(model: Model, items: Items, answers: Answers, others: Others) -> Evid
     norms, spoken = [], []
     basis = default_basis(model)
     directions = unembedding(model, basis)[torch.tensor(items.letters)]
-    for start in range(0, len(items), BATCH):
-        rows = slice(start, start + BATCH)
+    for rows in batch_rows(items.mask):
         seen = Record(["mlp_post", "final_in", "z", "attn_raw"])
         tokens = torch.tensor(items.tokens[rows], device=model.device)
         model.run(tokens, torch.tensor(items.mask[rows], device=model.device), seen)
         for layer in layers:
             post[layer].append(seen.values["mlp_post", layer][:, -1].float())
         scales = model.final_norm.scale(seen.values["final_in", len(layers)])
-        norms.append(scales.mean())
+        norms.append(scales)
         said = [_head_writes(model, seen, layer) @ directions.T for layer in layers]
         spoken.append(torch.stack(said, dim=1) / scales[:, None, None])
     prior = letter_prior(answers.letters)
@@ -108,7 +107,7 @@ def gather(model: Model, items: Items, answers: Answers, others: Others) -> Evid
         basis=basis,
         prior=prior - prior.mean(),
         post=tuple(torch.cat(parts).cpu() for parts in post),
-        norms=float(torch.stack(norms).mean()),
+        norms=float(torch.cat(norms).mean()),
         keys=_second_moments(model, others),
         directions=directions.cpu(),
         spoken=torch.cat(spoken).cpu(),
@@ -129,18 +128,17 @@ def _second_moments(model: Model, others: Others) -> tuple[Tensor, ...]:
     total = 0
     texts = [(pairs.clean, pairs.mask) for pairs in others.pairs.values()]
     for ids, real in [*texts, (others.tokens, others.mask)]:
-        if not len(ids):
-            continue
-        tokens = torch.tensor(ids, device=model.device)
-        mask = torch.tensor(real, device=model.device)
-        seen, frame = Record(["mlp_post"]), model.frame(mask)
-        x = model.embed(tokens, frame)
-        for block in model.blocks:
-            x = run_block(block, x, frame, seen)
-        for layer in layers:
-            keys = seen.values["mlp_post", layer][mask].float()
-            sums[layer] += keys.T @ keys
-        total += int(mask.sum())
+        for rows in batch_rows(real):
+            tokens = torch.tensor(ids[rows], device=model.device)
+            mask = torch.tensor(real[rows], device=model.device)
+            seen, frame = Record(["mlp_post"]), model.frame(mask)
+            x = model.embed(tokens, frame)
+            for block in model.blocks:
+                x = run_block(block, x, frame, seen)
+            for layer in layers:
+                keys = seen.values["mlp_post", layer][mask].float()
+                sums[layer] += keys.T @ keys
+            total += int(mask.sum())
     return tuple((each / max(total, 1)).cpu() for each in sums)
 
 
