@@ -113,6 +113,7 @@ class RunRecord(Part):
     versions: dict[str, str]
     platform: str
     threads: int
+    device: str = "cpu"
     model: ModelUsed
     prompts: Prompts
     evaluation: Measured
@@ -146,6 +147,7 @@ def describe_run(
         versions=_versions(),
         platform=platform.platform(),
         threads=torch.get_num_threads(),
+        device=str(model.device),
         model=ModelUsed(
             name=config.model or "",
             path=str(model.path),
