@@ -76,7 +76,8 @@ class Groups:
         if not whole.any():
             raise TaskError(
                 f"none of {len(self.names)} groups has all of its {len(self.labels)} prompts "
-                f"accepted, so there is nothing to compare; choose a model that does the task"
+                f"accepted ({int(kept.sum())} of {len(kept)} prompts are), so there is nothing to "
+                f"compare; choose a model that does the task"
             )
         names = tuple(name for name, keep in zip(self.names, whole, strict=True) if keep)
         return Groups(self.labels, names, self.rows[whole])
