@@ -120,10 +120,6 @@ class Directions:
         """The unit vectors at ``resid_mid`` or ``resid_post`` of every layer."""
         return self.vectors[:, POINTS.index(kind) :: 2]
 
-    def index(self, label: str) -> int:
-        """The number of a label."""
-        return self.labels.index(label)
-
     @property
     def adjacent(self) -> Float[np.ndarray, " steps"]:
         """Cosine between each point and the next, mean over labels."""

@@ -164,6 +164,41 @@ def test_batch_size_does_not_matter(site, pairs):
         np.testing.assert_allclose(one, all_at_once, rtol=1e-4, atol=1e-4)
 
 
+def sees(kind, query, key, length):
+    """May a query see a key, both counted from the first real token?"""
+    own = key in (query, 0)
+    last = query == length - 1
+    return {"full-peek": last or own, "self-peek": own, "cut-last": own or not last}[kind]
+
+
+@pytest.mark.parametrize("head", [None, 1])
+@pytest.mark.parametrize("kind", CUTS)
+@pytest.mark.parametrize("family", ["gpt2", "gpt_neo", "gemma2"])
+def test_attention_is_cut_as_defined(family, kind, head, pairs):
+    """Every prompt alone and without padding, with the weights of what is cut set to zero."""
+    model, layers = opened(family), (0, 1)
+    cut = AttentionCut(kind, *layers, head)
+    found = run_ablated(model, pairs, [], cut, batch_size=3)
+    for i in range(len(pairs)):
+        batch = next(batches(model, pairs[[i]], 1))
+        length = batch.clean.shape[1]
+
+        def tap(point, layer, value, length=length):
+            if point != "pattern" or layer not in layers:
+                return value
+            value = value.clone()
+            for query in range(length):
+                for key in range(query + 1):
+                    if not sees(kind, query, key, length):
+                        value[:, slice(None) if head is None else head, query, key] = 0
+            return value / value.sum(-1, keepdim=True)
+
+        with torch.no_grad():
+            logits = model.run(batch.clean, batch.mask, tap)
+        expected = check_metric("logit_diff")(logits, batch.pairs)
+        assert found[i] == pytest.approx(float(expected), abs=1e-4)
+
+
 def test_a_site_at_a_position_leaves_the_others_alone(pairs):
     model = opened("gpt2")
     late = run_ablated(model, pairs, ["m1@X"], "zero")
