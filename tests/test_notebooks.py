@@ -12,7 +12,8 @@ from tests.conftest import ROOT
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 LIMIT = 300
-PROCESSOR_SECONDS = 60
+# Under a minute when nothing else runs; other work on the same cores stretches processor time.
+PROCESSOR_SECONDS = 120
 
 
 @pytest.fixture(params=NOTEBOOKS, ids=lambda path: path.stem)

@@ -14,7 +14,7 @@ from tasks.errors import ModelError
 from tests import families
 from tests.second_device import Far, second_device
 
-FAMILIES = ("gpt2", "llama", "gemma2")
+FAMILIES = ("gpt2", "gemma2")
 VARIANTS = (
     *METHODS,
     "attribution:qk_fix=true",
