@@ -100,8 +100,9 @@ class Ablated:
         return pd.DataFrame(runs | {"effect": self.clean - self.ablated}).rename_axis("prompt")
 
     def __str__(self) -> str:
-        width = max(len(label) for label, _ in self.rows())
-        return "\n".join(f"{label:<{width}}  {value}" for label, value in self.rows())
+        from circuits.display import rows_text
+
+        return rows_text(dict(self.rows()))
 
     def __repr__(self) -> str:
         parts = ", ".join(self.what) or self.ablation

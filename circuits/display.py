@@ -17,6 +17,12 @@ CAPTION = " style='text-align:left;white-space:nowrap'"
 DIGITS = 3
 
 
+def rows_text(rows: Mapping[str, str]) -> str:
+    """Labels on the left, values on the right, in lines."""
+    width = max(len(label) for label in rows)
+    return "\n".join(f"{label:<{width}}  {value}" for label, value in rows.items())
+
+
 def rows_html(rows: Mapping[str, str], caption: str = "") -> str:
     """Labels on the left, values on the right."""
     lines = [

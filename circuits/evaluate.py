@@ -79,8 +79,9 @@ class Evaluation:
         ]
 
     def __str__(self) -> str:
-        width = max(len(label) for label, _ in self.rows())
-        return "\n".join(f"{label:<{width}}  {value}" for label, value in self.rows())
+        from circuits.display import rows_text
+
+        return rows_text(dict(self.rows()))
 
     def to_frame(self) -> pd.DataFrame:
         """One row, so that evaluations can be put below each other."""

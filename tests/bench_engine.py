@@ -47,7 +47,7 @@ def _row(what: str, ratio: float, limit: float, least: bool = False) -> dict[str
     return {"what": what, "ratio": ratio, "bar": bar, "met": bool(met)}
 
 
-def _least(works: dict[str, Callable[[], Any]], repeats: int = REPEATS) -> dict[str, float]:
+def least(works: dict[str, Callable[[], Any]], repeats: int = REPEATS) -> dict[str, float]:
     """Least seconds of every work over interleaved repeats, after one to warm up."""
     times: dict[str, list[float]] = {name: [] for name in works}
     for repeat in range(repeats + 1):
@@ -105,7 +105,7 @@ def _against_the_bare_model() -> list[dict[str, Any]]:
         "edges by secant": run("secant", "edge"),
         "edges by ig, 5 steps": run("ig", "edge", steps=5),
     }
-    times = _least(works)
+    times = least(works)
     base = 2 * times["forward"] + times["both"]
     limits = {"nodes by attribution": 1.6, "nodes by relevance": 1.6, "nodes by secant": 3.0}
     rows = [
@@ -188,7 +188,7 @@ def _exact_map() -> list[dict[str, Any]]:
             for kind in kinds
         ]
 
-    times = _least({"ours": ours, "theirs": theirs}, repeats=1)
+    times = least({"ours": ours, "theirs": theirs}, repeats=1)
     with torch.no_grad():
         base = float(metric(model.bridge(corrupted)))
     apart = max(float(np.abs(a - (b - base)).max()) for a, b in zip(ours(), theirs(), strict=True))
@@ -208,7 +208,7 @@ def _exact_edges() -> list[dict[str, Any]]:
         with torch.no_grad():
             model.bridge(tokens, attention_mask=mask.long())
 
-    times = _least(
+    times = least(
         {
             "forward": forward,
             "edges": lambda: score(model, pairs, "activation", "edge", batch_size=64),

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import sys
-import time
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
@@ -35,6 +34,7 @@ from patching.runs import batches
 from patching.scoring import score
 from patching.sites import parse_edge
 from tasks.pairs import PromptPairs
+from tests.bench_engine import least
 from tests.definitions import values
 from tests.known import compiled, interchange, micro, stories
 
@@ -138,7 +138,7 @@ def _against_ig(what: str, model: Model, found_on: PromptPairs, held_out: Prompt
         name: partial(score, model, found_on, method, **options)
         for name, (method, options) in RANKINGS.items()
     }
-    times = _least(works)
+    times = least(works, REPEATS)
     scores = {name: work() for name, work in works.items()}
     plans = {
         (name, ranking): plan(each, ranking)
@@ -230,23 +230,11 @@ def _times() -> Iterable[Row]:
         ),
         "whole curve": lambda: run_plans(model, pairs, [plan(scores)], batch_size=PROMPTS),
     }
-    times = _least(works)
+    times = least(works, REPEATS)
     for name, most in (("one circuit", 3), ("one circuit, means outside", 3), ("whole curve", 12)):
         ratio = times[name] / times["plain"]
         what = f"{name}, {PROMPTS} prompts / two plain forwards"
         yield {"what": what, "ratio": ratio, "at most": most, "met": bool(ratio <= most)}
-
-
-def _least(works: Mapping[str, Callable[[], Any]]) -> dict[str, float]:
-    """Least seconds of every work over interleaved repeats, after one to warm up."""
-    times: dict[str, list[float]] = {name: [] for name in works}
-    for repeat in range(REPEATS + 1):
-        for name, work in works.items():
-            start = time.perf_counter()
-            work()
-            if repeat:
-                times[name].append(time.perf_counter() - start)
-    return {name: min(seconds) for name, seconds in times.items()}
 
 
 if __name__ == "__main__":
