@@ -28,8 +28,12 @@ Response = Callable[[Pass, Group], Tensor]
 EDGE_KINDS = (*writes.KINDS, "resid_pre", "q", "k_read", "v_read", "mlp_in", "final_in")
 """Kinds of points that edge scores need."""
 
-TILE_BYTES = 64 * 2**20
-"""How large a tile of writes may become before prompts or positions are taken apart."""
+TILE_BYTES = 16 * 2**20
+"""How large a tile of writes may become before prompts or positions are taken apart.
+
+Small, because a few copies of a tile are alive at once, and they are what would decide the peak of
+memory; larger tiles are no faster.
+"""
 
 
 def site_scores(
@@ -124,12 +128,7 @@ def _edge_tile(
     """Edge scores of some prompts, summed over some positions."""
     clean, corrupted = _cut(linearised.clean, where), _cut(linearised.corrupted, where)
     values, grads = _cut(each.slopes.values, where), _cut(each.slopes.grads, where)
-    full = writes.input_delta(clean, corrupted)
-    sent = [full] + [
-        writes.layer_deltas(model, clean, corrupted, layer)
-        for layer in range(model.anatomy.n_layers)
-    ]
-    stack = precise(torch.cat(sent, dim=1).flatten(2))
+    stack = _sent(model, clean, corrupted).flatten(2)
     if each.covers is not None:
         stack = stack * _covered(model, each.covers).to(stack)[:, None]
     parts = []
@@ -137,6 +136,21 @@ def _edge_tile(
         product = precise(gradient.flatten(2)) @ stack[:, :count].transpose(1, 2)
         parts.append(product.flatten(1))
     return torch.cat(parts, dim=1)
+
+
+def _sent(
+    model: Model, clean: dict[Point, Tensor], corrupted: dict[Point, Tensor]
+) -> Float[Tensor, "b u s d"]:
+    """Clean minus corrupted writes of every sender, in float32 or better."""
+    first = writes.input_delta(clean, corrupted)
+    size, _, length, width = first.shape
+    units = model.anatomy.n_heads + 1
+    sent = first.new_empty(size, 1 + units * model.anatomy.n_layers, length, width)
+    sent[:, :1] = first
+    for layer in range(model.anatomy.n_layers):
+        at = 1 + units * layer
+        sent[:, at : at + units] = writes.layer_deltas(model, clean, corrupted, layer)
+    return sent
 
 
 def _covered(model: Model, covers: frozenset[Point]) -> Bool[Tensor, " u"]:
