@@ -18,9 +18,9 @@ from torch import Tensor
 from patching import writes
 from patching.blocks import Block
 from patching.forward import head_outputs
-from patching.linearise import Setting
 from patching.resume import Resumption, first_difference
 from patching.runs import record
+from patching.setting import Setting
 from patching.sitesets import Group, SiteSet, unit_axis
 from patching.softmax_response import label_masks
 
@@ -134,7 +134,7 @@ class ExactSweep:
     def _deltas(self) -> Float[Tensor, "u b s d"]:
         """Receiving minus giving writes of every sender, from position ``first`` on."""
         s = self.setting
-        runs = (self.kept.values, self.other) if s.sign() > 0 else (self.other, self.kept.values)
+        runs = s.ordered(self.kept.values, self.other)
         stack = [writes.input_delta(*runs)] + [
             writes.layer_deltas(s.model, *runs, layer) for layer in range(s.model.anatomy.n_layers)
         ]

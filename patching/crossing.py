@@ -17,13 +17,13 @@ from torch import Tensor
 from patching.activation import ExactSweep
 from patching.anatomy import Anatomy
 from patching.gradient_scores import combine
-from patching.linearise import Linearised, Pass
+from patching.linearised import Kinds, Linearised, Pass
 from patching.ops import Point
 from patching.runs import Batch
 from patching.sites import Edge, head
 from patching.sitesets import label_columns
 
-KINDS = ("z", "pattern", "v_read")
+KINDS = Kinds(read=("z", "pattern", "v_read"), scored=("z",))
 """Kinds of points of both runs that crossing edges need."""
 
 Labels = tuple[int | str | None, ...]
@@ -54,7 +54,8 @@ def estimates(linearised: Linearised, labels: Labels, batch: Batch) -> Float[Ten
                 * torch.einsum("bqhe,bkhe->bhqk", gradient, _rows(run["v_read", layer], at))
                 for run in (linearised.clean, linearised.corrupted)
             ]
-            parts.append((both[0] - both[1]).flatten(1))
+            part = (both[0] - both[1]).flatten(1)
+            parts.append(part if each.speaks_for(("z", layer)) else torch.zeros_like(part))
         return torch.cat(parts, dim=1)
 
     return combine(linearised, one_pass)

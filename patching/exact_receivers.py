@@ -15,9 +15,10 @@ from typing_extensions import override
 
 from patching.activation import ExactSweep
 from patching.forward import write_mlp
-from patching.linearise import Linearised, Setting
+from patching.linearised import Kinds, Linearised
+from patching.setting import Setting
 
-KINDS = ("input", "z", "attn_raw", "mlp_out")
+KINDS = Kinds.scoring(("input", "z", "attn_raw", "mlp_out"))
 """Kinds of points of both runs, and of gradients, that these scores need."""
 
 
@@ -25,7 +26,7 @@ class ReceiverSweep(ExactSweep):
     """Scores of all edges from one pass of a linearisation."""
 
     def __init__(self, setting: Setting, linearised: Linearised) -> None:
-        super().__init__(setting, KINDS)
+        super().__init__(setting, KINDS.read)
         (self.each,) = linearised.passes
 
     def _gradient(self, kind: str, layer: int) -> Tensor:

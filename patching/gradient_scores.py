@@ -15,18 +15,22 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from patching import writes
-from patching.linearise import Linearised, Pass
+from patching.linearised import Kinds, Linearised, Pass
 from patching.model import Model
 from patching.norms import precise
 from patching.ops import Point, Where, cut
 from patching.runs import Batch
 from patching.sites import senders
 from patching.sitesets import Group, SiteSet, point_of, reduce_product
+from patching.softmax_response import ANSWERED
 
 Response = Callable[[Pass, Group], Tensor]
 
-EDGE_KINDS = (*writes.KINDS, "resid_pre", "q", "k_read", "v_read", "mlp_in", "final_in")
-"""Kinds of points that edge scores need."""
+EDGE_KINDS = Kinds(
+    read=(*writes.KINDS, "resid_pre", "q", "k_read", "v_read", "mlp_in", "final_in"),
+    scored=("input", "z", "mlp_out"),
+)
+"""Kinds of points that edge scores need; what is scored is what senders write."""
 
 TILE_BYTES = 16 * 2**20
 """How large a tile of writes may become before prompts or positions are taken apart.
@@ -47,17 +51,16 @@ def site_scores(
     deltas = {group.point: linearised.delta(group.point) for group in sites.groups}
 
     def one_pass(each: Pass) -> Tensor:
-        parts = []
-        for group in sites.groups:
-            if response is not None and group.point[0] in ("q", "k"):
-                parts.append(response(each, group))
-                continue
-            product = deltas[group.point] * each.slopes.grads[group.point]
-            per_unit = reduce_product(group.point[0], product)
-            part = sites.at_positions(per_unit, batch)
-            covered = each.covers is None or group.point in each.covers
-            parts.append(part if covered else torch.zeros_like(part))
-        return torch.cat(parts, dim=1)
+        return torch.cat([one_group(each, group) for group in sites.groups], dim=1)
+
+    def one_group(each: Pass, group: Group) -> Tensor:
+        delta = deltas[group.point]
+        if not each.speaks_for(group.point):
+            return delta.new_zeros(len(delta), len(group.sites) * len(sites.labels))
+        if response is not None and group.point[0] in ANSWERED:
+            return response(each, group)
+        per_unit = reduce_product(group.point[0], delta * each.slopes.grads[group.point])
+        return sites.at_positions(per_unit, batch)
 
     return combine(linearised, one_pass)
 
@@ -129,8 +132,7 @@ def _edge_tile(
     clean, corrupted = _cut(linearised.clean, where), _cut(linearised.corrupted, where)
     values, grads = _cut(each.slopes.values, where), _cut(each.slopes.grads, where)
     stack = _sent(model, clean, corrupted).flatten(2)
-    if each.covers is not None:
-        stack = stack * _covered(model, each.covers).to(stack)[:, None]
+    stack = stack * _covered(model, each).to(stack)[:, None] if each.covers else stack
     parts = []
     for count, gradient in port_gradients(model, values, grads, each, where):
         product = precise(gradient.flatten(2)) @ stack[:, :count].transpose(1, 2)
@@ -153,9 +155,9 @@ def _sent(
     return sent
 
 
-def _covered(model: Model, covers: frozenset[Point]) -> Bool[Tensor, " u"]:
-    """Which senders the points of a pass speak for."""
-    return torch.tensor([point_of(site) in covers for site in senders(model.anatomy)])
+def _covered(model: Model, each: Pass) -> Bool[Tensor, " u"]:
+    """Which senders a pass speaks for."""
+    return torch.tensor([each.speaks_for(point_of(site)) for site in senders(model.anatomy)])
 
 
 def port_gradients(

@@ -12,11 +12,12 @@ from torch import Tensor
 
 from patching import activation, crossing, exact_receivers, softmax_response
 from patching.gradient_scores import EDGE_KINDS, edge_scores, site_scores
-from patching.linearise import Linearise, Setting, check_direction
+from patching.linearised import Kinds, Linearise
 from patching.methods import get, linearisation
 from patching.metrics import CheckedMetric, Metric, check_metric
 from patching.model import Model
 from patching.runs import batches
+from patching.setting import Setting, check_direction
 from patching.sites import Edge, edges
 from patching.sitesets import SiteSet, label_columns, labels_of, site_set
 from patching.written import read_method
@@ -104,7 +105,7 @@ class Request:
         if wanted is None:
             return lambda setting: _edges(setting, labels, linearise)
         fixed = self.method == "ensemble" or bool(self.options.get("qk_fix"))
-        if not fixed or not {"q", "k"} & set(wanted.kinds):
+        if not fixed or not set(softmax_response.ANSWERED) & set(wanted.kinds):
             return lambda setting: _estimate(setting, wanted, linearise)
         return lambda setting: _estimate_with_response(setting, wanted, linearise)
 
@@ -153,7 +154,7 @@ def measured(
 @torch.no_grad()
 def _exact(setting: Setting, wanted: SiteSet | None, labels: Labels, crosses: bool) -> Measured:
     kinds = activation.EDGE_KINDS if wanted is None else wanted.kinds
-    sweep = activation.ExactSweep(setting, crossing.KINDS if crosses else kinds)
+    sweep = activation.ExactSweep(setting, crossing.KINDS.read if crosses else kinds)
     if crosses:
         found = crossing.exact(sweep, labels)
     elif wanted is not None:
@@ -161,7 +162,7 @@ def _exact(setting: Setting, wanted: SiteSet | None, labels: Labels, crosses: bo
     else:
         found = _over(sweep, labels)
     other = setting.metric(sweep.other_logits, setting.batch.pairs)
-    clean, corrupted = (sweep.base, other) if setting.sign() > 0 else (other, sweep.base)
+    clean, corrupted = setting.ordered(sweep.base, other)
     return Measured(found, clean, corrupted)
 
 
@@ -195,14 +196,14 @@ def _edges(setting: Setting, labels: Labels, linearise: Linearise) -> Measured:
 
 
 def _estimate(setting: Setting, wanted: SiteSet, linearise: Linearise) -> Measured:
-    found = linearise(setting, wanted.kinds)
+    found = linearise(setting, Kinds.scoring(wanted.kinds))
     scores = site_scores(found, wanted, setting.batch)
     return Measured(scores, found.metric_clean, found.metric_corrupted)
 
 
 def _estimate_with_response(setting: Setting, wanted: SiteSet, linearise: Linearise) -> Measured:
     """Query and key sites answered by the exact softmax (the QK fix)."""
-    found = linearise(setting, tuple(dict.fromkeys((*wanted.kinds, *softmax_response.KINDS))))
+    found = linearise(setting, Kinds.scoring(wanted.kinds).also(*softmax_response.KINDS))
     response = softmax_response.SoftmaxResponse(setting, found, wanted)
     scores = site_scores(found, wanted, setting.batch, response)
     return Measured(scores, found.metric_clean, found.metric_corrupted)

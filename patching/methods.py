@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from tasks.errors import MethodError, all_faults, unknown
 
 if TYPE_CHECKING:
-    from patching.linearise import Linearise
+    from patching.linearised import Linearise
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,8 +136,9 @@ METHODS: dict[str, Method] = {
         ),
         Method(
             "ensemble",
-            "mean of secant and attribution; query and key sites by attribution with the QK fix",
-            "2 forward passes and 2 backward",
+            "mean of secant and attribution; query and key sites by the exact softmax and the "
+            "gradient half way to its answer",
+            "2 forward passes and 2 backward; query and key sites: 2 more of each per layer",
             "this project; means of scores: Zhang et al. 2025 (BlackboxNLP shared task)",
             "estimate",
         ),
@@ -158,14 +159,15 @@ def get(name: str) -> Method:
 
 def linearisation(name: str, options: Mapping[str, Any]) -> Linearise:
     """The passes of a gradient method, from its checked options."""
-    from patching import linearise
+    from patching import linearise, paths
     from patching.rules import Rules
 
     if name == "attribution":
         return linearise.dropping_layers() if options["grad_drop"] else linearise.at_receiver()
     if name == "ig":
-        along = linearise.along_inputs, linearise.along_activations
-        return along[options["on"] == "activations"](options["steps"])
+        if options["on"] == "inputs":
+            return paths.along_inputs(options["steps"])
+        return paths.along_activations(options["steps"], options["qk_fix"])
     if name == "relevance":
         return linearise.at_receiver(Rules.parse(options["rules"]))
     if name == "ensemble":

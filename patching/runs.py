@@ -104,8 +104,9 @@ def slopes(
     """One forward and one backward pass: the gradient of each prompt's metric at every point.
 
     Prompts do not influence one another, so the gradient of the summed metric is the per-prompt
-    gradient, whatever the batch size. ``put`` replaces the value of one point; no gradient passes
-    the point ``closed_to``.
+    gradient, whatever the batch size. ``put`` replaces the value of one point, and gradients are
+    taken from there on: those at points before it are given as zero. No gradient passes the point
+    ``closed_to``.
 
     Raises:
         MethodError: an activation or a gradient is not a finite number; the site is named.
@@ -119,7 +120,7 @@ def slopes(
         edits[closed_to] = torch.Tensor.detach
     tapped = chain(Write(edits), tap) if edits else tap
     with torch.enable_grad():
-        x = model.embed(batch.tokens(run), frame).detach().requires_grad_()
+        x = model.embed(batch.tokens(run), frame).detach().requires_grad_(put is None)
         x = tapped("input", 0, x)
         logits = model.run_from(0, x, frame, tapped, ops)
         name_overflow(logits, tap.values)
@@ -127,15 +128,14 @@ def slopes(
         points = [point for point, v in tap.values.items() if v.requires_grad]
         inputs = [tap.values[point] for point in points]
         found = torch.autograd.grad(value.sum(), inputs, allow_unused=True)
-    grads = {
-        point: torch.zeros_like(v) if g is None else g
-        for point, v, g in zip(points, inputs, found, strict=True)
-    }
-    if closed_to in tap.values:
-        grads[closed_to] = torch.zeros_like(tap.values[closed_to])
     values = {point: v.detach() for point, v in tap.values.items()}
-    _check_finite(values, "activation")
-    _check_finite(grads, "gradient")
+    on_the_way = dict(zip(points, found, strict=True))
+    grads = {
+        point: torch.zeros_like(v) if (g := on_the_way.get(point)) is None else g
+        for point, v in values.items()
+    }
+    check_finite(values, "activation")
+    check_finite(grads, "gradient")
     return Slopes(values, grads, value.detach())
 
 
@@ -146,10 +146,15 @@ def name_overflow(logits: Tensor, values: dict[Point, Tensor]) -> None:
         MethodError: see above.
     """
     if not torch.isfinite(logits).all():
-        _check_finite(values | {("logits", 0): logits}, "activation")
+        check_finite(values | {("logits", 0): logits}, "activation")
 
 
-def _check_finite(values: dict[Point, Tensor], what: str) -> None:
+def check_finite(values: dict[Point, Tensor], what: str) -> None:
+    """Refuse values that are not finite, and name the first point that has one.
+
+    Raises:
+        MethodError: see above.
+    """
     for (kind, layer), value in values.items():
         if not torch.isfinite(value).all():
             raise MethodError(

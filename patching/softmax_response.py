@@ -3,31 +3,44 @@
 The softmax saturates, so its derivative misjudges a patched query or key badly. AtP* (Kramar et
 al. 2024) recomputes the attention pattern with the patched query or key and multiplies the change
 of the pattern by the metric's gradient there. The rest of the model stays linearised.
+
+What a single query does to the metric is often too little to show in a slope: it lies in the bend.
+The gradient half way to the answered pattern (:func:`half_way`) has it to second order.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from patching.forward import Record, head_outputs
-from patching.linearise import Linearised, Pass, Setting
+from patching.forward import Record, Write, head_outputs
+from patching.linearised import Linearised, Pass
+from patching.ops import PLAIN, Point
+from patching.runs import Slopes, check_finite
+from patching.setting import Setting
 from patching.sitesets import Group, SiteSet, label_columns
 
-KINDS = ("q", "k", "v", "pattern")
-"""Kinds of points of both runs that the response needs."""
+ANSWERED = ("q", "k")
+"""Kinds of points that the softmax answers."""
+
+KINDS = ("q", "k", "v", "pattern", "resid_pre")
+"""Kinds of points of both runs that the answer and the gradient half way to it need."""
+
+TURNS = 2
+"""In how many turns the heads of a layer are moved half way: every other head each time."""
+
+Values = Mapping[Point, Tensor]
 
 
 class SoftmaxResponse:
     """Scores of query and key sites whose pattern is recomputed under the patch."""
 
     def __init__(self, setting: Setting, linearised: Linearised, sites: SiteSet) -> None:
-        runs = linearised.clean, linearised.corrupted
-        self.here, self.there = runs if setting.sign() > 0 else runs[::-1]
         self.setting = setting
+        self.here, self.there = setting.ordered(linearised.clean, linearised.corrupted)
         self.masks = tuple(label_masks(sites.labels, setting))
 
     @torch.no_grad()
@@ -36,22 +49,77 @@ class SoftmaxResponse:
         gradient = each.slopes.grads["pattern", group.point[1]]
         columns = []
         for mask in self.masks:
-            change = self.here["pattern", group.point[1]] - self._pattern(group, mask)
+            patched = answer(self.setting, self.here, self.there, group.point, mask)
+            change = self.here["pattern", group.point[1]] - patched
             per_head = self.setting.sign() * (change * gradient).sum((-1, -2))
             columns.append(per_head.unflatten(1, (len(group.sites), -1)).sum(-1))
         return torch.stack(columns, dim=-1).flatten(1)
 
-    def _pattern(self, group: Group, mask: Bool[Tensor, "b s"]) -> Float[Tensor, "b h q k"]:
-        """The pattern of all heads with the queries or keys at ``mask`` from the other run."""
-        kind, layer = group.point
-        block = self.setting.model.blocks[layer]
-        parts = {name: self.here[name, layer] for name in ("q", "k", "v")}
-        parts[kind] = torch.where(mask[:, :, None, None], self.there[kind, layer], parts[kind])
-        tap = Record(("pattern",))
-        frame = self.setting.model.frame(self.setting.batch.mask)
-        q, k, v = parts["q"], block.share(parts["k"]), block.share(parts["v"])
-        head_outputs(block, q, k, v, frame, tap)
-        return tap.values["pattern", layer]
+
+@torch.no_grad()
+def answer(
+    setting: Setting, here: Values, there: Values, point: Point, mask: Bool[Tensor, "b s"]
+) -> Float[Tensor, "b h q k"]:
+    """The pattern of all heads with the queries or keys at ``mask`` from the other run."""
+    kind, layer = point
+    block = setting.model.blocks[layer]
+    parts = {name: here[name, layer] for name in ("q", "k", "v")}
+    parts[kind] = torch.where(mask[:, :, None, None], there[point], parts[kind])
+    tap = Record(("pattern",))
+    frame = setting.model.frame(setting.batch.mask)
+    q, k, v = parts["q"], block.share(parts["k"]), block.share(parts["v"])
+    head_outputs(block, q, k, v, frame, tap)
+    return tap.values["pattern", layer]
+
+
+def path(
+    setting: Setting, clean: Values, corrupted: Values, point: Point
+) -> tuple[Point, tuple[Tensor, Tensor]]:
+    """Where the answer shows, and its two ends: the pattern without and with the whole patch."""
+    here, there = setting.ordered(clean, corrupted)
+    everywhere = torch.ones_like(setting.batch.mask)
+    at = ("pattern", point[1])
+    return at, (here[at], answer(setting, here, there, point, everywhere))
+
+
+def half_way(setting: Setting, clean: Values, corrupted: Values, point: Point) -> Pass:
+    """The metric's gradient half way to the answered pattern, for one layer's queries or keys.
+
+    Heads that move together bend one another's effects, so they take turns: while every other head
+    is half way, the rest stays where it was. One forward and backward pass from the layer on for
+    each turn.
+    """
+    s, (kind, layer) = setting, point
+    here, _ = s.ordered(clean, corrupted)
+    at, (begin, end) = path(s, clean, corrupted, point)
+    heads = s.model.anatomy.n_heads
+    shared = heads // here[point].shape[2]
+    turns = torch.arange(heads, device=begin.device) // shared % TURNS
+    total = torch.zeros_like(begin)
+    for turn in range(TURNS):
+        moving = (turns == turn)[:, None, None]
+        value = torch.where(moving, torch.lerp(begin, end, 0.5), begin)
+        gradient, metric = _gradient_from(s, here["resid_pre", layer], at, value)
+        total = torch.where(moving, gradient, total)
+    return Pass(1.0, Slopes({}, {at: total}, metric), PLAIN, frozenset([(kind, layer)]))
+
+
+def _gradient_from(
+    s: Setting, stream: Float[Tensor, "b s d"], at: Point, value: Tensor
+) -> tuple[Tensor, Float[Tensor, " b"]]:
+    """The metric and its gradient at a point with this value, in the run that goes on from there.
+
+    Raises:
+        MethodError: the metric or the gradient is not a finite number.
+    """
+    frame = s.model.frame(s.batch.mask)
+    with torch.enable_grad():
+        put = value.detach().requires_grad_()
+        logits = s.model.run_from(at[1], stream, frame, Write({at: lambda _: put}))
+        metric = s.metric(logits, s.batch.pairs)
+        (gradient,) = torch.autograd.grad(metric.sum(), put)
+    check_finite({at: gradient}, "gradient")
+    return gradient, metric.detach()
 
 
 def label_masks(

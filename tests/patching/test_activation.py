@@ -6,9 +6,9 @@ import torch
 
 from patching import activation, sites
 from patching.activation import EDGE_KINDS, ExactSweep
-from patching.linearise import Setting
 from patching.runs import baselines
 from patching.scoring import score
+from patching.setting import Setting
 from patching.sitesets import KINDS, label_columns, site_set
 from tests import definitions, families
 

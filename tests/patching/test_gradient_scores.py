@@ -8,7 +8,7 @@ import torch
 
 from patching import sites
 from patching.gradient_scores import EDGE_KINDS, edge_scores, site_scores
-from patching.linearise import Setting
+from patching.linearised import Kinds
 from patching.methods import get, linearisation
 from patching.model import Model
 from patching.ops import PLAIN
@@ -16,6 +16,7 @@ from patching.rules import RelevanceOps, Rules
 from patching.runs import slopes
 from patching.scoring import score
 from patching.secant import SecantOps
+from patching.setting import Setting
 from patching.sitesets import KINDS, label_columns, site_set
 from tests import definitions, families
 
@@ -36,6 +37,7 @@ EVERY = 7
 
 
 def linearised(model, pairs, method, direction, kinds):
+    kinds = kinds if isinstance(kinds, Kinds) else Kinds.scoring(kinds)
     batch = families.one_batch(model, pairs)
     setting = Setting(model, batch, families.LOGIT_DIFF, direction)
     return batch, linearisation(method, get(method).check(METHODS[method]))(setting, kinds)

@@ -13,6 +13,13 @@ from patching.sites import edges
 from tasks.pairs import PromptPairs
 from tests import families
 
+VARIANTS = (
+    "attribution:qk_fix=true",
+    "ig:on=activations+steps=2",
+    "ig:on=activations+steps=2+qk_fix=true",
+    "secant:share=0.5+qk_fix=true",
+)
+
 FLAT = 1e8
 """A norm with this added to its variance divides everything by the same number."""
 
@@ -51,15 +58,15 @@ def linear_model(family, seed):
 )
 def test_on_a_linear_model_every_method_is_exact(family, seed, direction):
     model, pairs = linear_model(family, seed), families.make_pairs(seed=seed)
-    kinds = ["resid_pre", "z", "q", "k", "v", "pattern"]
-    wanted = [{"level": "node"}, {"level": "edge"}]
+    kinds = ["resid_pre", "attn_out", "resid_post", "z", "q", "k", "v", "pattern", "neuron"]
+    wanted = [{"level": "node"}, {"level": "edge"}, {"level": "crossing", "positions": "named"}]
     wanted += [{"level": "site", "sites": k, "positions": "named"} for k in kinds]
     largest = score(model, pairs, "activation", "node", direction)
     assert largest["input"] == pytest.approx(largest.total_effect, rel=1e-5)
     for each in wanted:
         exact = score(model, pairs, "activation", direction=direction, **each)
         scale = np.abs(largest.values).max()
-        for method in METHODS:
+        for method in (*METHODS, *VARIANTS):
             found = score(model, pairs, method, direction=direction, **each)
             np.testing.assert_allclose(
                 found.values, exact.values, rtol=0, atol=1e-5 * scale, err_msg=f"{method} {each}"

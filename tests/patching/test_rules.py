@@ -12,13 +12,15 @@ from torch.autograd.functional import jacobian
 
 from patching import sites
 from patching.gradient_scores import EDGE_KINDS, edge_scores, site_scores
-from patching.linearise import Setting, at_receiver
+from patching.linearise import at_receiver
+from patching.linearised import Kinds
 from patching.model import Model
 from patching.norms import find_norm
 from patching.ops import PLAIN
 from patching.rules import CHOICES, RelevanceOps, Rules, ratio_slope
 from patching.runs import slopes
 from patching.secant import SecantOps
+from patching.setting import Setting
 from patching.sitesets import site_set
 from tasks.errors import MethodError
 from tests import definitions, families
@@ -306,7 +308,7 @@ def test_with_all_coefficients_frozen_relevance_is_the_exact_effect(model, pairs
         expected = definitions.exact_edge(runs, edges[i], frozen)
         torch.testing.assert_close(found[:, i], expected, rtol=0, atol=1e-5 * scale)
     wanted = site_set("node", model.anatomy, pairs)
-    found = site_scores(linearise(setting, wanted.kinds), wanted, batch)
+    found = site_scores(linearise(setting, Kinds.scoring(wanted.kinds)), wanted, batch)
     for column, group in zip(found.T[::5], wanted.groups[::2], strict=True):
         expected = definitions.exact_site(runs, group.sites[0], ops=frozen)
         torch.testing.assert_close(column, expected, rtol=0, atol=1e-5 * scale)

@@ -89,7 +89,7 @@ def test_every_method_scores_there(family, there, few, method, level):
 @pytest.mark.parametrize("method", VARIANTS)
 def test_every_kind_of_site_is_scored_there(family, there, few, method):
     # One at a time, neurons take long; as units of a point they are like heads.
-    for kind in KINDS if "on=activations" not in method else ("z", "q", "mlp_out"):
+    for kind in KINDS if "on=activations" not in method else ("resid_mid", "z", "q", "mlp_out"):
         options = {"level": "site", "sites": kind, "positions": "named"}
         same(family, there, lambda m, o=options: score(m, few, method, **o).values)
 

@@ -1,0 +1,75 @@
+"""A linearised model: the passes that give gradients, and both runs' values to go with them.
+
+Every gradient method scores a site by ``delta . g`` with ``delta = z_clean - z_corrupted``. They
+differ in the passes that give ``g`` (:mod:`patching.linearise`, :mod:`patching.paths`); what is
+scored with them (nodes, finer sites, edges) is the same for all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from patching.norms import precise
+from patching.ops import Ops, Point
+from patching.runs import Slopes
+from patching.setting import Setting
+
+
+@dataclass(frozen=True)
+class Kinds:
+    """Kinds of points at which values and gradients are read, and those whose sites are scored."""
+
+    read: tuple[str, ...]
+    scored: tuple[str, ...]
+
+    @classmethod
+    def scoring(cls, kinds: tuple[str, ...]) -> Kinds:
+        """Kinds that are all scored."""
+        return cls(kinds, kinds)
+
+    def also(self, *kinds: str) -> Kinds:
+        """With more kinds to read."""
+        return Kinds(tuple(dict.fromkeys((*self.read, *kinds))), self.scored)
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One backward pass: its weight in the sum, its gradients, and its derivatives of norms.
+
+    ``covers`` names the points that the pass speaks for; None for all of them.
+    """
+
+    weight: float
+    slopes: Slopes
+    ops: Ops
+    covers: frozenset[Point] | None = None
+
+    def speaks_for(self, point: Point) -> bool:
+        """Whether scores of a point's sites are made from this pass."""
+        return self.covers is None or point in self.covers
+
+
+@dataclass(frozen=True)
+class Linearised:
+    """All that scores are made of: both runs' values at the wanted points, and the passes.
+
+    ``passes`` is consumed once, and may compute each pass when it is asked for. With ``dropped``
+    the first pass gives the sign and the mean absolute score of the others the size (GradDrop).
+    """
+
+    clean: dict[Point, Tensor]
+    corrupted: dict[Point, Tensor]
+    metric_clean: Tensor
+    metric_corrupted: Tensor
+    passes: Iterator[Pass]
+    dropped: bool = False
+
+    def delta(self, point: Point) -> Tensor:
+        """``z_clean - z_corrupted`` at a point, in float32 or better."""
+        return precise(self.clean[point]) - precise(self.corrupted[point])
+
+
+Linearise = Callable[[Setting, Kinds], Linearised]
