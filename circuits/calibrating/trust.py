@@ -57,8 +57,10 @@ TRUST = {
         "models; gradients where the runs differ by little",
     ),
     "ensemble": Trust(
-        "the errors of `secant` and `attribution` differ in sign",
-        "the mean of its two parts; exact effects on linear models",
+        "the errors of `secant` and `attribution` differ in sign; half way to a patched query or "
+        "key, the metric has the slope that the whole patch meets",
+        "the mean of its two parts, and the gradients half way, each by definition; exact effects "
+        "on linear models",
     ),
 }
 
