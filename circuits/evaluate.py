@@ -128,6 +128,8 @@ def evaluate(
         MethodError: an unknown ablation, or means that do not fit.
     """
     from circuits.evaluation.outcomes import measure, told_apart
+    from circuits.evaluation.outside import Outside
+    from circuits.evaluation.running import Running
     from patching.ablations import outside
 
     ablation = outside(ablation).name
@@ -136,15 +138,8 @@ def evaluate(
             f"this circuit is of another model: {told_apart(graph.info.anatomy, model)}"
         )
     metric = metric or graph.info.metric or pairs.metric
-    runs = measure(
-        model,
-        pairs,
-        [edges_of(graph)],
-        metric=metric,
-        ablation=ablation,
-        means=means,
-        batch_size=batch_size,
-    )
+    running = Running(metric, Outside(ablation, means), batch_size)
+    runs = measure(model, pairs, [edges_of(graph)], running)
     return summarize(metric, runs.full, runs.empty, runs.circuits[0], seed, ablation)
 
 

@@ -25,6 +25,7 @@ from circuits.evaluation.areas import KINDS
 from circuits.evaluation.curves import BEST, Curve, plan, run_plans
 from circuits.evaluation.outcomes import check_disjoint, measure
 from circuits.evaluation.reference import auroc
+from circuits.evaluation.running import Running
 from patching.averages import estimate_means
 from patching.circuit_run import sender_points
 from patching.means import BY
@@ -228,7 +229,7 @@ def _times() -> Iterable[Row]:
         "one circuit, means outside": lambda: circuits.evaluate(
             graph, model, pairs, ablation="mean", batch_size=PROMPTS
         ),
-        "whole curve": lambda: run_plans(model, pairs, [plan(scores)], batch_size=PROMPTS),
+        "whole curve": lambda: run_plans(model, pairs, [plan(scores)], Running(batch_size=PROMPTS)),
     }
     times = least(works, REPEATS)
     for name, most in (("one circuit", 3), ("one circuit, means outside", 3), ("whole curve", 12)):

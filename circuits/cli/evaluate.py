@@ -65,23 +65,12 @@ def evaluate(
     from circuits.cli.tables import print_curves
     from circuits.cli.text import print_rows
     from circuits.evaluation.run import carry_out
+    from circuits.evaluation.terms import Terms
 
+    terms = Terms(n, seed, prompts, allow_other_model, ablation, means, redraws, batch_size)
     _prepare()
     with shown_progress() as progress:
-        found = carry_out(
-            run,
-            model=model,
-            n=n,
-            seed=seed,
-            prompts=prompts,
-            reference=reference,
-            allow_other_model=allow_other_model,
-            ablation=ablation,
-            means=means,
-            redraws=redraws,
-            batch_size=batch_size,
-            progress=progress,
-        )
+        found = carry_out(run, terms, model=model, reference=reference, progress=progress)
     print_rows(found.rows() | {"written": ", ".join(str(path) for path in found.written)})
     if found.curves:
         print_curves(found.curves, seed)
@@ -106,21 +95,12 @@ def compare(
     from circuits.cli.progress import shown_progress
     from circuits.cli.tables import print_curves, print_table
     from circuits.evaluation.comparison import compare_runs
+    from circuits.evaluation.terms import Terms
 
+    terms = Terms(n, seed, prompts, allow_other_model, ablation, means, redraws, batch_size)
     _prepare()
     with shown_progress() as progress:
-        found = compare_runs(
-            runs,
-            n=n,
-            seed=seed,
-            prompts=prompts,
-            allow_other_model=allow_other_model,
-            ablation=ablation,
-            means=means,
-            redraws=redraws,
-            batch_size=batch_size,
-            progress=progress,
-        )
+        found = compare_runs(runs, terms, progress)
     print_table(*found.table())
     if found.redraws:
         print_table(*found.redraw_table())

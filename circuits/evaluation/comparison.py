@@ -11,10 +11,11 @@ from circuits.evaluate import edges_of
 from circuits.evaluation.areas import KINDS, Interval
 from circuits.evaluation.curves import BEST, RANKINGS, Curve, plan, run_plans
 from circuits.evaluation.outcomes import Outcomes, measure, undefined
-from circuits.evaluation.outside import Outside
 from circuits.evaluation.plot_curves import draw, plot
 from circuits.evaluation.redraws import Redraws, interval, told_spread
-from circuits.evaluation.run import Run, check_counts, describe, fresh_prompts, write_json
+from circuits.evaluation.run import Run, describe, fresh_prompts, write_json
+from circuits.evaluation.running import Running
+from circuits.evaluation.terms import Terms
 from tasks.errors import RunError, all_faults
 
 if TYPE_CHECKING:
@@ -143,23 +144,12 @@ KINDS_SHOWN = ("cpr", "cmd", "log_cpr", "log_cmd")
 
 
 def compare_runs(
-    folders: Sequence[Path],
-    *,
-    n: int = 64,
-    seed: int = 0,
-    prompts: Path | None = None,
-    allow_other_model: bool = False,
-    ablation: str | None = None,
-    means: Path | None = None,
-    redraws: int = 0,
-    batch_size: int = 64,
-    progress: Progress | None = None,
+    folders: Sequence[Path], terms: Terms, progress: Progress | None = None
 ) -> Comparison:
     """Curves and circuits of several runs on prompts that none of them was made with.
 
-    ``ablation`` defaults to the runs' own, with ``means`` of a file where it takes means. With
-    ``redraws`` every discovery is made again on so many resamples of its prompts, the same ones
-    for runs of the same prompts, and gaps have intervals over both draws.
+    With ``redraws`` every discovery is made again on resamples of its prompts, the same ones for
+    runs of the same prompts, and gaps have intervals over both draws.
 
     Raises:
         CircuitsError: fewer than two runs, runs of different models, tasks or metrics, or no
@@ -167,18 +157,16 @@ def compare_runs(
     """
     from circuits.models import load_model
 
-    check_counts(n, seed, batch_size, redraws)
     runs = [Run.read(folder) for folder in folders]
-    _check_alike(runs, allow_other_model, ablation)
-    stands_in = Outside.read(ablation or runs[0].ablation, means)
+    _check_alike(runs, terms.allow_other_model, terms.ablation)
+    outside = terms.outside(runs[0].ablation)
     first = runs[0].record
     model = load_model(first.model.name or first.model.path)
-    pairs = fresh_prompts(runs, model, n, seed, prompts, allow_other_model)
+    pairs = fresh_prompts(runs, model, terms)
     for run in runs:
-        run.check_redraws(model, redraws)
-    stands_in = stands_in.settled(model, pairs)
-    running = {"metric": first.evaluation.metric, "batch_size": batch_size, "progress": progress}
-    return _hold_together(runs, model, pairs, stands_in, redraws, seed, running)
+        run.check_redraws(model, terms.redraws)
+    running = Running(first.evaluation.metric, outside, terms.batch_size, progress)
+    return _hold_together(runs, model, pairs, terms, running.settled(model, pairs))
 
 
 def _check_alike(runs: Sequence[Run], allow_other: bool, ablation: str | None) -> None:
@@ -206,31 +194,28 @@ def _hold_together(
     runs: Sequence[Run],
     model: Model,
     pairs: PromptPairs,
-    stands_in: Outside,
-    redraws: int,
-    seed: int,
-    running: dict[str, Any],
+    terms: Terms,
+    running: Running,
 ) -> Comparison:
-    described = {"metric": running["metric"], **stands_in.to_json()}
-    running = running | stands_in.running()
+    described = {"metric": running.metric, **running.outside.to_json()}
     circuits = [edges_of(run.graph) for run in runs]
-    outcomes = measure(model, pairs, circuits, **running)
+    outcomes = measure(model, pairs, circuits, running)
     curves: list[Curve] = []
     again: tuple[Redraws, ...] = ()
     if outcomes.defined:
         plans = [plan(run.scores, ranking, name=run.name) for run in runs for ranking in RANKINGS]
-        curves = run_plans(model, pairs, plans, **running)
-    if outcomes.defined and redraws:
-        again = tuple(run.redrawn(model, pairs, redraws, seed=seed, **running) for run in runs)
+        curves = run_plans(model, pairs, plans, running)
+    if outcomes.defined and terms.redraws:
+        again = tuple(run.redrawn(model, pairs, terms, running) for run in runs)
     return Comparison(
         names=tuple(run.name for run in runs),
         sizes=tuple(len(circuit) for circuit in circuits),
         outcomes=outcomes,
         curves=tuple(curves),
         overlap=tuple(_jaccard(circuits[0], circuit) for circuit in circuits),
-        gaps=_gaps_redrawn(curves, again) if again else _gaps(curves, seed),
+        gaps=_gaps_redrawn(curves, again) if again else _gaps(curves, terms.seed),
         described=describe(model, pairs, described),
-        seed=seed,
+        seed=terms.seed,
         redraws=again,
     )
 

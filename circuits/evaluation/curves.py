@@ -19,13 +19,12 @@ from jaxtyping import Float
 
 from circuits.evaluation.areas import KINDS, Interval, area, bootstrap
 from circuits.evaluation.outcomes import Outcomes, measure, undefined
+from circuits.evaluation.running import PLAIN, Running
 from tasks.errors import MethodError, RunError, unknown
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from circuits.clock import Progress
-    from patching.means import Means
     from patching.model import Model
     from patching.scores import Scores
     from patching.sites import Edge
@@ -210,28 +209,14 @@ def run_plans(
     model: Model,
     pairs: PromptPairs,
     plans: Sequence[Plan],
-    *,
-    metric: str | None = None,
-    ablation: str = "corrupted",
-    means: Means | None = None,
-    batch_size: int = 64,
-    progress: Progress | None = None,
+    running: Running = PLAIN,
 ) -> list[Curve]:
     """The curve of every plan; all are run on the same prompts, and equal circuits only once."""
     distinct: dict[frozenset[Edge], int] = {}
     for each in plans:
         for circuit in each.circuits:
             distinct.setdefault(frozenset(circuit), len(distinct))
-    outcomes = measure(
-        model,
-        pairs,
-        list(distinct),
-        metric=metric,
-        ablation=ablation,
-        means=means,
-        batch_size=batch_size,
-        progress=progress,
-    )
+    outcomes = measure(model, pairs, list(distinct), running)
     curves = []
     for each in plans:
         rows = [distinct[frozenset(circuit)] for circuit in each.circuits]
@@ -242,7 +227,11 @@ def run_plans(
 
 
 def curve(
-    model: Model, pairs: PromptPairs, scores: Scores, ranking: str = "signed", **options: Any
+    model: Model,
+    pairs: PromptPairs,
+    scores: Scores,
+    ranking: str = "signed",
+    running: Running = PLAIN,
 ) -> Curve:
-    """The MIB curve of one ranking; see :func:`run_plans` for the options."""
-    return run_plans(model, pairs, [plan(scores, ranking)], **options)[0]
+    """The MIB curve of one ranking."""
+    return run_plans(model, pairs, [plan(scores, ranking)], running)[0]

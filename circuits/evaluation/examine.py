@@ -11,7 +11,9 @@ from circuits.evaluate import edges_of, verdict
 from circuits.evaluation.areas import KINDS, Interval
 from circuits.evaluation.curves import Curve, Plan, plan, run_plans
 from circuits.evaluation.outcomes import Outcomes, measure, undefined
+from circuits.evaluation.outside import Outside
 from circuits.evaluation.reference import Agreement, agreement
+from circuits.evaluation.running import Running
 from circuits.evaluation.scrutiny import (
     Chance,
     Completeness,
@@ -20,6 +22,7 @@ from circuits.evaluation.scrutiny import (
     completeness,
     minimality,
 )
+from patching.ablations import outside
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -209,22 +212,32 @@ def examine(
         SiteError: the circuit has an edge that the model does not have.
         MethodError: an ablation that cannot stand in for every sender, or means that do not fit.
     """
-    circuit = _parsed(graph)
-    many: dict[str, Any] = {"metric": metric, "ablation": ablation, "means": means}
-    many |= {"batch_size": batch_size, "progress": progress}
-    outcomes = measure(model, pairs, [circuit], **many)
+    running = Running(metric, Outside(outside(ablation).name, means), batch_size, progress)
+    return examined(graph, scores, model, pairs, running, reference, seed)
+
+
+def examined(
+    graph: CircuitGraph,
+    scores: Scores,
+    model: Model,
+    pairs: PromptPairs,
+    running: Running,
+    reference: CircuitGraph | None,
+    seed: int,
+) -> Examination:
+    """See :func:`examine`."""
+    circuit, ablation = _parsed(graph), running.outside.ablation
+    outcomes = measure(model, pairs, [circuit], running)
     if not outcomes.defined:
         return Examination(outcomes, len(circuit), seed=seed, ablation=ablation)
-    curves = run_plans(model, pairs, _plans(scores, seed), **many)
-    whole = completeness(model, pairs, circuit, cuts=CUTS, seed=seed, **many)
-    small = 0 < len(circuit) <= MOST_MINIMAL
+    small, size = 0 < len(circuit) <= MOST_MINIMAL, len(circuit)
     return Examination(
         outcomes,
-        len(circuit),
-        tuple(curves),
-        whole,
-        minimality(model, pairs, circuit, **many) if small else None,
-        chance(model, pairs, len(circuit), times=RANDOM, seed=seed, **many) if circuit else None,
+        size,
+        tuple(run_plans(model, pairs, _plans(scores, seed), running)),
+        completeness(model, pairs, circuit, cuts=CUTS, seed=seed, running=running),
+        minimality(model, pairs, circuit, running) if small else None,
+        chance(model, pairs, size, times=RANDOM, seed=seed, running=running) if circuit else None,
         None if reference is None else agreement(graph, reference, scores),
         seed,
         ablation,

@@ -10,14 +10,13 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from circuits.evaluation.areas import Interval, bootstrap, faithfulness
+from circuits.evaluation.running import PLAIN, Running
 from tasks.errors import ModelError, RunError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from circuits.clock import Progress
     from patching.anatomy import Anatomy
-    from patching.means import Means
     from patching.model import Model
     from patching.sites import Edge
     from tasks import PromptPairs
@@ -107,18 +106,13 @@ def measure(
     model: Model,
     pairs: PromptPairs,
     circuits: Sequence[Iterable[str | Edge]],
-    *,
-    metric: str | None = None,
-    ablation: str = "corrupted",
-    means: Means | None = None,
-    batch_size: int = 64,
-    progress: Progress | None = None,
+    running: Running = PLAIN,
 ) -> Outcomes:
     """Run the whole model, the empty circuit and every circuit on the same prompts.
 
     The run that stands in outside the circuits is computed once for all of them. The circuit of
     all edges is the clean run itself. Means that the ablation needs are those of the pairs' clean
-    prompts unless ``means`` of another prompt set are given.
+    prompts unless ``running`` has those of another prompt set.
 
     Raises:
         SiteError: an edge that this model does not have.
@@ -131,15 +125,16 @@ def measure(
     every = len(list(edges_of(model.anatomy)))
     chosen = [set(edges) for edges in ([], *circuits)]
     wirings = [None if len(edges) == every else Wiring.of(edges, model.anatomy) for edges in chosen]
-    checked = check_metric(metric or pairs.metric)
+    checked = check_metric(running.metric or pairs.metric)
+    size, outside = running.batch_size, running.outside
     parts = []
-    for done, runner in enumerate(runners(model, pairs, batch_size, ablation, means)):
+    for done, runner in enumerate(runners(model, pairs, size, outside.ablation, outside.means)):
         batch = runner.batch
         first = model.run(batch.clean, batch.mask)
         logits = [first, *(runner.logits(w) if w is not None else first for w in wirings)]
         parts.append([_judge(each, batch.pairs, checked) for each in logits])
-        if progress:
-            progress(min((done + 1) * batch_size, len(pairs)), len(pairs), "running circuits")
+        if running.progress:
+            running.progress(min((done + 1) * size, len(pairs)), len(pairs), "running circuits")
     metrics, preferred, right = (
         np.concatenate([[row[i] for row in part] for part in parts], axis=1) for i in range(3)
     )

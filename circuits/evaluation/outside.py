@@ -54,10 +54,6 @@ class Outside:
             return self
         return replace(self, means=estimate_means(model, pairs, points, by)) if by else self
 
-    def running(self) -> dict[str, Any]:
-        """The arguments of functions that run circuits."""
-        return {"ablation": self.ablation, "means": self.means}
-
     def to_json(self) -> dict[str, Any]:
         """The ablation, and what its means are of, as plain values."""
         if self.means is None:
@@ -65,6 +61,9 @@ class Outside:
         origin = self.means.origin
         told = {"task": origin.task, "n": origin.n, "sha256": origin.prompts}
         return {"ablation": self.ablation, "means": told}
+
+
+CORRUPTED = Outside()
 
 
 def fitting(ablation: str, path: Path) -> Means:

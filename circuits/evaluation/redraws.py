@@ -22,10 +22,10 @@ from circuits.evaluate import edges_of
 from circuits.evaluation.areas import COVERAGE, KINDS, Interval, area, resamples
 from circuits.evaluation.curves import BEST, plan, run_plans
 from circuits.evaluation.outcomes import measure as run_circuits
+from circuits.evaluation.running import PLAIN, Running
 from tasks.errors import RunError
 
 if TYPE_CHECKING:
-    from circuits.clock import Progress
     from circuits.config import Config
     from graphs import CircuitGraph
     from patching.model import Model
@@ -138,15 +138,10 @@ def redraw(
     pairs: PromptPairs,
     circuit: Collection[str],
     times: int,
-    *,
     seed: int = 0,
-    batch_size: int = 64,
-    progress: Progress | None = None,
-    **running: Any,
+    running: Running = PLAIN,
 ) -> Redraws:
     """Discover again on ``times`` resamples of ``used``, and test every circuit on ``pairs``.
-
-    ``running`` goes to :func:`circuits.evaluation.outcomes.measure`: metric, ablation, means.
 
     Raises:
         RunError: fewer than two redraws, or a single prompt to draw from.
@@ -155,7 +150,7 @@ def redraw(
         raise RunError(
             f"{times} redraws of {len(used)} prompts tell no spread; give at least 2 of each"
         )
-    scored = measure(config, model, used, progress, keep_rows=True)
+    scored = measure(config, model, used, running.progress, keep_rows=True)
     rng = np.random.default_rng(seed)
     scores, graphs = [], []
     for done in range(times):
@@ -163,10 +158,9 @@ def redraw(
         drawn = scored.drawn(rows)
         scores.append(drawn.scores)
         graphs.append(find(config, drawn, model, used[rows]))
-        if progress:
-            progress(done + 1, times, "discovering again")
-    running |= {"batch_size": batch_size, "progress": progress}
-    found = run_circuits(model, pairs, [edges_of(graph) for graph in graphs], **running)
+        if running.progress:
+            running.progress(done + 1, times, "discovering again")
+    found = run_circuits(model, pairs, [edges_of(graph) for graph in graphs], running)
     weights = np.vstack([np.full(found.n, 1 / found.n), resamples(found.n, seed, HELD_OUT)])
     stability, others = _stability(graphs, circuit)
     return Redraws(
@@ -183,11 +177,11 @@ def _areas(
     pairs: PromptPairs,
     scores: Sequence[Scores],
     weights: Float[np.ndarray, "times n"],
-    running: Mapping[str, Any],
+    running: Running,
 ) -> dict[str, Values]:
     rankings = tuple(dict.fromkeys(BEST.values()))
     plans = [plan(each, ranking) for each in scores for ranking in rankings]
-    curves = run_plans(model, pairs, plans, **running)
+    curves = run_plans(model, pairs, plans, running)
     found = {}
     for kind in KINDS:
         mine = curves[rankings.index(BEST[kind]) :: len(rankings)]

@@ -9,11 +9,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from circuits.evaluation.examine import KIND, SCHEMA_VERSION, Examination, examine
+from circuits.evaluation.examine import KIND, SCHEMA_VERSION, Examination, examined
 from circuits.evaluation.held_out import config_of, from_file, held_out, used_prompts
 from circuits.evaluation.outcomes import check_same_model
-from circuits.evaluation.outside import Outside
 from circuits.evaluation.plot_curves import plot
+from circuits.evaluation.running import Running
+from circuits.evaluation.terms import Terms
 from circuits.folder import CIRCUIT, CURVES, EVALUATION, SCORES
 from circuits.record import RECORD, RunRecord, read_record
 from graphs import CircuitGraph
@@ -67,12 +68,13 @@ class Run:
         """What stood in outside the circuit when the run tested it."""
         return self.record.evaluation.ablation
 
-    def redrawn(self, model: Model, pairs: PromptPairs, times: int, **many: Any) -> Redraws:
+    def redrawn(self, model: Model, pairs: PromptPairs, terms: Terms, running: Running) -> Redraws:
         """The discovery made again on resamples of its prompts; see :func:`redraw`."""
         from circuits.evaluation.redraws import redraw
 
-        used = used_prompts(self.record, model)
-        return redraw(config_of(self.record), model, used, pairs, list(self.graph), times, **many)
+        config, used = config_of(self.record), used_prompts(self.record, model)
+        mine, times, seed = list(self.graph), terms.redraws, terms.seed
+        return redraw(config, model, used, pairs, mine, times, seed=seed, running=running)
 
     def check_redraws(self, model: Model, redraws: int) -> None:
         """Refuse to discover again with another model than the run was made with.
@@ -115,23 +117,13 @@ class Evaluated:
 
 def carry_out(
     folder: Path,
+    terms: Terms,
     *,
     model: str | None = None,
-    n: int = 64,
-    seed: int = 0,
-    prompts: Path | None = None,
     reference: Path | None = None,
-    allow_other_model: bool = False,
-    ablation: str | None = None,
-    means: Path | None = None,
-    redraws: int = 0,
-    batch_size: int = 64,
     progress: Progress | None = None,
 ) -> Evaluated:
     """Examine a run's circuit on held-out prompts and write what was found into its folder.
-
-    ``ablation`` defaults to the run's own, with ``means`` of a file where it takes means. With
-    ``redraws`` the discovery is made again on so many resamples of its prompts.
 
     Raises:
         CircuitsError: the folder is no run, the model is another one, or no prompts are left; then
@@ -139,37 +131,33 @@ def carry_out(
     """
     from circuits.models import load_model
 
-    check_counts(n, seed, batch_size, redraws)
     run = Run.read(folder)
-    stands_in = Outside.read(ablation or run.ablation, means)
+    outside = terms.outside(run.ablation)
     known = None if reference is None else read_reference(reference)
     opened = load_model(model or run.record.model.name or run.record.model.path)
-    pairs = fresh_prompts([run], opened, n, seed, prompts, allow_other_model)
-    run.check_redraws(opened, redraws)
-    stands_in = stands_in.settled(opened, pairs)
-    many: dict[str, Any] = {"metric": run.record.evaluation.metric, "seed": seed}
-    many |= {"batch_size": batch_size, "progress": progress, **stands_in.running()}
-    found = examine(run.graph, run.scores, opened, pairs, reference=known, **many)
-    if redraws and found.faithfulness is not None:
-        found = replace(found, redraws=run.redrawn(opened, pairs, redraws, **many))
-    described = describe(opened, pairs, found.to_json() | stands_in.to_json())
+    pairs = fresh_prompts([run], opened, terms)
+    run.check_redraws(opened, terms.redraws)
+    metric = run.record.evaluation.metric
+    running = Running(metric, outside, terms.batch_size, progress).settled(opened, pairs)
+    found = examined(run.graph, run.scores, opened, pairs, running, known, terms.seed)
+    if terms.redraws and found.faithfulness is not None:
+        found = replace(found, redraws=run.redrawn(opened, pairs, terms, running))
+    described = describe(opened, pairs, found.to_json() | running.outside.to_json())
     return Evaluated(found, _write(run, found, described))
 
 
-def fresh_prompts(
-    runs: list[Run], model: Model, n: int, seed: int, prompts: Path | None, allow_other: bool
-) -> PromptPairs:
+def fresh_prompts(runs: list[Run], model: Model, terms: Terms) -> PromptPairs:
     """Prompts that none of the runs was made with.
 
     Raises:
         ModelError: a run was made with another model.
         RunError: no prompts are left, or prompts of the file were used.
     """
-    others = [run.check_model(model, allow_other) for run in runs]
+    others = [run.check_model(model, terms.allow_other_model) for run in runs]
     used = [used_prompts(run.record, model, other) for run, other in zip(runs, others, strict=True)]
-    if prompts is not None:
-        return from_file(prompts, model, used)
-    return held_out(config_of(runs[0].record), model, used, n, seed + 1)
+    if terms.prompts is not None:
+        return from_file(terms.prompts, model, used)
+    return held_out(config_of(runs[0].record), model, used, terms.n, terms.seed + 1)
 
 
 def read_reference(path: Path) -> CircuitGraph:
@@ -209,14 +197,3 @@ def _write(run: Run, found: Examination, described: dict[str, Any]) -> tuple[Pat
     plot(picture, found.curves, (size, found.faithfulness, found.interval), run.name)
     write_json(report, described)
     return report, picture
-
-
-def check_counts(n: int, seed: int, batch_size: int, redraws: int = 0) -> None:
-    """Refuse numbers that cannot be meant, before anything is loaded."""
-    if n < 2 or seed < 0 or batch_size < 1:
-        raise RunError(
-            f"--n {n}, --seed {seed}, --batch-size {batch_size}: give at least 2 prompts, a seed "
-            f"of at least 0 and a batch size of at least 1"
-        )
-    if redraws < 0 or redraws == 1:
-        raise RunError(f"--redraws {redraws}: give 0 for none, or at least 2")

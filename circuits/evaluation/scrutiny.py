@@ -16,6 +16,7 @@ from jaxtyping import Float
 
 from circuits.evaluation.areas import Interval
 from circuits.evaluation.outcomes import NOISE, Outcomes, measure
+from circuits.evaluation.running import PLAIN, Running
 from tasks.errors import MethodError
 
 if TYPE_CHECKING:
@@ -113,11 +114,9 @@ def completeness(
     cuts: int = 10,
     share: float = 0.5,
     seed: int = 0,
-    **running: Any,
+    running: Running = PLAIN,
 ) -> Completeness:
     """Cut ``cuts`` random sets, each a ``share`` of the circuit, from the circuit and the model.
-
-    ``running`` goes to :func:`circuits.evaluation.outcomes.measure`: metric, batch size, progress.
 
     Values are NaN where the model does not do the task (no faithfulness is defined).
     """
@@ -130,7 +129,7 @@ def completeness(
     for _ in range(cuts):
         cut = [mine[i] for i in rng.permutation(len(mine))[:size]]
         runs += [_without(mine, cut), _without(every, cut)]
-    found = measure(model, pairs, runs, **running).faithfulness
+    found = measure(model, pairs, runs, running).faithfulness
     return Completeness(
         circuit=tuple(found[1::2].tolist()),
         model=tuple(found[2::2].tolist()),
@@ -144,14 +143,11 @@ def _without(edges: Sequence[Edge], cut: Sequence[Edge]) -> list[Edge]:
 
 
 def minimality(
-    model: Model, pairs: PromptPairs, circuit: Sequence[Edge], **running: Any
+    model: Model, pairs: PromptPairs, circuit: Sequence[Edge], running: Running = PLAIN
 ) -> Minimality:
-    """Cut every edge of the circuit in turn: one run of the circuit for each.
-
-    ``running`` goes to :func:`circuits.evaluation.outcomes.measure`.
-    """
+    """Cut every edge of the circuit in turn: one run of the circuit for each."""
     runs = [list(circuit), *(_without(circuit, [edge]) for edge in circuit)]
-    kept = measure(model, pairs, runs, **running).circuits
+    kept = measure(model, pairs, runs, running).circuits
     losses: Float[np.ndarray, "edges n"] = kept[0] - kept[1:]
     errors = losses.std(axis=1) / np.sqrt(max(len(pairs) - 1, 1))
     return Minimality(
@@ -200,12 +196,9 @@ def chance(
     *,
     times: int = 10,
     seed: int = 0,
-    **running: Any,
+    running: Running = PLAIN,
 ) -> Chance:
-    """Faithfulness of ``times`` random circuits of ``n`` edges (:func:`random_circuit`).
-
-    ``running`` goes to :func:`circuits.evaluation.outcomes.measure`.
-    """
+    """Faithfulness of ``times`` random circuits of ``n`` edges (:func:`random_circuit`)."""
     drawn = [random_circuit(model.anatomy, n, seed + i) for i in range(times)]
-    found: Outcomes = measure(model, pairs, drawn, **running)
+    found: Outcomes = measure(model, pairs, drawn, running)
     return Chance(tuple(found.faithfulness.tolist()), tuple(len(each) for each in drawn))

@@ -16,6 +16,7 @@ from circuits.evaluation.outcomes import (
     prompt_keys,
     undefined,
 )
+from circuits.evaluation.running import Running
 from patching.circuit_run import run_circuit
 from patching.runs import baselines
 from patching.scoring import score
@@ -76,7 +77,7 @@ def test_signed_and_absolute_rankings_differ_by_the_negative_edges():
 
 def test_node_scores_have_curves_too():
     nodes = score(MODEL(), pairs(), "secant", level="node")
-    found = curve(MODEL(), pairs(2), nodes, "absolute", batch_size=7)
+    found = curve(MODEL(), pairs(2), nodes, "absolute", Running(batch_size=7))
     assert found.requested[-1] == len(nodes)
     assert found.faithfulness[-1] == pytest.approx(1, abs=1e-5)
 
@@ -95,7 +96,9 @@ def test_a_paired_gap_is_narrower_than_two_intervals_and_needs_the_same_prompts(
 
 def test_batches_change_nothing():
     plans = [plan(exact(), "signed")]
-    (whole,), (parts,) = (run_plans(MODEL(), pairs(2), plans, batch_size=b) for b in (64, 5))
+    (whole,), (parts,) = (
+        run_plans(MODEL(), pairs(2), plans, Running(batch_size=b)) for b in (64, 5)
+    )
     assert parts.faithfulness == pytest.approx(whole.faithfulness, abs=1e-5)
 
 

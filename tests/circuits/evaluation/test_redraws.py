@@ -11,7 +11,9 @@ from circuits.discover import find, measure
 from circuits.evaluate import edges_of
 from circuits.evaluation.areas import KINDS
 from circuits.evaluation.curves import plan, run_plans
+from circuits.evaluation.outside import Outside
 from circuits.evaluation.redraws import HELD_OUT, interval, redraw, spread
+from circuits.evaluation.running import Running
 from patching.circuit_run import run_circuits
 from patching.runs import baselines
 from tasks.errors import RunError
@@ -83,7 +85,8 @@ def test_plain_values_and_rows():
 
 def test_a_choice_that_runs_the_model_is_made_again_as_well():
     config = Config(None, None, "secant,attribution", choose="acdc:least=1.0+start=12")
-    again = redraw(config, interchange.opened(), used(), pairs(), CIRCUIT, 2, ablation="mean")
+    running = Running(outside=Outside("mean"))
+    again = redraw(config, interchange.opened(), used(), pairs(), CIRCUIT, 2, running=running)
     assert again.times == 2
     assert max(again.sizes) <= 12
 

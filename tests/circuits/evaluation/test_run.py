@@ -13,6 +13,7 @@ from circuits.discover import run
 from circuits.evaluation.held_out import held_out
 from circuits.evaluation.outcomes import prompt_keys
 from circuits.evaluation.run import Run, carry_out
+from circuits.evaluation.terms import Terms
 from tasks.errors import ModelError, RunError
 from tests.known import interchange
 
@@ -70,7 +71,7 @@ def test_evaluate_prints_tables_and_completes_the_run(done, home, monkeypatch):
 def test_evaluating_twice_gives_the_same_numbers_and_picture(done):
     found = []
     for _ in range(2):
-        carry_out(done, n=10)
+        carry_out(done, Terms(n=10))
         report = json.loads((done / "evaluation.json").read_text())
         found.append((report | {"created": ""}, (done / "curves.svg").read_bytes()))
     assert found[0] == found[1]
@@ -92,12 +93,12 @@ def test_no_prompt_of_the_discovery_is_used(home):
 
 def test_prompts_that_were_used_are_refused(done, home):
     with pytest.raises(RunError, match="12 of"):
-        carry_out(done, prompts=home / "sums.jsonl")
+        carry_out(done, Terms(prompts=home / "sums.jsonl"))
     every = shutil.copy(home / "sums.jsonl", done.parent / "all.jsonl")
     config = Config(str(every), str(interchange.SHIPPED), "secant", top=8)
     run(config, done.parent / "all")
     with pytest.raises(RunError, match="every prompt"):
-        carry_out(done.parent / "all")
+        carry_out(done.parent / "all", Terms())
     assert not (done.parent / "all" / "evaluation.json").exists()
 
 
@@ -106,14 +107,14 @@ def test_prompts_that_cannot_be_drawn_again_are_noticed(done):
     record["prompts"]["sha256"] = "0" * 64
     (done / "run.json").write_text(json.dumps(record))
     with pytest.raises(RunError, match="come out differently"):
-        carry_out(done)
+        carry_out(done, Terms())
 
 
 def test_another_model_is_refused_unless_allowed(done, tmp_path):
     other = interchange.train(steps=1)
     other.save_pretrained(tmp_path / "other")
     with pytest.raises(ModelError, match="--allow-other-model"):
-        carry_out(done, model=str(tmp_path / "other"), n=8)
+        carry_out(done, Terms(n=8), model=str(tmp_path / "other"))
     assert not (done / "evaluation.json").exists()
     result = cli("evaluate", done, "--model", tmp_path / "other", "--n", 8, "--allow-other-model")
     assert result.exit_code == 0, result.stderr
