@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from circuits.edits.live import editing
     from circuits.edits.plan import EditPlan, read_plan
     from circuits.edits.save_model import save_edited
+    from circuits.evaluation.examine import examine
     from circuits.models import load_model
     from circuits.probes import probe
     from graphs import CircuitGraph
@@ -92,6 +93,7 @@ _LAZY = {
     "ablate": ("circuits.ablation", "ablate"),
     "calibrate": ("circuits.calibrating.calibration", "calibrate"),
     "editing": ("circuits.edits.live", "editing"),
+    "examine": ("circuits.evaluation.examine", "examine"),
     "keep": ("circuits.edits.edit", "keep"),
     "load_model": ("circuits.models", "load_model"),
     "load_pairs": ("tasks", "read_pairs"),
@@ -126,6 +128,7 @@ __all__ = [
     "discover",
     "editing",
     "evaluate",
+    "examine",
     "keep",
     "load_model",
     "load_pairs",

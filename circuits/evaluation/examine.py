@@ -207,6 +207,12 @@ def examine(
     ``pairs`` are prompts that the circuit was not found on. Where the model does not do the task
     on them, only the two metrics are given. ``ablation`` stands in outside the circuits; the means
     that it needs are those of ``pairs`` unless ``means`` of another prompt set are given.
+    The result's ``to_frame()`` has all of it, ``curves`` the faithfulness at every size.
+
+    >>> scores = circuits.score(model, pairs)
+    >>> others = circuits.load_task("ioi").pairs(model.tokenizer, n=16, seed=1)
+    >>> circuits.examine(graph, scores, model, others)
+    Examination(... edges, 16 prompts: faithfulness ...)
 
     Raises:
         SiteError: the circuit has an edge that the model does not have.
