@@ -66,18 +66,19 @@ class Groups:
         rows = np.array([[found[name, label] for label in kinds] for name in names])
         return cls(kinds, names, rows)
 
-    def where(self, kept: Bool[np.ndarray, " n"]) -> Groups:
+    def where(self, kept: Bool[np.ndarray, " n"], least: int = 1) -> Groups:
         """The groups all of whose prompts are kept: a group is used whole or not at all.
 
         Raises:
-            TaskError: no group is whole.
+            TaskError: fewer than `least` groups are whole.
         """
         whole = kept[self.rows].all(1)
-        if not whole.any():
+        if whole.sum() < least:
+            found = "none" if not whole.any() else str(int(whole.sum()))
             raise TaskError(
-                f"none of {len(self.names)} groups has all of its {len(self.labels)} prompts "
-                f"accepted ({int(kept.sum())} of {len(kept)} prompts are), so there is nothing to "
-                f"compare; choose a model that does the task"
+                f"{found} of {len(self.names)} groups has all of its {len(self.labels)} prompts "
+                f"accepted ({int(kept.sum())} of {len(kept)} prompts are), so there is too little "
+                f"to compare; choose a model that does the task"
             )
         names = tuple(name for name, keep in zip(self.names, whole, strict=True) if keep)
         return Groups(self.labels, names, self.rows[whole])

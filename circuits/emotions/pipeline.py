@@ -22,7 +22,7 @@ from circuits.emotions.parts import Parts, find_parts
 from circuits.emotions.probes import Readings, read_labels
 from circuits.emotions.prompts import Asking, Concept
 from circuits.emotions.rivals import Rivals, compare
-from circuits.emotions.settings import Settings
+from circuits.emotions.settings import LEAST_GROUPS, Settings
 from circuits.emotions.trial import Harness, Trial
 from circuits.emotions.verdict import claims
 from patching.capture import Prompts, capture
@@ -91,7 +91,7 @@ def study(
     with clock("replies to discovery prompts"):
         kept = _accepted(model, concept, asked, settings)
     groups = Groups.of([p.group for p in asked], [str(p.label) for p in asked], concept.labels)
-    used = groups.where(kept)
+    used = groups.where(kept, LEAST_GROUPS)
     with clock("directions"):
         tokens = _encoded(model, asked)
         captured = capture(model, tokens, batch_size=settings.batch_size)

@@ -6,13 +6,16 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from circuits.emotions.circuit import Budget
-from circuits.emotions.prompts import Concept
+from circuits.emotions.prompts import SPLITS, Concept
 from tasks.errors import MethodError, ModelError, all_faults
 from tasks.tokenize import encode
 
 if TYPE_CHECKING:
     from patching.anatomy import Anatomy
     from patching.model import Model
+
+
+LEAST_GROUPS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +51,19 @@ class Settings:
     head_floor: int | None = None
 
     def __post_init__(self) -> None:
-        counts = {name: getattr(self, name) for name in ("groups", "tests", "tuning", "draws")}
-        counts |= {"new tokens": self.new_tokens, "batch size": self.batch_size}
+        # One group has no spread, so nothing found or tried on it could be given an error.
+        counts = {
+            "groups": (self.groups, LEAST_GROUPS),
+            "tests": (self.tests, LEAST_GROUPS),
+            "tuning": (self.tuning, 1),
+            "draws": (self.draws, 1),
+            "new tokens": (self.new_tokens, 1),
+            "batch size": (self.batch_size, 1),
+        }
         faults = [
-            f"{name} is {value}; give at least 1" for name, value in counts.items() if value < 1
+            f"{name} is {value}; give at least {least}"
+            for name, (value, least) in counts.items()
+            if value < least
         ]
         if self.seed < 0:
             faults.append(f"seed is {self.seed}; give at least 0")
@@ -74,7 +86,8 @@ class Settings:
 
         Raises:
             ModelError: it has no tokenizer.
-            MethodError: listing every setting that does not fit, and whether prompts are too long.
+            MethodError: listing every setting that does not fit, and whether prompts are too long
+                or too few.
         """
         from circuits.emotions.parts import norm_fault
 
@@ -88,6 +101,11 @@ class Settings:
             faults.append(f"layers {outside} are outside the model's 0 to {last}")
         if fault := self._length_fault(model, concept):
             faults.append(fault)
+        for split, prompts in zip(SPLITS, (concept.discovery, concept.test), strict=True):
+            if (count := len({prompt.group for prompt in prompts})) < LEAST_GROUPS:
+                faults.append(
+                    f"{count} group of {split} prompts; an error needs at least {LEAST_GROUPS}"
+                )
         if faults:
             raise MethodError(all_faults("this study cannot run like this:", faults))
 

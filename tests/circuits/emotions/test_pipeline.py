@@ -26,7 +26,7 @@ LABELS = {"girl": ["she", "her"], "boy": ["he", "his", "him"]}
 def rows():
     openings = {
         "discovery": ("Once upon a time,", "One day,"),
-        "test": ("Once there was a park, and",),
+        "test": ("Once there was a park, and", "In a big house,"),
     }
     heroes = {None: "dog named Max", "girl": "girl named Lily", "boy": "boy named Tim"}
     return [

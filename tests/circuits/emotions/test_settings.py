@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from circuits.emotions.circuit import Budget
@@ -32,7 +33,8 @@ def still(monkeypatch):
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"groups": 0, "seed": -1}, "groups is 0; give at least 1; seed is -1"),
+        ({"groups": 1, "seed": -1}, "groups is 1; give at least 2; seed is -1"),
+        ({"tests": 1}, "tests is 1; give at least 2"),
         ({"tuning": 0, "draws": 0}, "tuning is 0; give at least 1; draws is 0"),
         ({"positions": "first"}, "positions is 'first'"),
         ({"threshold": 2}, "threshold is 2"),
@@ -64,6 +66,25 @@ def test_settings_that_this_model_cannot_run(still, changes, told):
     model, concept = still
     with pytest.raises(MethodError, match=told):
         study(model, concept, tiny_emotion.settings(**changes))
+
+
+def test_a_concept_with_a_single_group_of_prompts(still):
+    model, concept = still
+    few = replace(concept, discovery=tiny_emotion.prompts("discovery", 1))
+    with pytest.raises(MethodError, match="1 group of discovery prompts; an error needs at least"):
+        study(model, few, tiny_emotion.settings())
+
+
+def test_a_single_accepted_group_is_refused_before_anything_is_measured(monkeypatch):
+    known = tiny_emotion.concept()
+    group = known.discovery[0].group
+    right = {p.text: p.label for p in known.discovery if p.group == group}
+    monkeypatch.setattr(
+        "circuits.emotions.pipeline._accepted",
+        lambda model, concept, asked, settings: np.array([p.text in right for p in asked]),
+    )
+    with pytest.raises(TaskError, match=r"1 of 6 groups .*\(2 of 12 prompts are\)"):
+        study(tiny_emotion.opened(), known, tiny_emotion.settings())
 
 
 def test_reading_after_the_norm_where_nothing_stands_there():
