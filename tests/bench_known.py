@@ -23,7 +23,7 @@ import typer
 import circuits
 from circuits.evaluation.areas import KINDS
 from circuits.evaluation.curves import BEST, Curve, plan, run_plans
-from circuits.evaluation.outcomes import check_disjoint, measure
+from circuits.evaluation.outcomes import check_disjoint, measure, prompt_keys
 from circuits.evaluation.reference import auroc
 from circuits.evaluation.running import Running
 from patching.averages import estimate_means
@@ -125,15 +125,23 @@ def _wanted(method: str, found: Mapping[tuple[str, str], float | None]) -> float
 def _held_out() -> Iterable[Row]:
     """Rankings against integrated gradients, same pairs, other prompts to test on."""
     model = circuits.load_model("nano")
-    drawn = circuits.load_task("ioi").pairs(model.tokenizer, n=2 * PROMPTS, seed=0)
-    yield from _against_ig("nano, indirect object", model, drawn[:PROMPTS], drawn[PROMPTS:])
+    for task in ("ioi", "mcq_bias", "mental_math", "emotion"):
+        drawn = circuits.load_task(task).pairs(model.tokenizer, n=3 * PROMPTS, seed=0)
+        drawn = drawn[np.unique(prompt_keys(drawn), return_index=True)[1]]
+        drawn = drawn[np.random.default_rng(0).permutation(len(drawn))]
+        found_on, others = drawn[:PROMPTS], drawn[PROMPTS : 2 * PROMPTS]
+        yield from _against_ig(f"nano, {task}", model, found_on, others, judged=task == "ioi")
     if stories.SHIPPED.is_dir():
         model = Model.open(stories.SHIPPED)
-        pairs = (stories.pairs(model, held_out) for held_out in (False, True))
-        yield from _against_ig("stories260K, he or she", model, *pairs)
+        for what, make in (("he or she", stories.pairs), ("was or were", stories.number)):
+            pairs = (make(model, held_out) for held_out in (False, True))
+            judged = make is stories.pairs
+            yield from _against_ig(f"stories260K, {what}", model, *pairs, judged=judged)
 
 
-def _against_ig(what: str, model: Model, found_on: PromptPairs, held_out: PromptPairs) -> Any:
+def _against_ig(
+    what: str, model: Model, found_on: PromptPairs, held_out: PromptPairs, judged: bool
+) -> Iterable[Row]:
     check_disjoint(found_on, held_out)
     works = {
         name: partial(score, model, found_on, method, **options)
@@ -156,8 +164,8 @@ def _against_ig(what: str, model: Model, found_on: PromptPairs, held_out: Prompt
     for name in list(RANKINGS)[1:]:
         for kind in KINDS:
             mine, theirs = curves[name, BEST[kind]], curves["ig", BEST[kind]]
-            judged = RECOMMENDED.get(kind) == name
-            yield _gap(f"{what}: {kind}, {name} less ig", kind, mine, theirs, judged)
+            told = f"{what}: {kind}, {name} less ig"
+            yield _gap(told, kind, mine, theirs, judged and RECOMMENDED.get(kind) == name)
     for name in RECOMMENDED.values():
         ratio = times[name] / times["ig"]
         yield {"what": f"{what}: time of {name} / ig", "ratio": ratio, "met": ratio <= 0.5}

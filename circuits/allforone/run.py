@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 from circuits.af1 import Settings, ask, search
 from circuits.clock import Clock, Progress
 from circuits.config import Config
-from circuits.folder import CIRCUIT, OF_A_SEARCH, PAGE, PICTURE, SCORES, written
+from circuits.folder import CIRCUIT, OF_A_SEARCH, PAGE, PICTURE, RUN, SCORES
+from circuits.output import written
 from circuits.record import RECORD, RunRecord, describe_run
 from circuits.run_page import page_prompts
 from tasks.errors import TaskError, all_faults
@@ -114,7 +115,7 @@ def write(
     assert found.graph is not None
     assert found.scores is not None
     assert found.means is not None
-    with written(folder) as partial:
+    with written(folder, RUN.check) as partial:
         found.scores.save(partial / SCORES)
         found.graph.save(partial / CIRCUIT)
         found.graph.draw(partial / PICTURE)

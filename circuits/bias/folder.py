@@ -7,13 +7,12 @@ model/                                the edited model, for transformers
 
 from __future__ import annotations
 
-import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from circuits.folder import make_ready, written
-from tasks.errors import RunError
+from circuits.output import Output, written
 
 if TYPE_CHECKING:
     from circuits.bias.report_card import ReportCard
@@ -23,24 +22,7 @@ if TYPE_CHECKING:
 
 KIND = "circuits report card"
 REPORT = "report.json"
-FILES = {REPORT, "report.md", "report.svg", "plan.json", "model"}
-
-
-def check_out(folder: Path, force: bool = False) -> None:
-    """Refuse, before anything is computed, a folder that must not be replaced.
-
-    Raises:
-        RunError: it holds something that is no mitigation, or a mitigation and `force` is not
-            given; or nothing can be written there.
-    """
-    make_ready(folder)
-    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
-        return
-    _check_mitigation(folder)
-    if not force:
-        raise RunError(
-            f"{folder} holds a mitigation already; choose another --out, or replace it with --force"
-        )
+OUTPUT = Output("mitigation", REPORT, KIND, re.compile(r"report\.(json|md|svg)|plan\.json|model"))
 
 
 def mitigate(
@@ -84,7 +66,7 @@ def mitigate(
 
     settings = Settings(train, test, seed, str(file), others, tuple(recipes))
     if out is not None:
-        check_out(Path(out), force)
+        OUTPUT.prepare(Path(out), force)
     opened = load_model(model)
     if out is None:
         return report_card(opened, find_mitigation(opened, settings))
@@ -102,7 +84,7 @@ def carry_out(
     """Find a mitigation, measure it, write everything; the report card.
 
     Raises:
-        RunError: as for :func:`check_out`.
+        RunError: as for :meth:`circuits.output.Output.prepare`.
     """
     from circuits.bias.mitigate import find_mitigation
     from circuits.bias.plot import draw
@@ -111,10 +93,10 @@ def carry_out(
     from circuits.edits.save_model import save_edited
     from graphs.files import write_json
 
-    check_out(out, force)
+    OUTPUT.prepare(out, force)
     found = find_mitigation(model, settings, progress)
     card = report_card(model, found, progress)
-    with written(out, _check_mitigation) as partial:
+    with written(out, OUTPUT.check) as partial:
         if found.plan is not None:
             save_edited(model, found.plan, partial / "model", original)
             found.plan.save(partial / "plan.json")
@@ -122,25 +104,3 @@ def carry_out(
         (partial / "report.md").write_text(page(card), encoding="utf-8")
         draw(card, partial / "report.svg")
     return card
-
-
-def _check_mitigation(folder: Path) -> None:
-    """Only a folder that holds a mitigation, and nothing but a mitigation, may be replaced."""
-    if not folder.is_dir():
-        raise RunError(f"{folder} is a file, not a folder; choose another --out")
-    names = {entry.name for entry in folder.iterdir()}
-    if names and not _is_ours(folder / REPORT):
-        raise RunError(f"{folder} holds something that is no mitigation; choose another --out")
-    if others := sorted(names - FILES):
-        raise RunError(
-            f"{folder} holds files beside its mitigation ({', '.join(others[:5])}); "
-            f"move them away, or choose another --out"
-        )
-
-
-def _is_ours(path: Path) -> bool:
-    try:
-        found = json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        return False
-    return isinstance(found, dict) and found.get("kind") == KIND

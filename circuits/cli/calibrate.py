@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from circuits.cli.device import Device
-from tasks.errors import RunError
+from circuits.output import Output, written
 
 if TYPE_CHECKING:
     from circuits.calibrating.calibration import Calibration
+
+OUTPUT = Output(
+    "calibration",
+    "calibration.json",
+    "circuits calibration",
+    re.compile(r"calibration\.(json|csv|svg)"),
+)
 
 
 def calibrate(
@@ -34,6 +42,9 @@ def calibrate(
         Path | None,
         typer.Option(help="A new folder for calibration.json, .csv and .svg. Default: none."),
     ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace a calibration that is in the folder.")
+    ] = False,
 ) -> None:
     """Hold every estimate against exact patching, on your model and task."""
     from circuits.calibrating import calibration
@@ -43,8 +54,8 @@ def calibrate(
     from circuits.discover import ask
     from circuits.models import load_model, locate
 
-    if out is not None and out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise RunError(f"{out} exists already; choose another --out, or remove it")
+    if out is not None:
+        OUTPUT.prepare(out, force)
     methods = tuple(method or calibration.METHODS)
     for text in methods:
         calibration.parse_method(text)
@@ -100,9 +111,8 @@ def _print(found: Calibration) -> None:
 
 def _write(found: Calibration, out: Path) -> None:
     from circuits.calibrating.plot import save_scatter
-    from circuits.folder import written
 
-    with written(out) as partial:
+    with written(out, OUTPUT.check) as partial:
         text = json.dumps(found.to_json(), indent=1, allow_nan=False)
         (partial / "calibration.json").write_text(text + "\n", encoding="utf-8")
         found.to_frame().to_csv(partial / "calibration.csv", index=False)

@@ -38,14 +38,14 @@ def mitigate(
     """Find an edit against a bias towards 'A', measure it, and save the edited model."""
     if task not in MITIGATED:
         raise TaskError(unknown("mitigation", task, MITIGATED))
-    from circuits.bias.folder import carry_out, check_out
+    from circuits.bias.folder import OUTPUT, carry_out
     from circuits.bias.settings import Settings
     from circuits.cli.progress import shown_progress
     from circuits.cli.text import printable
     from circuits.models import load_model, locate
 
     settings = Settings(train, test, seed, file, recipes=tuple(recipe or ()))
-    check_out(out, force)
+    OUTPUT.prepare(out, force)
     locate(model)
     opened = load_model(model)
     with shown_progress() as progress:

@@ -50,12 +50,12 @@ def command(
     force: Annotated[bool, typer.Option("--force", help="Replace a study there.")] = False,
 ) -> None:
     """Find and drive the circuits with which a model shows the emotion it is asked to show."""
-    from circuits.emotions.folder import check_out
+    from circuits.emotions.folder import OUTPUT
     from circuits.emotions.prompts import emotion, read_concept
     from circuits.emotions.settings import Settings
     from circuits.models import locate
 
-    check_out(out, force)
+    OUTPUT.prepare(out, force)
     locate(model)
     concept = read_concept(prompts) if prompts else emotion(opening)
     settings = Settings(

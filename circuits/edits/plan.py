@@ -25,7 +25,7 @@ from pydantic import Field, ValidationError
 
 from circuits.edits.check import edit_faults, is_weight_edit
 from circuits.edits.edit import Edit, Part
-from circuits.folder import make_ready
+from circuits.output import make_ready
 from graphs.files import read_bytes, read_json, write_atomically
 from tasks.errors import CircuitsError, EditError, FormatError, RunError, all_faults, unknown
 

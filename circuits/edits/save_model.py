@@ -16,7 +16,7 @@ import torch
 from circuits.edits.check import is_weight_edit
 from circuits.edits.live import weight_change
 from circuits.edits.plan import EditPlan
-from circuits.folder import written
+from circuits.output import written
 from patching.blocks import weight_in_out
 from patching.loading import load_weights, without_bars
 from patching.model import Model

@@ -16,8 +16,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from circuits.folder import make_ready, written
-from tasks.errors import RunError
+from circuits.output import Output, written
 
 if TYPE_CHECKING:
     from circuits.emotions.pipeline import Study
@@ -28,45 +27,7 @@ FILES = re.compile(
     r"(report\.(json|md)|circuit(-\d+)?\.json|(circuit|geometry|layers|control)\.svg"
     r"|directions\.safetensors)"
 )
-
-
-def check_out(folder: Path, force: bool = False) -> None:
-    """Refuse, before anything is computed, a folder that must not be replaced.
-
-    Raises:
-        RunError: it holds something that is no study, or a study and `force` is not given; or
-            nothing can be written there.
-    """
-    make_ready(folder)
-    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
-        return
-    _check_study(folder)
-    if not force:
-        raise RunError(
-            f"{folder} holds a study already; choose another --out, or replace it with --force"
-        )
-
-
-def _check_study(folder: Path) -> None:
-    """Only a folder that holds a study, and nothing but a study, may be replaced."""
-    if not folder.is_dir():
-        raise RunError(f"{folder} is a file, not a folder; choose another --out")
-    names = {entry.name for entry in folder.iterdir()}
-    if names and not _is_study(folder / REPORT):
-        raise RunError(f"{folder} holds something that is not a study; choose another --out")
-    if others := sorted(name for name in names if not FILES.fullmatch(name)):
-        raise RunError(
-            f"{folder} holds files beside its study ({', '.join(others[:5])}); "
-            f"move them away, or choose another --out"
-        )
-
-
-def _is_study(path: Path) -> bool:
-    try:
-        found = json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        return False
-    return isinstance(found, dict) and found.get("kind") == KIND
+OUTPUT = Output("study", REPORT, KIND, FILES)
 
 
 def write(folder: Path, found: Study) -> None:
@@ -79,7 +40,7 @@ def write(folder: Path, found: Study) -> None:
     from circuits.emotions.plot import draw_control, draw_geometry, draw_layers
     from circuits.emotions.text import markdown
 
-    with written(folder, _check_study) as partial:
+    with written(folder, OUTPUT.check) as partial:
         about = {"labels": json.dumps(found.directions.labels), "model": found.facts["model_hash"]}
         tensors = {**found.directions.tensors(), "reference": found.reference.vectors}
         tensors |= found.readings.tensors(found.concept.labels)

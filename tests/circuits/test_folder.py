@@ -8,7 +8,8 @@ from dataclasses import replace
 
 import pytest
 
-from circuits.folder import FILES, finished, written
+from circuits.folder import FILES, RUN, finished
+from circuits.output import written
 from circuits.record import RECORD
 from tasks.errors import RunError
 
@@ -33,7 +34,7 @@ def names(folder):
 
 def test_a_run_appears_whole(tmp_path, config, make_record):
     folder = tmp_path / "deep" / "run"
-    with written(folder) as partial:
+    with written(folder, RUN.check) as partial:
         fill(partial, make_record(config))
         assert not folder.exists()
     assert names(folder) == sorted(FILES)
@@ -43,7 +44,7 @@ def test_a_run_appears_whole(tmp_path, config, make_record):
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])
 def test_an_interrupted_run_leaves_nothing(tmp_path, error):
-    with pytest.raises(error), written(tmp_path / "run") as partial:
+    with pytest.raises(error), written(tmp_path / "run", RUN.check) as partial:
         (partial / "half").write_text("")
         raise error
     assert names(tmp_path) == []
@@ -51,7 +52,7 @@ def test_an_interrupted_run_leaves_nothing(tmp_path, error):
 
 def test_an_interrupted_replacement_leaves_the_old_run(done):
     before = (done / RECORD).read_text()
-    with pytest.raises(KeyboardInterrupt), written(done):
+    with pytest.raises(KeyboardInterrupt), written(done, RUN.check):
         raise KeyboardInterrupt
     assert (done / RECORD).read_text() == before
     assert names(done.parent) == ["run"]
@@ -61,7 +62,7 @@ def test_an_absent_or_empty_folder_is_free(tmp_path, config, make_record):
     assert finished(tmp_path / "run", config) is None
     (tmp_path / "run").mkdir()
     assert finished(tmp_path / "run", config) is None
-    with written(tmp_path / "run") as partial:
+    with written(tmp_path / "run", RUN.check) as partial:
         fill(partial, make_record(config))
     assert names(tmp_path / "run") == sorted(FILES)
 
@@ -87,7 +88,7 @@ def test_another_run_is_refused_and_the_difference_told(done, config):
 def test_another_run_gives_way_to_force(done, config, make_record):
     other = replace(config, top=3)
     assert finished(done, other, force=True) is None
-    with written(done) as partial:
+    with written(done, RUN.check) as partial:
         fill(partial, make_record(other))
     assert finished(done, other) is not None
     assert names(done.parent) == ["run"]
@@ -102,7 +103,7 @@ def test_a_folder_that_is_no_run_is_never_replaced(tmp_path, config, force, file
     (tmp_path / file).write_text(text)
     with pytest.raises(RunError, match="not a run"):
         finished(tmp_path, config, force)
-    with pytest.raises(RunError), written(tmp_path):
+    with pytest.raises(RunError), written(tmp_path, RUN.check):
         pass
     assert (tmp_path / file).read_text() == text
 
@@ -112,7 +113,7 @@ def test_a_run_with_files_beside_it_is_never_replaced(done, config, force):
     (done / "thesis.tex").write_text("years of work")
     with pytest.raises(RunError, match=r"files beside its run \(thesis.tex\)"):
         finished(done, replace(config, top=3), force)
-    with pytest.raises(RunError), written(done):
+    with pytest.raises(RunError), written(done, RUN.check):
         pass
     assert names(done) == sorted([*FILES, "thesis.tex"])
     assert names(done.parent) == ["run"]
@@ -133,7 +134,7 @@ def test_a_place_under_a_file_cannot_be_written(tmp_path, config):
 
 def test_a_run_that_appears_meanwhile_is_kept(tmp_path, config, make_record):
     folder = tmp_path / "run"
-    with pytest.raises(RunError, match="another run meanwhile"), written(folder):
+    with pytest.raises(RunError, match="another run meanwhile"), written(folder, RUN.check):
         folder.mkdir()
         fill(folder, make_record(config))
     assert finished(folder, config) is not None
@@ -167,6 +168,6 @@ def test_odd_names_of_folders_work(tmp_path, config, make_record, dead_pid):
     folder = tmp_path / "run [1] *"
     (tmp_path / f".run [1] *.{platform.node()}.{dead_pid}.partial").mkdir()
     assert finished(folder, config) is None
-    with written(folder) as partial:
+    with written(folder, RUN.check) as partial:
         fill(partial, make_record(config))
     assert names(tmp_path) == ["run [1] *"]

@@ -190,6 +190,6 @@ def test_one_call_writes_the_folder_and_force_replaces_it(biased, tmp_path):
         circuits.mitigate(biased, tmp_path / "out", **settings, force=True)
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere" / "thesis.tex").write_text("mine")
-    with pytest.raises(RunError, match="no mitigation"):
+    with pytest.raises(RunError, match="not a mitigation"):
         circuits.mitigate(biased, tmp_path / "elsewhere", **settings, force=True)
     assert not list(tmp_path.glob(".*"))

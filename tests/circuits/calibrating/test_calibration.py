@@ -83,9 +83,22 @@ def test_wrong_methods_are_refused_before_the_model_is_opened(text, message):
         parse_method(text)
 
 
-def test_a_folder_that_exists_is_not_written_to(tmp_path):
+def test_a_folder_that_holds_something_else_is_not_written_to(tmp_path):
     (tmp_path / "kept.txt").write_text("mine")
-    result = CliRunner().invoke(app, ["calibrate", "ioi", "--out", str(tmp_path)])
-    assert result.exit_code == 2
-    assert "exists already" in result.stderr
-    assert [file.name for file in tmp_path.iterdir()] == ["kept.txt"]
+    for force in ([], ["--force"]):
+        result = CliRunner().invoke(app, ["calibrate", "ioi", "--out", str(tmp_path), *force])
+        assert result.exit_code == 2
+        assert "not a calibration; choose another --out" in result.stderr
+        assert [file.name for file in tmp_path.iterdir()] == ["kept.txt"]
+
+
+def test_a_calibration_gives_way_only_when_it_is_asked_to(tmp_path):
+    asked = ["calibrate", "ioi", "--n", "4", "--method", "attribution", "--kind", "z"]
+    asked += ["--out", str(tmp_path / "out")]
+    assert CliRunner().invoke(app, asked).exit_code == 0
+    again = CliRunner().invoke(app, asked)
+    assert again.exit_code == 2
+    assert "holds a calibration already; choose another --out, or replace it" in again.stderr
+    assert CliRunner().invoke(app, [*asked, "--force"]).exit_code == 0
+    names = sorted(file.name for file in (tmp_path / "out").iterdir())
+    assert names == ["calibration.csv", "calibration.json", "calibration.svg"]

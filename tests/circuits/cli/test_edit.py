@@ -152,7 +152,7 @@ def test_a_mitigation_never_replaces_what_is_not_one(tmp_path, force):
     (tmp_path / "out" / "thesis.tex").write_text("mine")
     refused = run("mitigate", "mcq_bias", "--out", tmp_path / "out", *force)
     assert refused.exit_code == 2
-    assert "no mitigation; choose another --out" in refused.stderr
+    assert "not a mitigation; choose another --out" in refused.stderr
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["thesis.tex"]
 
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from circuits.emotions.folder import KIND, REPORT, check_out, write
+from circuits.emotions.folder import KIND, OUTPUT, REPORT, write
 from graphs import CircuitGraph
 from tasks.errors import RunError
 from tests import tiny_emotion
@@ -33,15 +33,15 @@ def test_it_holds_circuits_report_directions_and_pictures(done):
 
 
 def test_new_and_empty_folders_are_free(tmp_path):
-    check_out(tmp_path / "new")
+    OUTPUT.prepare(tmp_path / "new")
     (tmp_path / "empty").mkdir()
-    check_out(tmp_path / "empty")
+    OUTPUT.prepare(tmp_path / "empty")
 
 
 def test_a_study_is_replaced_only_when_asked(done):
     with pytest.raises(RunError, match=r"holds a study already.*--force"):
-        check_out(done)
-    check_out(done, force=True)
+        OUTPUT.prepare(done)
+    OUTPUT.prepare(done, force=True)
     before = (done / REPORT).read_bytes()
     (done / "report.md").write_text("old")
     write(done, tiny_emotion.found())
@@ -62,7 +62,7 @@ def test_a_study_is_replaced_only_when_asked(done):
 def test_what_is_no_study_is_never_replaced(done, change, told, force):
     change(done)
     with pytest.raises(RunError, match=told):
-        check_out(done, force)
+        OUTPUT.prepare(done, force)
     before = names(done)
     with pytest.raises(RunError, match=told):
         write(done, tiny_emotion.found())
@@ -73,7 +73,7 @@ def test_what_is_no_study_is_never_replaced(done, change, told, force):
 def test_a_file_is_no_folder(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(RunError, match="is a file"):
-        check_out(tmp_path / "file", force=True)
+        OUTPUT.prepare(tmp_path / "file", force=True)
 
 
 def test_an_interrupted_study_leaves_the_old_one(done, monkeypatch):
