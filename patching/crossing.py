@@ -18,6 +18,7 @@ from patching.activation import ExactSweep
 from patching.anatomy import Anatomy
 from patching.gradient_scores import combine
 from patching.linearised import Kinds, Linearised, Pass
+from patching.norms import precise
 from patching.ops import Point
 from patching.runs import Batch
 from patching.sites import Edge, head
@@ -48,10 +49,12 @@ def estimates(linearised: Linearised, labels: Labels, batch: Batch) -> Float[Ten
     def one_pass(each: Pass) -> Tensor:
         parts = []
         for layer in layers:
-            gradient = _rows(each.slopes.grads["z", layer], at)
+            gradient = precise(_rows(each.slopes.grads["z", layer], at))
             both = [
-                _pattern(run, layer, at)
-                * torch.einsum("bqhe,bkhe->bhqk", gradient, _rows(run["v_read", layer], at))
+                precise(_pattern(run, layer, at))
+                * torch.einsum(
+                    "bqhe,bkhe->bhqk", gradient, precise(_rows(run["v_read", layer], at))
+                )
                 for run in (linearised.clean, linearised.corrupted)
             ]
             part = (both[0] - both[1]).flatten(1)
@@ -72,11 +75,12 @@ def exact(sweep: ExactSweep, labels: Labels) -> Float[Tensor, "b names"]:
         change = (carried[1] - carried[0]).flatten(2, 3)
         base = sweep.kept.values["z", layer]
         for unit in range(base.shape[2]):
-            rows = base.expand(change.shape[2], *base.shape).clone()
-            for row in range(len(rows)):
-                rows[row, prompts, at[:, row // at.shape[1]], unit] += change[:, unit, row]
-            for chunk in rows[:, :, sweep.kept.first :].split(sweep.rows):
-                found.append(sweep.effect(sweep.kept.go_on("z", layer, chunk)))
+            for which in torch.arange(change.shape[2]).split(sweep.rows):
+                rows = base.expand(len(which), *base.shape).clone()
+                for row, cell in zip(rows, which.tolist(), strict=True):
+                    row[prompts, at[:, cell // at.shape[1]], unit] += change[:, unit, cell]
+                patched = rows[:, :, sweep.kept.first :]
+                found.append(sweep.effect(sweep.kept.go_on("z", layer, patched)))
     return torch.cat(found).T
 
 

@@ -16,6 +16,7 @@ from typing_extensions import override
 from patching.activation import ExactSweep
 from patching.forward import write_mlp
 from patching.linearised import Kinds, Linearised
+from patching.norms import precise
 from patching.setting import Setting
 
 KINDS = Kinds.scoring(("input", "z", "attn_raw", "mlp_out"))
@@ -34,8 +35,8 @@ class ReceiverSweep(ExactSweep):
 
     @override
     def _each_head(self, layer: int, z: Float[Tensor, "u b s h e"]) -> Float[Tensor, "h u b"]:
-        change = (z - self.kept.tail("z", layer)) * self._gradient("z", layer)
-        return self.base + change.sum((2, 4)).permute(2, 0, 1)
+        change = precise(z) - precise(self.kept.tail("z", layer))
+        return self.base + (change * self._gradient("z", layer)).sum((2, 4)).permute(2, 0, 1)
 
     @override
     def _edges_into(self, kind: str, layer: int, deltas: Tensor) -> Float[Tensor, "u b"]:
@@ -45,6 +46,8 @@ class ReceiverSweep(ExactSweep):
         before, gradient = self.kept.tail("mlp_out", layer), self._gradient("mlp_out", layer)
         found = []
         for chunk in deltas.split(self.rows):
-            out = write_mlp(block, (base - chunk).flatten(0, 1)).unflatten(0, (len(chunk), -1))
-            found.append(self.base + ((out - before) * gradient).sum((2, 3)))
+            patched = (base - chunk).to(base.dtype).flatten(0, 1)
+            out = write_mlp(block, patched).unflatten(0, (len(chunk), -1))
+            change = precise(out) - precise(before)
+            found.append(self.base + (change * gradient).sum((2, 3)))
         return torch.cat(found)

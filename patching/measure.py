@@ -16,6 +16,7 @@ from patching.linearised import Kinds, Linearise
 from patching.methods import get, linearisation
 from patching.metrics import CheckedMetric, Metric, check_metric
 from patching.model import Model
+from patching.rules import Rules
 from patching.runs import batches
 from patching.setting import Setting, check_direction
 from patching.sites import Edge, edges
@@ -75,6 +76,8 @@ class Request:
         check_direction(direction)
         if level not in LEVELS:
             raise MethodError(unknown("level", level, LEVELS))
+        if level != "site" and sites != "node":
+            raise MethodError(f"sites='{sites}' goes with level='site', not with '{level}'")
         checked, labels = check_metric(metric), labels_of(positions, pairs)
         if level == "crossing":
             if labels == (None,):
@@ -90,6 +93,8 @@ class Request:
             return cls(method, filled, level, direction, checked, names, None, labels)
         kind = "node" if level == "node" else sites
         wanted = site_set(kind, model.anatomy, pairs, positions)
+        if method == "relevance":
+            _check_reached(Rules.parse(filled["rules"]), kind)
         return cls(method, filled, level, direction, checked, wanted.names, wanted, labels)
 
     def measure(self) -> Callable[[Setting], Measured]:
@@ -108,6 +113,14 @@ class Request:
         if not fixed or not set(softmax_response.ANSWERED) & set(wanted.kinds):
             return lambda setting: _estimate(setting, wanted, linearise)
         return lambda setting: _estimate_with_response(setting, wanted, linearise)
+
+
+def _check_reached(rules: Rules, kind: str) -> None:
+    if rules.pattern == "detach" and kind in ("q", "k", "pattern"):
+        raise MethodError(
+            f"the rule pattern=detach gives sites of kind {kind} no gradient, so all their scores "
+            f"would be zero; score other sites, or leave the rule out"
+        )
 
 
 @dataclass(frozen=True)

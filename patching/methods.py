@@ -94,7 +94,9 @@ METHODS: dict[str, Method] = {
             "Nanda 2023; Syed et al. 2023 (edges); Kramar et al. 2024 (AtP*: qk_fix, grad_drop)",
             "estimate",
             options={
-                "qk_fix": Option(bool, False, "answer query and key patches by the exact softmax"),
+                "qk_fix": Option(
+                    bool, False, "sites q and k: patches answered by the exact softmax"
+                ),
                 "grad_drop": Option(bool, False, "one more backward pass per layer, sizes summed"),
                 "exact_receivers": Option(bool, False, "edges: heads and MLPs answer exactly"),
             },
@@ -108,7 +110,9 @@ METHODS: dict[str, Method] = {
             options={
                 "steps": Option(int, 5, "midpoints at which gradients are taken"),
                 "on": Option(str, "inputs", "what is interpolated", ("inputs", "activations")),
-                "qk_fix": Option(bool, False, "answer query and key patches by the exact softmax"),
+                "qk_fix": Option(
+                    bool, False, "sites q and k: patches answered by the exact softmax"
+                ),
             },
         ),
         Method(
@@ -119,7 +123,9 @@ METHODS: dict[str, Method] = {
             "estimate",
             options={
                 "rules": Option(str, "relp", "relp, gim, attnlrp, or step=rule settings"),
-                "qk_fix": Option(bool, False, "answer query and key patches by the exact softmax"),
+                "qk_fix": Option(
+                    bool, False, "sites q and k: patches answered by the exact softmax"
+                ),
             },
         ),
         Method(
@@ -131,7 +137,9 @@ METHODS: dict[str, Method] = {
             options={
                 "share": Option(float, 1.0, "share of the secant in each slope; the rest: tangent"),
                 "exact_receivers": Option(bool, False, "edges: heads and MLPs answer exactly"),
-                "qk_fix": Option(bool, False, "answer query and key patches by the exact softmax"),
+                "qk_fix": Option(
+                    bool, False, "sites q and k: patches answered by the exact softmax"
+                ),
             },
         ),
         Method(

@@ -42,8 +42,9 @@ def answer_logit(logits: Float[Tensor, "n v"], pairs: PromptPairs) -> Float[Tens
 
 def log_prob(logits: Float[Tensor, "n v"], pairs: PromptPairs) -> Float[Tensor, " n"]:
     """Log-probability of the answers, in nats."""
-    total = _sum_at(logits.softmax(-1), *_ids(pairs.answer, logits))
-    return total.clamp_min(torch.finfo(total.dtype).tiny).log()
+    index, used = _ids(pairs.answer, logits)
+    found = logits.log_softmax(-1).gather(-1, index)
+    return found.masked_fill(~used, float("-inf")).logsumexp(-1)
 
 
 METRICS: dict[str, Metric] = {
@@ -97,7 +98,7 @@ class CheckedMetric:
         if not torch.isfinite(value).all():
             bad = int((~torch.isfinite(value)).nonzero()[0, 0])
             raise MethodError(f"metric '{self.name}' is {value[bad].item()} for prompt {bad}")
-        return value
+        return value if value.is_floating_point() else value.float()
 
 
 def check_metric(metric: str | Metric) -> CheckedMetric:

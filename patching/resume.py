@@ -147,8 +147,11 @@ class Resumption:
 
     def _from_mlp_out(self, layer: int, x: Tensor, count: int) -> Tensor:
         x = self._shorten(layer, x)
-        after = self._tail("resid_post", layer, x, count) - self._tail("mlp_out", layer, x, count)
-        return after + x
+        if not self.model.anatomy.parallel:
+            return self._tail("resid_mid", layer, x, count) + x
+        # In the order of the whole run, so that both round alike.
+        out = x + self._tail("attn_out", layer, x, count)
+        return out + self._tail("resid_pre", layer, x, count)
 
     def _measure(self, x: Float[Tensor, "rb d"], count: int) -> Float[Tensor, "r b"]:
         logits = self.model.unembed(x, ops=PLAIN).unflatten(0, (count, -1))

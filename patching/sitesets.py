@@ -17,7 +17,7 @@ from torch import Tensor
 from patching.anatomy import Anatomy
 from patching.ops import Point
 from patching.runs import Batch
-from patching.sites import INPUT, STREAMS, Site, check_site
+from patching.sites import INPUT, STREAMS, Edge, Site, check_site, head, parse_edge
 from tasks.errors import MethodError, SiteError, unknown
 from tasks.pairs import PromptPairs
 
@@ -161,6 +161,12 @@ def labels_of(positions: str, pairs: PromptPairs) -> tuple[int | str | None, ...
     if positions == "named":
         if not pairs.positions:
             raise SiteError("these prompt pairs name no positions; use positions='token' or 'all'")
+        unreadable = [name for name in pairs.positions if not _is_readable(name)]
+        if unreadable:
+            raise SiteError(
+                f"position '{unreadable[0]}' cannot be part of a site's name, which has to be read "
+                f"back; name positions by a word such as S2 or END"
+            )
         return tuple(pairs.positions)
     lengths = np.unique(pairs.mask.sum(1))
     if len(lengths) > 1:
@@ -169,6 +175,15 @@ def labels_of(positions: str, pairs: PromptPairs) -> tuple[int | str | None, ...
             f"common; use positions='named', or prompts of one length"
         )
     return tuple(range(int(lengths[0])))
+
+
+def _is_readable(name: str) -> bool:
+    """Whether a site at this position, and an edge between two such, is read back as it was."""
+    edge = Edge(head(0, 0).at(name), head(0, 0).at(name), "v")
+    try:
+        return parse_edge(edge.name) == edge
+    except SiteError:
+        return False
 
 
 def reduce_product(kind: str, product: Tensor) -> Float[Tensor, "b s u"]:

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from patching.forward import Record, Write, head_outputs
 from patching.linearised import Linearised, Pass
+from patching.norms import precise
 from patching.ops import PLAIN, Point
 from patching.runs import Slopes, check_finite
 from patching.setting import Setting
@@ -50,7 +51,7 @@ class SoftmaxResponse:
         columns = []
         for mask in self.masks:
             patched = answer(self.setting, self.here, self.there, group.point, mask)
-            change = self.here["pattern", group.point[1]] - patched
+            change = precise(self.here["pattern", group.point[1]]) - precise(patched)
             per_head = self.setting.sign() * (change * gradient).sum((-1, -2))
             columns.append(per_head.unflatten(1, (len(group.sites), -1)).sum(-1))
         return torch.stack(columns, dim=-1).flatten(1)

@@ -41,6 +41,8 @@ def read_options(name: str, table: Mapping[str, Option], settings: Sequence[str]
             raise MethodError(f"'{text}' is not a setting; write NAME=VALUE")
         if option not in table:
             raise MethodError(unknown(f"option of {name}", option, table or ["none"]))
+        if option in found:
+            raise MethodError(f"option {option} of {name} is set twice: leave one out")
         found[option] = _read_value(option, value, table[option].type)
     return found
 

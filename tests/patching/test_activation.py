@@ -1,11 +1,15 @@
 """Exact effects against their definition, one patched run of the whole model at a time."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
 
 from patching import activation, sites
 from patching.activation import EDGE_KINDS, ExactSweep
+from patching.model import Model
+from patching.resume import Resumption
 from patching.runs import baselines
 from patching.scoring import score
 from patching.setting import Setting
@@ -102,13 +106,16 @@ def test_patching_everything_gives_the_other_run(model, pairs, direction):
 
 @pytest.mark.parametrize("rows", [1, 40, 10**6])
 def test_how_many_patches_ride_together_changes_nothing(gpt2, pairs, monkeypatch, rows):
-    expected = score(gpt2, pairs, "activation", "edge")
-    neurons = score(gpt2, pairs, "activation", "site", sites="neuron")
+    wanted = (
+        {"level": "edge"},
+        {"level": "site", "sites": "neuron"},
+        {"level": "crossing", "positions": "named"},
+    )
+    expected = [score(gpt2, pairs, "activation", **asked) for asked in wanted]
     monkeypatch.setattr(activation, "ROW_TOKENS", rows)
-    again = score(gpt2, pairs, "activation", "edge")
-    np.testing.assert_allclose(again.values, expected.values, rtol=0, atol=1e-6)
-    again = score(gpt2, pairs, "activation", "site", sites="neuron")
-    np.testing.assert_allclose(again.values, neurons.values, rtol=0, atol=1e-6)
+    for asked, whole in zip(wanted, expected, strict=True):
+        again = score(gpt2, pairs, "activation", **asked)
+        np.testing.assert_allclose(again.values, whole.values, rtol=0, atol=1e-6)
 
 
 def test_sites_of_padding_only_prompts_in_a_longer_batch(gpt2):
@@ -118,3 +125,19 @@ def test_sites_of_padding_only_prompts_in_a_longer_batch(gpt2):
     whole = score(gpt2, pairs, "activation", "site", **named)
     parts = [score(gpt2, pairs[i], "activation", "site", **named) for i in range(4)]
     np.testing.assert_allclose(whole.totals, sum(part.totals for part in parts), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("family", ["gpt2", "gpt_neox"])
+def test_an_mlp_put_back_as_it_was_changes_nothing_in_half_precision(family, pairs):
+    """The residual stream is added up again in the order of the run, so that it rounds alike."""
+    hf = copy.deepcopy(families.original(family))
+    model = Model.open(hf, dtype=torch.bfloat16)
+    batch = families.one_batch(model, pairs)
+    kept = Resumption.of(model, batch, "clean", families.LOGIT_DIFF, 0)
+    for layer in range(model.anatomy.n_layers):
+        with torch.no_grad():
+            stream, out = (
+                kept.go_on(kind, layer, kept.tail(kind, layer)[None])
+                for kind in ("resid_post", "mlp_out")
+            )
+        assert torch.equal(stream, out)

@@ -94,6 +94,33 @@ def test_exact_effects_need_no_derivative(gpt2):
     assert set(np.unique(np.abs(scores.totals)) % 1) == {0.0}
 
 
+@pytest.mark.parametrize("level", ["node", "edge"])
+def test_a_metric_may_be_true_or_false(gpt2, level):
+    """As it may be a whole number."""
+
+    def right(logits, pairs):
+        return logits[:, 0] > logits[:, 1]
+
+    def as_float(logits, pairs):
+        return right(logits, pairs).float()
+
+    found, expected = (
+        score(gpt2, families.make_pairs(), "activation", level, metric=metric)
+        for metric in (right, as_float)
+    )
+    assert np.array_equal(found.totals, expected.totals)
+
+
+def test_an_answer_that_is_all_but_impossible_still_has_a_slope():
+    """In single precision its probability is zero; its log-probability is a number like others."""
+    logits = torch.tensor([[-200.0, -200.0, 0.0, 0.0], [0.0, 0.0, -200.0, 0.0]], requires_grad=True)
+    found = check_metric("log_prob")(logits, PAIRS)
+    expected = [-200.0, -200 - np.log(3)]
+    torch.testing.assert_close(found, torch.tensor(expected, dtype=torch.float32))
+    (slope,) = torch.autograd.grad(found.sum(), logits)
+    torch.testing.assert_close(slope[0], torch.tensor([0.5, 0.5, -0.5, -0.5]))
+
+
 def test_the_name_of_a_metric_is_kept(gpt2):
     pairs = families.make_pairs()
     anonymous = score(gpt2, pairs, "attribution", "node", metric=lambda x, p: x[:, 0])

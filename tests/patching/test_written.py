@@ -29,6 +29,7 @@ def test_rules_keep_their_own_signs():
         ("ig:steps", "'steps' is not a setting; write NAME=VALUE"),
         ("ig:stepps=2", "did you mean 'steps'"),
         ("ig:steps=two", "option steps is int, not 'two'"),
+        ("ig:steps=2+steps=3", "option steps of ig is set twice"),
         ("secant:qk_fix=yes", "option qk_fix is bool, not 'yes'"),
     ],
 )
