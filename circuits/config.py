@@ -150,6 +150,7 @@ class Config:
 
     def _check_task(self) -> None:
         import tasks
+        from tasks.files import check_lines
 
         if self.task is None:
             return
@@ -159,6 +160,7 @@ class Config:
                     f"there is no file '{self.task}'; give a JSON-lines file of prompt pairs, "
                     f"or a task: {', '.join(tasks.names())}"
                 )
+            check_lines(self.task)
         elif self.task not in tasks.names():
             raise TaskError(f"{unknown('task', self.task, tasks.names())}, or a .jsonl file")
 

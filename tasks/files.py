@@ -55,12 +55,10 @@ def read_pairs(
     >>> with open("pairs.jsonl", "w") as file:
     ...     print(line, file=file)
     >>> circuits.load_pairs("pairs.jsonl")
-    PromptPairs(pairs: 1 pairs, 2 tokens, positions none)
+    PromptPairs(pairs: 1 pair, 2 tokens, positions none)
     """
     path = Path(path)
-    lines = [_read_line(number, text) for number, text in _numbered(path)]
-    if not lines:
-        raise TaskError(f"{path} is empty; give one JSON object per line with {', '.join(KEYS)}")
+    lines = _read_lines(path)
     as_text = _holds_text(path, lines, tokenizer)
     readers = text_readers(tokenizer, bos) if as_text and tokenizer else ID_READERS
     faults = [fault for line in lines for fault in _faults(line, readers)]
@@ -75,12 +73,45 @@ def read_pairs(
     return _drawn(path, pairs, n, seed)
 
 
-def _numbered(path: Path) -> Iterator[tuple[int, str]]:
+def check_lines(path: str | Path) -> None:
+    """Refuse a file none of whose lines is an object with the right keys, without any tokenizer.
+
+    A file with some good lines is left to :func:`read_pairs`, which tells all its faults at once.
+
+    Raises:
+        TaskError: there is no such file, it is no text or empty, or the faults of its lines.
+    """
+    lines = _read_lines(Path(path))
+    if all(line.faults for line in lines):
+        faults = [f"line {line.number}: {fault}" for line in lines for fault in line.faults]
+        raise TaskError(all_faults(f"{path} cannot be used:", faults))
+
+
+def read_text(path: Path, encoding: str = "utf-8") -> str:
+    """What a text file holds.
+
+    Raises:
+        TaskError: there is no such file, or it is no text.
+    """
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as cause:
-        raise TaskError(f"{path} cannot be read as UTF-8 text: {cause}") from cause
-    for number, line in enumerate(text.split("\n"), start=1):
+        return path.read_text(encoding=encoding)
+    except FileNotFoundError:
+        raise TaskError(f"there is no file '{path}'") from None
+    except OSError as cause:
+        raise TaskError(f"{path} cannot be read: {cause.strerror}") from None
+    except UnicodeDecodeError as cause:
+        raise TaskError(f"{path} is not a text file: byte {cause.start} is not UTF-8") from None
+
+
+def _read_lines(path: Path) -> list[Line]:
+    lines = [_read_line(number, text) for number, text in _numbered(path)]
+    if not lines:
+        raise TaskError(f"{path} is empty; give one JSON object per line with {', '.join(KEYS)}")
+    return lines
+
+
+def _numbered(path: Path) -> Iterator[tuple[int, str]]:
+    for number, line in enumerate(read_text(path).split("\n"), start=1):
         if line.strip():
             yield number, line
 

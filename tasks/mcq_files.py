@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from tasks.errors import TaskError, all_faults
+from tasks.files import read_text
 from tasks.questions import LETTERS, Question
 
 COLOR_COLUMNS = ["index", "descriptor", "item", "plural", "color"]
@@ -33,7 +34,7 @@ def read_questions(path: str | Path, seed: int = 0) -> list[Question]:
     `seed` draws the wrong options of memory colours and is not used otherwise.
     """
     path = Path(path)
-    lines = list(enumerate(_text(path).split("\n"), start=1))
+    lines = list(enumerate(read_text(path, "utf-8-sig").split("\n"), start=1))
     kind = _reader(path, lines)
     found, faults = [], []
     for number, item in kind(lines, seed):
@@ -50,13 +51,6 @@ def read_questions(path: str | Path, seed: int = 0) -> list[Question]:
 
 Read = Iterator[tuple[int, Question | list[str]]]
 Lines = Sequence[tuple[int, str]]
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as cause:
-        raise TaskError(f"{path} cannot be read as UTF-8 text: {cause}") from cause
 
 
 def _reader(path: Path, lines: Lines) -> Callable[[Lines, int], Read]:

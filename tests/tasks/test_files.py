@@ -5,6 +5,7 @@ import json
 import pytest
 
 from tasks import PromptPairs, TaskError, read_pairs
+from tasks.files import check_lines
 
 GOOD = {"clean": "A is", "corrupted": "B is", "answer": " x", "counterfactual": " y"}
 IDS = {"clean": [1, 2], "corrupted": [3, 2], "answer": 5, "counterfactual": [6, 7]}
@@ -102,9 +103,24 @@ def test_an_empty_file_is_refused(written, words, lines):
 
 
 def test_a_file_that_is_not_there_or_not_text_is_refused(tmp_path, words):
-    assert "cannot be read as UTF-8" in faults_of(tmp_path / "none.jsonl", words)[0]
-    (tmp_path / "raw").write_bytes(b"\xff\xfe\x00")
-    assert "cannot be read as UTF-8" in faults_of(tmp_path / "raw", words)[0]
+    gone = tmp_path / "none.jsonl"
+    assert faults_of(gone, words) == [f"there is no file '{gone}'"]
+    assert faults_of(tmp_path, words) == [f"{tmp_path} cannot be read: Is a directory"]
+    raw = tmp_path / "raw"
+    raw.write_bytes(b"[1]\n\xff\xfe\x00")
+    assert faults_of(raw, words) == [f"{raw} is not a text file: byte 4 is not UTF-8"]
+
+
+def test_lines_are_checked_without_a_tokenizer(tmp_path):
+    path = tmp_path / "pairs.jsonl"
+    path.write_text('{"clean": "The capital\n' + json.dumps(GOOD))
+    check_lines(path)
+    path.write_text('{"clean": "The capital\n\n{"clean": "a"}')
+    with pytest.raises(TaskError) as told:
+        check_lines(path)
+    first, *faults = str(told.value).splitlines()
+    assert first == f"{path} cannot be used:"
+    assert [fault.split(":")[0] for fault in faults] == ["  line 1", *["  line 3"] * 3]
 
 
 def test_drawing_is_reproducible_and_keeps_the_order(written):

@@ -104,10 +104,10 @@ def test_files_that_are_none_of_these(tmp_path):
         read_questions(written(tmp_path, "", name="q.jsonl"))
     with pytest.raises(TaskError, match="holds no questions"):
         read_questions(written(tmp_path, "", name="q.csv"))
-    with pytest.raises(TaskError, match="cannot be read"):
+    with pytest.raises(TaskError, match="there is no file"):
         read_questions(tmp_path / "absent.jsonl")
     (tmp_path / "bytes.jsonl").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(TaskError, match="cannot be read as UTF-8"):
+    with pytest.raises(TaskError, match="not a text file"):
         read_questions(tmp_path / "bytes.jsonl")
 
 
