@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 from circuits.evaluation.areas import bootstrap
+from tasks.errors import counted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 Interval = tuple[float, float]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Ablated:
     """The metric of every prompt with some parts ablated, beside those of the plain runs.
 
@@ -53,9 +54,13 @@ class Ablated:
 
     @property
     def interval(self) -> Interval | None:
-        """Bootstrap interval of the effect over prompts (95 %, percentiles)."""
+        """Bootstrap interval of the effect over prompts (95 %, percentiles); None of one prompt."""
         lost = self.clean - self.ablated
-        return bootstrap(lambda weights: weights @ lost, len(lost), self.seed)
+        return (
+            None
+            if len(lost) < 2
+            else bootstrap(lambda weights: weights @ lost, len(lost), self.seed)
+        )
 
     @property
     def share(self) -> float | None:
@@ -65,7 +70,9 @@ class Ablated:
 
     def rows(self) -> list[tuple[str, str]]:
         """What a table of this says: label and value."""
-        low, high = self.interval or (float("nan"),) * 2
+        ends = "no interval: more than one prompt pair is needed for one"
+        if (interval := self.interval) is not None:
+            ends = f"95 % interval {interval[0]:+.4f} to {interval[1]:+.4f}"
         share = "" if self.share is None else f", {self.share:.1%} of clean less corrupted"
         return [
             ("ablated", ", ".join(self.what) or "as the ablation says"),
@@ -74,7 +81,7 @@ class Ablated:
             (f"{self.metric}, clean", f"{self.clean.mean():+.4f}"),
             (f"{self.metric}, ablated", f"{self.ablated.mean():+.4f}"),
             (f"{self.metric}, corrupted", f"{self.corrupted.mean():+.4f}"),
-            ("effect", f"{self.effect:+.4f} (95 % interval {low:+.4f} to {high:+.4f}){share}"),
+            ("effect", f"{self.effect:+.4f} ({ends}){share}"),
         ]
 
     def to_json(self) -> dict[str, Any]:
@@ -106,7 +113,8 @@ class Ablated:
 
     def __repr__(self) -> str:
         parts = ", ".join(self.what) or self.ablation
-        return f"Ablated({parts}: effect {self.effect:+.3f} on {len(self.clean)} prompt pairs)"
+        size = counted(len(self.clean), "prompt pair")
+        return f"Ablated({parts}: effect {self.effect:+.3f} on {size})"
 
     def _repr_html_(self) -> str:
         from circuits.display import rows_html

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from tasks.errors import SiteError
+from tasks.errors import SiteError, counted
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,7 +30,8 @@ class Evaluation:
     circuit    mean metric when only the circuit's edges carry clean activations
     n          number of prompt pairs
     ablation   what stands in for everything outside the circuit
-    interval   bootstrap interval of the faithfulness over prompts (95 %, percentiles)
+    interval   bootstrap interval of the faithfulness over prompts (95 %, percentiles); None of a
+               single prompt pair, which has no spread
 
     `faithfulness` is `(circuit - empty) / (full - empty)`: 0 for an empty circuit, 1 for the whole
     model, outside [0, 1] for a circuit that overshoots. It is None, and so is `interval`, where
@@ -94,7 +95,8 @@ class Evaluation:
 
     def __repr__(self) -> str:
         told = "undefined" if self.faithfulness is None else f"{self.faithfulness:.3f}"
-        return f"Evaluation({self.metric}, {self.n} prompt pairs: faithfulness {told})"
+        size = counted(self.n, "prompt pair")
+        return f"Evaluation({self.metric}, {size}: faithfulness {told})"
 
     def _repr_html_(self) -> str:
         from circuits.display import rows_html
@@ -160,8 +162,10 @@ def edges_of(graph: CircuitGraph) -> list[str]:
 
 def verdict(faithfulness: float | None, interval: tuple[float, float] | None) -> str:
     """A faithfulness in words."""
-    if faithfulness is None or interval is None:
+    if faithfulness is None:
         return "undefined: clean and corrupted give the same metric, nothing to recover"
+    if interval is None:
+        return f"{faithfulness:.1%} (no interval: more than one prompt pair is needed for one)"
     low, high = interval
     return f"{faithfulness:.1%} (95 % interval {low:.1%} to {high:.1%})"
 
@@ -199,7 +203,8 @@ def _interval(
     circuit: Float[np.ndarray, " n"],
     seed: int,
 ) -> tuple[float, float] | None:
-    if _share(float(full.mean()), float(empty.mean()), float(circuit.mean())) is None:
+    share = _share(float(full.mean()), float(empty.mean()), float(circuit.mean()))
+    if share is None or len(full) < 2:
         return None
     import numpy as np
 

@@ -40,7 +40,7 @@ ROUNDS = 2000
 Positions = Sequence[int] | Mapping[str, int | Sequence[int]]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Probes:
     """One probe for every read point and position.
 

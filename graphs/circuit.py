@@ -16,7 +16,7 @@ from graphs.order import edge_key, node_key
 from graphs.parts import ScoredEdge, ScoredNode, part_faults
 from graphs.paths import CircuitPath, strongest_paths
 from patching.sites import nearest
-from tasks.errors import FormatError, SiteError, all_faults
+from tasks.errors import FormatError, SiteError, all_faults, counted
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -149,7 +149,8 @@ class CircuitGraph:
     def __repr__(self) -> str:
         what = " ".join(filter(None, (self.info.task, self.info.method, self.info.direction)))
         told = f", faithfulness {self.faithfulness:.2f}" if self.faithfulness is not None else ""
-        return f"CircuitGraph({what}: {len(self._nodes)} nodes, {len(self._edges)} edges{told})"
+        nodes, edges = counted(len(self._nodes), "node"), counted(len(self._edges), "edge")
+        return f"CircuitGraph({what}: {nodes}, {edges}{told})"
 
     @cached_property
     def digest(self) -> str:

@@ -51,14 +51,23 @@ class RunError(CircuitsError):
     """A run folder exists with another configuration, or cannot be resumed."""
 
 
-def unknown(what: str, given: str, allowed: Iterable[str]) -> str:
+def counted(number: int, noun: str) -> str:
+    """A number with its noun.
+
+    >>> counted(1, "pair"), counted(2, "pair")
+    ('1 pair', '2 pairs')
+    """
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def unknown(what: str, given: object, allowed: Iterable[str]) -> str:
     """One line naming what was given, the nearest allowed name, and all allowed names.
 
     >>> unknown("task", "iou", ["ioi", "emotion"])
     "unknown task 'iou'; did you mean 'ioi'? choose from: emotion, ioi"
     """
     choices = sorted(allowed)
-    near = get_close_matches(given, choices, n=1, cutoff=0.5)
+    near = get_close_matches(str(given), choices, n=1, cutoff=0.5)
     hint = f"; did you mean '{near[0]}'?" if near else ";"
     return f"unknown {what} '{given}'{hint} choose from: {', '.join(choices)}"
 

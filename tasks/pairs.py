@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Bool, Int
 
-from tasks.errors import TaskError, all_faults
+from tasks.errors import TaskError, all_faults, counted
 from tasks.rows import ID_READERS, Row, left_pad, pad_answers, read_rows, text_readers
 from tasks.tokenize import Tokenizer, pad_id
 
@@ -215,7 +215,8 @@ class PromptPairs:
     def __repr__(self) -> str:
         n, pos = self.clean.shape
         named = ", ".join(self.positions) or "none"
-        return f"PromptPairs({self.task or 'no task'}: {n} pairs, {pos} tokens, positions {named})"
+        size = f"{counted(n, 'pair')}, {counted(pos, 'token')}"
+        return f"PromptPairs({self.task or 'no task'}: {size}, positions {named})"
 
 
 def _frozen(values: Any, dtype: type[np.generic]) -> np.ndarray:

@@ -1,6 +1,7 @@
 """Named parts ablated all at once: the exact effect, per prompt, and what cannot be ablated."""
 
 import json
+import pickle
 
 import numpy as np
 import pytest
@@ -52,6 +53,23 @@ def test_the_table_and_the_frame_say_the_same(model, pairs):
     assert f"{found.effect:+.4f}" in str(found)
     assert found.to_json()["effect"] == found.effect
     assert "m0" in repr(found)
+
+
+def test_a_single_prompt_has_no_interval_and_that_is_said(model):
+    found = ablate(model, interchange.pairs(1), "m0")
+    assert found.interval is None
+    assert "(no interval: more than one prompt pair is needed for one)" in str(found)
+    assert repr(found).endswith("on 1 prompt pair)")
+    json.dumps(found.to_json(), allow_nan=False)
+
+
+def test_a_result_can_be_compared_copied_and_kept_in_a_set(model, pairs):
+    found = ablate(model, pairs, "m0")
+    again = pickle.loads(pickle.dumps(found))
+    assert found == found
+    assert found != again
+    assert again.effect == found.effect
+    assert len({found, again}) == 2
 
 
 def test_the_interval_is_of_the_seed_and_narrows_with_prompts(model):

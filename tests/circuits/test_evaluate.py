@@ -41,6 +41,14 @@ def test_equal_prompts_have_an_interval_of_no_width():
     assert low == high == 0.5
 
 
+def test_a_single_prompt_has_no_interval_and_that_is_said():
+    report = summarize("m", FULL[:1], EMPTY[:1], np.array([2.0]))
+    assert (report.faithfulness, report.interval) == (0.75, None)
+    assert "75.0% (no interval: more than one prompt pair is needed" in str(report)
+    assert repr(report) == "Evaluation(m, 1 prompt pair: faithfulness 0.750)"
+    assert report.to_frame()["low"].isna().all()
+
+
 def test_nothing_to_recover_is_said_and_is_no_number():
     report = summarize("m", FULL, FULL, FULL)
     assert report.faithfulness is None
