@@ -37,7 +37,8 @@ def command(
         Path | None, typer.Option(help="The run folder to write. Default: runs/af1-TASK.")
     ] = None,
     setting: Annotated[
-        list[str] | None, typer.Option("--set", help="An option of the task: NAME=VALUE.")
+        list[str] | None,
+        typer.Option("--set", help="An option of the task, as in form=-: 'circuits tasks'."),
     ] = None,
     force: Annotated[
         bool, typer.Option("--force", help="Replace a run that is in the folder.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,6 +22,7 @@ from circuits.cli.device import Device
 from tasks.errors import CircuitsError
 
 INTERRUPTED = 130
+OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
 FORMATS = (
     "json, graphml, mib, gexf, cytoscape, csv, neuronpedia, html, dot, svg, png or pdf. "
     "Default: what the output's suffix says."
@@ -35,13 +37,20 @@ class Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except CircuitsError as error:
-            from circuits.cli.text import printable
-
-            typer.echo(f"circuits: {printable(error)}", err=True)
-            raise typer.Exit(2) from None
+            fault = str(error)
+        except MemoryError as error:
+            fault = f"out of memory; ask for less, or for a smaller --batch-size ({error})"
+        except OSError as error:
+            if error.errno not in OF_THE_DISK:
+                raise
+            fault = f"{error.strerror}: {error.filename or 'the disk'}; nothing was written"
         except KeyboardInterrupt:
             typer.echo("circuits: interrupted; nothing was written", err=True)
             raise typer.Exit(INTERRUPTED) from None
+        from circuits.cli.text import printable
+
+        typer.echo(f"circuits: {printable(fault)}", err=True)
+        raise typer.Exit(2)
 
 
 app = typer.Typer(
@@ -78,6 +87,8 @@ def list_tasks(as_json: AsJson = False) -> None:
     from circuits.cli.text import print_list, task_rows
 
     print_list(task_rows(), as_json)
+    if not as_json:
+        typer.echo("Options: circuits af1 TASK --set NAME=VALUE, or TASK.pairs(..., NAME=VALUE).")
 
 
 @app.command("methods")
@@ -152,7 +163,8 @@ def discover(
         Path | None, typer.Option(help="The run folder to write. Default: runs/TASK.")
     ] = None,
     setting: Annotated[
-        list[str] | None, typer.Option("--set", help="An option of the method: NAME=VALUE.")
+        list[str] | None,
+        typer.Option("--set", help="An option of the method, as in steps=3: 'circuits methods'."),
     ] = None,
     force: Annotated[
         bool, typer.Option("--force", help="Replace a run that is in the folder.")

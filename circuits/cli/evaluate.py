@@ -93,7 +93,7 @@ def compare(
 ) -> None:
     """Hold runs against each other on the same prompts, which none of them was made with."""
     from circuits.cli.progress import shown_progress
-    from circuits.cli.tables import print_curves, print_table
+    from circuits.cli.tables import print_columns, print_curves
     from circuits.evaluation.comparison import compare_runs
     from circuits.evaluation.terms import Terms
 
@@ -101,9 +101,9 @@ def compare(
     _prepare()
     with shown_progress() as progress:
         found = compare_runs(runs, terms, progress)
-    print_table(*found.table())
+    print_columns(*found.table())
     if found.redraws:
-        print_table(*found.redraw_table())
+        print_columns(*found.redraw_table())
     if found.curves:
         print_curves(found.curves, seed)
     for path in found.write(out) if out is not None else ():

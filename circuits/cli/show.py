@@ -11,7 +11,7 @@ import typer
 from circuits.cli.text import print_rows, print_scores, print_summary
 from circuits.folder import CIRCUIT, FILES, PAGE, SCORES
 from circuits.record import RECORD, STRONGEST, read_record
-from tasks.errors import FormatError
+from tasks.errors import FormatError, counted
 
 if TYPE_CHECKING:
     from graphs import CircuitGraph
@@ -28,7 +28,7 @@ def present(source: Path, form: str | None, output: Path | None) -> None:
         wanted = find_format(output or "", form)
     if source.name == RECORD:
         source = source.parent
-    if wanted is None and source.is_dir():
+    if wanted is None and (source / RECORD).is_file():
         record = read_record(source / RECORD)
         print_summary(record, source, FILES)
         return
@@ -69,6 +69,8 @@ def read_circuit(source: Path) -> CircuitGraph:
 
     if not source.exists():
         raise FormatError(f"there is no run or circuit at {source}")
+    if source.is_dir() and not (source / CIRCUIT).is_file():
+        raise FormatError(f"{source} holds no run and no circuit: neither {RECORD} nor {CIRCUIT}")
     return CircuitGraph.load(source / CIRCUIT if source.is_dir() else source)
 
 
@@ -89,11 +91,11 @@ def print_circuit(graph: CircuitGraph) -> None:
     info, kept = graph.info, graph.info.metrics
     share = "not measured" if kept.faithfulness is None else f"{kept.faithfulness:.1%}"
     rows = {
-        "task": f"{info.task or 'unknown'}, {info.prompts} prompt pairs",
+        "task": f"{info.task or 'unknown'}, {counted(info.prompts, 'prompt pair')}",
         "model": info.model or info.model_hash or "unknown",
         "method": f"{info.method or 'unknown'}, {info.direction}",
         "faithfulness": share,
-        "circuit": f"{len(graph.nodes)} nodes, {len(graph.edges)} edges "
+        "circuit": f"{counted(len(graph.nodes), 'node')}, {counted(len(graph.edges), 'edge')} "
         f"({info.selection.describe(graph.level)})",
     }
     print_rows(rows)

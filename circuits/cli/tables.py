@@ -5,25 +5,27 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from circuits.cli.text import printable
+from circuits.cli.text import print_table, printable
 
 if TYPE_CHECKING:
     from circuits.evaluation.areas import Interval
     from circuits.evaluation.curves import Curve
 
 
-def print_table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+def print_columns(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """A table whose first column is text and whose others are numbers."""
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     for i, title in enumerate(titles):
-        table.add_column(title, justify="right" if i else "left", overflow="fold")
+        # No word of a title is cut, however narrow the terminal.
+        least = max(map(len, title.split()), default=0)
+        table.add_column(title, justify="right" if i else "left", overflow="fold", min_width=least)
     for row in rows:
-        table.add_row(*(Text(printable(cell)) for cell in row))
-    Console().print(table)
+        # What is in brackets goes below its number, where it is not broken in two.
+        table.add_row(*(Text(printable(cell.replace(" (", "\n("))) for cell in row))
+    print_table(table)
 
 
 def print_curves(curves: Sequence[Curve], seed: int) -> None:
@@ -34,14 +36,14 @@ def print_curves(curves: Sequence[Curve], seed: int) -> None:
         [f"{c.name}, {c.ranking}", *(_area(c.area(k), c.interval(k, seed)) for k in kinds)]
         for c in curves
     ]
-    print_table(titles, rows)
+    print_columns(titles, rows)
     sizes = curves[0].sizes
     share = [
         [f"{c.name}, {c.ranking}", *(f"{value:.2f}" for value in c.faithfulness)] for c in curves
     ]
-    print_table(["faithfulness at", *(f"{100 * size:g} %" for size in sizes)], share)
+    print_columns(["faithfulness at", *(f"{100 * size:g} %" for size in sizes)], share)
     right = [[f"{c.name}, {c.ranking}", *(f"{v:.2f}" for v in c.preferred())] for c in curves]
-    print_table(["answer preferred at", *(f"{100 * size:g} %" for size in sizes)], right)
+    print_columns(["answer preferred at", *(f"{100 * size:g} %" for size in sizes)], right)
 
 
 def _area(value: float | None, interval: Interval | None) -> str:

@@ -15,6 +15,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from tasks.errors import counted
+
 if TYPE_CHECKING:
     from circuits.record import RunRecord
 
@@ -27,7 +29,13 @@ def task_rows() -> list[Row]:
 
     found = [(name, tasks.get(name)) for name in tasks.names()]
     return [
-        {"name": name, "asks": task.claim, "metric": task.metric, "reference": task.reference}
+        {
+            "name": name,
+            "asks": task.claim,
+            "metric": task.metric,
+            **_options(task.options),
+            "reference": task.reference,
+        }
         for name, task in found
     ]
 
@@ -42,6 +50,7 @@ def method_rows() -> list[Row]:
             "computes": method.claim,
             "costs": method.cost,
             "trust": method.tier,
+            **_options(method.options),
             "reference": method.reference,
         }
         for method in METHODS.values()
@@ -73,10 +82,7 @@ def way_rows() -> list[Row]:
             "keeps": way.claim,
             "costs": way.cost,
             "among": " or ".join(f"{level}s" for level in way.levels),
-            "options": "; ".join(
-                f"{name}={_plain(option.default)}: {option.help}"
-                for name, option in way.options.items()
-            ),
+            **_options(way.options),
             "reference": way.reference,
         }
         for way in WAYS.values()
@@ -98,6 +104,23 @@ def ablation_rows() -> list[Row]:
         written = f"{name}:3, {name}:3-5 (layers) or {name}:3.h1 (one head)"
         rows.append({"name": name, "cuts": claim, "written": written, "use": "ablate"})
     return rows
+
+
+def _options(options: Mapping[str, Any]) -> Row:
+    """The options of a task, a method or a way, by name; nothing where there are none."""
+    found = {}
+    for name, option in options.items():
+        allowed = getattr(option, "choices", ()) or getattr(option, "allowed", ())
+        found[name] = {"default": option.default, "help": option.help}
+        found[name] |= {"choices": list(allowed)} if allowed else {}
+    return {"options": found} if found else {}
+
+
+def _told(name: str, option: Row) -> str:
+    """An option with its default, what it means, and what it may be if that is not said there."""
+    choices = [str(choice) for choice in option.get("choices", ())]
+    listed = f" ({', '.join(choices)})" if any(c not in option["help"] for c in choices) else ""
+    return f"{name}={_plain(option['default'])}: {option['help']}{listed}"
 
 
 def _plain(value: object) -> str:
@@ -139,6 +162,15 @@ def printable(value: object) -> str:
     )
 
 
+def print_table(table: Table) -> None:
+    """The table without the blanks that pad its lines, which a file or a pipe has no use for."""
+    console = Console()
+    with console.capture() as captured:
+        console.print(table)
+    for line in captured.get().splitlines():
+        typer.echo(line.rstrip())
+
+
 def print_list(rows: list[Row], as_json: bool) -> None:
     """Every row with its name, its claim, and the rest below; or a JSON array of objects."""
     if as_json:
@@ -152,8 +184,12 @@ def print_list(rows: list[Row], as_json: bool) -> None:
         for label, value in rest:
             if label == "reference":
                 continue
-            table.add_row("", Text(printable(f"{label}: {value}"), style="dim"))
-    Console().print(table)
+            lines = [f"{label}: {value}"]
+            if label == "options":
+                lines = [_told(option, told) for option, told in value.items()]
+            for line in lines:
+                table.add_row("", Text(printable(line), style="dim"))
+    print_table(table)
 
 
 def print_summary(record: RunRecord, folder: Path, files: Iterable[str], note: str = "") -> None:
@@ -161,11 +197,12 @@ def print_summary(record: RunRecord, folder: Path, files: Iterable[str], note: s
     found = record.circuit
     steps = (f"{step} {seconds:.1f}" for step, seconds in record.seconds.items())
     rows = {
-        "task": f"{record.prompts.task}, {record.prompts.n} prompt pairs",
+        "task": f"{record.prompts.task}, {counted(record.prompts.n, 'prompt pair')}",
         "model": record.model.name,
         "method": f"{record.config['method']}, {record.config['direction']}",
         **_measured(record),
-        "circuit": f"{found.nodes} nodes, {found.edges} edges ({found.selection})",
+        "circuit": f"{counted(found.nodes, 'node')}, {counted(found.edges, 'edge')} "
+        f"({found.selection})",
         "time": f"{sum(record.seconds.values()):.1f} s ({', '.join(steps)})",
         "written": f"{folder} ({', '.join(files)})",
     }
@@ -184,7 +221,8 @@ def _measured(record: RunRecord) -> dict[str, str]:
             f"clean {seen.full:+.3f}, {empty_label(seen.ablation)} {seen.empty:+.3f}, "
             f"circuit {seen.circuit:+.3f}"
         ),
-        "faithfulness": verdict(seen.faithfulness, seen.interval),
+        "faithfulness": f"{verdict(seen.faithfulness, seen.interval)}, on the prompts it was "
+        f"found on: see 'circuits evaluate'",
     }
 
 
@@ -195,7 +233,7 @@ def print_rows(rows: Mapping[str, str]) -> None:
     table.add_column(overflow="fold")
     for label, value in rows.items():
         table.add_row(Text(printable(label)), Text(printable(value)))
-    Console().print(table)
+    print_table(table)
 
 
 def print_scores(title: str, scores: Iterable[tuple[str, float]]) -> None:
@@ -205,4 +243,4 @@ def print_scores(title: str, scores: Iterable[tuple[str, float]]) -> None:
     table.add_column("score", justify="right")
     for name, score in scores:
         table.add_row(Text(printable(name)), Text(f"{score:+.4f}"))
-    Console().print(table)
+    print_table(table)

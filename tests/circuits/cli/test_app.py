@@ -1,5 +1,6 @@
 """The command line: what there is, what a user may get wrong, and what it costs to ask."""
 
+import errno
 import json
 import resource
 import subprocess
@@ -40,6 +41,7 @@ def test_lists_name_everything_there_is(cli, command, names):
     listed = json.loads(cli(command, "--json").stdout)
     assert [row["name"] for row in listed][: len(names)] == names
     assert all(all(row.values()) for row in listed)
+    assert not any(line.endswith(" ") for line in done.stdout.splitlines())
 
 
 def test_methods_say_what_they_cost_and_how_far_to_trust_them(cli):
@@ -47,6 +49,61 @@ def test_methods_say_what_they_cost_and_how_far_to_trust_them(cli):
     for method in METHODS.values():
         assert method.cost in text
         assert method.tier in text
+
+
+@pytest.mark.parametrize("command", ["tasks", "methods", "ways"])
+def test_lists_name_every_option_with_its_default_and_choices(cli, command):
+    rows = json.loads(cli(command, "--json").stdout)
+    text = " ".join(cli(command).stdout.split())
+    options = [(name, told) for row in rows for name, told in row.get("options", {}).items()]
+    assert len(options) > 5
+    for name, told in options:
+        default = str(told["default"])
+        default = default.lower() if isinstance(told["default"], bool) else default
+        assert f"{name}={default}: {told['help']}" in text
+        assert all(str(choice) in text for choice in told.get("choices", ()))
+
+
+@pytest.mark.parametrize(
+    ("fault", "told"),
+    [
+        (MemoryError("Unable to allocate 9 GiB"), "out of memory; ask for less"),
+        (OSError(errno.ENOSPC, "No space left on device", "runs/a"), "left on device: runs/a"),
+    ],
+)
+def test_a_full_machine_is_one_message_and_exit_2(cli, monkeypatch, fault, told):
+    def fail(*_, **__):
+        raise fault
+
+    monkeypatch.setattr("circuits.cli.discover.carry_out", fail)
+    done = cli("discover", "ioi")
+    assert done.exit_code == 2
+    assert done.stderr.startswith("circuits: ")
+    assert told in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_other_errors_of_the_system_are_not_hidden(cli, monkeypatch):
+    def fail(*_, **__):
+        raise OSError(errno.EPIPE, "Broken pipe")
+
+    monkeypatch.setattr("circuits.cli.discover.carry_out", fail)
+    assert isinstance(cli("discover", "ioi").exception, OSError | SystemExit)
+
+
+def test_a_file_with_faults_is_refused_before_torch_is_imported(root, tmp_path):
+    (tmp_path / "empty.jsonl").write_text("")
+    code = f"""
+import sys
+sys.path.insert(0, {str(root)!r})
+sys.argv = ["circuits", "discover", {str(tmp_path / "empty.jsonl")!r}]
+from circuits.cli.app import app
+try:
+    app()
+except SystemExit as done:
+    print(done.code, "torch" in sys.modules)
+"""
+    assert run_python(code).stdout == "2 False\n"
 
 
 def test_the_installed_command_is_this_one(root):

@@ -136,7 +136,7 @@ def test_a_model_without_a_tokenizer_takes_token_ids(shared, tmp_path):
     model = shared / "models" / "gpt-nano-sort"
     done = cli("discover", source, "--model", model, "--top", "30", "--out", tmp_path / "run")
     assert done.exit_code == 0, done.stderr
-    assert "sort, 1 prompt pairs" in done.stdout
+    assert "sort, 1 prompt pair\n" in done.stdout
 
 
 def test_a_llama_with_grouped_query_attention_takes_a_file_of_texts(shared, tmp_path):
@@ -169,6 +169,22 @@ def test_show_prints_a_circuit_file(run):
     graph = CircuitGraph.load(folder / "circuit.json")
     assert f"{len(graph.nodes)} nodes, {len(graph.edges)} edges" in done.stdout
     assert graph.ranked()[0] in done.stdout
+
+
+def test_show_prints_the_circuit_of_a_folder_that_is_no_run(run, tmp_path):
+    folder, _ = run
+    (tmp_path / "circuit.json").write_bytes((folder / "circuit.json").read_bytes())
+    assert cli("show", tmp_path).stdout == cli("show", folder / "circuit.json").stdout
+    (tmp_path / "circuit.json").unlink()
+    done = cli("show", tmp_path)
+    assert done.exit_code == 2
+    assert "holds no run and no circuit: neither run.json nor circuit.json" in done.stderr
+
+
+def test_the_faithfulness_of_a_run_is_said_to_be_on_its_own_prompts(run):
+    folder, _ = run
+    told = " ".join(cli("show", folder).stdout.split())
+    assert "on the prompts it was found on: see 'circuits evaluate'" in told
 
 
 def test_show_prints_json_that_is_the_file(run):
