@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float
 
+from circuits.arguments import check_kinds
 from circuits.evaluation.areas import bootstrap
 from tasks.errors import counted
 
@@ -125,7 +126,7 @@ class Ablated:
 def ablate(
     model: Model,
     pairs: PromptPairs,
-    what: str | Iterable[str | Site | Edge] = (),
+    what: str | Site | Edge | Iterable[str | Site | Edge] = (),
     ablation: str | Ablation | AttentionCut = "corrupted",
     *,
     metric: str | Metric | None = None,
@@ -152,10 +153,14 @@ def ablate(
     from patching.ablations import AttentionCut, parse_ablation
     from patching.metrics import check_metric
     from patching.runs import baselines
-    from tasks.errors import MethodError
+    from patching.sites import Edge, Site
+    from tasks.errors import MethodError, SiteError
 
+    check_kinds(model=model, pairs=pairs)
     kind = parse_ablation(ablation) if isinstance(ablation, str) else ablation
-    parts = [what] if isinstance(what, str) else list(what)
+    parts = [what] if isinstance(what, str | Site | Edge) else list(what)
+    if odd := [part for part in parts if not isinstance(part, str | Site | Edge)]:
+        raise SiteError(f"{odd[0]!r} is no part of a model; name sites such as 'a3.h0', or edges")
     if not (parts or isinstance(kind, AttentionCut) or kind.kind == "cama"):
         raise MethodError(f"'{kind}' does not say where it acts: name a site or an edge to ablate")
     chosen = metric or pairs.metric

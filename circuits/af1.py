@@ -12,8 +12,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from circuits.arguments import check_kinds
 from circuits.clock import Progress
-from tasks.errors import MethodError, TaskError
+from tasks.errors import MethodError, TaskError, number_faults
 
 if TYPE_CHECKING:
     import numpy as np
@@ -47,16 +48,12 @@ class Settings:
     batch_size: int = 64
 
     def __post_init__(self) -> None:
-        faults = [
-            f"{name} is {value}; give at least {least}"
-            for name, value, least in (
-                ("n", self.n, 1),
-                ("seed", self.seed, 0),
-                ("samples", self.samples, 1),
-                ("batch size", self.batch_size, 1),
-            )
-            if value < least
-        ]
+        faults = number_faults(
+            ("n", self.n, 1),
+            ("seed", self.seed, 0),
+            ("samples", self.samples, 1),
+            ("batch size", self.batch_size, 1),
+        )
         if not 0 <= self.tolerance < 1:
             faults.append(f"tolerance is {self.tolerance}; give a share from 0 to less than 1")
         if faults:
@@ -113,6 +110,7 @@ def ask(
     if isinstance(task, str | Path) and str(task).endswith((".json", ".jsonl")):
         task = tasks.read_pairs(task, model.tokenizer, n=None, seed=settings.seed)
     if not isinstance(task, str | Path):
+        check_kinds(pairs=task)
         pairs = of_one_length(task[: settings.n])
         return pairs, Columns.of(pairs)
     found = tasks.get(str(task))

@@ -9,9 +9,16 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from circuits.models import fingerprint, locate
+from circuits.models import EMBEDDED, fingerprint, locate
 from circuits.settings import Choice, read_methods
-from tasks.errors import CircuitsError, MethodError, TaskError, all_faults, unknown
+from tasks.errors import (
+    CircuitsError,
+    MethodError,
+    TaskError,
+    all_faults,
+    number_faults,
+    unknown,
+)
 
 N_FROM_TASK = 64
 FILES = (".jsonl", ".json")
@@ -131,16 +138,9 @@ class Config:
             *(self._check_choice, self._check_ablation),
         )
         faults = [fault for check in checks if (fault := _fault(check)) is not None]
-        wrong = [
-            f"{name} is {value}; give at least {least}"
-            for name, value, least in [
-                ("top", self.top, 1),
-                ("n", self.count, 1),
-                ("seed", self.seed, 0),
-                ("batch size", self.batch_size, 1),
-            ]
-            if value is not None and value < least
-        ]
+        numbers = [("top", self.top, 1), ("n", self.count, 1)]
+        given = [(name, value, least) for name, value, least in numbers if value is not None]
+        wrong = number_faults(*given, ("seed", self.seed, 0), ("batch size", self.batch_size, 1))
         faults += [MethodError(text) for text in wrong]
         if len(faults) == 1:
             raise faults[0]
@@ -161,6 +161,8 @@ class Config:
                     f"or a task: {', '.join(tasks.names())}"
                 )
             check_lines(self.task)
+        elif self.task in EMBEDDED:
+            raise TaskError(f"'{self.task}' is a model, not a task; the task comes first")
         elif self.task not in tasks.names():
             raise TaskError(f"{unknown('task', self.task, tasks.names())}, or a .jsonl file")
 

@@ -10,8 +10,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from circuits.arguments import check_kinds
 from circuits.clock import Clock, Progress
-from circuits.config import Config
+from circuits.config import N_FROM_TASK, Config
 from tasks.errors import TaskError
 
 if TYPE_CHECKING:
@@ -19,11 +20,11 @@ if TYPE_CHECKING:
     from circuits.scored import Scored
     from graphs import CircuitGraph
     from patching.model import Model
-    from tasks import PromptPairs
+    from tasks import PromptPairs, Task
 
 
 def discover(
-    task: str | Path | PromptPairs,
+    task: str | Path | PromptPairs | Task,
     model: Any = "nano",
     *,
     method: str = "secant",
@@ -46,10 +47,10 @@ def discover(
     the circuit put `ablation` in the place of all that is outside it. `top` defaults to what the
     way has (100).
 
-    `task` is a task's name, a JSON-lines file of prompt pairs, or `PromptPairs`; `model` is
+    `task` is a task or its name, a JSON-lines file of prompt pairs, or `PromptPairs`; `model` is
     anything that :func:`circuits.load_model` opens. `n` prompt pairs are drawn with `seed`
-    (default: 64 of a task, all of a file or of `PromptPairs`). `progress` is called with (done,
-    total, what). Further options are the method's. Equal arguments give equal circuits.
+    (default: 64 of a task, all of a file; of `PromptPairs` the first `n`). `progress` is called
+    with (done, total, what). Further options are the method's. Equal arguments give equal circuits.
 
     >>> circuits.discover("ioi", model=model, method="ig", steps=3, top=40, n=16)
     CircuitGraph(ioi ig noising: ... edges)
@@ -59,6 +60,7 @@ def discover(
             can be known beforehand is refused before the model is loaded.
     """
     from circuits.models import load_model
+    from tasks import PromptPairs, Task
 
     config = Config(
         task=str(task) if isinstance(task, str | Path) else None,
@@ -76,8 +78,15 @@ def discover(
         options=options,
     )
     config.check()
+    if not isinstance(task, str | Path | Task):
+        check_kinds(pairs=task)
+        if n is not None and n > len(task):
+            raise TaskError(f"n is {n}, and there are {len(task)} prompt pairs")
     opened = load_model(model)
-    pairs = ask(config, opened) if isinstance(task, str | Path) else task[:n]
+    if isinstance(task, Task):
+        pairs = task.pairs(opened.tokenizer, n=N_FROM_TASK if n is None else n, seed=seed)
+    else:
+        pairs = task[:n] if isinstance(task, PromptPairs) else ask(config, opened)
     return find(config, measure(config, opened, pairs, progress), opened, pairs, progress)
 
 

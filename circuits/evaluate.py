@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from circuits.arguments import check_kinds
 from tasks.errors import SiteError, counted
 
 if TYPE_CHECKING:
@@ -126,6 +127,7 @@ def evaluate(
     Evaluation(logit_diff, 16 prompt pairs: faithfulness 0.9...)
 
     Raises:
+        CircuitsError: the circuit, the model or the pairs are something else.
         SiteError: the circuit is of a model of another shape.
         MethodError: an unknown ablation, or means that do not fit.
     """
@@ -134,6 +136,7 @@ def evaluate(
     from circuits.evaluation.running import Running
     from patching.ablations import outside
 
+    check_kinds(graph=graph, model=model, pairs=pairs)
     ablation = outside(ablation).name
     if graph.info.anatomy != model.anatomy:
         raise SiteError(

@@ -66,6 +66,10 @@ def load_model(source: Any = "nano", **options: Any) -> Model:
         source = locate(str(source))
     from patching.model import Model
 
+    if not isinstance(source, str | Model) and not hasattr(source, "forward"):
+        given = "None" if source is None else f"of the kind {type(source).__name__}"
+        raise ModelError(f"the model is {given}; models are {choices()}, or one in memory")
+
     if (device := _DEVICE.get()) is not None:
         options.setdefault("device", device)
     return source if isinstance(source, Model) else Model.open(source, **options)
@@ -90,14 +94,18 @@ def computing_on(device: str) -> Iterator[None]:
 def locate(name: str) -> str:
     """The directory of an embedded model, or ``name`` as it is; misspellings are refused.
 
-    Nothing is imported, so that a wrong name costs no waiting.
+    Nothing heavy is imported, so that a wrong name costs no waiting.
     """
+    import tasks
+
     if name in EMBEDDED:
         return str(EMBEDDED[name].directory())
     if name and Path(name).is_dir():
         return name
     if name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise ModelError(f"there is no directory '{name}'; models are {choices()}")
+    if name in tasks.names():
+        raise ModelError(f"'{name}' is a task, not a model; models are {choices()}")
     if not name or get_close_matches(name, EMBEDDED, n=1, cutoff=0.75):
         raise ModelError(f"{unknown('model', name, EMBEDDED)}, or {OTHERS}")
     return name

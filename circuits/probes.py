@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float, Int
 
+from circuits.arguments import check_kinds
 from circuits.edits.edit import Steer, steer
 from circuits.shares import Share
 from circuits.splits import Split
@@ -172,6 +173,7 @@ def probe(
     from patching.capture import streams
     from patching.quantise import check_bits, quantised
 
+    check_kinds(model=model)
     if bits is not None:
         check_bits(bits)
     if noise < 0 or not 0 < penalty < np.inf:

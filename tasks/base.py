@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from tasks.errors import TaskError, all_faults, unknown
+from tasks.errors import TaskError, all_faults, number_faults, unknown
 from tasks.pairs import PromptPairs
 from tasks.tokenize import Tokenizer
 
@@ -62,8 +62,9 @@ class Task(ABC):
         task's words, and for more prompts than there are, with the counts.
         """
         settings = self.settings(**options)
-        if n < 1 or seed < 0:
-            raise TaskError(f"task {self.name}: n={n} and seed={seed}; give n >= 1 and seed >= 0")
+        faults = number_faults(("n", n, 1), ("seed", seed, 0))
+        if faults:
+            raise TaskError(all_faults(f"task {self.name}:", faults))
         return self.make(tokenizer, n, seed, settings)
 
     def settings(self, **options: Any) -> dict[str, Value]:
@@ -81,6 +82,9 @@ class Task(ABC):
         if faults:
             raise TaskError(all_faults(f"task {self.name}:", faults))
         return values
+
+    def __repr__(self) -> str:
+        return f"<task {self.name}: {self.claim}>"
 
     @abstractmethod
     def make(

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from numbers import Integral
 
 
 class CircuitsError(Exception):
@@ -70,6 +71,21 @@ def unknown(what: str, given: object, allowed: Iterable[str]) -> str:
     near = get_close_matches(str(given), choices, n=1, cutoff=0.5)
     hint = f"; did you mean '{near[0]}'?" if near else ";"
     return f"unknown {what} '{given}'{hint} choose from: {', '.join(choices)}"
+
+
+def number_faults(*given: tuple[str, object, int]) -> list[str]:
+    """A line for every name whose number is not whole, or smaller than the least allowed.
+
+    >>> number_faults(("n", 0, 1), ("seed", "7", 0), ("top", 5, 1))
+    ['n is 0; give at least 1', "seed is '7'; give a whole number of at least 0"]
+    """
+    faults = []
+    for name, number, least in given:
+        if not isinstance(number, Integral):
+            faults.append(f"{name} is {number!r}; give a whole number of at least {least}")
+        elif number < least:
+            faults.append(f"{name} is {number}; give at least {least}")
+    return faults
 
 
 def all_faults(headline: str, faults: list[str], shown: int = 20) -> str:

@@ -32,6 +32,12 @@ def encode(tokenizer: Tokenizer, text: str, bos: bool | None = None) -> list[int
 
     `bos=False` leaves it out, `bos=True` insists on it and raises `TaskError` where there is none.
     """
+    if not hasattr(tokenizer, "encode"):
+        given = "None" if tokenizer is None else f"of the kind {type(tokenizer).__name__}"
+        raise TaskError(
+            f"texts need a tokenizer, and the one given is {given}; give model.tokenizer, or "
+            f"token ids"
+        )
     ids = list(tokenizer.encode(text, add_special_tokens=False))
     start = tokenizer.bos_token_id
     if bos and start is None:

@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from circuits.arguments import check_kinds
 from patching.ablate import run_ablated
 from patching.directions import default_basis, unembedding
 from patching.forward import Record
@@ -123,6 +124,7 @@ def localise_bias(
     Raises:
         TaskError: the letter is not one token, or it is the right answer somewhere.
     """
+    check_kinds(model=model, pairs=pairs)
     biased = letter_id(model, letter)
     if (pairs.answer[:, 0] == biased).any():
         raise TaskError(f"{letter!r} is the right answer of some prompts; take gold=never_A")

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from circuits.cli.device import Device
-from tasks.errors import TaskError, unknown
+from tasks.errors import TaskError, counted, unknown
 
 MITIGATED = ("mcq_bias",)
 
@@ -88,7 +88,9 @@ def apply_plan(
     found = read_plan(plan)
     locate(model)
     save_edited(load_model(model), found, out)
-    typer.echo(f"written: {out}, {_counted(len(found.edits))}; opens with transformers alone")
+    typer.echo(
+        f"written: {out}, {counted(len(found.edits), 'edit')}; opens with transformers alone"
+    )
 
 
 @edits.command("check")
@@ -110,7 +112,7 @@ def check_plan(
     else:
         found.check()
     note = "" if model else "; give --model to check that they fit it"
-    typer.echo(f"{plan}: {_counted(len(found.edits))}, nothing wrong{note}")
+    typer.echo(f"{plan}: {counted(len(found.edits), 'edit')}, nothing wrong{note}")
 
 
 @edits.command("schema")
@@ -121,7 +123,3 @@ def print_schema() -> None:
     from circuits.edits.plan import plan_schema
 
     typer.echo(json.dumps(plan_schema(), indent=1))
-
-
-def _counted(edits: int) -> str:
-    return "1 edit" if edits == 1 else f"{edits} edits"

@@ -15,6 +15,7 @@ from circuits.edits.edit import (
     Circuit,
     Clamp,
     Direction,
+    Part,
     Project,
     RankOne,
     Scale,
@@ -60,6 +61,9 @@ def edit_faults(
 
     Without an anatomy only what is wrong for every model is told.
     """
+    if odd := [(i, edit) for i, edit in enumerate(edits) if not isinstance(edit, Part)]:
+        hint = "make edits with circuits.scale, circuits.remove or circuits.keep"
+        return [f"edit {i} is {edit!r}, which is no edit; {hint}" for i, edit in odd]
     faults = [
         f"edit {i} ({edit.kind}): {fault}"
         for i, edit in enumerate(edits)

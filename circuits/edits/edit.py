@@ -18,21 +18,41 @@ directions in the basis of the plan, or a vector of the place's own width.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Literal
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from tasks.errors import EditError, all_faults
 
 if TYPE_CHECKING:
     from graphs import CircuitGraph
 
 Position = int | str
+SHOWN = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Many:
+    """Stands for a list that is too long to be shown."""
+
+    count: int
+
+    def __repr__(self) -> str:
+        return f"<{self.count} values>"
 
 
 class Part(BaseModel):
     """Immutable, and strict about names: a misspelt field is a fault, not a default."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
+
+    def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
+        """The fields; of long lists only how long they are."""
+        for name, value in super().__repr_args__():
+            long = isinstance(value, tuple) and len(value) > SHOWN
+            yield name, Many(len(value)) if long else value
 
 
 class Direction(Part):
@@ -191,10 +211,18 @@ def scale(what: str | CircuitGraph, factor: float, ablation: str = "corrupted") 
 
     >>> circuits.scale("m3.n17", 0.5)
     Scale(kind='scale', site='m3.n17', factor=0.5)
+
+    Raises:
+        EditError: `what` is neither a site's name nor a circuit, or the factor is no number.
     """
-    if isinstance(what, str):
-        return Scale(site=what, factor=factor)
-    return Circuit(edges=_carried(what), keep=False, factor=factor, ablation=ablation)
+    try:
+        if isinstance(what, str):
+            return Scale(site=what, factor=factor)
+        edges = _carried(_circuit(what))
+        return Circuit(edges=edges, keep=False, factor=factor, ablation=ablation)
+    except ValidationError as error:
+        faults = [f"{fault['loc'][0]}: {fault['msg']}" for fault in error.errors()]
+        raise EditError(all_faults(f"{what!r} cannot be scaled by {factor!r}:", faults)) from None
 
 
 def remove(what: str | CircuitGraph, ablation: str = "corrupted") -> Scale | Circuit:
@@ -215,7 +243,15 @@ def keep(graph: CircuitGraph, ablation: str = "corrupted") -> Circuit:
     """
     from circuits.evaluate import edges_of
 
-    return Circuit(edges=tuple(edges_of(graph)), keep=True, ablation=ablation)
+    return Circuit(edges=tuple(edges_of(_circuit(graph))), keep=True, ablation=ablation)
+
+
+def _circuit(given: Any) -> CircuitGraph:
+    from graphs import CircuitGraph
+
+    if not isinstance(given, CircuitGraph):
+        raise EditError(f"{given!r} is no circuit and no site's name, such as 'a3.h0'")
+    return given
 
 
 def _carried(graph: CircuitGraph) -> tuple[str, ...]:

@@ -21,6 +21,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from circuits.arguments import check_kinds
 from circuits.edits.check import edit_faults, is_weight_edit, token_ids
 from circuits.edits.edit import (
     Add,
@@ -142,7 +143,8 @@ def editing(
         EditError: listing every edit that does not fit the model, and every conflict; nothing is
             changed then.
     """
-    given = tuple(edits) if isinstance(edits, Sequence) else (edits,)
+    check_kinds(model=model)
+    given = tuple(edits) if isinstance(edits, Sequence) and not isinstance(edits, str) else (edits,)
     basis = basis or default_basis(model)
     faults = edit_faults(given, model.anatomy, model.tokenizer, model.vocabulary_size)
     if faults:

@@ -21,13 +21,21 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 
 from circuits.edits.check import edit_faults, is_weight_edit
 from circuits.edits.edit import Edit, Part
 from circuits.output import make_ready
 from graphs.files import read_bytes, read_json, write_atomically
-from tasks.errors import CircuitsError, EditError, FormatError, RunError, all_faults, unknown
+from tasks.errors import (
+    CircuitsError,
+    EditError,
+    FormatError,
+    RunError,
+    all_faults,
+    counted,
+    unknown,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -46,7 +54,7 @@ class EditPlan(Part):
     good for a diagnosis, no mitigation.
 
     >>> circuits.EditPlan(model=model.hash, basis="raw", edits=(circuits.remove("a3.h0"),))
-    EditPlan(1 edits of ..., basis raw)
+    EditPlan(1 edit of ..., basis raw)
     """
 
     kind: Literal["circuits edit plan"] = "circuits edit plan"
@@ -57,6 +65,12 @@ class EditPlan(Part):
     edits: tuple[Edit, ...]
     uses_answer: bool = False
     note: str = ""
+
+    @field_validator("edits", mode="before")
+    @classmethod
+    def _several(cls, edits: Any) -> Any:
+        """A single edit stands for itself."""
+        return (edits,) if isinstance(edits, Part) else edits
 
     @property
     def weights_only(self) -> bool:
@@ -141,7 +155,7 @@ class EditPlan(Part):
 
     def __repr__(self) -> str:
         name = self.model_name or self.model[:12]
-        return f"EditPlan({len(self.edits)} edits of {name}, basis {self.basis})"
+        return f"EditPlan({counted(len(self.edits), 'edit')} of {name}, basis {self.basis})"
 
     def _repr_html_(self) -> str:
         from circuits.display import frame_html
@@ -199,7 +213,7 @@ def read_plan(path: str | Path) -> EditPlan:
     >>> edits = (circuits.scale("a3.h0", 0.5),)
     >>> circuits.EditPlan(model=model.hash, basis="raw", edits=edits).save("plan.toml")
     >>> circuits.read_plan("plan.toml")
-    EditPlan(1 edits of ..., basis raw)
+    EditPlan(1 edit of ..., basis raw)
 
     Raises:
         FormatError: it cannot be read, is of another kind or a newer major version, or has fields

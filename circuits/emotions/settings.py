@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from circuits.emotions.circuit import Budget
 from circuits.emotions.prompts import SPLITS, Concept
-from tasks.errors import MethodError, ModelError, all_faults
+from tasks.errors import MethodError, ModelError, all_faults, number_faults
 from tasks.tokenize import encode
 
 if TYPE_CHECKING:
@@ -52,21 +52,15 @@ class Settings:
 
     def __post_init__(self) -> None:
         # One group has no spread, so nothing found or tried on it could be given an error.
-        counts = {
-            "groups": (self.groups, LEAST_GROUPS),
-            "tests": (self.tests, LEAST_GROUPS),
-            "tuning": (self.tuning, 1),
-            "draws": (self.draws, 1),
-            "new tokens": (self.new_tokens, 1),
-            "batch size": (self.batch_size, 1),
-        }
-        faults = [
-            f"{name} is {value}; give at least {least}"
-            for name, (value, least) in counts.items()
-            if value < least
-        ]
-        if self.seed < 0:
-            faults.append(f"seed is {self.seed}; give at least 0")
+        faults = number_faults(
+            ("groups", self.groups, LEAST_GROUPS),
+            ("tests", self.tests, LEAST_GROUPS),
+            ("tuning", self.tuning, 1),
+            ("draws", self.draws, 1),
+            ("new tokens", self.new_tokens, 1),
+            ("batch size", self.batch_size, 1),
+            ("seed", self.seed, 0),
+        )
         if self.positions not in ("last", "all"):
             faults.append(f"positions is '{self.positions}'; give last or all")
         if not -1 <= self.threshold <= 1:

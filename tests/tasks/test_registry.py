@@ -130,12 +130,25 @@ def test_a_number_is_not_rounded(value):
         Counting().settings(start=value)
 
 
-@pytest.mark.parametrize(("n", "seed"), [(0, 0), (-1, 0), (1, -1)])
-def test_counts_and_seeds_are_checked(n, seed):
-    with pytest.raises(TaskError, match=f"n={n} and seed={seed}"):
+@pytest.mark.parametrize(
+    ("n", "seed", "told"),
+    [
+        (0, 0, "n is 0; give at least 1"),
+        (1, -1, "seed is -1; give at least 0"),
+        ("1", None, "(?s)n is '1'; give a whole number.*seed is None; give a whole number"),
+        (4.0, 0, "n is 4.0; give a whole number"),
+    ],
+)
+def test_counts_and_seeds_are_checked(n, seed, told):
+    with pytest.raises(TaskError, match=told):
         Counting().pairs(None, n=n, seed=seed)
 
 
 def test_the_public_names_are_sorted_and_exist():
     assert tasks.__all__ == sorted(tasks.__all__)
     assert all(hasattr(tasks, name) for name in tasks.__all__)
+
+
+def test_a_task_shows_itself_by_its_name_and_claim():
+    task = tasks.get("ioi")
+    assert repr(task) == f"<task ioi: {task.claim}>"

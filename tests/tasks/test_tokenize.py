@@ -2,7 +2,7 @@
 
 import pytest
 
-from tasks import PromptPairs, TaskError
+from tasks import PromptPairs, TaskError, get
 from tasks.tokenize import encode, pad_id, single_token, single_tokens, token_index, unknown_words
 from tests.tasks.conftest import WordTokenizer
 
@@ -16,6 +16,12 @@ def test_the_start_token_is_put_in_front_where_there_is_one(words):
 def test_insisting_on_a_start_token_that_is_not_there_is_refused():
     with pytest.raises(TaskError, match="defines no beginning-of-sequence token"):
         encode(WordTokenizer(bos=False), "a", bos=True)
+
+
+@pytest.mark.parametrize(("given", "told"), [(None, "is None"), (["a"], "is of the kind list")])
+def test_what_is_no_tokenizer_is_refused(given, told):
+    with pytest.raises(TaskError, match=f"the one given {told}; give model.tokenizer"):
+        get("ioi").pairs(given, n=2, seed=0)
 
 
 def test_words_in_pieces_are_not_single_tokens():

@@ -6,6 +6,7 @@ import pytest
 import torch
 from jsonschema import Draft202012Validator
 
+import circuits
 from circuits.edits import edit as e
 from circuits.edits.plan import EditPlan, plan_for, plan_schema, read_plan
 from tasks.errors import EditError, FormatError
@@ -129,3 +130,10 @@ def test_an_empty_plan_is_no_plan():
     plan = EditPlan(model=opened("gpt2").hash, basis="raw", edits=())
     with pytest.raises(EditError, match="no edits"):
         plan.check(opened("gpt2"))
+
+
+def test_a_plan_of_one_edit_says_one_edit():
+    edit = circuits.remove("a1.h0")
+    plan = circuits.EditPlan(model="0" * 64, basis="raw", edits=edit)
+    assert plan == circuits.EditPlan(model="0" * 64, basis="raw", edits=(edit,))
+    assert repr(plan) == "EditPlan(1 edit of 000000000000, basis raw)"
