@@ -228,6 +228,23 @@ def test_prompts_are_stepped_through_and_positions_filter(show):
     assert page.run(SHOWN) == 3
 
 
+def test_on_a_telephone_prompts_wrap_and_the_picture_keeps_its_size(show):
+    pieces = ["<s>", *["Once", "upon", "a", "time", "there", "was", "a", "girl"] * 3]
+    size = {"width": 375, "height": 800, "deviceScaleFactor": 1, "mobile": True}
+    page = show(to_html(sample(), prompts=[Prompt(pieces, {})]))
+    page.call("Emulation.setDeviceMetricsOverride", **size)
+    try:
+        assert page.run("document.documentElement.scrollWidth") <= 375
+        assert page.run("document.getElementById('prompt').offsetHeight") > 40
+        picture = page.run(
+            "(({width, height}) => [width, height])(document.getElementById('picture')"
+            ".getBoundingClientRect())"
+        )
+        assert picture == [375, pytest.approx(520, abs=1)]
+    finally:
+        page.call("Emulation.clearDeviceMetricsOverride")
+
+
 def test_a_large_page_is_usable_at_once(show):
     anatomy = Anatomy(12, 12, 12, 768, 64, 3072)
     names = [edge.name for edge in edges(anatomy)]
