@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -150,21 +150,47 @@ def ablate(
         MethodError: an unknown ablation or metric, means that do not fit, or nothing to ablate.
     """
     from patching.ablate import run_ablated
-    from patching.ablations import AttentionCut, parse_ablation
+    from patching.ablations import parse_ablation
     from patching.metrics import check_metric
     from patching.runs import baselines
     from patching.sites import Edge, Site
-    from tasks.errors import MethodError, SiteError
 
     check_kinds(model=model, pairs=pairs)
     kind = parse_ablation(ablation) if isinstance(ablation, str) else ablation
     parts = [what] if isinstance(what, str | Site | Edge) else list(what)
-    if odd := [part for part in parts if not isinstance(part, str | Site | Edge)]:
-        raise SiteError(f"{odd[0]!r} is no part of a model; name sites such as 'a3.h0', or edges")
-    if not (parts or isinstance(kind, AttentionCut) or kind.kind == "cama"):
-        raise MethodError(f"'{kind}' does not say where it acts: name a site or an edge to ablate")
+    check_parts(parts, kind)
     chosen = metric or pairs.metric
     lost = run_ablated(model, pairs, parts, kind, metric=chosen, means=means, batch_size=batch_size)
     clean, corrupted = baselines(model, pairs, chosen, batch_size)
     names = tuple(str(part) for part in parts)
     return Ablated(names, kind.name, check_metric(chosen).name, clean, lost, corrupted, seed)
+
+
+def check_parts(parts: Sequence[object], ablation: Ablation | AttentionCut) -> None:
+    """Refuse what can be no part of any model, without having one.
+
+    Raises:
+        SiteError: listing every part that is no name of a site or an edge.
+        MethodError: there is none, and the ablation does not say itself where it acts.
+    """
+    from patching.ablations import AttentionCut
+    from patching.sites import Edge, Site, parse_edge, parse_site
+    from tasks.errors import MethodError, SiteError, all_faults
+
+    faults = []
+    for part in parts:
+        try:
+            if isinstance(part, str):
+                (parse_edge if "->" in part else parse_site)(part)
+            elif not isinstance(part, Site | Edge):
+                faults.append(f"{part!r} is no part of a model; name sites such as 'a3.h0'")
+        except SiteError as fault:
+            faults.append(str(fault))
+    if faults:
+        raise SiteError(
+            faults[0] if len(faults) == 1 else all_faults("these cannot be ablated:", faults)
+        )
+    if not (parts or isinstance(ablation, AttentionCut) or ablation.kind == "cama"):
+        raise MethodError(
+            f"'{ablation}' does not say where it acts: name a site or an edge to ablate"
+        )

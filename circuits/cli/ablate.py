@@ -46,7 +46,7 @@ def command(
     ] = False,
 ) -> None:
     """Ablate named parts of a model, all at once, and say what its answer loses."""
-    from circuits.ablation import ablate
+    from circuits.ablation import ablate, check_parts
     from circuits.cli.discover import prepare
     from circuits.cli.text import printable
     from circuits.config import Config
@@ -55,6 +55,7 @@ def command(
     from patching.ablations import parse_ablation
 
     kind = parse_ablation(ablation)
+    check_parts(what or (), kind)
     config = Config(task=task, model=model, metric=metric, n=n, seed=seed, batch_size=batch_size)
     config.check()
     stated = _means(kind, means)

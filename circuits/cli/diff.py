@@ -25,7 +25,9 @@ def diff(
         Path | None,
         typer.Option("--output", "-o", help="Draw both in one: .svg, .png, .pdf or .dot."),
     ] = None,
-    top: Annotated[int, typer.Option(help="How many changed edges to print on each side.")] = 10,
+    top: Annotated[
+        int, typer.Option(min=0, help="How many changed edges to print on each side.")
+    ] = 10,
 ) -> None:
     """Print what changed from one circuit to another, and draw it."""
     from circuits.cli.show import read_circuit

@@ -207,7 +207,13 @@ def print_summary(record: RunRecord, folder: Path, files: Iterable[str], note: s
         "written": f"{folder} ({', '.join(files)})",
     }
     print_rows(rows)
-    print_scores("strongest", [(item.name, item.score) for item in found.strongest])
+    if found.strongest:
+        print_scores("strongest", [(item.name, item.score) for item in found.strongest])
+    else:
+        typer.echo(
+            "Nothing is left: no way from the input to the logits is among what was chosen. Keep "
+            "more (--top), or only what connects (--choose top:fill=true, or greedy)."
+        )
     if note:
         typer.echo(note)
 

@@ -144,3 +144,20 @@ def test_the_command_says_what_is_wrong(prompts, arguments, words):
     assert done.exit_code == 2
     assert words in done.stderr
     assert "Traceback" not in done.output
+
+
+@pytest.mark.parametrize(
+    ("parts", "words"),
+    [
+        (["a3h0"], "circuits: 'a3h0' is not a site"),
+        (["a3h0", "m0->a1.h0", "m0"], "these cannot be ablated:\n  'a3h0' is not a site"),
+        ([], "name a site or an edge"),
+    ],
+)
+def test_names_that_are_none_are_refused_before_the_model_is_opened(
+    prompts, monkeypatch, parts, words
+):
+    monkeypatch.setattr("circuits.models.load_model", lambda *_: pytest.fail("opened"))
+    done = cli(prompts, *parts, "--model", interchange.SHIPPED)
+    assert done.exit_code == 2
+    assert words in done.stderr

@@ -187,6 +187,13 @@ def test_the_faithfulness_of_a_run_is_said_to_be_on_its_own_prompts(run):
     assert "on the prompts it was found on: see 'circuits evaluate'" in told
 
 
+def test_an_empty_circuit_says_why_and_what_to_do(tmp_path):
+    done = cli("discover", "ioi", "--n", "4", "--top", "1", "--out", tmp_path / "run")
+    assert done.exit_code == 0, done.stderr
+    assert "0 nodes, 0 edges" in done.stdout
+    assert "no way from the input to the logits is among what was chosen" in done.stdout
+
+
 def test_show_prints_json_that_is_the_file(run):
     folder, _ = run
     assert cli("show", folder, "--format", "json").stdout == (folder / "circuit.json").read_text()
