@@ -79,7 +79,7 @@ def exact(sweep: ExactSweep, labels: Labels) -> Float[Tensor, "b names"]:
                 rows = base.expand(len(which), *base.shape).clone()
                 for row, cell in zip(rows, which.tolist(), strict=True):
                     row[prompts, at[:, cell // at.shape[1]], unit] += change[:, unit, cell]
-                patched = rows[:, :, sweep.kept.first :]
+                patched = rows[:, :, sweep.kept.first :].contiguous()
                 found.append(sweep.effect(sweep.kept.go_on("z", layer, patched)))
     return torch.cat(found).T
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -145,8 +146,8 @@ def measured(
         MethodError: a batch size below 1, or a result that is not finite.
         TaskError: tokens outside the model's vocabulary.
     """
-    if batch_size < 1:
-        raise MethodError(f"batch_size must be at least 1, given {batch_size}")
+    if not isinstance(batch_size, Integral) or batch_size < 1:
+        raise MethodError(f"batch_size must be a whole number of at least 1, given {batch_size!r}")
     measure, done = request.measure(), 0
     while done < len(pairs):
         part = pairs[done : done + batch_size]

@@ -63,8 +63,8 @@ def get_metric(metric: str | Metric) -> Metric:
     """
     if callable(metric):
         return metric
-    if metric not in METRICS:
-        raise MethodError(unknown("metric", metric, METRICS))
+    if not isinstance(metric, str) or metric not in METRICS:
+        raise MethodError(unknown("metric", str(metric), METRICS))
     return METRICS[metric]
 
 

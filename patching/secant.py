@@ -46,8 +46,11 @@ from patching.ops import (
 )
 from patching.rules import derivative
 
-NEAR = 0.1
-"""Inputs closer than this use a mean derivative: their quotient would lose its digits."""
+NEAR = 1e-3
+"""Inputs closer than this use a mean derivative: their quotient would lose its digits.
+
+No larger, because an activation function with a corner between them has no other slope.
+"""
 
 TINY = 1e-3
 """Log-probabilities closer than this use the series of the logarithmic mean."""

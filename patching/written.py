@@ -18,6 +18,8 @@ def read_method(text: str) -> tuple[str, dict[str, Any]]:
     Raises:
         MethodError: an unknown method or option, or a value that cannot be read.
     """
+    if not isinstance(text, str):
+        raise MethodError(f"a method is named by a text such as 'ig:steps=3', given {text!r}")
     name, settings = parted(text)
     return name, read_options(name, get(name).options, settings)
 

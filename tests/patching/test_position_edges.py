@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from patching import sites
+from patching.model import Model
 from patching.scoring import score
 from patching.sites import Edge, crosses, parse_edge
 from patching.sitesets import label_columns
@@ -89,6 +90,14 @@ def test_crossing_estimates_add_up_to_the_head(model, even_pairs, method):
     heads = [name for name in nodes.names if name.startswith("a")]
     summed = crossing.values.reshape(len(heads), -1).sum(1)
     np.testing.assert_allclose(summed, [nodes[name] for name in heads], **CLOSE)
+
+
+@pytest.mark.parametrize("method", ["activation", *ESTIMATES])
+def test_the_only_head_of_a_layer_carries_all_that_crosses(pairs, method):
+    model = Model.open(families.build("gpt2", n_head=1))
+    found = score(model, pairs, method, "crossing", positions="named")
+    assert len(found) == 2 * 4
+    assert np.abs(found.values).max() > 1e-3
 
 
 def test_a_crossing_edge_is_read_back_and_belongs_to_one_head(gpt2):

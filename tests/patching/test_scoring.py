@@ -188,7 +188,11 @@ def test_scores_say_what_they_are(gpt2, pairs):
         ({"method": "ig", "steps": "five"}, "steps must be int, given 'five'"),
         ({"method": "ig", "steps": 0}, "at least 1, given 0"),
         ({"method": "relevance", "rules": "relpp"}, "rule set 'relpp'; did you mean 'relp'"),
-        ({"batch_size": 0}, "batch_size must be at least 1, given 0"),
+        ({"method": ["secant"]}, r"named by a text such as 'ig:steps=3', given \['secant'\]"),
+        ({"metric": ["logit_diff"]}, "unknown metric"),
+        ({"batch_size": 0}, "batch_size must be a whole number of at least 1, given 0"),
+        ({"batch_size": 2.5}, "batch_size must be a whole number of at least 1, given 2.5"),
+        ({"batch_size": None}, "batch_size must be a whole number of at least 1, given None"),
     ],
 )
 def test_what_is_asked_wrongly_is_said(gpt2, pairs, settings, message):

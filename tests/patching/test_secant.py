@@ -162,6 +162,14 @@ def test_scores_over_any_cut_add_up_to_the_total(model, pairs, direction):
             assert stream[name] == total
 
 
+def test_scores_are_complete_where_an_activation_function_has_a_corner(pairs):
+    """Inputs on both sides of a corner, however near each other, have their quotient as slope."""
+    model = Model.open(families.build("llama", hidden_act="relu"))
+    scores = score(model, pairs, "secant", "edge")
+    assert abs(scores.total_effect) > 1e-2
+    assert abs(scores.completeness_error) < 1e-4 * abs(scores.total_effect)
+
+
 def test_edges_into_a_part_add_up_to_its_node(model, pairs):
     """What an MLP or a head reads, over all its ports, is what it writes."""
     node = score(model, pairs, "secant", "node")

@@ -158,6 +158,30 @@ def test_ig_on_activations_moves_one_point_at_a_time(model, pairs, direction, si
         assert found[name] == pytest.approx(total / len(pairs), abs=2e-5)
 
 
+@pytest.mark.parametrize("kind", ["q", "k"])
+def test_ig_on_activations_with_the_qk_fix_moves_the_pattern(model, pairs, direction, kind):
+    """From the pattern as it is to the one that all patched queries or keys of the layer give."""
+    steps = 3
+    options = {"sites": kind, "steps": steps, "on": "activations", "qk_fix": True}
+    found = score(model, pairs, "ig", "site", direction, **options)
+    runs = definitions.Runs.of(model, families.one_batch(model, pairs), direction)
+    run = "clean" if direction == "noising" else "corrupted"
+    sign = 1 if direction == "noising" else -1
+    for name in found.names[::3]:
+        site = parse_site(name, model.anatomy)
+        point, before = ("pattern", site.layer), runs.here["pattern", site.layer]
+        after = answered(runs, site, range(runs.here[kind, site.layer].shape[2]))
+        change = before - answered(runs, site)
+        total = 0.0
+        for step in range(steps):
+            value = torch.lerp(before, after, (step + 0.5) / steps)
+            gradient = slopes(
+                model, runs.batch, run, families.LOGIT_DIFF, ("pattern",), put=(point, value)
+            ).grads[point]
+            total += float((change * gradient).sum()) / steps
+        assert found[name] == pytest.approx(sign * total / len(pairs), rel=1e-4, abs=2e-6), name
+
+
 def test_edges_of_ig_on_activations_add_up_to_their_sender(model, pairs):
     if model.blocks[0].ln1_post is not None:
         pytest.skip("under a post-norm a head's edges carry its share of the normed output")
