@@ -90,11 +90,11 @@ def af1(
         CircuitsError: the task, the model or a setting does not work, prompts differ in length, or
             the model answers no prompt right.
     """
-    from circuits.models import load_model
+    from circuits.models import load_model, name_of
 
     settings = Settings(n, seed, samples, tolerance, alternatives, prune, batch_size)
     opened = load_model(model)
-    name = str(model) if isinstance(model, str | Path) else opened.path
+    name = name_of(opened.path)
     pairs, own = ask(task, opened, settings, options)
     found = search(opened, pairs, conditional or own, settings, progress, name)
     return replace(found, options=options)

@@ -133,8 +133,8 @@ def ask(config: Config, model: Model) -> PromptPairs:
         return tasks.read_pairs(source, model.tokenizer, n=config.n, seed=config.seed)
     if model.tokenizer is None:
         raise TaskError(
-            f"task {source} is text, and this model has no tokenizer; give a JSON-lines file "
-            f"with lists of token ids"
+            f"task {source} is text, and this model has no tokenizer; give it one, as in "
+            f"circuits.load_model(model, tokenizer=...), or prompts as lists of token ids"
         )
     return tasks.get(source).pairs(model.tokenizer, n=config.count or 0, seed=config.seed)
 

@@ -111,6 +111,14 @@ def locate(name: str) -> str:
     return name
 
 
+def name_of(path: str) -> str:
+    """What reports call the model that was opened from there, without the way to it."""
+    for name, embedded in EMBEDDED.items():
+        if Path(path) == embedded.directory():
+            return name
+    return Path(path).resolve().name if Path(path).is_dir() else path
+
+
 def choices() -> str:
     """One line naming every kind of model that can be opened."""
     return f"{', '.join(EMBEDDED)}, {OTHERS}"

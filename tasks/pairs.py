@@ -14,7 +14,7 @@ from jaxtyping import Bool, Int
 
 from tasks.errors import TaskError, all_faults, counted
 from tasks.rows import ID_READERS, Row, left_pad, pad_answers, read_rows, text_readers
-from tasks.tokenize import Tokenizer, pad_id
+from tasks.tokenize import Tokenizer, check_tokenizer, pad_id
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -109,6 +109,7 @@ class PromptPairs:
         `positions` are indices into `encode(tokenizer, clean[i], bos)`, which starts with the
         beginning-of-sequence token where there is one; negative from the end.
         """
+        check_tokenizer(tokenizer)
         columns: dict[str, Any] = {"clean": clean, "corrupted": corrupted}
         columns |= {"answer": answer, "counterfactual": counterfactual}
         rows = read_rows(columns, text_readers(tokenizer, bos), where)

@@ -124,6 +124,8 @@ def read_rows(
     `readers` turn each column's cell into ids and raise ValueError where they cannot; that becomes
     a fault of the row. Columns of different or no length raise `TaskError` at once.
     """
+    if bare := [name for name, column in columns.items() if isinstance(column, str)]:
+        raise TaskError(f"{', '.join(bare)}: one text given; give a list with one entry per pair")
     cells = {name: list(column) for name, column in columns.items()}
     sizes = {name: len(column) for name, column in cells.items()}
     if len(set(sizes.values())) > 1:

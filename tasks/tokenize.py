@@ -27,17 +27,26 @@ class Tokenizer(Protocol):
         """The text of one id or several."""
 
 
+def check_tokenizer(given: object) -> None:
+    """Refuse what cannot encode a text.
+
+    Raises:
+        TaskError: it is None, or something else.
+    """
+    if not hasattr(given, "encode"):
+        told = "None" if given is None else f"of the kind {type(given).__name__}"
+        raise TaskError(
+            f"texts need a tokenizer, and the one given is {told}; give model.tokenizer, or "
+            f"token ids"
+        )
+
+
 def encode(tokenizer: Tokenizer, text: str, bos: bool | None = None) -> list[int]:
     """Token ids of `text`, with the beginning-of-sequence id in front if the tokenizer has one.
 
     `bos=False` leaves it out, `bos=True` insists on it and raises `TaskError` where there is none.
     """
-    if not hasattr(tokenizer, "encode"):
-        given = "None" if tokenizer is None else f"of the kind {type(tokenizer).__name__}"
-        raise TaskError(
-            f"texts need a tokenizer, and the one given is {given}; give model.tokenizer, or "
-            f"token ids"
-        )
+    check_tokenizer(tokenizer)
     ids = list(tokenizer.encode(text, add_special_tokens=False))
     start = tokenizer.bos_token_id
     if bos and start is None:

@@ -197,11 +197,12 @@ def _row(edit: Edit) -> dict[str, str]:
 
 def plan_for(model: Model, edits: tuple[Edit, ...], basis: str | None = None) -> EditPlan:
     """A plan of some edits for this model, in its folded basis unless another is named."""
+    from circuits.models import name_of
     from patching.directions import default_basis
 
     return EditPlan(
         model=model.hash,
-        model_name=Path(model.path).name,
+        model_name=name_of(model.path),
         basis=basis or default_basis(model),
         edits=edits,
     )

@@ -74,7 +74,7 @@ def test_progress_is_told(pairs, model):
 
 def test_a_task_in_words_needs_a_tokenizer(shared):
     path = shared / "models" / "gpt-nano-sort"
-    with pytest.raises(TaskError, match="no tokenizer; give a JSON-lines file"):
+    with pytest.raises(TaskError, match="no tokenizer; give it one"):
         circuits.discover("ioi", model=path)
 
 

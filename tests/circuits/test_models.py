@@ -3,7 +3,7 @@
 import pytest
 
 from circuits import nano
-from circuits.models import EMBEDDED, fingerprint, locate
+from circuits.models import EMBEDDED, fingerprint, load_model, locate, name_of
 from tasks.errors import ModelError
 
 
@@ -44,3 +44,10 @@ def test_the_fingerprint_follows_the_files(tmp_path):
     weights.write_bytes(b"two")
     assert fingerprint(str(tmp_path)) != first
     assert fingerprint("gpt2") == ""
+
+
+def test_reports_name_a_model_without_the_way_to_it(tmp_path):
+    assert name_of(load_model("nano").path) == "nano"
+    assert name_of(str(tmp_path)) == tmp_path.name
+    assert name_of("gpt2") == "gpt2"
+    assert name_of("in memory") == "in memory"

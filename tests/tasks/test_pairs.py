@@ -223,3 +223,13 @@ def test_padding_loses_nothing(given):
         assert pairs.clean[i, pairs.positions["P"][i]] == row[at]
     assert pairs.swapped().swapped() == pairs
     assert PromptPairs.from_tokens(**given).digest == pairs.digest
+
+
+def test_one_text_is_not_a_list_of_letters(words):
+    with pytest.raises(TaskError, match="clean, answer: one text given; give a list with one entr"):
+        PromptPairs.from_texts(words, "A is", ["B is"], " x", [" y"])
+
+
+def test_texts_without_a_tokenizer_are_refused():
+    with pytest.raises(TaskError, match="texts need a tokenizer, and the one given is None"):
+        PromptPairs.from_texts(None, ["A is"], ["B is"], [" x"], [" y"])
