@@ -36,7 +36,8 @@ class Evaluation:
 
     `faithfulness` is `(circuit - empty) / (full - empty)`: 0 for an empty circuit, 1 for the whole
     model, outside [0, 1] for a circuit that overshoots. It is None, and so is `interval`, where
-    the model answers both prompts alike, because then there is nothing to recover.
+    full and empty are within 1.96 standard errors of each other, because then there is nothing to
+    recover.
 
     >>> 0.9 < circuits.evaluate(graph, model, pairs).faithfulness < 1
     True
@@ -49,26 +50,19 @@ class Evaluation:
     n: int
     per_prompt: tuple[float, ...]
     interval: tuple[float, float] | None
+    faithfulness: float | None
     ablation: str = "corrupted"
-
-    @property
-    def faithfulness(self) -> float | None:
-        """Share of the metric that the circuit recovers alone; None where undefined."""
-        return _share(self.full, self.empty, self.circuit)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for a file."""
-        return asdict(self) | {"faithfulness": self.faithfulness}
+        return asdict(self)
 
     def noted(self, graph: CircuitGraph) -> CircuitGraph:
         """The circuit with these metrics written into it."""
-        return graph.with_metrics(
-            full=self.full,
-            empty=self.empty,
-            circuit=self.circuit,
-            faithfulness=self.faithfulness,
-            ablation=self.ablation,
-        )
+        from graphs import Metrics
+
+        share, outside = self.faithfulness, self.ablation
+        return graph.with_info(metrics=Metrics(self.full, self.empty, self.circuit, share, outside))
 
     def rows(self) -> list[tuple[str, str]]:
         """What a table of this evaluation says: label and value."""
@@ -131,7 +125,7 @@ def evaluate(
         SiteError: the circuit is of a model of another shape.
         MethodError: an unknown ablation, or means that do not fit.
     """
-    from circuits.evaluation.outcomes import measure, told_apart
+    from circuits.evaluation.outcomes import differences, measure
     from circuits.evaluation.outside import Outside
     from circuits.evaluation.running import Running
     from patching.ablations import outside
@@ -140,7 +134,7 @@ def evaluate(
     ablation = outside(ablation).name
     if graph.info.anatomy != model.anatomy:
         raise SiteError(
-            f"this circuit is of another model: {told_apart(graph.info.anatomy, model)}"
+            f"this circuit is of another model: {differences(graph.info.anatomy, model)}"
         )
     metric = metric or graph.info.metric or pairs.metric
     running = Running(metric, Outside(ablation, means), batch_size)
@@ -166,7 +160,7 @@ def edges_of(graph: CircuitGraph) -> list[str]:
 def verdict(faithfulness: float | None, interval: tuple[float, float] | None) -> str:
     """A faithfulness in words."""
     if faithfulness is None:
-        return "undefined: clean and corrupted give the same metric, nothing to recover"
+        return "undefined: the model does not tell the two runs apart, so nothing can be recovered"
     if interval is None:
         return f"{faithfulness:.1%} (no interval: more than one prompt pair is needed for one)"
     low, high = interval
@@ -182,21 +176,22 @@ def summarize(
     ablation: str = "corrupted",
 ) -> Evaluation:
     """The evaluation that per-prompt metrics of the three runs amount to."""
+    from circuits.evaluation.areas import told_apart
+
+    known = told_apart(full, empty)
+    means = float(full.mean()), float(empty.mean()), float(circuit.mean())
     return Evaluation(
-        metric=metric,
-        full=float(full.mean()),
-        empty=float(empty.mean()),
-        circuit=float(circuit.mean()),
+        metric,
+        *means,
         n=len(full),
         per_prompt=tuple(float(value) for value in circuit),
-        interval=_interval(full, empty, circuit, seed),
+        interval=_interval(full, empty, circuit, seed) if known and len(full) > 1 else None,
+        faithfulness=_share(*means) if known else None,
         ablation=ablation,
     )
 
 
-def _share(full: float, empty: float, circuit: float) -> float | None:
-    if abs(full - empty) <= 1e-9 * max(1.0, abs(full), abs(empty)):
-        return None
+def _share(full: Any, empty: Any, circuit: Any) -> Any:
     return (circuit - empty) / (full - empty)
 
 
@@ -205,15 +200,13 @@ def _interval(
     empty: Float[np.ndarray, " n"],
     circuit: Float[np.ndarray, " n"],
     seed: int,
-) -> tuple[float, float] | None:
-    share = _share(float(full.mean()), float(empty.mean()), float(circuit.mean()))
-    if share is None or len(full) < 2:
-        return None
+) -> tuple[float, float]:
     import numpy as np
 
     draws = np.random.default_rng(seed).integers(len(full), size=(RESAMPLES, len(full)))
-    means = (run[draws].mean(axis=1) for run in (full, empty, circuit))
-    shares = [share for run in zip(*means, strict=True) if (share := _share(*run)) is not None]
+    means = [run[draws].mean(axis=1) for run in (full, empty, circuit)]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        shares = _share(*means)
     tail = (1 - COVERAGE) / 2
-    low, high = np.quantile(shares, [tail, 1 - tail])
+    low, high = np.quantile(shares[np.isfinite(shares)], [tail, 1 - tail])
     return float(low), float(high)

@@ -72,6 +72,7 @@ def to_html(
         "layouts": [_placed(shown, size) for size in sizes],
         "caption": caption,
         "faithfulness": graph.faithfulness,
+        "measured": graph.info.metrics.circuit is not None,
         "left_out": len(graph.edges) - len(shown.edges),
         "opening": opening,
         "colours": {"positive": style.POSITIVE, "negative": style.NEGATIVE},

@@ -10,7 +10,7 @@ import re
 import unicodedata
 from html import escape
 
-from graphs.info import CircuitInfo
+from graphs.info import CircuitInfo, Metrics
 
 POSITIVE, NEGATIVE = "#0072b2", "#d55e00"
 INK, PALE_INK, BAND, PAPER = "#1f2933", "#66717d", "#f2f4f6", "#ffffff"
@@ -97,10 +97,16 @@ def caption(info: CircuitInfo, drawn: str = "") -> list[str]:
     prompts = f"{info.prompts:,} {asked}{plural}" if info.prompts else ""
     lines = [title, "; ".join(filter(None, (how, metric, prompts)))]
     lines.append("; ".join(filter(None, (info.selection.describe(info.level), drawn))))
-    metrics = info.metrics
-    if metrics.faithfulness is not None:
-        known = {"clean": metrics.full, "ablated": metrics.empty, "circuit": metrics.circuit}
-        values = ", ".join(f"{k} {number(v)}" for k, v in known.items() if v is not None)
-        outside = f", outside: {metrics.ablation}" if metrics.ablation else ""
-        lines.append(f"faithfulness {number(metrics.faithfulness)} ({values}{outside})")
+    lines.append(_faithfulness(info.metrics))
     return [clean(line) for line in lines if line]
+
+
+def _faithfulness(metrics: Metrics) -> str:
+    """What was measured of the circuit; nothing where nothing was."""
+    if metrics.circuit is None:
+        return ""
+    share = "undefined" if metrics.faithfulness is None else number(metrics.faithfulness)
+    known = {"clean": metrics.full, "ablated": metrics.empty, "circuit": metrics.circuit}
+    values = ", ".join(f"{k} {number(v)}" for k, v in known.items() if v is not None)
+    outside = f", outside: {metrics.ablation}" if metrics.ablation else ""
+    return f"faithfulness {share} ({values}{outside})"

@@ -36,13 +36,7 @@ def as_circuit(
     evaluation = summarize(metric, full, empty, kept, seed, ablation)
     strongest = float(abs(scores.values).max(initial=0.0))
     graph = by_threshold(scores, SHOWN * strongest).with_info(model=name, seed=seed)
-    graph = graph.with_metrics(
-        full=evaluation.full,
-        empty=evaluation.empty,
-        circuit=evaluation.circuit,
-        ablation=ablation,
-    )
-    return graph, scores, evaluation
+    return evaluation.noted(graph), scores, evaluation
 
 
 def column_label(subgraph: Subgraph) -> Callable[[int], int | str]:

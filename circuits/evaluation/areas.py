@@ -20,6 +20,8 @@ from jaxtyping import Float
 KINDS = ("cpr", "cmd", "log_cpr", "log_cmd")
 RESAMPLES = 1000
 COVERAGE = 0.95
+NOISE = 1.96
+"""Standard errors within which a mean is noise."""
 
 Interval = tuple[float, float]
 
@@ -41,6 +43,17 @@ def faithfulness(
     least = 1e-9 * np.maximum(1.0, np.maximum(np.abs(full), np.abs(empty)))
     gap = np.where(np.abs(gap) <= least, np.nan, gap)
     return (circuit - empty) / gap
+
+
+def told_apart(full: Float[np.ndarray, " n"], empty: Float[np.ndarray, " n"]) -> bool:
+    """Whether full and empty differ by more than 1.96 standard errors of their difference.
+
+    Where they do not, the model does not do the task, and no share of it can be recovered.
+    """
+    gap = full - empty
+    error = gap.std() / np.sqrt(max(len(gap) - 1, 1))
+    known = np.isfinite(faithfulness(full.mean(), empty.mean(), full.mean()))
+    return bool(known and abs(gap.mean()) > NOISE * error)
 
 
 def resamples(n: int, seed: int, times: int = RESAMPLES) -> Float[np.ndarray, "times n"]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Bool, Float
 
-from circuits.evaluation.areas import Interval, bootstrap, faithfulness
+from circuits.evaluation.areas import Interval, bootstrap, faithfulness, told_apart
 from circuits.evaluation.running import PLAIN, Running
 from tasks.errors import ModelError, RunError
 
@@ -20,9 +20,6 @@ if TYPE_CHECKING:
     from patching.model import Model
     from patching.sites import Edge
     from tasks import PromptPairs
-
-NOISE = 1.96
-"""Standard errors within which a mean is noise."""
 
 Rows = Float[np.ndarray, "runs n"]
 
@@ -80,12 +77,8 @@ class Outcomes:
 
     @property
     def defined(self) -> bool:
-        """Whether full and empty differ by more than 1.96 standard errors of their difference."""
-        gap = self.full - self.empty
-        error = gap.std() / np.sqrt(max(self.n - 1, 1))
-        means = self.metric[:2].mean(axis=1)
-        known = np.isfinite(faithfulness(means[0], means[1], means[0]))
-        return bool(known and abs(gap.mean()) > NOISE * error)
+        """Whether the model does the task (:func:`circuits.evaluation.areas.told_apart`)."""
+        return told_apart(self.full, self.empty)
 
     def part(self, rows: Sequence[int]) -> Outcomes:
         """The same prompts with some of the circuits only."""
@@ -161,7 +154,7 @@ def check_same_model(
     """
     if found_anatomy != model.anatomy:
         raise ModelError(
-            f"this circuit belongs to a model of another shape: {told_apart(found_anatomy, model)}"
+            f"this circuit belongs to a model of another shape: {differences(found_anatomy, model)}"
         )
     if found_hash and found_hash != model.hash and not allow_other:
         raise ModelError(
@@ -170,7 +163,7 @@ def check_same_model(
         )
 
 
-def told_apart(found: Anatomy, model: Model) -> str:
+def differences(found: Anatomy, model: Model) -> str:
     """What differs between the anatomy a circuit was found in and a model's."""
     here = model.anatomy
     pairs = ((f.name, getattr(found, f.name), getattr(here, f.name)) for f in fields(found))

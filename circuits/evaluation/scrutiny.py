@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float
 
-from circuits.evaluation.areas import Interval
-from circuits.evaluation.outcomes import NOISE, Outcomes, measure
+from circuits.evaluation.areas import NOISE, Interval
+from circuits.evaluation.outcomes import Outcomes, measure
 from circuits.evaluation.running import PLAIN, Running
 from tasks.errors import MethodError
 

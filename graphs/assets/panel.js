@@ -73,6 +73,9 @@ function faithfulness(shown) {
   const known = data.faithfulness;
   const isTop = shown.size === state.count;
   if (shown.size === items.length && !data.left_out) {
+    if (known === null && data.measured) {
+      return "faithfulness is undefined: the model does not tell the two runs apart";
+    }
     if (known === null) return "faithfulness was not measured";
     return `faithfulness ${number(known)}, as measured`;
   }

@@ -49,6 +49,15 @@ def test_a_single_prompt_has_no_interval_and_that_is_said():
     assert report.to_frame()["low"].isna().all()
 
 
+def test_a_difference_within_noise_is_nothing_to_recover():
+    """Means of .02 and .03 that prompts scatter around by 1 say nothing of any circuit."""
+    rng = np.random.default_rng(0)
+    full, empty, circuit = rng.normal([[0.02], [0.03], [0.025]], 1, (3, 32))
+    report = summarize("m", full, empty, circuit)
+    assert (report.faithfulness, report.interval) == (None, None)
+    assert "undefined: the model does not tell the two runs apart" in str(report)
+
+
 def test_nothing_to_recover_is_said_and_is_no_number():
     report = summarize("m", FULL, FULL, FULL)
     assert report.faithfulness is None
