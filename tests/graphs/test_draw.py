@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from graphs import (
     CircuitGraph,
     CircuitInfo,
+    Metrics,
     ScoredNode,
     Selection,
     draw,
@@ -90,6 +91,13 @@ def test_the_legend_says_what_was_left_out():
     assert "top 5 by |score|: 4 of 46 edges, 42 left out" in told
     assert "relevance, noising; metric logit_diff; 64 prompt pairs" in told
     assert "faithfulness 0.75 (clean 3, ablated \u22121, circuit 2, outside: corrupted)" in told
+
+
+def test_the_legend_says_where_there_is_nothing_to_recover():
+    undefined = sample().with_info(metrics=Metrics(0.02, 0.03, 0.025, None, "corrupted"))
+    told = "faithfulness undefined (clean 0.02, ablated 0.03, circuit 0.025, outside: corrupted)"
+    assert told in skeleton(to_svg(undefined))
+    assert "faithfulness" not in skeleton(to_svg(sample().with_info(metrics=Metrics())))
 
 
 def test_the_legend_of_other_studies_speaks_of_no_clean_answer():

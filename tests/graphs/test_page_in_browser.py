@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from graphs import CircuitGraph, CircuitInfo, ScoredNode, top_edges
+from graphs import CircuitGraph, CircuitInfo, Metrics, ScoredNode, top_edges
 from graphs.page import READABLE, InteractiveCircuit, Prompt, to_html
 from graphs.schema import from_json
 from patching.anatomy import Anatomy
@@ -91,6 +91,13 @@ def test_everything_is_shown_at_first(show):
     assert page.run(NODES) == 5
     assert page.run(STATUS).startswith("7 of 7 edges and 5 of 5 nodes shown, |score| at least 0.1")
     assert "faithfulness 0.75, as measured" in page.run(PANEL)
+
+
+def test_what_was_not_measured_is_told_from_what_is_undefined(show):
+    undefined = Metrics(0.02, 0.03, 0.025, None, "corrupted")
+    for metrics, told in ((undefined, "is undefined: the model"), (Metrics(), "was not measured")):
+        page = show(to_html(sample().with_info(metrics=metrics)))
+        assert f"faithfulness {told}" in page.run(PANEL)
 
 
 def test_the_slider_shows_fewer_edges(show):
