@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
-from tasks.errors import TaskError, all_faults, unknown
+from tasks.errors import TaskError, all_faults, number_faults, unknown
+from tasks.mcq_files import read_questions
 
 FEWEST = 4
 RECIPES = (
@@ -40,16 +40,17 @@ class Settings:
     recipes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        counts = {"train": self.train, "test": self.test, "others": self.others}
-        faults = [
-            f"{name} is {value}; give at least {FEWEST}"
-            for name, value in counts.items()
-            if value < FEWEST
-        ]
-        if self.seed < 0:
-            faults.append(f"seed is {self.seed}; give at least 0")
-        if self.file and not Path(self.file).is_file():
-            faults.append(f"there is no file '{self.file}'")
+        faults = number_faults(
+            ("train", self.train, FEWEST),
+            ("test", self.test, FEWEST),
+            ("others", self.others, FEWEST),
+            ("seed", self.seed, 0),
+        )
+        if self.file:
+            try:
+                read_questions(self.file)
+            except TaskError as fault:
+                faults.append(str(fault))
         faults += [
             unknown("recipe", recipe, RECIPES) for recipe in self.recipes if recipe not in RECIPES
         ]

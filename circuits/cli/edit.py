@@ -11,6 +11,8 @@ from circuits.cli.device import Device
 from tasks.errors import TaskError, counted, unknown
 
 MITIGATED = ("mcq_bias",)
+HEADLINES = {"accuracy": "accuracy", "A where it is wrong": "A share, gold not A"}
+"""What the terminal says of before and after, by the measure's name in the report."""
 
 edits = typer.Typer(no_args_is_help=True, help="Carry out an edit plan, or only check it.")
 
@@ -67,11 +69,23 @@ def summary(card: dict) -> list[str]:
         )
     if card["chosen"] is None:
         return [*lines, "No edit was better than doing nothing; no model was saved."]
-    lines.append(f"Chosen edit: {card['plan']}")
+    tested = counted(card["questions"]["test"], "held-out question")
+    lines += [f"Chosen edit: {card['plan']}", f"On {tested}, with 95 % intervals:"]
+    before, after = card["ways"]["no edit"], card["ways"][card["chosen"]]
+    lines += [
+        f"  {name} {_percent(before[measure])} before, {_percent(after[measure])} after"
+        for name, measure in HEADLINES.items()
+    ]
     return lines + [
         f"  {'met   ' if bar['met'] else 'missed'}  {bar['bar']}: {bar['measured']:+.4f}"
         for bar in card["bars"]
     ]
+
+
+def _percent(found: dict) -> str:
+    """A share with its 95 % interval."""
+    ends = f"[{100 * found['low']:.1f}, {100 * found['high']:.1f}]"
+    return f"{100 * found['value']:.1f} % {ends}"
 
 
 @edits.command("apply")

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from tasks.errors import FormatError, TaskError, all_faults
+from tasks.files import read_text
 from tasks.judges import Judge, LexiconJudge
 
 SPLITS = ("discovery", "test")
@@ -111,12 +112,13 @@ def read_concept(path: Path) -> Concept:
     test) and, if wanted, `kind`.
 
     Raises:
-        FormatError: not such a file. TaskError: groups that lack a prompt, or shared words.
+        FormatError: not such a file. TaskError: no text file, groups that lack a prompt, or shared
+            words.
     """
     try:
-        data = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise FormatError(f"{path} cannot be read as JSON: {error}") from None
+        data = json.loads(read_text(path))
+    except ValueError as error:
+        raise FormatError(f"{path} is not valid JSON: {error}") from None
     faults = list(_faults(data))
     if faults:
         raise FormatError(all_faults(f"{path} describes no concept:", faults))

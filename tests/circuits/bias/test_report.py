@@ -13,6 +13,7 @@ from circuits.bias.report_card import ReportCard
 from circuits.bias.report_text import page
 from circuits.bias.settings import RECIPES
 from circuits.bias.ways import CLAIMS, NO_EDIT, RIVAL
+from circuits.cli.edit import summary
 from circuits.edits.live import editing
 from graphs.files import write_json
 from tasks.errors import RunError
@@ -90,6 +91,16 @@ def test_every_way_says_what_it_is(card):
             assert about["candidates"] >= 1
             assert about["places"]
     assert set(card.names) == set(card["ways"]) == set(card["others"])
+
+
+def test_the_terminal_says_what_changed_with_its_interval(card):
+    lines = summary(card)
+    row = card["ways"][card.chosen]["accuracy"]
+    ends = f"[{100 * row['low']:.1f}, {100 * row['high']:.1f}]"
+    assert f"On {card['questions']['test']} held-out questions, with 95 % intervals:" in lines
+    (accuracy,) = [line for line in lines if line.startswith("  accuracy ")]
+    assert accuracy.endswith(f"{100 * row['value']:.1f} % {ends} after")
+    assert sum(line.startswith(("  met ", "  missed ")) for line in lines) == len(card["bars"])
 
 
 def test_the_page_says_why_rows_are_those_of_no_edit(card):

@@ -127,6 +127,14 @@ def test_concepts_that_cannot_be_studied(concept_file, change, error, told):
         read_concept(concept_file)
 
 
+def test_a_concept_from_a_file_that_is_none(tmp_path):
+    with pytest.raises(TaskError, match="there is no file"):
+        read_concept(tmp_path / "none.json")
+    (tmp_path / "half.json").write_text('{"labels": ')
+    with pytest.raises(FormatError, match="is not valid JSON: Expecting value"):
+        read_concept(tmp_path / "half.json")
+
+
 def test_a_judge_that_answers_something_else():
     known = emotion()
     with pytest.raises(TaskError, match="the judge answered 3; it must answer one of anger"):
