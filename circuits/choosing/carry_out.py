@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from circuits.choosing.choose import among, bootstrap_excludes_zero, steady
+from circuits.evaluation.outside import Outside
+from circuits.evaluation.running import Running
 from circuits.scored import Scored
 from graphs import by_threshold, from_scores
 
@@ -30,14 +32,10 @@ class Choosing:
     progress: Progress | None = None
 
     @property
-    def running(self) -> dict[str, Any]:
+    def running(self) -> Running:
         """How circuits are run while one is being chosen."""
-        return {
-            "metric": self.config.metric or self.pairs.metric,
-            "ablation": self.config.ablation,
-            "batch_size": self.config.batch_size,
-            "progress": self.progress,
-        }
+        config = self.config
+        return Running(config.metric, Outside(config.ablation), config.batch_size, self.progress)
 
 
 def choose_by(
@@ -88,7 +86,9 @@ def _acdc(asked: Choosing) -> CircuitGraph:
     first = asked.options["start"]
     ranked = asked.scored.scores.ranked()[:first]
     start = [parse_edge(name) for name in ranked] if first else None
-    return acdc(asked.model, asked.pairs, asked.options["least"], start=start, **asked.running)
+    return acdc(
+        asked.model, asked.pairs, asked.options["least"], start=start, running=asked.running
+    )
 
 
 def _iterated(asked: Choosing) -> CircuitGraph:
@@ -96,7 +96,12 @@ def _iterated(asked: Choosing) -> CircuitGraph:
 
     options, size = asked.options, asked.config.size or 0
     (found,) = iterated(
-        asked.model, asked.pairs, (size,), start=asked.scored.scores, **options, **asked.running
+        asked.model,
+        asked.pairs,
+        (size,),
+        start=asked.scored.scores,
+        **options,
+        running=asked.running,
     )
     return found
 

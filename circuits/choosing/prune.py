@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from circuits.evaluation.curves import SIZES, Plan, linked
+from circuits.evaluation.running import PLAIN, Running
 from graphs import CircuitGraph, CircuitInfo, ScoredEdge
 from tasks.errors import MethodError
 
 if TYPE_CHECKING:
-    from circuits.clock import Progress
     from patching.circuit_run import CircuitRunner, Wiring
     from patching.model import Model
     from patching.scores import Scores
@@ -33,17 +33,14 @@ def iterated(
     keep: float = 0.7,
     steps: int = 5,
     absolute: bool = True,
-    metric: str | None = None,
-    ablation: str = "corrupted",
-    batch_size: int = 32,
-    progress: Progress | None = None,
+    running: Running = PLAIN,
 ) -> list[CircuitGraph]:
     """Nested circuits of at most the given numbers of edges, largest first.
 
     From all edges (ranked by ``start`` where given) the highest are kept, those left are scored
     inside the circuit that they make (:func:`patching.inside.inside_scores`, with ``steps``), and
     so on: each round keeps the share ``keep``, or as many as the next of ``counts``. The edges of
-    every circuit carry the scores they had when it was cut. ``metric`` defaults to the prompts'.
+    every circuit carry the scores they had when it was cut.
 
     Raises:
         MethodError: no counts, a count below 1, or a share that is not between 0 and 1.
@@ -58,16 +55,16 @@ def iterated(
     considered = len(left)
 
     def attribute() -> Scores:
-        if progress:
-            progress(considered - len(left), considered - wanted[-1], "attributing again")
+        if running.progress:
+            running.progress(considered - len(left), considered - wanted[-1], "attributing again")
         return inside_scores(
             model,
             pairs,
             left,
-            metric=metric or pairs.metric,
+            metric=running.metric or pairs.metric,
             steps=steps,
-            batch_size=batch_size,
-            ablation=ablation,
+            batch_size=running.batch_size,
+            ablation=running.outside.ablation,
         )
 
     scores, fresh = attribute() if start is None else start, True
@@ -151,10 +148,7 @@ def acdc(
     least: float,
     *,
     start: Iterable[Edge] | None = None,
-    metric: str | None = None,
-    ablation: str = "corrupted",
-    batch_size: int = 64,
-    progress: Progress | None = None,
+    running: Running = PLAIN,
 ) -> CircuitGraph:
     """The circuit left when every edge whose removal moves the metric by less than ``least`` goes.
 
@@ -177,7 +171,7 @@ def acdc(
     known = list(edges(anatomy))
     begin = known if start is None else list(start)
     chosen = {e if not isinstance(e, str) else parse_edge(e, anatomy) for e in begin}
-    trial = _Trial.of(model, pairs, chosen, metric or pairs.metric, ablation, batch_size)
+    trial = _Trial.of(model, pairs, chosen, running)
     kept: dict[Edge, np.ndarray] = {}
     leading = {"logits"}
     now = trial.metric()
@@ -193,8 +187,8 @@ def acdc(
             trial.switch(edge, True)
             kept[edge] = now - without
             leading.add(edge.sender.name)
-        if progress:
-            progress(done + 1, len(order), "pruning edge by edge")
+        if running.progress:
+            running.progress(done + 1, len(order), "pruning edge by edge")
     scores = trial.scores(kept, pairs, model)
     left = linked([edge for edge in known if edge in kept])
     return _graph(scores, left, "acdc", len(order), len(known), least=least)
@@ -214,19 +208,14 @@ class _Trial:
 
     @classmethod
     def of(
-        cls,
-        model: Model,
-        pairs: PromptPairs,
-        edges: Iterable[Edge],
-        metric: str,
-        ablation: str,
-        size: int,
+        cls, model: Model, pairs: PromptPairs, edges: Iterable[Edge], running: Running
     ) -> _Trial:
         """All batches with their ablated run, and a wiring of its own."""
         from patching.circuit_run import Wiring, runners
 
         wiring = Wiring.of(edges, model.anatomy)
-        return cls(list(runners(model, pairs, size, ablation)), wiring, metric)
+        batches = runners(model, pairs, running.batch_size, running.outside.ablation)
+        return cls(list(batches), wiring, running.metric or pairs.metric)
 
     def switch(self, edge: Edge, on: bool) -> None:
         """Put an edge into the circuit, or take it out."""
