@@ -195,12 +195,17 @@ def print_list(rows: list[Row], as_json: bool) -> None:
 def print_summary(record: RunRecord, folder: Path, files: Iterable[str], note: str = "") -> None:
     """What a run found, and where it is."""
     found = record.circuit
+    measured = _measured(record)
+    if held_out := _held_out(folder):
+        measured |= {"held out": held_out}
+    else:
+        measured["faithfulness"] += ": see 'circuits evaluate'"
     steps = (f"{step} {seconds:.1f}" for step, seconds in record.seconds.items())
     rows = {
         "task": f"{record.prompts.task}, {counted(record.prompts.n, 'prompt pair')}",
         "model": record.model.name,
         "method": f"{record.config['method']}, {record.config['direction']}",
-        **_measured(record),
+        **measured,
         "circuit": f"{counted(found.nodes, 'node')}, {counted(found.edges, 'edge')} "
         f"({found.selection})",
         "time": f"{sum(record.seconds.values()):.1f} s ({', '.join(steps)})",
@@ -228,8 +233,21 @@ def _measured(record: RunRecord) -> dict[str, str]:
             f"circuit {seen.circuit:+.3f}"
         ),
         "faithfulness": f"{verdict(seen.faithfulness, seen.interval)}, on the prompts it was "
-        f"found on: see 'circuits evaluate'",
+        "found on",
     }
+
+
+def _held_out(folder: Path) -> str:
+    """What `circuits evaluate` has measured of a run on other prompts; empty before that."""
+    from circuits.evaluate import verdict
+    from circuits.folder import EVALUATION
+
+    try:
+        told = json.loads((folder / EVALUATION).read_bytes())
+        found = verdict(told["faithfulness"], told["interval"])
+        return f"{found}, on {counted(told['n'], 'prompt pair')}, {told['ablation']} outside"
+    except (OSError, ValueError, LookupError, TypeError):
+        return ""
 
 
 def print_rows(rows: Mapping[str, str]) -> None:

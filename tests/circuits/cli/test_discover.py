@@ -185,6 +185,12 @@ def test_the_faithfulness_of_a_run_is_said_to_be_on_its_own_prompts(run):
     folder, _ = run
     told = " ".join(cli("show", folder).stdout.split())
     assert "on the prompts it was found on: see 'circuits evaluate'" in told
+    found = {"faithfulness": 0.5, "interval": [0.4, 0.6], "n": 9, "ablation": "zero"}
+    (folder / "evaluation.json").write_text(json.dumps(found))
+    told = " ".join(cli("show", folder).stdout.split())
+    (folder / "evaluation.json").unlink()
+    assert "held out 50.0% (95 % interval 40.0% to 60.0%), on 9 prompt pairs, zero outside" in told
+    assert "see 'circuits evaluate'" not in told
 
 
 def test_an_empty_circuit_says_why_and_what_to_do(tmp_path):
