@@ -43,16 +43,17 @@ def batches(model: Model, pairs: PromptPairs, size: int) -> Iterator[Batch]:
         part = pairs[start : start + max(size, 1)]
         dropped = int(part.mask.any(0).argmax())
 
-        def tensor(ids: np.ndarray, dropped: int = dropped) -> Tensor:
-            return torch.tensor(ids[:, dropped:], device=model.device)
+        def tensor(ids: np.ndarray, real: np.ndarray = part.mask, dropped: int = dropped) -> Tensor:
+            # Padding may be any number, such as -100; the model needs one that it can look up.
+            return torch.tensor(np.where(real, ids, 0)[:, dropped:], device=model.device)
 
-        yield Batch(part, tensor(part.clean), tensor(part.corrupted), tensor(part.mask), dropped)
+        mask = torch.tensor(part.mask[:, dropped:], device=model.device)
+        yield Batch(part, tensor(part.clean), tensor(part.corrupted), mask, dropped)
 
 
 def _check_tokens(model: Model, pairs: PromptPairs) -> None:
-    largest = max(
-        int(ids.max()) for ids in (pairs.clean, pairs.corrupted, pairs.answer, pairs.counterfactual)
-    )
+    prompts = pairs.clean[pairs.mask], pairs.corrupted[pairs.mask]
+    largest = max(int(ids.max()) for ids in (*prompts, pairs.answer, pairs.counterfactual))
     if largest >= model.vocabulary_size:
         raise TaskError(
             f"token id {largest} is outside this model's vocabulary of {model.vocabulary_size}; "
@@ -60,10 +61,9 @@ def _check_tokens(model: Model, pairs: PromptPairs) -> None:
         )
     config = model.bridge.original_model.config
     longest = getattr(config, "max_position_embeddings", None)
-    if longest is not None and pairs.clean.shape[1] > longest:
-        raise TaskError(
-            f"prompts of {pairs.clean.shape[1]} tokens do not fit this model's {longest} positions"
-        )
+    length = int(pairs.mask.sum(1).max())
+    if longest is not None and length > longest:
+        raise TaskError(f"prompts of {length} tokens do not fit this model's {longest} positions")
 
 
 @torch.no_grad()

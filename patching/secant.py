@@ -46,11 +46,11 @@ from patching.ops import (
 )
 from patching.rules import derivative
 
-NEAR = 1e-3
-"""Inputs closer than this use a mean derivative: their quotient would lose its digits.
+NEAR = 0.1
+"""Inputs closer than this use a mean derivative: their quotient would lose its digits."""
 
-No larger, because an activation function with a corner between them has no other slope.
-"""
+CORNER = 1e-5
+"""A mean derivative that misses more than this of a difference has passed over a corner."""
 
 TINY = 1e-3
 """Log-probabilities closer than this use the series of the logarithmic mean."""
@@ -159,13 +159,16 @@ class SecantOps(Ops):
 
 
 def secant_slope(act: Callable[[Tensor], Tensor], x: Tensor, x2: Tensor, value: Tensor) -> Tensor:
-    """``(f(x2) - f(x)) / (x2 - x)``; two-point Gauss-Legendre of ``f'`` where they are near."""
-    difference = x2 - x
-    near = difference.abs() < NEAR
-    quotient = (act(x2) - value) / torch.where(near, torch.ones_like(x), difference)
+    """``(f(x2) - f(x)) / (x2 - x)``; two-point Gauss-Legendre of ``f'`` where they are near.
+
+    Not across a corner, such as ReLU's at zero, where ``f'`` at two points says too little.
+    """
+    difference, change = x2 - x, act(x2) - value
     middle, offset = (x + x2) / 2, difference / (2 * 3**0.5)
     mean = (derivative(act, middle - offset) + derivative(act, middle + offset)) / 2
-    return torch.where(near, mean, quotient)
+    smooth = (mean * difference - change).abs() <= CORNER * (1 + middle.abs())
+    near = (difference.abs() < NEAR) & smooth
+    return torch.where(near, mean, change / torch.where(near, torch.ones_like(x), difference))
 
 
 def log_mean(

@@ -220,6 +220,22 @@ def test_pairs_that_do_not_fit_the_model(gpt2):
         score(gpt2, long, "secant", "node")
 
 
+@pytest.mark.parametrize("padding", [-100, 61, 10**6])
+@pytest.mark.parametrize("method", ["activation", "secant"])
+def test_padding_is_never_looked_up(model, pairs, method, padding):
+    """Whatever token stands there, and however much of it there is."""
+    more = np.full((len(pairs), 30), padding)
+    other = dataclasses.replace(
+        pairs,
+        clean=np.hstack([more, np.where(pairs.mask, pairs.clean, padding)]),
+        corrupted=np.hstack([more, np.where(pairs.mask, pairs.corrupted, padding)]),
+        mask=np.hstack([more == 0, pairs.mask]),
+        positions={name: at + 30 for name, at in pairs.positions.items()},
+    )
+    found, expected = (score(model, each, method, "node") for each in (other, pairs))
+    np.testing.assert_allclose(found.values, expected.values, rtol=0, atol=1e-6)
+
+
 def failing(error, after):
     """A metric that works some times and then raises."""
     calls = []
