@@ -52,3 +52,7 @@ def test_a_neighbour_of_another_project_is_named(root, tmp_path, form):
         "ImportError: circuits needs the package 'tasks'"
     )
     assert str(intruder) in done.stderr
+
+
+def test_completion_offers_what_is_public_and_nothing_else():
+    assert dir(circuits) == sorted({*circuits.__all__, "__version__"})

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from circuits.cli.device import Device
+from circuits.cli.metric import Metric
 from tasks.errors import MethodError
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def command(
     ] = None,
     model: Annotated[str, typer.Option(help="nano, a Hugging Face id, or a directory.")] = "nano",
     _device: Device = None,
-    metric: Annotated[str | None, typer.Option(help="Default: the task's own.")] = None,
+    metric: Metric = None,
     n: Annotated[
         int | None, typer.Option("--n", help="Prompt pairs. Default: 64 of a task, all of a file.")
     ] = None,

@@ -19,6 +19,7 @@ from circuits.cli import emotion as cli_emotion
 from circuits.cli import evaluate as cli_evaluate
 from circuits.cli import means as cli_means
 from circuits.cli.device import Device
+from circuits.cli.metric import Metric
 from tasks.errors import CircuitsError
 
 INTERRUPTED = 130
@@ -142,7 +143,7 @@ def discover(
     ] = "secant",
     level: Annotated[str, typer.Option(help="edge or node.")] = "edge",
     direction: Annotated[str, typer.Option(help="noising or denoising.")] = "noising",
-    metric: Annotated[str | None, typer.Option(help="Default: the task's own.")] = None,
+    metric: Metric = None,
     choose: Annotated[
         str,
         typer.Option(help="How the circuit is chosen, as in threshold:least=0.1: 'circuits ways'."),

@@ -112,6 +112,14 @@ def test_the_installed_command_is_this_one(root):
     assert point.load() is app
 
 
+@pytest.mark.parametrize("command", ["discover", "ablate"])
+def test_the_help_names_every_metric(cli, command):
+    from patching.metrics import METRICS
+
+    text = cli(command, "--help").stdout
+    assert all(name in text for name in METRICS)
+
+
 def test_version(cli):
     assert cli("--version").stdout == f"circuits {circuits.__version__}\n"
 
