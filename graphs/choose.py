@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
+from math import isnan
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 from patching.sites import Edge, nearest
-from tasks.errors import FormatError, SiteError, all_faults
+from tasks.errors import FormatError, SiteError, all_faults, number_faults
 
 if TYPE_CHECKING:
     from graphs.circuit import CircuitGraph
@@ -17,17 +19,23 @@ def top(graph: CircuitGraph, n: int, absolute: bool = True) -> CircuitGraph:
     """The ``n`` strongest edges, less what then no longer connects input to logits.
 
     Raises:
-        FormatError: ``n`` is negative.
+        FormatError: ``n`` is negative, or no whole number.
     """
-    if n < 0:
-        raise FormatError(f"top needs a number of at least 0, given {n}")
+    if faults := number_faults(("the number to keep", n, 0)):
+        raise FormatError(faults[0])
     names = graph.ranked(absolute)[:n]
     found = keep(graph, names, rule="top", requested=n, threshold=None, absolute=absolute)
     return prune(found)
 
 
 def threshold(graph: CircuitGraph, least: float, absolute: bool = True) -> CircuitGraph:
-    """Edges scoring at least ``least``, less what then no longer connects input to logits."""
+    """Edges scoring at least ``least``, less what then no longer connects input to logits.
+
+    Raises:
+        FormatError: ``least`` is no number.
+    """
+    if not isinstance(least, Real) or isnan(least):
+        raise FormatError(f"the threshold is {least!r}; give a number in units of the metric")
     strength: Callable[[float], float] = abs if absolute else float
     names = [name for name in graph if strength(graph[name]) >= least]
     changes = {"rule": "threshold", "requested": None, "threshold": least, "absolute": absolute}
@@ -124,8 +132,11 @@ def check_comparable(one: CircuitGraph, other: CircuitGraph) -> None:
     """Refuse two circuits that are not over the same set of possible edges or nodes.
 
     Raises:
-        FormatError: models of different shape, or circuits of different level.
+        FormatError: models of different shape, or circuits of different level, or no circuits.
     """
+    for given in (one, other):
+        if not hasattr(given, "scored_edges"):
+            raise FormatError(f"{given!r} is no circuit; CircuitGraph.load reads one from a file")
     faults = []
     if one.info.anatomy != other.info.anatomy:
         faults.append(f"models of different shape: {one.info.anatomy} and {other.info.anatomy}")

@@ -191,12 +191,16 @@ class CircuitGraph:
         """The ``n`` strongest edges, less what then no longer connects input to logits.
 
         Raises:
-            FormatError: ``n`` is negative.
+            FormatError: ``n`` is negative, or no whole number.
         """
         return choose.top(self, n, absolute)
 
     def threshold(self, least: float, absolute: bool = True) -> CircuitGraph:
-        """Edges scoring at least ``least``, less what no longer connects input to logits."""
+        """Edges scoring at least ``least``, less what no longer connects input to logits.
+
+        Raises:
+            FormatError: ``least`` is no number.
+        """
         return choose.threshold(self, least, absolute)
 
     def prune(self) -> CircuitGraph:

@@ -111,7 +111,7 @@ def find_format(path: str | Path, name: str | None = None) -> Format:
     """The named format, or the one whose suffix ``path`` ends with (the longest that fits).
 
     Raises:
-        FormatError: no format of that name or suffix.
+        FormatError: no format of that name or suffix, or a folder.
     """
     if name is not None:
         if name not in FORMATS:
@@ -119,6 +119,8 @@ def find_format(path: str | Path, name: str | None = None) -> Format:
         return FORMATS[name]
     fitting = [form for form in FORMATS.values() if Path(path).name.lower().endswith(form.suffix)]
     if not fitting:
+        if path and Path(path).is_dir():
+            raise FormatError(f"{path} is a folder; name a file in it, such as circuit.json")
         suffix = Path(path).suffix or Path(path).name
         message = unknown("suffix", suffix, {form.suffix for form in FORMATS.values()})
         raise FormatError(f"{message} (or name the format)")

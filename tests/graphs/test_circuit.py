@@ -124,9 +124,25 @@ def test_top_by_signed_score_prefers_positive_edges():
     assert len(circuit(*CHAIN).top(4, absolute=False)) == 4
 
 
-def test_a_negative_number_of_edges_is_refused():
-    with pytest.raises(FormatError, match="at least 0, given -1"):
-        circuit(*CHAIN).top(-1)
+@pytest.mark.parametrize(
+    ("call", "told"),
+    [
+        (lambda graph: graph.top(-1), "the number to keep is -1; give at least 0"),
+        (lambda graph: graph.top(2.0), "is 2.0; give a whole number"),
+        (lambda graph: graph.threshold("high"), "the threshold is 'high'; give a number"),
+        (lambda graph: graph.threshold(float("nan")), "the threshold is nan"),
+        (lambda graph: graph.union("b.json"), "'b.json' is no circuit; CircuitGraph.load reads"),
+        (lambda graph: graph.diff(None), "None is no circuit"),
+    ],
+)
+def test_requests_that_cannot_be_meant_are_refused(call, told):
+    with pytest.raises(FormatError, match=told):
+        call(circuit(*CHAIN))
+
+
+def test_a_folder_is_no_file_of_a_circuit(tmp_path):
+    with pytest.raises(FormatError, match="is a folder; name a file in it"):
+        CircuitGraph.load(tmp_path)
 
 
 def test_changing_the_edges_forgets_the_circuits_metric_only():
