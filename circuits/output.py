@@ -110,9 +110,18 @@ def written(folder: Path, check: Callable[[Path], None]) -> Iterator[Path]:
         raise RunError(f"{folder} cannot be written: {error.strerror}") from None
     try:
         yield partial
+        _open_up(partial)
         _install(partial, folder, check if replace else None)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _open_up(folder: Path) -> None:
+    """Let others read the files whom the folder lets in: safetensors writes for the owner alone."""
+    mode = folder.stat().st_mode & 0o666
+    for path in folder.rglob("*"):
+        if path.is_file():
+            path.chmod(path.stat().st_mode | mode)
 
 
 def _install(partial: Path, folder: Path, check: Callable[[Path], None] | None) -> None:

@@ -37,6 +37,7 @@ def means(
     from circuits.discover import ask
     from circuits.evaluation.outside import averaged
     from circuits.models import load_model
+    from circuits.output import make_ready
     from patching.averages import estimate_means
     from patching.circuit_run import sender_points
 
@@ -47,6 +48,7 @@ def means(
         raise RunError(f"{out} exists already; choose another --out, or replace it with --force")
     if not out.resolve().parent.is_dir():
         raise RunError(f"{out} cannot be written: there is no folder {out.resolve().parent}")
+    make_ready(out)
     prepare(config)
     opened = load_model(model)
     pairs = ask(config, opened)

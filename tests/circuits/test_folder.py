@@ -132,6 +132,17 @@ def test_a_place_under_a_file_cannot_be_written(tmp_path, config):
         finished(tmp_path / "file" / "run", config)
 
 
+def test_files_that_were_written_for_the_owner_alone_are_as_open_as_the_folder(tmp_path):
+    with written(tmp_path / "run", RUN.check) as partial:
+        (partial / "model").mkdir()
+        for name in ("scores.safetensors", "model/model.safetensors"):
+            (partial / name).touch(mode=0o600)
+            (partial / name).chmod(0o600)
+        (partial / "plain").touch()
+    modes = {path.stat().st_mode for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    assert len(modes) == 1
+
+
 def test_a_run_that_appears_meanwhile_is_kept(tmp_path, config, make_record):
     folder = tmp_path / "run"
     with pytest.raises(RunError, match="another run meanwhile"), written(folder, RUN.check):
