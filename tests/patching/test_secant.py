@@ -59,6 +59,15 @@ def test_the_logarithmic_mean_lies_between_the_patterns():
     assert (mean <= (low + high) / 2 * (1 + 1e-5)).all()
 
 
+@pytest.mark.parametrize("gap", [3e-3, 7e-4, 1e-5])
+def test_the_logarithmic_mean_of_near_patterns(gap):
+    """Where the quotient gives way to a series, both are right."""
+    s, change = vectors(2, 6, seed=7)
+    s2 = s + gap * change
+    a, a2 = s.softmax(-1), s2.softmax(-1)
+    torch.testing.assert_close(log_mean(s, s2), (a2 - a) / (a2.log() - a.log()), rtol=1e-6, atol=0)
+
+
 def test_masked_keys_have_no_part_in_the_softmax_secant():
     lowest = torch.finfo(torch.float32).min
     s, s2 = torch.tensor([1.0, 2.0, lowest]), torch.tensor([-1.0, 0.5, lowest])
