@@ -11,6 +11,7 @@ import typer
 
 from circuits.cli.device import Device
 from circuits.output import Output, written
+from tasks.errors import counted
 
 if TYPE_CHECKING:
     from circuits.calibrating.calibration import Calibration
@@ -87,7 +88,7 @@ def _print(found: Calibration) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from circuits.cli.text import printable
+    from circuits.cli.text import print_table, printable
 
     summary = found.summary()
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 1, 0, 0))
@@ -98,12 +99,17 @@ def _print(found: Calibration) -> None:
     for name, row in summary.iterrows():
         numbers = [f"{value:.2f}" for value in row.drop("seconds")]
         table.add_row(Text(printable(name)), *numbers, f"{row['seconds']:.1f}")
-    console = Console()
-    console.print(table)
-    console.print(
-        f"{found.count} prompt pairs, mean effect of the whole difference "
-        f"{found.total_effect:+.3f} {found.metric}; means over noising and denoising. Where the "
-        f"largest exact effect of a kind is a small part of that, its correlation says little.",
+    print_table(table)
+    each = found.to_frame()
+    wide = (each["pearson_high"] - each["pearson_low"]).dropna()
+    widths = "undefined"
+    if len(wide):
+        widths = f"at most {wide.median():.2f} wide for half of them, {wide.max():.2f} for all"
+    Console().print(
+        f"{counted(found.count, 'prompt pair')}, mean effect of the whole difference "
+        f"{found.total_effect:+.3f} {found.metric}; means over noising and denoising, whose 95 % "
+        f"intervals over prompts are {widths} (--out writes them). Where the largest exact "
+        f"effect of a kind is a small part of that difference, its correlation says little.",
         style="dim",
         highlight=False,
     )

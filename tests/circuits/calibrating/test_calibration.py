@@ -58,6 +58,9 @@ def test_the_default_table_fits_eighty_columns(found, monkeypatch, capsys):
     assert not [line for line in lines if "\u2026" in line]
     share = f"{row.measures['pearson'].value:.2f}"
     assert lines[2].split()[1:9] == [share] * 8
+    wide = row.measures["pearson"].high - row.measures["pearson"].low
+    told = " ".join(" ".join(lines).split())
+    assert f"at most {wide:.2f} wide for half of them, {wide:.2f} for all (--out" in told
 
 
 def test_both_axes_of_a_small_plot_have_the_same_scale(found):
