@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -14,18 +15,28 @@ if TYPE_CHECKING:
     from circuits.evaluation.areas import Interval
     from circuits.evaluation.curves import Curve
 
+LEAST_WIDTH = 80
+BELOW = re.compile(r" (?=[(\[])")
+
 
 def print_columns(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """A table whose first column is text and whose others are numbers."""
+    # What is in brackets goes below its number, where it is less often broken in two.
+    cells = [[printable(BELOW.sub("\n", cell)) for cell in row] for row in rows]
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     for i, title in enumerate(titles):
-        # No word of a title is cut, however narrow the terminal.
-        least = max(map(len, title.split()), default=0)
-        table.add_column(title, justify="right" if i else "left", overflow="fold", min_width=least)
-    for row in rows:
-        # What is in brackets goes below its number, where it is not broken in two.
-        table.add_row(*(Text(printable(cell.replace(" (", "\n("))) for cell in row))
-    print_table(table)
+        longest = max((len(line) for row in cells for line in row[i].split("\n")), default=0)
+        table.add_column(
+            title,
+            justify="right" if i else "left",
+            overflow="fold",
+            # Room is taken from the columns that have some, so that no word or number is cut.
+            no_wrap=i > 0 and longest <= len(title),
+            min_width=max(map(len, title.split()), default=0),
+        )
+    for row in cells:
+        table.add_row(*map(Text, row))
+    print_table(table, least=LEAST_WIDTH)
 
 
 def print_curves(curves: Sequence[Curve], seed: int) -> None:
@@ -49,4 +60,4 @@ def print_curves(curves: Sequence[Curve], seed: int) -> None:
 def _area(value: float | None, interval: Interval | None) -> str:
     if value is None or interval is None:
         return "undefined"
-    return f"{value:.3f} ({interval[0]:.3f} to {interval[1]:.3f})"
+    return f"{value:.3f} [{interval[0]:.3f}, {interval[1]:.3f}]"

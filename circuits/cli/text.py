@@ -162,9 +162,13 @@ def printable(value: object) -> str:
     )
 
 
-def print_table(table: Table) -> None:
-    """The table without the blanks that pad its lines, which a file or a pipe has no use for."""
+def print_table(table: Table, least: int = 0) -> None:
+    """The table without the blanks that pad its lines, which a file or a pipe has no use for.
+
+    On a narrower terminal than ``least`` its lines are left to the terminal to break.
+    """
     console = Console()
+    console.width = max(console.width, least)
     with console.capture() as captured:
         console.print(table)
     for line in captured.get().splitlines():
