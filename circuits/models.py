@@ -70,6 +70,11 @@ def load_model(source: Any = "nano", **options: Any) -> Model:
         given = "None" if source is None else f"of the kind {type(source).__name__}"
         raise ModelError(f"the model is {given}; models are {choices()}, or one in memory")
 
+    if isinstance(source, Model) and options:
+        raise ModelError(
+            f"this model is open already and takes no {', '.join(options)}; open it again from "
+            f"where it came, with them"
+        )
     if (device := _DEVICE.get()) is not None:
         options.setdefault("device", device)
     return source if isinstance(source, Model) else Model.open(source, **options)

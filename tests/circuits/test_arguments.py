@@ -64,6 +64,11 @@ def graph(model, pairs):
             "the model is None; models are nano",
         ),
         (lambda m, p, g: circuits.load_model(7), ModelError, "the model is of the kind int"),
+        (
+            lambda m, p, g: circuits.load_model(m, device="cpu"),
+            ModelError,
+            "this model is open already and takes no device",
+        ),
         (lambda m, p, g: circuits.load_task(7), TaskError, "unknown task '7'; choose from"),
         (lambda m, p, g: circuits.remove(3), EditError, "3 is no circuit and no site's name"),
         (lambda m, p, g: circuits.keep("a3.h0"), EditError, "'a3.h0' is no circuit"),
