@@ -112,6 +112,18 @@ def test_the_qk_fix_is_the_change_of_the_pattern_times_its_gradient(model, pairs
         assert fixed[name] == pytest.approx(sign * float(total), abs=1e-5)
 
 
+def test_no_gradient_passes_the_attention_of_a_closed_layer(model, pairs):
+    batch, kinds = families.one_batch(model, pairs), ("input", "z", "mlp_out")
+    plain = slopes(model, batch, "clean", families.LOGIT_DIFF, kinds).grads
+    for layer in range(model.anatomy.n_layers):
+        shut = ("attn_out", layer)
+        found = slopes(model, batch, "clean", families.LOGIT_DIFF, kinds, closed_to=shut).grads
+        assert plain["z", layer].any()
+        assert not found["z", layer].any()
+        assert torch.equal(found["mlp_out", layer], plain["mlp_out", layer])
+        assert not torch.equal(found["input", 0], plain["input", 0])
+
+
 @pytest.mark.parametrize("sites", ["node", "attn_out", "resid_post"])
 def test_grad_drop_sums_sizes_over_closed_layers_and_keeps_the_sign(model, pairs, sites):
     """A pass that is closed at a site itself adds nothing to it."""
