@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from tasks.errors import (
     number_faults,
     unknown,
 )
+from tasks.written import WRITTEN, parted
 
 N_FROM_TASK = 64
 FILES = (".jsonl", ".json")
@@ -30,7 +32,8 @@ EXACT = "activation"
 class Config:
     """The choices of one discovery. Equal configurations give equal circuits.
 
-    task        name of a task, or path of a JSON-lines file of prompt pairs; None: in memory
+    task        a task, with options written behind it or none, or path of a JSON-lines file of
+                prompt pairs; None: in memory
     model       name of an embedded model, Hugging Face id, or directory; None: in memory
     method      a method, or several parted by commas: the mean of their scores
     metric      None: the task's own
@@ -58,7 +61,16 @@ class Config:
     @property
     def from_file(self) -> bool:
         """Whether the prompt pairs come from a file, not from a task."""
-        return self.task is not None and (self.task.endswith(FILES) or "/" in self.task)
+        if self.task is None or WRITTEN.match(self.task):
+            return False
+        return self.task.endswith(FILES) or "/" in self.task
+
+    @property
+    def folder_name(self) -> str:
+        """What a run's folder is called where no other name is given."""
+        if self.from_file:
+            return Path(self.task or "").stem
+        return re.sub(r"[^\w=+.-]+", "-", self.task or "")
 
     @property
     def count(self) -> int | None:
@@ -123,9 +135,16 @@ class Config:
         named = self.to_json()
         if self.model is not None:
             named["model_files"] = fingerprint(self.model)
-        if self.task is not None and self.from_file:
-            named["task_file"] = hashlib.sha256(Path(self.task).read_bytes()).hexdigest()
+        if self.task is not None:
+            named |= {f"file {i}": digest for i, digest in enumerate(self._task_files())}
         return hashlib.sha256(json.dumps(named, sort_keys=True).encode()).hexdigest()
+
+    def _task_files(self) -> Iterator[str]:
+        """Digests of the file of prompts, or of files that the task's options name."""
+        task = self.task or ""
+        for path in (task,) if self.from_file else parted(task)[1].values():
+            if Path(path).is_file():
+                yield hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
     def check(self) -> None:
         """Refuse what cannot work, without loading a model.
@@ -163,8 +182,10 @@ class Config:
             check_lines(self.task)
         elif self.task in EMBEDDED:
             raise TaskError(f"'{self.task}' is a model, not a task; the task comes first")
-        elif self.task not in tasks.names():
-            raise TaskError(f"{unknown('task', self.task, tasks.names())}, or a .jsonl file")
+        elif (name := parted(self.task)[0]) not in tasks.names():
+            raise TaskError(f"{unknown('task', name, tasks.names())}, or a .jsonl file")
+        else:
+            tasks.get(self.task)
 
     def _check_model(self) -> None:
         if self.model is not None:

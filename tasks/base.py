@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from copy import copy
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from types import MappingProxyType
+from typing import Any, ClassVar, Self
 
 from tasks.errors import TaskError, all_faults, number_faults, unknown
 from tasks.pairs import PromptPairs
@@ -45,6 +47,7 @@ class Task(ABC):
     reference  where the task comes from
     metric     name of its default metric
     options    name -> Option, everything `pairs` accepts beside n and seed
+    given      options set beforehand; those given to `pairs` go before them
     """
 
     name: ClassVar[str]
@@ -52,6 +55,14 @@ class Task(ABC):
     reference: ClassVar[str]
     metric: ClassVar[str] = "logit_diff"
     options: ClassVar[Mapping[str, Option]] = {}
+    given: Mapping[str, Any] = MappingProxyType({})
+
+    def set(self, **options: Any) -> Self:
+        """The same task with these options set; one `TaskError` lists all faults."""
+        self.settings(**options)
+        found = copy(self)
+        found.given = {**self.given, **options}
+        return found
 
     def pairs(
         self, tokenizer: Tokenizer, n: int = 64, seed: int = 0, **options: Any
@@ -71,7 +82,7 @@ class Task(ABC):
         """Every option's value, the given ones checked; one `TaskError` lists all faults."""
         values = {name: option.default for name, option in self.options.items()}
         faults = []
-        for name, given in options.items():
+        for name, given in {**self.given, **options}.items():
             if name not in self.options:
                 faults.append(unknown("option", name, self.options))
                 continue
@@ -84,7 +95,8 @@ class Task(ABC):
         return values
 
     def __repr__(self) -> str:
-        return f"<task {self.name}: {self.claim}>"
+        told = "".join(f", {name}={value}" for name, value in self.given.items())
+        return f"<task {self.name}{told}: {self.claim}>"
 
     @abstractmethod
     def make(

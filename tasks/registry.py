@@ -14,6 +14,7 @@ from typing import TypeVar
 
 from tasks.base import Task
 from tasks.errors import TaskError, unknown
+from tasks.written import parted
 
 GROUP = "circuits.tasks"
 BUILT_IN: tuple[str, ...] = ("tasks.ioi", "tasks.mcq_bias", "tasks.mental_math", "tasks.emotion")
@@ -41,15 +42,21 @@ class Registry:
         return kind
 
     def get(self, name: str) -> Task:
-        """The task called `name`; `TaskError` with the nearest name where there is none.
+        """The task called `name`, with options written behind it or none.
+
+        `TaskError` names the nearest task where there is none, and every faulty option.
 
         >>> circuits.load_task("ioi").pairs(model.tokenizer, n=2, seed=0)
         PromptPairs(ioi: 2 pairs, ... tokens, positions IO, S1, S1+1, S2, END)
+        >>> circuits.load_task("mental_math:form=-").pairs(model.tokenizer, n=1).texts[0][0]
+        '...-...='
         """
+        name, options = parted(name)
         self._load_built_in()
         if name not in self.kinds:
             self._load_entry_point(name)
-        return self.kinds[name]()
+        task = self.kinds[name]()
+        return task.set(**options) if options else task
 
     def names(self) -> list[str]:
         """Names of all tasks, sorted; entry points are listed without importing them."""

@@ -51,7 +51,7 @@ def command(
     settings = Settings(n, seed, samples, tolerance, alternatives, prune, batch_size)
     options = read_options(setting or [])
     config = SearchConfig(task=task, model=model, options=options, settings=settings)
-    carry_out(config, out or Path("runs") / f"af1-{Path(task).stem}", force)
+    carry_out(config, out or Path("runs") / f"af1-{config.folder_name}", force)
 
 
 def carry_out(config: SearchConfig, folder: Path, force: bool) -> None:

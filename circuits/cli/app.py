@@ -191,7 +191,7 @@ def discover(
         ablation=ablation,
         options=read_settings(method, setting or []),
     )
-    carry_out(config, out or Path("runs") / Path(task).stem, force)
+    carry_out(config, out or Path("runs") / config.folder_name, force)
 
 
 @app.command()

@@ -102,8 +102,8 @@ class Examination:
         """What a table of this examination says: label and value."""
         full, empty, circuit = self.outcomes.metric.mean(axis=1)
         preferred, right = (
-            f"{share[0]:.1%} of the whole model, {share[1]:.1%} of none of it, {share[2]:.1%} of "
-            f"the circuit"
+            f"{share[0]:.1%} by the whole model, {share[1]:.1%} with all of it ablated, "
+            f"{share[2]:.1%} by the circuit"
             for share in (self.outcomes.preferred.mean(1), self.outcomes.right.mean(1))
         )
         rows = {

@@ -14,6 +14,9 @@ IOI = Config("ioi", model=None, method="relevance")
     ("changes", "error", "words"),
     [
         ({"task": "iou"}, TaskError, "unknown task 'iou'; did you mean 'ioi'?"),
+        ({"task": "iou:split=all"}, TaskError, "unknown task 'iou'; did you mean 'ioi'?"),
+        ({"task": "ioi:splt=all"}, TaskError, "unknown option 'splt'; did you mean 'split'?"),
+        ({"task": "ioi:split=al"}, TaskError, "did you mean 'all'?"),
         ({"task": "nowhere.jsonl"}, TaskError, "there is no file 'nowhere.jsonl'"),
         ({"model": "nanno"}, ModelError, "unknown model 'nanno'; did you mean 'nano'?"),
         ({"model": "./nowhere"}, ModelError, "there is no directory './nowhere'"),
@@ -54,6 +57,23 @@ def test_what_cannot_work_is_refused_with_the_choices(changes, error, words):
     with pytest.raises(error) as caught:
         replace(IOI, **changes).check()
     assert words in str(caught.value)
+
+
+def test_a_task_with_options_is_another_discovery_in_another_folder():
+    written = replace(IOI, task="ioi:split=all")
+    written.check()
+    assert (written.from_file, written.count) == (False, 64)
+    assert written.digest() != IOI.digest()
+    assert written.folder_name == "ioi-split=all"
+
+
+def test_what_is_in_a_file_counts_also_where_an_option_names_it(tmp_path):
+    (tmp_path / "questions.jsonl").write_text("one")
+    config = replace(IOI, task=f"mcq_bias:file={tmp_path}/questions.jsonl")
+    before = config.digest()
+    (tmp_path / "questions.jsonl").write_text("two")
+    assert config.digest() != before
+    assert not config.from_file
 
 
 def test_all_faults_are_told_at_once():
