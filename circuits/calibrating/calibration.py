@@ -18,7 +18,7 @@ from jaxtyping import Float
 
 from circuits.calibrating.agreement import Interval, agreement
 from patching.written import read_method
-from tasks.errors import MethodError
+from tasks.errors import MethodError, unknown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -150,7 +150,7 @@ def calibrate(
     Raises:
         MethodError: an unknown method, option, kind or direction.
     """
-    asked = {text: parse_method(text) for text in methods}
+    asked = check_asked(methods, kinds, directions)
     metric = metric or pairs.metric
     comparisons: list[Comparison] = []
     cells = [(kind, direction) for kind in kinds for direction in directions]
@@ -240,6 +240,25 @@ def _positions(kind: str, pairs: PromptPairs) -> str:
     if len(np.unique(pairs.mask.sum(1))) == 1:
         return "token"
     return "named" if pairs.positions else "all"
+
+
+def check_asked(
+    methods: Sequence[str], kinds: Sequence[str], directions: Sequence[str] = DIRECTIONS
+) -> dict[str, tuple[str, dict[str, Any]]]:
+    """Every method as it is written, with its name and options; nothing is opened for it.
+
+    Raises:
+        MethodError: an unknown method, option, kind or direction.
+    """
+    from patching.setting import check_direction
+    from patching.sitesets import KINDS as SITES
+
+    for kind in kinds:
+        if kind not in (*SITES, "edge"):
+            raise MethodError(unknown("kind of site", kind, (*SITES, "edge")))
+    for direction in directions:
+        check_direction(direction)
+    return {text: parse_method(text) for text in methods}
 
 
 def parse_method(text: str) -> tuple[str, dict[str, Any]]:

@@ -57,9 +57,8 @@ def calibrate(
 
     if out is not None:
         OUTPUT.prepare(out, force)
-    methods = tuple(method or calibration.METHODS)
-    for text in methods:
-        calibration.parse_method(text)
+    methods, kinds = tuple(method or calibration.METHODS), tuple(kind or calibration.KINDS)
+    calibration.check_asked(methods, kinds)
     config = Config(task=task, model=model, n=n, seed=seed, batch_size=batch_size)
     config.check()
     locate(model)
@@ -72,7 +71,7 @@ def calibrate(
             opened,
             pairs,
             methods,
-            tuple(kind or calibration.KINDS),
+            kinds,
             batch_size=batch_size,
             seed=seed,
             progress=progress,

@@ -90,14 +90,19 @@ def compare(
     out: Annotated[
         Path | None, typer.Option(help="A folder for comparison.json and curves.svg.")
     ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace a comparison that is in the folder.")
+    ] = False,
 ) -> None:
     """Hold runs against each other on the same prompts, which none of them was made with."""
     from circuits.cli.progress import shown_progress
     from circuits.cli.tables import print_columns, print_curves
-    from circuits.evaluation.comparison import compare_runs
+    from circuits.evaluation.comparison import OUTPUT, compare_runs
     from circuits.evaluation.terms import Terms
 
     terms = Terms(n, seed, prompts, allow_other_model, ablation, means, redraws, batch_size)
+    if out is not None:
+        OUTPUT.prepare(out, force)
     _prepare()
     with shown_progress() as progress:
         found = compare_runs(runs, terms, progress)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,8 @@ from circuits.evaluation.redraws import Redraws, interval, told_spread
 from circuits.evaluation.run import Run, describe, fresh_prompts, write_json
 from circuits.evaluation.running import Running
 from circuits.evaluation.terms import Terms
+from circuits.folder import CURVES
+from circuits.output import Output, written
 from tasks.errors import RunError, all_faults
 
 if TYPE_CHECKING:
@@ -26,6 +29,11 @@ if TYPE_CHECKING:
     from tasks import PromptPairs
 
 Gap = tuple[float, Interval]
+
+REPORT = "comparison.json"
+OUTPUT = Output(
+    "comparison", REPORT, "circuits comparison", re.compile(rf"comparison\.json|{CURVES}")
+)
 
 
 @dataclass(frozen=True)
@@ -120,23 +128,22 @@ class Comparison:
             }
             for i, name in enumerate(self.names)
         ]
-        return self.described | {"kind": "circuits comparison", "runs": runs}
+        return self.described | {"kind": OUTPUT.kind, "runs": runs}
 
     def write(self, folder: Path) -> list[Path]:
         """comparison.json, and curves.svg where there are curves, in a folder of their own.
 
+        A comparison that is there gives way to this one.
+
         Raises:
-            RunError: the folder is a file, or a run.
+            RunError: the folder holds something else.
         """
-        if folder.exists() and (not folder.is_dir() or (folder / "run.json").exists()):
-            raise RunError(f"{folder} is a file or a run; name another folder with --out")
-        folder.mkdir(parents=True, exist_ok=True)
-        written = [folder / "comparison.json"]
-        write_json(written[0], self.to_json())
-        if self.curves:
-            written.append(folder / "curves.svg")
-            plot(written[1], self.curves, title=", ".join(self.names))
-        return written
+        names = [REPORT, CURVES] if self.curves else [REPORT]
+        with written(folder, OUTPUT.check) as partial:
+            write_json(partial / REPORT, self.to_json())
+            if self.curves:
+                plot(partial / CURVES, self.curves, title=", ".join(self.names))
+        return [folder / name for name in names]
 
 
 KINDS_REDRAWN = ("faithfulness", "CPR", "CMD")

@@ -16,6 +16,7 @@ from circuits.evaluation.plot_curves import plot
 from circuits.evaluation.running import Running
 from circuits.evaluation.terms import Terms
 from circuits.folder import CIRCUIT, CURVES, EVALUATION, SCORES
+from circuits.output import make_ready
 from circuits.record import RECORD, RunRecord, read_record
 from graphs import CircuitGraph
 from patching.scores import Scores
@@ -132,6 +133,7 @@ def carry_out(
     from circuits.models import load_model
 
     run = Run.read(folder)
+    make_ready(folder / EVALUATION)
     outside = terms.outside(run.ablation)
     known = None if reference is None else read_reference(reference)
     opened = load_model(model or run.record.model.name or run.record.model.path)

@@ -86,6 +86,14 @@ def test_wrong_methods_are_refused_before_the_model_is_opened(text, message):
         parse_method(text)
 
 
+def test_an_unknown_kind_or_direction_is_refused_before_the_model_is_opened():
+    result = CliRunner().invoke(app, ["calibrate", "ioi", "--kind", "resid_per"])
+    assert result.exit_code == 2
+    assert "unknown kind of site 'resid_per'; did you mean 'resid_pre'" in result.stderr
+    with pytest.raises(MethodError, match="did you mean 'noising'"):
+        calibrate(None, None, directions=("noisng",))
+
+
 def test_a_folder_that_holds_something_else_is_not_written_to(tmp_path):
     (tmp_path / "kept.txt").write_text("mine")
     for force in ([], ["--force"]):

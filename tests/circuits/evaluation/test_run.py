@@ -142,6 +142,22 @@ def test_compare_holds_runs_against_the_first(home, tmp_path, monkeypatch):
     assert (tmp_path / "both" / "curves.svg").exists()
 
 
+def test_compare_replaces_a_comparison_only_when_asked_and_nothing_else_at_all(home, tmp_path):
+    runs, out = (home / "secant", home / "attribution"), tmp_path / "both"
+    asked = ["compare", *runs, "--n", 4, "--out", out]
+    assert cli(*asked).exit_code == 0
+    again = cli(*asked)
+    assert again.exit_code == 2
+    assert "holds a comparison already; choose another --out, or replace it" in again.stderr
+    assert cli(*asked, "--force").exit_code == 0
+    for foreign in (home / "secant", tmp_path):
+        before = sorted(path.name for path in foreign.iterdir())
+        refused = cli(*asked[:-1], foreign, "--force")
+        assert refused.exit_code == 2
+        assert "something that is not a comparison" in refused.stderr
+        assert sorted(path.name for path in foreign.iterdir()) == before
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
