@@ -130,7 +130,7 @@ class Means:
 
     def save(self, path: str | Path) -> None:
         """Write a safetensors file whose header says what the means are of; replaces ``path``."""
-        from safetensors.torch import save_file
+        from safetensors.torch import save
 
         path = Path(path)
         arrays = {f"{kind}.{layer}": v.contiguous() for (kind, layer), v in self.values.items()}
@@ -139,7 +139,8 @@ class Means:
         partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
         try:
             header = {"means": json.dumps(about, sort_keys=True)}
-            save_file(arrays, str(partial), metadata=header)
+            # Written by us, so that it is as open to others as any file.
+            partial.write_bytes(save(arrays, metadata=header))
             partial.replace(path)
         finally:
             partial.unlink(missing_ok=True)

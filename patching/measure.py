@@ -23,7 +23,7 @@ from patching.setting import Setting, check_direction
 from patching.sites import Edge, edges
 from patching.sitesets import SiteSet, label_columns, labels_of, site_set
 from patching.written import read_method
-from tasks.errors import MethodError, unknown
+from tasks.errors import MethodError, ModelError, TaskError, unknown
 from tasks.pairs import PromptPairs
 
 Progress = Callable[[int, int, str], None]
@@ -65,9 +65,11 @@ class Request:
         """Check everything that can be known before the first forward pass.
 
         Raises:
+            ModelError, TaskError: the model is not an open one, the pairs are something else.
             MethodError: an unknown method, level, direction, option or metric.
             SiteError: sites or positions that this model or these prompts do not have.
         """
+        _check_arguments(model, pairs)
         method, written = read_method(method)
         if twice := sorted(written.keys() & options.keys()):
             raise MethodError(f"{twice[0]} is given behind the method and beside it: leave one out")
@@ -114,6 +116,16 @@ class Request:
         if not fixed or not set(softmax_response.ANSWERED) & set(wanted.kinds):
             return lambda setting: _estimate(setting, wanted, linearise)
         return lambda setting: _estimate_with_response(setting, wanted, linearise)
+
+
+def _check_arguments(model: object, pairs: object) -> None:
+    if not isinstance(model, Model):
+        raise ModelError(f"model is {model!r}, not an open model; use circuits.load_model")
+    if not isinstance(pairs, PromptPairs):
+        raise TaskError(
+            f"pairs are {pairs!r}, not PromptPairs; make them with "
+            f"circuits.load_task(...).pairs(model.tokenizer) or circuits.load_pairs"
+        )
 
 
 def _check_reached(rules: Rules, kind: str) -> None:

@@ -193,7 +193,7 @@ class Scores:
 
     def save(self, path: str | Path) -> None:
         """Write a safetensors file with a JSON description in its header; replaces ``path``."""
-        from safetensors.numpy import save_file
+        from safetensors.numpy import save
 
         path = Path(path)
         arrays = {"totals": self.totals}
@@ -202,7 +202,8 @@ class Scores:
         header = {"scores": json.dumps(self.describe() | {"names": self.names}, sort_keys=True)}
         partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
         try:
-            save_file(arrays, str(partial), metadata=header)
+            # Written by us, so that it is as open to others as any file.
+            partial.write_bytes(save(arrays, metadata=header))
             partial.replace(path)
         finally:
             partial.unlink(missing_ok=True)

@@ -197,13 +197,21 @@ def test_an_interrupted_save_leaves_the_old_file(tmp_path, monkeypatch):
     make().save(path)
     before = path.read_bytes()
 
-    def fail(arrays, name, metadata):
-        with open(name, "wb") as file:
-            file.write(b"half")
+    def fail(written, data):
+        with written.open("wb") as file:
+            file.write(data[: len(data) // 2])
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("safetensors.numpy.save_file", fail)
+    monkeypatch.setattr("pathlib.Path.write_bytes", fail)
     with pytest.raises(KeyboardInterrupt):
         make(count=4).save(path)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_is_as_open_to_others_as_any_file(tmp_path):
+    scores = make()
+    scores.save(tmp_path / "scores.safetensors")
+    (tmp_path / "plain").touch()
+    modes = {path.stat().st_mode for path in tmp_path.iterdir()}
+    assert len(modes) == 1

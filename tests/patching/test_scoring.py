@@ -9,7 +9,7 @@ import torch
 from patching import METHODS, baselines
 from patching.metrics import logit_diff
 from patching.scoring import score
-from tasks.errors import MethodError, SiteError, TaskError
+from tasks.errors import MethodError, ModelError, SiteError, TaskError
 from tasks.pairs import PromptPairs
 from tests import families
 
@@ -198,6 +198,13 @@ def test_scores_say_what_they_are(gpt2, pairs):
 def test_what_is_asked_wrongly_is_said(gpt2, pairs, settings, message):
     with pytest.raises(MethodError, match=message):
         score(gpt2, pairs, **({"method": "secant"} | settings))
+
+
+def test_a_model_that_is_not_open_and_pairs_that_are_none_are_refused(gpt2, pairs):
+    with pytest.raises(ModelError, match=r"'gpt2', not an open model; use circuits\.load_model"):
+        score("gpt2", pairs)
+    with pytest.raises(TaskError, match="'ioi', not PromptPairs; make them with"):
+        score(gpt2, "ioi")
 
 
 def test_sites_and_positions_that_are_not_there(gpt2, pairs):
