@@ -96,8 +96,7 @@ class Request:
             return cls(method, filled, level, direction, checked, names, None, labels)
         kind = "node" if level == "node" else sites
         wanted = site_set(kind, model.anatomy, pairs, positions)
-        if method == "relevance":
-            _check_reached(Rules.parse(filled["rules"]), kind)
+        check_reached(method, filled, kind)
         return cls(method, filled, level, direction, checked, wanted.names, wanted, labels)
 
     def measure(self) -> Callable[[Setting], Measured]:
@@ -128,8 +127,15 @@ def _check_arguments(model: object, pairs: object) -> None:
         )
 
 
-def _check_reached(rules: Rules, kind: str) -> None:
-    if rules.pattern == "detach" and kind in ("q", "k", "pattern"):
+def check_reached(method: str, options: Mapping[str, Any], kind: str) -> None:
+    """Refuse sites that a method's rules let no gradient reach.
+
+    Raises:
+        MethodError: the rule pattern=detach, and sites that act through the pattern alone.
+    """
+    if method != "relevance" or kind not in ("q", "k", "pattern"):
+        return
+    if Rules.parse(options.get("rules", "relp")).pattern == "detach":
         raise MethodError(
             f"the rule pattern=detach gives sites of kind {kind} no gradient, so all their scores "
             f"would be zero; score other sites, or leave the rule out"

@@ -250,6 +250,7 @@ def check_asked(
     Raises:
         MethodError: an unknown method, option, kind or direction.
     """
+    from patching.measure import check_reached
     from patching.setting import check_direction
     from patching.sitesets import KINDS as SITES
 
@@ -258,7 +259,11 @@ def check_asked(
             raise MethodError(unknown("kind of site", kind, (*SITES, "edge")))
     for direction in directions:
         check_direction(direction)
-    return {text: parse_method(text) for text in methods}
+    asked = {text: parse_method(text) for text in methods}
+    for name, options in asked.values():
+        for kind in kinds:
+            check_reached(name, options, kind)
+    return asked
 
 
 def parse_method(text: str) -> tuple[str, dict[str, Any]]:

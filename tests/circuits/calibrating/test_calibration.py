@@ -92,6 +92,8 @@ def test_an_unknown_kind_or_direction_is_refused_before_the_model_is_opened():
     assert "unknown kind of site 'resid_per'; did you mean 'resid_pre'" in result.stderr
     with pytest.raises(MethodError, match="did you mean 'noising'"):
         calibrate(None, None, directions=("noisng",))
+    with pytest.raises(MethodError, match="pattern=detach gives sites of kind q no gradient"):
+        calibrate(None, None, ["relevance:rules=relp,pattern=detach"], ["z", "q"])
 
 
 def test_a_folder_that_holds_something_else_is_not_written_to(tmp_path):
