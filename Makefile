@@ -9,9 +9,10 @@ READY := $(VENV)/.ready
 demo: $(READY)
 	$(BIN)/circuits discover ioi --model nano --out runs/ioi
 
-# One torch thread per worker: two workers already fill two cores.
+# One torch thread per worker: two workers already fill two cores. The long tests, notebooks, stand
+# last; an idle worker takes them from the other.
 test: $(READY)
-	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2
+	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal
 
 check: $(READY)
 	$(BIN)/ruff check .
