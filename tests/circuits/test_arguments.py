@@ -69,7 +69,7 @@ def graph(model, pairs):
             ModelError,
             "this model is open already and takes no device",
         ),
-        (lambda m, p, g: circuits.load_task(7), TaskError, "named by a text such as 'ioi', given 7"),
+        (lambda m, p, g: circuits.load_task(7), TaskError, "by a text such as 'ioi', given 7"),
         (lambda m, p, g: circuits.remove(3), EditError, "3 is no circuit and no site's name"),
         (lambda m, p, g: circuits.keep("a3.h0"), EditError, "'a3.h0' is no circuit"),
         (lambda m, p, g: circuits.scale("m0", "x"), EditError, "'m0' cannot be scaled by 'x'"),
