@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 from circuits.arguments import check_kinds
+from circuits.evaluate import NO_INTERVAL
 from circuits.evaluation.areas import bootstrap
 from tasks.errors import counted
 
@@ -57,11 +58,9 @@ class Ablated:
     def interval(self) -> Interval | None:
         """Bootstrap interval of the effect over prompts (95 %, percentiles); None of one prompt."""
         lost = self.clean - self.ablated
-        return (
-            None
-            if len(lost) < 2
-            else bootstrap(lambda weights: weights @ lost, len(lost), self.seed)
-        )
+        if len(lost) < 2:
+            return None
+        return bootstrap(lambda weights: weights @ lost, len(lost), self.seed)
 
     @property
     def share(self) -> float | None:
@@ -71,7 +70,7 @@ class Ablated:
 
     def rows(self) -> list[tuple[str, str]]:
         """What a table of this says: label and value."""
-        ends = "no interval: more than one prompt pair is needed for one"
+        ends = NO_INTERVAL
         if (interval := self.interval) is not None:
             ends = f"95 % interval {interval[0]:+.4f} to {interval[1]:+.4f}"
         share = "" if self.share is None else f", {self.share:.1%} of clean less corrupted"

@@ -60,7 +60,7 @@ def discover(
             can be known beforehand is refused before the model is loaded.
     """
     from circuits.models import load_model
-    from tasks import PromptPairs, Task
+    from tasks import Task
 
     config = Config(
         task=str(task) if isinstance(task, str | Path) else None,
@@ -83,11 +83,20 @@ def discover(
         if n is not None and n > len(task):
             raise TaskError(f"n is {n}, and there are {len(task)} prompt pairs")
     opened = load_model(model)
-    if isinstance(task, Task):
-        pairs = task.pairs(opened.tokenizer, n=N_FROM_TASK if n is None else n, seed=seed)
-    else:
-        pairs = task[:n] if isinstance(task, PromptPairs) else ask(config, opened)
+    pairs = _pairs_of(task, config, opened)
     return find(config, measure(config, opened, pairs, progress), opened, pairs, progress)
+
+
+def _pairs_of(task: str | Path | PromptPairs | Task, config: Config, model: Model) -> PromptPairs:
+    """The prompt pairs of a task, of its name or of a file, or some of those given."""
+    from tasks import PromptPairs, Task
+
+    if isinstance(task, PromptPairs):
+        return task[: config.n]
+    if isinstance(task, Task):
+        n = N_FROM_TASK if config.n is None else config.n
+        return task.pairs(model.tokenizer, n=n, seed=config.seed)
+    return ask(config, model)
 
 
 def run(config: Config, folder: Path, progress: Progress | None = None) -> RunRecord:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 RESAMPLES = 2000
 COVERAGE = 0.95
+NO_INTERVAL = "no interval: more than one prompt pair is needed for one"
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +163,7 @@ def verdict(faithfulness: float | None, interval: tuple[float, float] | None) ->
     if faithfulness is None:
         return "undefined: the model does not tell the two runs apart, so nothing can be recovered"
     if interval is None:
-        return f"{faithfulness:.1%} (no interval: more than one prompt pair is needed for one)"
+        return f"{faithfulness:.1%} ({NO_INTERVAL})"
     low, high = interval
     return f"{faithfulness:.1%} (95 % interval {low:.1%} to {high:.1%})"
 

@@ -135,10 +135,7 @@ class ExactSweep:
         """Receiving minus giving writes of every sender, from position ``first`` on."""
         s = self.setting
         runs = s.ordered(self.kept.values, self.other)
-        stack = [writes.input_delta(*runs)] + [
-            writes.layer_deltas(s.model, *runs, layer) for layer in range(s.model.anatomy.n_layers)
-        ]
-        whole = torch.cat(stack, dim=1)[:, :, self.kept.first :]
+        whole = writes.all_deltas(s.model, *runs)[:, :, self.kept.first :]
         return s.sign() * whole.transpose(0, 1)
 
     def _edges_into(self, kind: str, layer: int, deltas: Tensor) -> Float[Tensor, "u b"]:

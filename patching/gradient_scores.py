@@ -131,28 +131,13 @@ def _edge_tile(
     """Edge scores of some prompts, summed over some positions."""
     clean, corrupted = _cut(linearised.clean, where), _cut(linearised.corrupted, where)
     values, grads = _cut(each.slopes.values, where), _cut(each.slopes.grads, where)
-    stack = _sent(model, clean, corrupted).flatten(2)
+    stack = writes.all_deltas(model, clean, corrupted).flatten(2)
     stack = stack * _covered(model, each).to(stack)[:, None] if each.covers else stack
     parts = []
     for count, gradient in port_gradients(model, values, grads, each, where):
         product = precise(gradient.flatten(2)) @ stack[:, :count].transpose(1, 2)
         parts.append(product.flatten(1))
     return torch.cat(parts, dim=1)
-
-
-def _sent(
-    model: Model, clean: dict[Point, Tensor], corrupted: dict[Point, Tensor]
-) -> Float[Tensor, "b u s d"]:
-    """Clean minus corrupted writes of every sender, in float32 or better."""
-    first = writes.input_delta(clean, corrupted)
-    size, _, length, width = first.shape
-    units = model.anatomy.n_heads + 1
-    sent = first.new_empty(size, 1 + units * model.anatomy.n_layers, length, width)
-    sent[:, :1] = first
-    for layer in range(model.anatomy.n_layers):
-        at = 1 + units * layer
-        sent[:, at : at + units] = writes.layer_deltas(model, clean, corrupted, layer)
-    return sent
 
 
 def _covered(model: Model, each: Pass) -> Bool[Tensor, " u"]:

@@ -77,6 +77,8 @@ def _fits(value: Any, kind: type) -> bool:
     return isinstance(value, kind) or (kind is float and isinstance(value, int))
 
 
+QK_FIX = Option(bool, False, "sites q and k: patches answered by the exact softmax")
+
 METHODS: dict[str, Method] = {
     method.name: method
     for method in (
@@ -94,9 +96,7 @@ METHODS: dict[str, Method] = {
             "Nanda 2023; Syed et al. 2023 (edges); Kramar et al. 2024 (AtP*: qk_fix, grad_drop)",
             "estimate",
             options={
-                "qk_fix": Option(
-                    bool, False, "sites q and k: patches answered by the exact softmax"
-                ),
+                "qk_fix": QK_FIX,
                 "grad_drop": Option(bool, False, "one more backward pass per layer, sizes summed"),
                 "exact_receivers": Option(bool, False, "edges: heads and MLPs answer exactly"),
             },
@@ -110,9 +110,7 @@ METHODS: dict[str, Method] = {
             options={
                 "steps": Option(int, 5, "midpoints at which gradients are taken"),
                 "on": Option(str, "inputs", "what is interpolated", ("inputs", "activations")),
-                "qk_fix": Option(
-                    bool, False, "sites q and k: patches answered by the exact softmax"
-                ),
+                "qk_fix": QK_FIX,
             },
         ),
         Method(
@@ -123,9 +121,7 @@ METHODS: dict[str, Method] = {
             "estimate",
             options={
                 "rules": Option(str, "relp", "relp, gim, attnlrp, or step=rule settings"),
-                "qk_fix": Option(
-                    bool, False, "sites q and k: patches answered by the exact softmax"
-                ),
+                "qk_fix": QK_FIX,
             },
         ),
         Method(
@@ -137,9 +133,7 @@ METHODS: dict[str, Method] = {
             options={
                 "share": Option(float, 1.0, "share of the secant in each slope; the rest: tangent"),
                 "exact_receivers": Option(bool, False, "edges: heads and MLPs answer exactly"),
-                "qk_fix": Option(
-                    bool, False, "sites q and k: patches answered by the exact softmax"
-                ),
+                "qk_fix": QK_FIX,
             },
         ),
         Method(

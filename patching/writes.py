@@ -60,6 +60,22 @@ def input_delta(clean: Values, corrupted: Values) -> Float[Tensor, "b 1 s d"]:
     return _delta(clean, corrupted, ("input", 0))[:, None]
 
 
+def all_deltas(model: Model, clean: Values, corrupted: Values) -> Float[Tensor, "b u s d"]:
+    """Clean minus corrupted writes of every sender, in order, in float32 or better.
+
+    Written in place layer by layer, so that they are never held twice.
+    """
+    first = input_delta(clean, corrupted)
+    size, _, length, width = first.shape
+    units = model.anatomy.n_heads + 1
+    sent = first.new_empty(size, 1 + units * model.anatomy.n_layers, length, width)
+    sent[:, :1] = first
+    for layer in range(model.anatomy.n_layers):
+        at = 1 + units * layer
+        sent[:, at : at + units] = layer_deltas(model, clean, corrupted, layer)
+    return sent
+
+
 def _delta(clean: Values, corrupted: Values, point: Point) -> Tensor:
     """The difference in float32 or better, so that what the runs share cancels without rounding."""
     return precise(clean[point]) - precise(corrupted[point])

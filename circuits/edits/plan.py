@@ -25,7 +25,7 @@ from pydantic import Field, ValidationError, field_validator
 
 from circuits.edits.check import edit_faults, is_weight_edit
 from circuits.edits.edit import Edit, Part
-from circuits.output import make_ready
+from circuits.output import make_ready, vacant
 from graphs.files import read_bytes, read_json, write_atomically
 from tasks.errors import (
     CircuitsError,
@@ -107,7 +107,7 @@ class EditPlan(Part):
         return found
 
     def _saving_faults(self, out: Path) -> Iterator[str]:
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        if not vacant(out):
             yield f"{out} exists already; choose another --out"
         else:
             try:

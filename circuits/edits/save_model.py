@@ -16,7 +16,7 @@ import torch
 from circuits.edits.check import is_weight_edit
 from circuits.edits.live import weight_change
 from circuits.edits.plan import EditPlan
-from circuits.output import written
+from circuits.output import vacant, written
 from patching.blocks import weight_in_out
 from patching.loading import load_weights, without_bars
 from patching.model import Model
@@ -63,7 +63,7 @@ def save_edited(model: Model, plan: EditPlan, out: str | Path, original: Any = N
 
 def _check_empty(folder: Path) -> None:
     """Only an empty directory gives way to a model."""
-    if not folder.is_dir() or any(folder.iterdir()):
+    if not vacant(folder):
         raise EditError(f"{folder} exists already; choose another --out")
 
 
