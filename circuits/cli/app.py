@@ -89,7 +89,7 @@ def list_tasks(as_json: AsJson = False) -> None:
 
     print_list(task_rows(), as_json)
     if not as_json:
-        typer.echo("Options: circuits af1 TASK --set NAME=VALUE, or TASK.pairs(..., NAME=VALUE).")
+        typer.echo("Options are written behind the task, as in mental_math:form=-+style=question.")
 
 
 @app.command("methods")
