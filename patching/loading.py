@@ -49,7 +49,12 @@ def load_weights(path: str, dtype: torch.dtype) -> Any:
     try:
         with without_bars():
             return AutoModelForCausalLM.from_pretrained(
-                path, dtype=dtype, attn_implementation="eager"
+                path,
+                dtype=dtype,
+                attn_implementation="eager",
+                # Without a word, transformers asks on standard input whether to run code from there.
+                trust_remote_code=False,
+                use_safetensors=True,
             )
     except (OSError, ValueError, KeyError) as error:
         kind = "directory" if Path(path).is_dir() else "model id"
@@ -90,7 +95,7 @@ def load_tokenizer(path: str) -> Any:
         if not any((Path(path) / name).exists() for name in names):
             return None
     try:
-        return AutoTokenizer.from_pretrained(path)
+        return AutoTokenizer.from_pretrained(path, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
         raise ModelError(
             f"cannot open the tokenizer of '{path}': {str(error).splitlines()[0]}"
