@@ -17,7 +17,7 @@ otherwise it is an operand like any other and gets no special place in a peek.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -96,7 +96,7 @@ class Stages:
         ends = [0, x.shape[1] - 1]
         blocks = self.model.blocks[layer:]
         alone = self._alone(blocks, ends)
-        frame = rows_of(self.frame, ends)
+        frame = self.frame.only(ends)
         return self.model.run_from(layer, x[:, ends], frame, chain(alone, tap))
 
     def run(
@@ -163,17 +163,6 @@ def waiting_point(wait: int) -> Point:
 def waiting_points(model: Model) -> list[Point]:
     """The points of all waits, from -1 on."""
     return [waiting_point(wait) for wait in range(-1, model.anatomy.n_layers)]
-
-
-def rows_of(frame: Frame, rows: list[int]) -> Frame:
-    """A frame of some positions only; sliding windows have to be in the attention mask already."""
-    return replace(
-        frame,
-        positions=frame.positions[:, rows],
-        allowed=frame.allowed[:, rows][..., rows],
-        cos=None if frame.cos is None else frame.cos[:, rows],
-        sin=None if frame.sin is None else frame.sin[:, rows],
-    )
 
 
 def same_first_token(pairs: PromptPairs) -> bool:

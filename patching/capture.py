@@ -75,11 +75,9 @@ class Prompts:
                 f"token id {largest} is outside this model's vocabulary of "
                 f"{model.vocabulary_size}; encode the prompts with this model's own tokenizer"
             )
-        config = model.bridge.original_model.config
-        longest = getattr(config, "max_position_embeddings", None)
         width = int(self.mask.sum(1).max())
-        if longest is not None and width > longest:
-            raise TaskError(f"a prompt of {width} tokens does not fit {longest} positions")
+        if model.longest is not None and width > model.longest:
+            raise TaskError(f"a prompt of {width} tokens does not fit {model.longest} positions")
 
 
 @dataclass(frozen=True, slots=True)

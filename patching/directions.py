@@ -47,7 +47,7 @@ def unembedding(model: Model, basis: str) -> Float[Tensor, "v d"]:
     """
     if fault := basis_fault(model, basis):
         raise EditError(fault)
-    weight: Tensor = model.bridge.unembed.original_component.weight.detach().float()
+    weight = model.unembedding.float()
     if basis == "raw":
         return weight
     folded = weight * model.final_norm.weight.float()

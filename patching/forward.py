@@ -9,8 +9,11 @@ mlp_pre mlp_up mlp_post mlp_raw mlp_out resid_post``, then ``final_in`` and ``lo
 ``k`` and ``v`` are per key/value head; ``k_read`` and ``v_read`` are their copies per query head,
 which is where an edge into one query head lives. ``mlp_in`` is the MLP's own view of the residual
 stream: replacing it does not touch the stream. ``attn_raw`` and ``mlp_raw`` stand before a
-post-norm, ``attn_out`` and ``mlp_out`` are what is written to the stream. ``scores_raw`` and
-``logits_raw`` exist where the model has a soft-cap, and stand before it.
+post-norm, ``attn_out`` and ``mlp_out`` are what is written to the stream. Some points exist only
+in models that have the step behind them: ``scores_raw`` and ``logits_raw`` before a soft-cap,
+``q_raw`` and ``k_raw`` before a norm of all heads together, ``q_cut k_cut v_cut`` before values are
+cut off, ``q_turned`` and ``k_turned`` before norms that follow the rotary embedding. A mixture of
+experts has no ``mlp_pre mlp_up mlp_post``.
 """
 
 from __future__ import annotations
@@ -19,11 +22,12 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
-from patching.blocks import Block, rotate
+from patching.blocks import PORTS, Block
 from patching.frame import Frame
+from patching.norms import Norm
 from patching.ops import PLAIN, Ops, Point
 
 Tap = Callable[[str, int, Tensor], Tensor]
@@ -72,6 +76,21 @@ def chain(*taps: Tap) -> Tap:
     return tap
 
 
+def read(
+    block: Block, port: str, n: Float[Tensor, "b s d"], tap: Tap = no_tap, ops: Ops = PLAIN
+) -> Float[Tensor, "b s units e"]:
+    """Queries, keys or values from the normed residual stream, before rotary embedding."""
+    layer, out = block.layer, block.project(port, n)
+    if port in block.whole_norms:
+        raw = tap(f"{port}_raw", layer, out.flatten(-2))
+        normed = ops.norm(block.whole_norms[port], raw, (f"{port}_raw", layer))
+        out = normed.unflatten(-1, out.shape[-2:])
+    if block.clip is not None:
+        out = tap(f"{port}_cut", layer, out)
+        out = ops.activation(block.cut_off, out, (f"{port}_cut", layer))
+    return tap(port, layer, out)
+
+
 def attend(
     block: Block,
     n: Float[Tensor, "b s d"],
@@ -82,9 +101,7 @@ def attend(
 ) -> Float[Tensor, "b s h e"]:
     """Head outputs ``z`` from the normed residual stream."""
     layer = block.layer
-    q = tap("q", layer, block.queries(n))
-    k = tap("k", layer, block.keys(n))
-    v = tap("v", layer, block.values(n))
+    q, k, v = (read(block, port, n, tap, ops) for port in PORTS)
     k, v = block.share(k), block.share(v)
     k, v = tap("k_read", layer, k), tap("v_read", layer, v)
     return head_outputs(block, q, k, v, frame, tap, ops, past)
@@ -100,18 +117,20 @@ def head_outputs(
     ops: Ops = PLAIN,
     past: Past | None = None,
     key_frame: Frame | None = None,
+    heads: Int[Tensor, " h"] | None = None,
 ) -> Float[Tensor, "b q h e"]:
     """Head outputs from queries, and from keys and values already shared out by query head.
 
     With ``past``, keys and values of earlier positions (points ``k_rot`` and ``v_read``) are put
-    before these. ``key_frame`` is the frame of the keys where there are more of them than queries.
+    before these. ``key_frame`` is the frame of the keys where there are more of them than queries,
+    ``heads`` which heads these are where they are not all.
     """
     layer = block.layer
-    if block.q_norm is not None and block.k_norm is not None:
-        q = ops.norm(block.q_norm, q, ("q", layer))
-        k = ops.norm(block.k_norm, k, ("k_read", layer))
-    q = tap("q_rot", layer, rotate(q, frame))
-    k = tap("k_rot", layer, rotate(k, key_frame or frame))
+    q = _placed(block, "q", block.q_norm, q, frame, tap, ops, heads)
+    k = _placed(block, "k", block.k_norm, k, key_frame or frame, tap, ops, heads)
+    if frame.query_scale is not None:
+        q = q * frame.query_scale[:, :, None, None]
+    q, k = tap("q_rot", layer, q), tap("k_rot", layer, k)
     if past is not None:
         k = torch.cat([past["k_rot", layer], k], dim=1)
         v = torch.cat([past["v_read", layer], v], dim=1)
@@ -119,11 +138,36 @@ def head_outputs(
     if block.softcap is not None:
         scores = tap("scores_raw", layer, scores)
         scores = ops.softcap(scores, block.softcap, ("scores_raw", layer))
+    if block.key_bias is not None:
+        bias = block.key_bias(frame.keys).to(scores)
+        scores = scores + (bias if heads is None else bias[:, heads])[:, :, None]
     lowest = torch.finfo(scores.dtype).min
     scores = scores.masked_fill(~frame.visible(block.window), lowest)
     scores = tap("scores", layer, scores)
-    pattern = tap("pattern", layer, ops.softmax(scores, ("scores", layer)))
+    sinks = block.sinks if block.sinks is None or heads is None else block.sinks[heads]
+    pattern = tap("pattern", layer, ops.softmax(scores, ("scores", layer), sinks))
     return tap("z", layer, ops.mix(pattern, v, ("z", layer)))
+
+
+def _placed(
+    block: Block,
+    port: str,
+    norm: Norm | None,
+    x: Float[Tensor, "b s h e"],
+    frame: Frame,
+    tap: Tap,
+    ops: Ops,
+    heads: Int[Tensor, " h"] | None,
+) -> Float[Tensor, "b s h e"]:
+    """Queries or keys with their norm and their rotary embedding, in the model's order."""
+    if norm is None:
+        return block.turn(x, frame)
+    norm = norm if heads is None else norm.of_heads(heads)
+    if not block.norms_turned:
+        at = (port if port == "q" else "k_read", block.layer)
+        return block.turn(ops.norm(norm, x, at), frame)
+    turned = tap(f"{port}_turned", block.layer, block.turn(x, frame))
+    return ops.norm(norm, turned, (f"{port}_turned", block.layer))
 
 
 def write_attention(
@@ -144,6 +188,22 @@ def write_mlp(
     layer = block.layer
     x = tap("mlp_in", layer, x.view_as(x))
     n = ops.norm(block.ln2, x, ("mlp_in", layer))
+    if block.experts is None:
+        out = _neurons(block, n, tap, ops)
+    else:
+        out = ops.experts(block.experts, n.flatten(0, -2), block).view_as(n)
+        out = out if block.write_scale == 1 else out * block.write_scale
+    out = tap("mlp_raw", layer, out)
+    if block.ln2_post is not None:
+        out = ops.norm(block.ln2_post, out, ("mlp_raw", layer))
+    return tap("mlp_out", layer, out)
+
+
+def _neurons(block: Block, n: Float[Tensor, "b s d"], tap: Tap, ops: Ops) -> Tensor:
+    """What the neurons of an ordinary MLP write."""
+    layer = block.layer
+    assert block.act is not None
+    assert block.up is not None
     if block.gate is None:
         pre = tap("mlp_pre", layer, block.up(n))
         post = ops.activation(block.act, pre, ("mlp_pre", layer))
@@ -151,10 +211,7 @@ def write_mlp(
         pre = tap("mlp_pre", layer, block.gate(n))
         up = tap("mlp_up", layer, block.up(n))
         post = ops.gated(block.act, pre, up, ("mlp_pre", layer))
-    out = tap("mlp_raw", layer, block.down(tap("mlp_post", layer, post)))
-    if block.ln2_post is not None:
-        out = ops.norm(block.ln2_post, out, ("mlp_raw", layer))
-    return tap("mlp_out", layer, out)
+    return block.neurons_output(tap("mlp_post", layer, post))
 
 
 def finish_block(
@@ -203,9 +260,8 @@ def run_block_end(
     layer = block.layer
     n = block.ln1(x)
     x = tap("resid_pre", layer, x[:, -1:])
-    q = tap("q", layer, block.queries(n[:, -1:]))
-    k = block.share(tap("k", layer, block.keys(n)))
-    v = block.share(tap("v", layer, block.values(n)))
+    q, k, v = read(block, "q", n[:, -1:], tap), read(block, "k", n, tap), read(block, "v", n, tap)
+    k, v = block.share(k), block.share(v)
     k, v = tap("k_read", layer, k), tap("v_read", layer, v)
     end = frame.rows(frame.first + n.shape[1] - 1)
     z = head_outputs(block, q, k, v, end, tap, past=past, key_frame=frame)

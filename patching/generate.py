@@ -9,14 +9,12 @@ key or a value is what later positions read.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from dataclasses import replace
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from patching.forward import Past, Record, Tap, chain, no_tap, run_block
-from patching.frame import Frame
 from patching.model import Model
 from patching.ops import Point
 from tasks.errors import TaskError
@@ -94,7 +92,7 @@ class Decoding:
     @torch.no_grad()
     def _run(self, tokens: Int[Tensor, "b s"]) -> Float[Tensor, "b v"]:
         start, stop = self._length, self._length + tokens.shape[1]
-        frame = _between(self._frame, start, stop)
+        frame = self._frame.between(start, stop)
         kept = Record(CACHED)
         tap = chain(self.tap, kept)
         past: Past | None = self.past or None
@@ -106,18 +104,6 @@ class Decoding:
             self.past[point] = new if before is None else torch.cat([before, new], dim=1)
         self._length = stop
         return self.model.unembed(x[:, -1], tap)
-
-
-def _between(frame: Frame, start: int, stop: int) -> Frame:
-    """Query rows from ``start`` up to ``stop``, and the keys up to ``stop``."""
-    rows, count = frame.rows(start), stop - start
-    return replace(
-        rows,
-        positions=rows.positions[:, :count],
-        allowed=rows.allowed[:, :count, :stop],
-        cos=None if rows.cos is None else rows.cos[:, :count],
-        sin=None if rows.sin is None else rows.sin[:, :count],
-    )
 
 
 def _check(model: Model, tokens: Tensor, mask: Tensor, new: int) -> None:
@@ -140,7 +126,7 @@ def _faults(model: Model, tokens: Tensor, mask: Tensor, new: int) -> Iterator[st
     if bool(outside.any()):
         given, size = int(tokens[outside][0]), model.vocabulary_size
         yield f"token id {given} is outside the vocabulary of {size}"
-    longest = getattr(model.bridge.original_model.config, "max_position_embeddings", None)
+    longest = model.longest
     needed = int(mask.sum(1).max()) + new - 1
     if longest is not None and needed > longest:
         yield f"{needed} positions are needed and this model has {longest}"

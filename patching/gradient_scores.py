@@ -19,6 +19,7 @@ from patching.linearised import Kinds, Linearised, Pass
 from patching.model import Model
 from patching.norms import precise
 from patching.ops import Point, Where, cut
+from patching.ports import INSIDE, pull_reads
 from patching.runs import Batch
 from patching.sites import senders
 from patching.sitesets import Group, SiteSet, point_of, reduce_product
@@ -27,7 +28,7 @@ from patching.softmax_response import ANSWERED
 Response = Callable[[Pass, Group], Tensor]
 
 EDGE_KINDS = Kinds(
-    read=(*writes.KINDS, "resid_pre", "q", "k_read", "v_read", "mlp_in", "final_in"),
+    read=(*writes.KINDS, "resid_pre", *INSIDE, "q", "k_read", "v_read", "mlp_in", "final_in"),
     scored=("input", "z", "mlp_out"),
 )
 """Kinds of points that edge scores need; what is scored is what senders write."""
@@ -158,7 +159,7 @@ def port_gradients(
         point = ("resid_pre", layer)
         pull = each.ops.norm_pull(block.ln1, values[point], point, where)
         at_norm = [
-            torch.einsum("bshe,hde->bhsd", grads[kind, layer], block.input_weight(port))
+            pull_reads(block, port, grads[kind, layer], values, each.ops, where)
             for kind, port in (("q", "q"), ("k_read", "k"), ("v_read", "v"))
         ]
         yield 1 + units * layer, pull(torch.cat(at_norm, dim=1))

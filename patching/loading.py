@@ -1,4 +1,4 @@
-"""From a directory, a hub id or a transformers model to the TransformerLens bridge of it."""
+"""From a directory or a hub id to a transformers model and its tokenizer."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from tasks.errors import ModelError
 
@@ -52,7 +51,7 @@ def load_weights(path: str, dtype: torch.dtype) -> Any:
                 path,
                 dtype=dtype,
                 attn_implementation="eager",
-                # Without a word, transformers asks on standard input whether to run code from there.
+                # Unless told, transformers asks on standard input whether to run code found there.
                 trust_remote_code=False,
                 use_safetensors=True,
             )
@@ -102,26 +101,14 @@ def load_tokenizer(path: str) -> Any:
         ) from error
 
 
-def bridge_of(hf: nn.Module) -> Any:
-    """The TransformerLens bridge of a transformers model, which it rewires.
+def stored_dtype(path: str) -> torch.dtype | None:
+    """The number type that a directory's or hub id's configuration names for its weights."""
+    from transformers import PreTrainedConfig
 
-    Raises:
-        ModelError: TransformerLens knows no such architecture.
-    """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        from transformer_lens.model_bridge.sources._bridge_builder import (
-            build_bridge_from_module,
-        )
-
-        try:
-            return build_bridge_from_module(
-                hf, architecture=type(hf).__name__, hf_config=hf.config, tokenizer=None
-            )
-        except (ValueError, KeyError, RuntimeError, AttributeError) as error:
-            raise ModelError(
-                f"TransformerLens cannot bridge a {type(hf).__name__}: {error}"
-            ) from error
+    config, _ = PreTrainedConfig.get_config_dict(path)
+    name = config.get("dtype", config.get("torch_dtype"))
+    found = getattr(torch, str(name).removeprefix("torch."), None)
+    return found if isinstance(found, torch.dtype) else None
 
 
 def digest(hf: Any) -> str:

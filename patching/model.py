@@ -1,14 +1,15 @@
 """A model opened for circuit work.
 
-The TransformerLens bridge gives every family's modules the same names; :class:`Model` takes its
-blocks apart once (:mod:`patching.blocks`) and computes with those parts. At opening the
-result is compared with the bridge's own forward pass, so a family that computes anything else
-than what these parts say is refused rather than silently approximated.
+:class:`Model` takes a transformers model apart once (:mod:`patching.families`) and computes with
+those parts. At opening the result is compared with the model's own forward pass
+(:mod:`patching.check`), so a model that computes anything else than what these parts say is refused
+rather than silently approximated.
 """
 
 from __future__ import annotations
 
 import copy
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,14 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from patching.anatomy import Anatomy
-from patching.blocks import Block, take_apart
+from patching.blocks import Block
+from patching.families import known
+from patching.families.refusals import check_family
+from patching.families.take_apart import Parts, take_apart
 from patching.forward import Tap, no_tap, run_block
 from patching.frame import Frame, make_frame
-from patching.loading import bridge_of, check_device, digest, load_tokenizer, load_weights
-from patching.norms import Norm, find_norm, rounding
+from patching.loading import check_device, digest, load_tokenizer, load_weights, stored_dtype
+from patching.norms import Norm
 from patching.ops import PLAIN, Ops
 from tasks.errors import ModelError
 
@@ -34,29 +38,22 @@ class Model:
         tokenizer: the model's tokenizer, or None.
         path: the directory or hub id it was opened from; ``"in memory"`` otherwise.
         hash: SHA-256 over configuration and weights.
-        bridge: the TransformerLens bridge, for hooks, generation and everything else it offers.
+        hf: the transformers model, whose weights are the ones in use.
+        source_dtype: the number type of the weights where they came from.
     """
 
     def __init__(
-        self, bridge: Any, *, tokenizer: Any = None, path: str = "in memory", digest: str = ""
+        self, hf: Any, *, tokenizer: Any = None, path: str = "in memory", digest: str = ""
     ) -> None:
-        self.bridge = bridge
+        self.hf = hf
         self.tokenizer = tokenizer
         self.path = path
         self.hash = digest
-        self.anatomy = _anatomy(bridge)
-        self.blocks: tuple[Block, ...] = tuple(
-            take_apart(block, layer, self.anatomy) for layer, block in enumerate(bridge.blocks)
-        )
-        self.final_norm: Norm = find_norm(bridge.ln_final.original_component, self.anatomy.d_model)
-        self._embed: nn.Module = bridge.embed.original_component
-        position = getattr(bridge, "pos_embed", None)
-        self._pos_embed: nn.Module | None = position and position.original_component
-        rotary = getattr(bridge, "rotary_emb", None)
-        self._rotary: nn.Module | None = rotary and rotary.original_component
-        self._unembed: nn.Module = bridge.unembed.original_component
-        cap = getattr(bridge.original_model.config, "final_logit_softcapping", None)
-        self._logit_cap: float | None = cap
+        self.source_dtype: torch.dtype = hf.dtype
+        self.parts: Parts = take_apart(hf, known()[hf.config.model_type](hf.config))
+        self.anatomy: Anatomy = self.parts.anatomy
+        self.blocks: tuple[Block, ...] = self.parts.blocks
+        self.final_norm: Norm = self.parts.final_norm
 
     @classmethod
     def open(
@@ -69,77 +66,97 @@ class Model:
     ) -> Model:
         """Open a Hugging Face id or directory, or a transformers model in memory.
 
-        A model in memory is copied first: building a bridge rewires it. ``device`` is where to
-        compute, such as ``cuda``; without it a model in memory stays where it is, and one that is
-        loaded is on the CPU. ``dtype`` is the number type to compute in; without it a model in
-        memory keeps its own, and one that is loaded is float32 whatever its files hold.
+        A model in memory is copied first. ``device`` is where to compute, such as ``cuda``; without
+        it a model in memory stays where it is, and one that is loaded is on the CPU. ``dtype`` is
+        the number type to compute in; without it a model in memory keeps its own, and one that is
+        loaded is float32 whatever its files hold.
 
         Raises:
             ModelError: it cannot be found offline, or cannot be taken apart, or torch does not see
                 the device.
         """
+        from patching.check import check_forward, check_numbers
+
         place = None if device is None else check_device(device)
         if isinstance(source, nn.Module):
             if not hasattr(source, "config"):
                 raise ModelError(f"a {type(source).__name__} is not a transformers model")
-            hf, path = copy.deepcopy(source), "in memory"
-            hf = hf if dtype is None else hf.to(dtype)
+            check_family(source)
+            hf: Any = copy.deepcopy(source)
+            path, stored = "in memory", hf.dtype
+            hf = hf if dtype is None else _to_dtype(hf, dtype)
         else:
             path = str(source)
-            hf = load_weights(path, dtype or torch.float32)
+            hf, stored = load_weights(path, dtype or torch.float32), stored_dtype(path)
             tokenizer = tokenizer or load_tokenizer(path)
         hf = (hf if place is None else hf.to(place)).eval().requires_grad_(False)
-        found = digest(hf)
-        bridge = bridge_of(hf)
-        # Where the bridge splits a fused q, k, v, it makes new parameters.
-        hf.requires_grad_(False)
-        try:
-            model = cls(bridge, tokenizer=tokenizer, path=path, digest=found)
-            _check_forward(model)
-        except torch.OutOfMemoryError:
-            raise
-        except (AttributeError, TypeError, KeyError, IndexError, RuntimeError) as error:
-            raise ModelError(
-                f"a {type(hf).__name__} cannot be taken apart into layers of attention heads and "
-                f"one MLP: {error}"
-            ) from error
+        check_family(hf)
+        check_numbers(hf)
+        model = _taken_apart(cls, hf, tokenizer=tokenizer, path=path, digest=digest(hf))
+        model.source_dtype = stored or model.dtype
+        check_forward(model)
         return model
+
+    @cached_property
+    def bridge(self) -> Any:
+        """A TransformerLens bridge over the same weights, for hooks and all else that it offers.
+
+        It is made when it is first asked for, since TransformerLens takes seconds to import. Its
+        modules are its own, its parameters are this model's: an edit of one shows in the other,
+        except where the bridge splits a fused matrix into copies.
+
+        Raises:
+            ModelError: TransformerLens knows no such architecture.
+        """
+        from patching.bridge import bridge_over
+
+        return bridge_over(self.hf)
 
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
-        return next(self._embed.parameters()).device
+        return _weight(self.parts.tokens).device
 
     @property
     def dtype(self) -> torch.dtype:
         """The number type of the residual stream."""
-        return next(self._embed.parameters()).dtype
+        return _weight(self.parts.tokens).dtype
 
     @property
     def vocabulary_size(self) -> int:
         """How many logits the model gives."""
-        return int(self._unembed.weight.shape[0])  # type: ignore[index]
+        return int(self.hf.get_output_embeddings().weight.shape[0])
+
+    @property
+    def unembedding(self) -> Float[Tensor, "v d"]:
+        """The matrix from the normed stream to logits, before any soft-cap."""
+        return self.parts.unembedding()
+
+    @property
+    def longest(self) -> int | None:
+        """How many positions the model has; None where its configuration names no number."""
+        names = ("max_position_embeddings", "max_seq_len")
+        given = (getattr(self.hf.config, name, None) for name in names)
+        return next((int(number) for number in given if number), None)
 
     def frame(self, mask: Bool[Tensor, "b s"]) -> Frame:
         """Positions and causal mask of a left-padded batch."""
-        like = torch.empty(0, dtype=self.dtype, device=self.device)
-        return make_frame(mask, self._rotary, like)
+        return make_frame(mask, self.parts.tables, self.parts.query_scale)
 
     def embed(self, tokens: Int[Tensor, "b s"], frame: Frame) -> Float[Tensor, "b s d"]:
         """The residual stream that enters the first block."""
-        x: Tensor = self._embed(tokens)
-        return x if self._pos_embed is None else x + self._pos_embed(frame.positions)
+        return self.parts.embed(tokens, frame.positions)
 
     def unembed(
         self, x: Float[Tensor, "b d"], tap: Tap = no_tap, ops: Ops = PLAIN
     ) -> Float[Tensor, "b v"]:
         """Logits from the final residual stream, at one position."""
-        last = self.anatomy.n_layers
+        last, cap = self.anatomy.n_layers, self.parts.logit_cap
         x = tap("final_in", last, x)
-        logits: Tensor = self._unembed(ops.norm(self.final_norm, x, ("final_in", last)))
-        if self._logit_cap is not None:
+        logits = self.parts.unembed(ops.norm(self.final_norm, x, ("final_in", last)))
+        if cap is not None:
             logits = tap("logits_raw", last, logits)
-            logits = ops.softcap(logits, self._logit_cap, ("logits_raw", last))
+            logits = ops.softcap(logits, cap, ("logits_raw", last))
         return tap("logits", last, logits)
 
     def run(
@@ -175,54 +192,32 @@ class Model:
         )
 
 
-def _anatomy(bridge: Any) -> Anatomy:
-    cfg, hf = bridge.cfg, bridge.original_model.config
-    block = bridge.blocks[0]
-    parallel = bool(getattr(cfg, "parallel_attn_mlp", False))
-    hf_block = block.original_component
-    parallel = bool(getattr(hf_block, "use_parallel_residual", parallel))
-    down = getattr(getattr(block, "mlp", None), "submodules", {}).get("out")
-    d_mlp = int(cfg.d_mlp or 0)
-    if down is not None:
-        weight = down.original_component.weight
-        kind = type(down.original_component).__name__
-        d_mlp = int(weight.shape[0] if kind == "Conv1D" else weight.shape[1])
-    return Anatomy(
-        n_layers=int(cfg.n_layers),
-        n_heads=int(cfg.n_heads),
-        n_kv_heads=int(getattr(cfg, "n_key_value_heads", None) or cfg.n_heads),
-        d_model=int(cfg.d_model),
-        d_head=int(cfg.d_head),
-        d_mlp=d_mlp,
-        parallel=parallel,
-        family=str(hf.model_type),
-    )
-
-
-def _check_forward(model: Model) -> None:
-    """Compare with the bridge's own forward pass, prompt by prompt and without padding.
-
-    Raises:
-        ModelError: the logits differ by more than rounding.
-    """
-    config = model.bridge.original_model.config
-    longest = int(getattr(config, "max_position_embeddings", None) or 12)
-    length = min(12, longest)
-    generator = torch.Generator().manual_seed(0)
-    tokens = torch.randint(0, model.vocabulary_size, (2, length), generator=generator)
-    tokens = tokens.to(model.device)
-    mask = torch.ones_like(tokens, dtype=torch.bool)
-    pad = min(3, length - 1)
-    mask[1, :pad] = False
-    with torch.no_grad():
-        ours = model.run(tokens, mask).float()
-        theirs = [model.bridge(row[None])[0, -1].float() for row in (tokens[0], tokens[1, pad:])]
-    reference = torch.stack(theirs)
-    worst = float((ours - reference).abs().max())
-    allowed = rounding(model.dtype) * float(reference.abs().max() + 1)
-    if not worst <= allowed:
+def _taken_apart(kind: type[Model], hf: Any, **about: Any) -> Model:
+    """The opened model; a configuration that its family's description cannot read is refused."""
+    try:
+        return kind(hf, **about)
+    except (AttributeError, TypeError, KeyError, IndexError, ValueError, RuntimeError) as error:
         raise ModelError(
-            f"{model.anatomy.family}: taken apart, the model gives logits that differ by "
-            f"{worst:.2g} from its own forward pass, so it computes something circuits does not "
-            f"know; it is refused rather than analysed wrongly"
-        )
+            f"this {hf.config.model_type} model ({type(hf).__name__}) is not built as others of "
+            f"its family are, and cannot be taken apart into layers of attention heads and one "
+            f"MLP: {error}"
+        ) from error
+
+
+def _weight(module: Any) -> Tensor:
+    weight: Tensor = module.weight
+    return weight
+
+
+def _to_dtype(hf: nn.Module, dtype: torch.dtype) -> nn.Module:
+    """The weights in another number type; frequencies of rotary embeddings stay in float32."""
+    kept = {
+        (module, name): buffer.clone()
+        for module in hf.modules()
+        for name, buffer in module.named_buffers(recurse=False)
+        if name.endswith("inv_freq")
+    }
+    hf = hf.to(dtype)
+    for (module, name), buffer in kept.items():
+        setattr(module, name, buffer)
+    return hf

@@ -17,6 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from patching.blocks import Block
+from patching.experts import Experts, tokens_of
 from patching.norms import Norm, precise
 
 Pull = Callable[[Tensor], Tensor]
@@ -101,8 +102,8 @@ class Ops:
     """Kinds of points whose values in the other run these ops use."""
 
     def norm(self, norm: Norm, x: Float[Tensor, "*b d"], point: Point) -> Float[Tensor, "*b d"]:
-        """A normalisation layer."""
-        return norm(x)
+        """A normalisation layer; ``x`` itself where a block has none."""
+        return x if norm.does_nothing else self._norm(norm, x, point)
 
     def norm_pull(
         self, norm: Norm, x: Float[Tensor, "*b d"], point: Point, where: Where = EVERYWHERE
@@ -112,6 +113,12 @@ class Ops:
         Gradients have the shape of ``x``, or ``[b, ports, s, d]`` for an ``x`` of ``[b, s, d]``.
         ``where`` says which part of the batch ``x`` is.
         """
+        return (lambda g: g) if norm.does_nothing else self._norm_pull(norm, x, point, where)
+
+    def _norm(self, norm: Norm, x: Tensor, point: Point) -> Tensor:
+        return norm(x)
+
+    def _norm_pull(self, norm: Norm, x: Tensor, point: Point, where: Where) -> Pull:
         scale = norm.scale(x)
         unit = norm.centre(x) / scale
         weight = norm.weight
@@ -127,6 +134,12 @@ class Ops:
     def activation(self, act: Callable[[Tensor], Tensor], x: Tensor, point: Point) -> Tensor:
         """An elementwise activation function."""
         return act(x)
+
+    def slope(
+        self, act: Callable[[Tensor], Tensor], x: Tensor, point: Point, where: Where = EVERYWHERE
+    ) -> Tensor:
+        """The derivative by which :meth:`activation` is differentiated, elementwise."""
+        return derivative(act, x)
 
     def gated(
         self, act: Callable[[Tensor], Tensor], gate: Tensor, up: Tensor, point: Point
@@ -144,15 +157,76 @@ class Ops:
         """``cap * tanh(x / cap)``."""
         return torch.tanh(x / cap) * cap
 
-    def softmax(self, scores: Float[Tensor, "b h q k"], point: Point) -> Float[Tensor, "b h q k"]:
-        """Attention pattern from masked scores, computed in float32 or better."""
-        return precise(scores).softmax(-1).to(scores.dtype)
+    def softmax(
+        self, scores: Float[Tensor, "b h q k"], point: Point, sinks: Tensor | None = None
+    ) -> Float[Tensor, "b h q k"]:
+        """Attention pattern from masked scores, computed in float32 or better.
+
+        ``sinks [h]`` are scores of a key that is not there: what goes to it is lost.
+        """
+        shares = with_sinks(precise(scores), sinks).softmax(-1).to(scores.dtype)
+        return shares if sinks is None else shares[..., :-1]
 
     def mix(
         self, pattern: Float[Tensor, "b h q k"], v: Float[Tensor, "b k h e"], point: Point
     ) -> Float[Tensor, "b q h e"]:
         """Values averaged by the pattern."""
         return torch.einsum("bhqk,bkhe->bqhe", pattern, v)
+
+    def experts(
+        self, experts: Experts, n: Float[Tensor, "t d"], block: Block
+    ) -> Float[Tensor, "t d"]:
+        """What a mixture of experts writes, from the normed residual of every token.
+
+        The router's choice stays as it is in this run; its weights are differentiated as
+        :meth:`route` says.
+        """
+        logits, point = experts.logits(n), ("mlp_pre", block.layer)
+        chosen = experts.chosen(logits)
+        weights, out = self.route(experts, logits, chosen), torch.zeros_like(n)
+        for index, rows in tokens_of(chosen):
+            answer = self._answer(experts, index, n[rows], point)
+            out = out.index_add(0, rows, answer * weights[rows, index, None])
+        return out if experts.shared is None else out + self._shared(experts, n, point)
+
+    def route(self, experts: Experts, logits: Tensor, chosen: Tensor) -> Float[Tensor, "t e"]:
+        """The weights of the chosen experts."""
+        return experts.weights(logits, chosen)
+
+    def _answer(self, experts: Experts, index: int, n: Tensor, point: Point) -> Tensor:
+        expert = experts.shared if index < 0 else experts.each[index]
+        assert expert is not None
+        gate, up = expert.reads(n)
+        up = up if experts.shift is None else self.shift(experts.shift, up, point)
+        return expert.writes(self.gated(experts.act, gate, up, point))
+
+    def _shared(self, experts: Experts, n: Tensor, point: Point) -> Tensor:
+        answer, logit = self._answer(experts, -1, n, point), experts.shared_weight(n)
+        return answer if logit is None else answer * self.sigmoid(logit)
+
+    def shift(self, act: Callable[[Tensor], Tensor], up: Tensor, point: Point) -> Tensor:
+        """An elementwise step on the factor beside a gate."""
+        return act(up)
+
+    def sigmoid(self, logit: Tensor) -> Tensor:
+        """The weight of a shared expert."""
+        return logit.sigmoid()
+
+
+def with_sinks(scores: Float[Tensor, "b h q k"], sinks: Tensor | None) -> Float[Tensor, "b h q j"]:
+    """The scores, and behind them one more column where attention has sinks."""
+    if sinks is None:
+        return scores
+    column = sinks.detach().to(scores)[:, None, None].expand(*scores.shape[:-1], 1)
+    return torch.cat([scores, column], dim=-1)
+
+
+def derivative(act: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """``f'(x)`` elementwise."""
+    with torch.enable_grad():
+        x = x.detach().requires_grad_()
+        (slope,) = torch.autograd.grad(act(x).sum(), x)
+    return slope
 
 
 PLAIN = Ops()

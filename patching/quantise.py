@@ -7,13 +7,11 @@ from contextlib import contextmanager
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
-from patching.blocks import weight_in_out
 from patching.model import Model
 from tasks.errors import MethodError
 
-MATRICES = ("q", "k", "v", "o", "gate", "up", "down")
 BITS = range(2, 17)
 
 
@@ -50,7 +48,7 @@ def quantised(model: Model, bits: int = 8) -> Iterator[None]:
         MethodError: fewer than 2 or more than 16 bits.
     """
     check_bits(bits)
-    weights = [weight_in_out(module) for module in _matrices(model)]
+    weights = [weight for block in model.blocks for weight in block.matrices()]
     saved = [weight.clone() for weight in weights]
     try:
         with torch.no_grad():
@@ -61,8 +59,3 @@ def quantised(model: Model, bits: int = 8) -> Iterator[None]:
         with torch.no_grad():
             for weight, value in zip(weights, saved, strict=True):
                 weight.copy_(value)
-
-
-def _matrices(model: Model) -> list[nn.Module]:
-    parts = [getattr(block, name) for block in model.blocks for name in MATRICES]
-    return [module for module in parts if module is not None]

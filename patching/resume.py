@@ -140,7 +140,7 @@ class Resumption:
 
     def _from_mlp_post(self, layer: int, x: Tensor, count: int) -> Tensor:
         block, x = self.model.blocks[layer], self._shorten(layer, x)
-        out = block.down(x)
+        out = block.neurons_output(x)
         return self._from_mlp_out(
             layer, out if block.ln2_post is None else block.ln2_post(out), count
         )

@@ -16,6 +16,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from patching.blocks import Block
+from patching.experts import Experts
 from patching.norms import Norm, precise
 from patching.ops import (
     EVERYWHERE,
@@ -24,9 +25,11 @@ from patching.ops import (
     Pull,
     Where,
     beside,
+    derivative,
     mix_pull,
     scores_pull,
     substitute,
+    with_sinks,
 )
 from tasks.errors import MethodError, all_faults, unknown
 
@@ -47,7 +50,8 @@ class Rules:
     norm: ``freeze`` treats the scale of a norm as a constant (Ali et al. 2022).
     activation: ``ratio`` uses ``f(x)/x`` for ``f'(x)``, with the limit ``f'(0)`` at zero.
     gate: ``half`` halves the gradient of both factors of a gated MLP; ``detach`` gives the
-        activated factor none.
+        activated factor none. Under both, a router's weights are constants: experts are weighted
+        as they were in this run.
     products: ``half`` halves the gradients of both factors of query x key and of pattern x value.
     pattern: ``detach`` gives the attention pattern no gradient, so nothing reaches q and k.
     temperature: the softmax's derivative is taken at scores divided by this (GIM uses 2).
@@ -161,16 +165,16 @@ class RelevanceOps(Ops):
         self.rules = rules
 
     @override
-    def norm(self, norm: Norm, x: Tensor, point: Point) -> Tensor:
+    def _norm(self, norm: Norm, x: Tensor, point: Point) -> Tensor:
         if self.rules.norm == "plain":
             return norm(x)
-        pull = self.norm_pull(norm, x.detach(), point)
+        pull = self._norm_pull(norm, x.detach(), point, EVERYWHERE)
         return substitute(norm(x.detach()), lambda g: (pull(g),), x)
 
     @override
-    def norm_pull(self, norm: Norm, x: Tensor, point: Point, where: Where = EVERYWHERE) -> Pull:
+    def _norm_pull(self, norm: Norm, x: Tensor, point: Point, where: Where) -> Pull:
         if self.rules.norm == "plain":
-            return super().norm_pull(norm, x, point, where)
+            return super()._norm_pull(norm, x, point, where)
         factor = 1 / norm.scale(x)
         weight = norm.weight
 
@@ -185,6 +189,14 @@ class RelevanceOps(Ops):
         if self.rules.activation == "plain":
             return act(x)
         return with_ratio(act, x)
+
+    @override
+    def slope(
+        self, act: Callable[[Tensor], Tensor], x: Tensor, point: Point, where: Where = EVERYWHERE
+    ) -> Tensor:
+        if self.rules.activation == "plain":
+            return super().slope(act, x, point, where)
+        return ratio_slope(act, precise(x), act(precise(x)))
 
     @override
     def softcap(self, x: Tensor, cap: float, point: Point) -> Tensor:
@@ -213,17 +225,18 @@ class RelevanceOps(Ops):
         return substitute(super().scores(a, b, block), pull, q, k)
 
     @override
-    def softmax(self, scores: Tensor, point: Point) -> Tensor:
+    def softmax(self, scores: Tensor, point: Point, sinks: Tensor | None = None) -> Tensor:
         if self.rules.pattern == "detach":
-            return super().softmax(scores.detach(), point)
+            return super().softmax(scores.detach(), point, sinks)
         if self.rules.temperature == 1.0:
-            return super().softmax(scores, point)
-        warm = super().softmax(scores.detach() / self.rules.temperature, point)
+            return super().softmax(scores, point, sinks)
+        cooled = with_sinks(precise(scores.detach()), sinks) / self.rules.temperature
+        warm = cooled.softmax(-1)[..., : scores.shape[-1]].to(scores)
 
         def pull(g: Tensor) -> tuple[Tensor]:
             return (warm * (g - (g * warm).sum(-1, keepdim=True)),)
 
-        return substitute(super().softmax(scores.detach(), point), pull, scores)
+        return substitute(super().softmax(scores.detach(), point, sinks), pull, scores)
 
     @override
     def mix(self, pattern: Tensor, v: Tensor, point: Point) -> Tensor:
@@ -232,6 +245,19 @@ class RelevanceOps(Ops):
         a, b = pattern.detach(), v.detach()
         return substitute(super().mix(a, b, point), mix_pull(a, b, 0.5), pattern, v)
 
+    @override
+    def route(self, experts: Experts, logits: Tensor, chosen: Tensor) -> Tensor:
+        # The weight of an expert is a gate whose slope no rule of the papers knows: a constant, so
+        # that what an expert writes keeps all of its relevance.
+        return super().route(experts, self._gate(logits), chosen)
+
+    @override
+    def sigmoid(self, logit: Tensor) -> Tensor:
+        return super().sigmoid(self._gate(logit))
+
+    def _gate(self, logits: Tensor) -> Tensor:
+        return logits if self.rules.gate == "plain" else logits.detach()
+
 
 def with_ratio(act: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     """``act(x)``, with ``act(x) / x``, in float32 or better, as its derivative."""
@@ -239,14 +265,6 @@ def with_ratio(act: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     wide = precise(here)
     slope = ratio_slope(act, wide, value if wide.dtype == here.dtype else act(wide))
     return substitute(value, lambda g: ((g * slope).to(x.dtype),), x)
-
-
-def derivative(act: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """``f'(x)`` elementwise."""
-    with torch.enable_grad():
-        x = x.detach().requires_grad_()
-        (slope,) = torch.autograd.grad(act(x).sum(), x)
-    return slope
 
 
 def ratio_slope(act: Callable[[Tensor], Tensor], x: Tensor, value: Tensor) -> Tensor:

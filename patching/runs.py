@@ -59,11 +59,11 @@ def _check_tokens(model: Model, pairs: PromptPairs) -> None:
             f"token id {largest} is outside this model's vocabulary of {model.vocabulary_size}; "
             f"make the pairs with this model's own tokenizer"
         )
-    config = model.bridge.original_model.config
-    longest = getattr(config, "max_position_embeddings", None)
     length = int(pairs.mask.sum(1).max())
-    if longest is not None and length > longest:
-        raise TaskError(f"prompts of {length} tokens do not fit this model's {longest} positions")
+    if model.longest is not None and length > model.longest:
+        raise TaskError(
+            f"prompts of {length} tokens do not fit this model's {model.longest} positions"
+        )
 
 
 @torch.no_grad()

@@ -31,6 +31,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from patching.blocks import Block
+from patching.experts import Experts, tokens_of
 from patching.norms import Norm, precise
 from patching.ops import (
     EVERYWHERE,
@@ -40,11 +41,12 @@ from patching.ops import (
     Where,
     beside,
     cut,
+    derivative,
     mix_pull,
     scores_pull,
     substitute,
+    with_sinks,
 )
-from patching.rules import derivative
 
 NEAR = 0.1
 """Inputs closer than this use a mean derivative: their quotient would lose its digits."""
@@ -67,6 +69,7 @@ class SecantOps(Ops):
         *("resid_pre", "attn_raw", "mlp_in", "mlp_raw", "final_in"),
         *("mlp_pre", "mlp_up", "scores_raw", "logits_raw"),
         *("q", "k_read", "q_rot", "k_rot", "scores", "pattern", "v_read"),
+        *("q_raw", "k_raw", "q_cut", "k_cut", "v_cut", "q_turned", "k_turned"),
     )
 
     def __init__(self, other: Mapping[Point, Tensor], share: float = 1.0) -> None:
@@ -78,19 +81,19 @@ class SecantOps(Ops):
         return torch.lerp(precise(x), precise(x2), self.share / 2)
 
     @override
-    def norm(self, norm: Norm, x: Tensor, point: Point) -> Tensor:
-        pull = self.norm_pull(norm, x.detach(), point)
+    def _norm(self, norm: Norm, x: Tensor, point: Point) -> Tensor:
+        pull = self._norm_pull(norm, x.detach(), point, EVERYWHERE)
         return substitute(norm(x.detach()), lambda g: (pull(g),), x)
 
     @override
-    def norm_pull(self, norm: Norm, x: Tensor, point: Point, where: Where = EVERYWHERE) -> Pull:
+    def _norm_pull(self, norm: Norm, x: Tensor, point: Point, where: Where) -> Pull:
         x2 = cut(self.other[point], where)
         one, two = norm.centre(x), norm.centre(x2)
         s1, s2 = norm.scale(x), norm.scale(x2)
         inverse, middle = (1 / s1 + 1 / s2) / 2, (one + two) / 2
         falling = -2 / (s1 * s2 * (s1 + s2)) / x.shape[-1]
         weight = norm.weight
-        tangent = super().norm_pull(norm, x, point, where) if self.share < 1 else None
+        tangent = super()._norm_pull(norm, x, point, where) if self.share < 1 else None
 
         def pull(g: Tensor) -> Tensor:
             r, m, f = beside(g, inverse, middle, falling)
@@ -104,11 +107,25 @@ class SecantOps(Ops):
     @override
     def activation(self, act: Callable[[Tensor], Tensor], x: Tensor, point: Point) -> Tensor:
         value = act(x.detach())
-        here, there = precise(x.detach()), precise(self.other[point])
-        slope = secant_slope(act, here, there, value if here.dtype == x.dtype else act(here))
-        if self.share < 1:
-            slope = torch.lerp(derivative(act, here), slope, self.share)
+        slope = self._slope(act, x.detach(), self.other[point], value)
         return substitute(value, lambda g: ((g * slope).to(x.dtype),), x)
+
+    @override
+    def slope(
+        self, act: Callable[[Tensor], Tensor], x: Tensor, point: Point, where: Where = EVERYWHERE
+    ) -> Tensor:
+        return self._slope(act, x, cut(self.other[point], where), act(x))
+
+    def _slope(
+        self, act: Callable[[Tensor], Tensor], x: Tensor, x2: Tensor, value: Tensor
+    ) -> Tensor:
+        here, there = precise(x), precise(x2)
+        slope = secant_slope(act, here, there, value if here.dtype == x.dtype else act(here))
+        return slope if self.share == 1 else torch.lerp(derivative(act, here), slope, self.share)
+
+    @override
+    def shift(self, act: Callable[[Tensor], Tensor], up: Tensor, point: Point) -> Tensor:
+        return self.activation(act, up, ("mlp_shift", point[1]))
 
     @override
     def gated(
@@ -136,10 +153,11 @@ class SecantOps(Ops):
         return self.activation(lambda t: torch.tanh(t / cap) * cap, x, point)
 
     @override
-    def softmax(self, scores: Tensor, point: Point) -> Tensor:
-        value = super().softmax(scores.detach(), point)
-        mean = log_mean(scores.detach(), self.other[point])
-        total = mean.sum(-1, keepdim=True)
+    def softmax(self, scores: Tensor, point: Point, sinks: Tensor | None = None) -> Tensor:
+        value, keys = super().softmax(scores.detach(), point, sinks), scores.shape[-1]
+        both = (with_sinks(precise(s), sinks) for s in (scores.detach(), self.other[point]))
+        mean = log_mean(*both)
+        total, mean = mean.sum(-1, keepdim=True), mean[..., :keys]
 
         def pull(g: Tensor) -> tuple[Tensor]:
             secant = mean * (g - (g * mean).sum(-1, keepdim=True) / total)
@@ -156,6 +174,93 @@ class SecantOps(Ops):
         v_bar = self._between(v.detach(), self.other["v_read", point[1]])
         value = super().mix(pattern.detach(), v.detach(), point)
         return substitute(value, mix_pull(a_bar, v_bar), pattern, v)
+
+    @override
+    def experts(self, experts: Experts, n: Tensor, block: Block) -> Tensor:
+        """As in the base class, over the experts that either run chooses.
+
+        1. The product ``w_e f_e``: ``w_e`` gets the mean of both runs' answers, ``f_e`` the mean of
+           both runs' weights, where an expert that a run does not choose has the weight zero.
+        2. The weights: a softmax's secant where both runs choose alike, else :func:`line_pull`.
+        """
+        layer = block.layer
+        n2 = block.ln2(self.other["mlp_in", layer]).reshape(-1, n.shape[-1])
+        logits, logits2 = experts.logits(n), experts.logits(n2)
+        chosen, chosen2 = experts.chosen(logits), experts.chosen(logits2)
+        weights2 = experts.weights(logits2, chosen2)
+        weights = self._routed(experts, logits, logits2, chosen, chosen2)
+        out = torch.zeros_like(n)
+        for index, rows in tokens_of(chosen | chosen2):
+            answer, other = self._both(experts, index, n[rows], n2[rows], layer)
+            pair = weights[rows, index, None], weights2[rows, index, None]
+            out = out.index_add(0, rows, self._product(*pair, answer, other))
+        if experts.shared is None:
+            return out
+        answer, other = self._both(experts, -1, n, n2, layer)
+        logit, logit2 = experts.shared_weight(n), experts.shared_weight(n2)
+        if logit is None or logit2 is None:
+            return out + answer
+        inner = SecantOps({("shared", layer): logit2}, self.share)
+        weight = inner.activation(torch.sigmoid, logit, ("shared", layer))
+        return out + self._product(weight, logit2.sigmoid(), answer, other)
+
+    def _both(
+        self, experts: Experts, index: int, n: Tensor, n2: Tensor, layer: int
+    ) -> tuple[Tensor, Tensor]:
+        """An expert's answer in this run, with secants, and in the other."""
+        expert = experts.shared if index < 0 else experts.each[index]
+        assert expert is not None
+        gate, up = expert.reads(n2)
+        shifted = up if experts.shift is None else experts.shift(up)
+        other = {("mlp_pre", layer): gate, ("mlp_up", layer): shifted, ("mlp_shift", layer): up}
+        inner = SecantOps(other, self.share)
+        return inner._answer(experts, index, n, ("mlp_pre", layer)), experts.answer(expert, n2)
+
+    def _product(self, w: Tensor, w2: Tensor, y: Tensor, y2: Tensor) -> Tensor:
+        w_bar, y_bar = self._between(w.detach(), w2), self._between(y.detach(), y2)
+
+        def pull(g: Tensor) -> tuple[Tensor, Tensor]:
+            return (g * y_bar).sum(-1, keepdim=True).to(g.dtype), (g * w_bar).to(g.dtype)
+
+        return substitute(w.detach() * y.detach(), pull, w, y)
+
+    def _routed(
+        self, experts: Experts, logits: Tensor, logits2: Tensor, chosen: Tensor, chosen2: Tensor
+    ) -> Tensor:
+        """The weights, with their secant in the router's logits."""
+        l1, l2 = logits.detach(), logits2
+        w, w2 = experts.weights(l1, chosen), experts.weights(l2, chosen2)
+        alike = (chosen == chosen2).all(-1, keepdim=True)
+        mean = log_mean(experts.masked(l1, chosen), experts.masked(l2, chosen2))
+        tangent_of = experts.masked(l1, chosen).softmax(-1)
+
+        def pull(g: Tensor) -> tuple[Tensor]:
+            seen = torch.where(chosen, precise(g), torch.zeros_like(precise(g)))
+            same = softmax_pull(seen, mean)
+            secant = torch.where(alike, same, line_pull(precise(g), l2 - l1, w2 - w))
+            if self.share < 1:
+                secant = torch.lerp(softmax_pull(seen, tangent_of), secant, self.share)
+            return (secant.to(g.dtype),)
+
+        return substitute(w, pull, logits)
+
+
+def softmax_pull(g: Tensor, mean: Tensor) -> Tensor:
+    """``(diag(l) - l l^T / sum(l)) g``: the derivative of a softmax ``l``, or a secant of two."""
+    return mean * (g - (g * mean).sum(-1, keepdim=True) / mean.sum(-1, keepdim=True))
+
+
+def line_pull(g: Tensor, change: Tensor, answer: Tensor) -> Tensor:
+    """The gradient of a step that is known at two points only, along the line between them.
+
+    ``J = dw dl^T / |dl|^2`` is the smallest matrix that maps the change of the inputs ``dl`` onto
+    that of the outputs ``dw``. Where two runs choose other experts no slope leads from one choice
+    to the other, and this carries the whole difference all the same.
+    """
+    change, answer = precise(change), precise(answer)
+    size = change.square().sum(-1, keepdim=True)
+    along = (g * answer).sum(-1, keepdim=True) / torch.where(size == 0, torch.ones_like(size), size)
+    return change * along
 
 
 def secant_slope(act: Callable[[Tensor], Tensor], x: Tensor, x2: Tensor, value: Tensor) -> Tensor:

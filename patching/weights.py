@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from patching.blocks import weight_in_out
 from patching.model import Model
+from tasks.errors import EditError
 
 PARTS = ("mlp", "attention")
 
@@ -37,14 +38,25 @@ class WeightChange:
 
 
 def output_module(model: Model, part: str, layer: int) -> nn.Module:
-    """The module whose weight writes to the residual stream: of an MLP, or of the attention."""
+    """The module whose weight writes to the residual stream: of an MLP, or of the attention.
+
+    Raises:
+        EditError: the layer's MLP is a mixture of experts, which has no such matrix.
+    """
     block = model.blocks[layer]
-    return block.down if part == "mlp" else block.o
+    if part == "attention":
+        return block.o
+    if block.down is None:
+        raise EditError(
+            f"m{layer} is a mixture of experts, which has no one output matrix; edit its "
+            f"activation or the heads"
+        )
+    return block.down
 
 
 def value_vectors(model: Model, layer: int) -> Float[Tensor, "n d"]:
     """The MLP's value vectors, a live view."""
-    return weight_in_out(model.blocks[layer].down)
+    return weight_in_out(output_module(model, "mlp", layer))
 
 
 def head_rows(model: Model, head: int) -> slice:

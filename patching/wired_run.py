@@ -18,6 +18,7 @@ from patching.forward import head_outputs, write_mlp
 from patching.frame import Frame
 from patching.model import Model
 from patching.ops import Point
+from patching.ports import head_reads
 
 if TYPE_CHECKING:
     from patching.circuit_run import Wiring
@@ -108,7 +109,8 @@ class WiredRun:
         length = here.stack.shape[2]
         skipped = self.frame.allowed.shape[1] - length
         rows = self.frame.rows(skipped) if skipped else self.frame
-        z = head_outputs(block, q, k, v, rows, key_frame=self.frame)
+        which = torch.as_tensor(running, device=q.device)
+        z = head_outputs(block, q, k, v, rows, key_frame=self.frame, heads=which)
         off = self.off["z", layer][:, -length:]
         if block.ln1_post is None:
             change = (z - off[:, :, running]).permute(2, 0, 1, 3)
@@ -135,9 +137,7 @@ class WiredRun:
             return values
         heads = running[fed]
         x = self._read(changes, off["resid_pre", layer], layer, port, wired[heads], heads)
-        made = torch.einsum("hbsd,hde->bshe", block.ln1(x), block.input_weight(port)[heads])
-        bias = block.input_bias(port)
-        made = made if bias is None else made + bias[heads]
+        made = head_reads(block, port, block.ln1(x), torch.as_tensor(heads, device=x.device))
         if len(fed) == len(running):
             return made
         return values.index_copy(2, torch.as_tensor(fed, device=made.device), made)

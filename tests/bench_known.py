@@ -222,7 +222,7 @@ def _times() -> Iterable[Row]:
     pairs = circuits.load_task("ioi").pairs(model.tokenizer, n=PROMPTS, seed=0)
     graph = circuits.discover(pairs, model, top=TOP)
     scores = score(model, pairs)
-    hf = model.bridge.original_model
+    hf = model.hf
     prompts = [torch.tensor(ids) for ids in (pairs.clean, pairs.corrupted)]
     mask = torch.tensor(pairs.mask).long()
 

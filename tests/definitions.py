@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from patching import writes
-from patching.forward import Record, Tap, head_outputs, no_tap, write_mlp
+from patching.forward import Record, Tap, head_outputs, no_tap, read, write_mlp
 from patching.metrics import CheckedMetric, check_metric
 from patching.model import Model
 from patching.ops import PLAIN, Ops
@@ -138,11 +138,9 @@ def through_edge(
         n = ops.norm(block.ln1, here["resid_pre", layer] + change, ("resid_pre", layer))
         parts = {kind: here[kind, layer] for kind in ("q", "k_read", "v_read")}
         if edge.port == "q":
-            parts["q"] = block.queries(n)
-        elif edge.port == "k":
-            parts["k_read"] = block.share(block.keys(n))
+            parts["q"] = read(block, "q", n, ops=ops)
         else:
-            parts["v_read"] = block.share(block.values(n))
+            parts[f"{edge.port}_read"] = block.share(read(block, edge.port, n, ops=ops))
         frame = model.frame(batch.mask)
         return head_outputs(block, *parts.values(), frame, ops=ops)[:, :, unit]
 
@@ -238,7 +236,7 @@ class Frozen(Ops):
         kept = torch.tanh(self.here[point] / cap)
         return cap * kept + (1 - kept**2) * (x - self.here[point])
 
-    def softmax(self, scores, point):
+    def softmax(self, scores, point, sinks=None):
         return self.here["pattern", point[1]]
 
 

@@ -36,7 +36,6 @@ def mitigate(
     others: int = 200,
     recipes: Sequence[str] = (),
     force: bool = False,
-    original: Any = None,
 ) -> ReportCard:
     """Find a permanent edit against a bias towards 'A', measure it, and save the edited model.
 
@@ -44,8 +43,7 @@ def mitigate(
     in all orders of its options with the letters in balance, other tasks and text left alone. The
     report card compares it on held-out questions with no edit, PriDe, other recipes and controls.
     With ``out`` it is written there, with the plan and the edited model beside it; where nothing is
-    surely better than doing nothing, no model is. ``original`` is needed for a model in memory, as
-    in :func:`circuits.save_edited`.
+    surely better than doing nothing, no model is.
 
     >>> card = circuits.mitigate(model, train=8, test=40, others=8, recipes=["least squares"])
     >>> card.chosen
@@ -70,7 +68,7 @@ def mitigate(
     opened = load_model(model)
     if out is None:
         return report_card(opened, find_mitigation(opened, settings))
-    return carry_out(opened, settings, Path(out), unseen, original, force)
+    return carry_out(opened, settings, Path(out), unseen, force)
 
 
 def carry_out(
@@ -78,7 +76,6 @@ def carry_out(
     settings: Settings,
     out: Path,
     progress: Progress,
-    original: Any = None,
     force: bool = False,
 ) -> ReportCard:
     """Find a mitigation, measure it, write everything; the report card.
@@ -98,7 +95,7 @@ def carry_out(
     card = report_card(model, found, progress)
     with written(out, OUTPUT.check) as partial:
         if found.plan is not None:
-            save_edited(model, found.plan, partial / "model", original)
+            save_edited(model, found.plan, partial / "model")
             found.plan.save(partial / "plan.json")
         (partial / REPORT).write_text(write_json(card), encoding="utf-8")
         (partial / "report.md").write_text(page(card), encoding="utf-8")

@@ -69,7 +69,7 @@ def prepare(model: Model, settings: Settings) -> Material:
     tokenizer = model.tokenizer
     if tokenizer is None:
         raise TaskError("questions are text, and this model has no tokenizer")
-    longest = getattr(model.bridge.original_model.config, "max_position_embeddings", None)
+    longest = model.longest
     k = commonest_options(settings.file) if settings.file else OPTIONS
 
     def drawn(n: int, split: str, n_options: int = k) -> list[Any]:

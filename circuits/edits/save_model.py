@@ -1,13 +1,15 @@
 """Saving an edited model as a Hugging Face directory that transformers opens without circuits.
 
-A bridged model cannot save itself, because its modules are wrapped in place. So a pristine twin is
-loaded from where the model came from, takes over the edited matrices, and is saved. What was
-written is opened again and must give the logits of the live edit; otherwise nothing is left.
+The model's own weights are saved while the edit is in force, in the number type that they came in.
+What was written is opened again and must give the logits of the live edit; otherwise nothing is
+left.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import copy
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,23 +19,21 @@ from circuits.edits.check import is_weight_edit
 from circuits.edits.live import weight_change
 from circuits.edits.plan import EditPlan
 from circuits.output import vacant, written
-from patching.blocks import weight_in_out
 from patching.loading import load_weights, without_bars
 from patching.model import Model
 from patching.weights import output_module
 from tasks.errors import EditError
 
 PLAN = "edit_plan.json"
-NAMES = {"mlp": "mlp.out", "attention": "attn.o"}
 TOLERANCE = 1e-5
 
 
-def save_edited(model: Model, plan: EditPlan, out: str | Path, original: Any = None) -> Path:
+def save_edited(model: Model, plan: EditPlan, out: str | Path) -> Path:
     """Write the model with the plan's weight edits to the directory ``out``.
 
-    ``original`` is the transformers model that ``model`` was opened from, needed where it was
-    opened from memory; it is not changed. The tokenizer and the plan are saved beside the weights,
-    and tied embeddings stay tied.
+    The tokenizer and the plan are saved beside the weights, tied embeddings stay tied, and weights
+    have the number type of the files that the model was opened from, also where circuits computes
+    in a wider one.
 
     >>> plan = circuits.EditPlan(model=model.hash, basis="raw", edits=(circuits.remove("a3.h0"),))
     >>> circuits.save_edited(model, plan, "edited")
@@ -45,19 +45,14 @@ def save_edited(model: Model, plan: EditPlan, out: str | Path, original: Any = N
     """
     out = Path(out)
     plan.check(model, out)
-    twin = _twin(model, original)
-    with plan.applied(model):
-        _take_over(model, twin, _places(model, plan))
+    with plan.applied(model), _rounded(model, _places(model, plan)):
         expected = model.run(*_probe(model)).cpu()
-    with written(out, _check_empty) as partial:
-        with without_bars():
-            twin.save_pretrained(partial)
-        if model.tokenizer is not None:
-            model.tokenizer.save_pretrained(partial)
-        (partial / PLAN).write_text(plan.to_json(), encoding="utf-8")
-        _verify(model, partial, expected)
-        for file in partial.iterdir():
-            file.chmod(0o644)
+        with written(out, _check_empty) as partial:
+            _write(model, partial)
+            (partial / PLAN).write_text(plan.to_json(), encoding="utf-8")
+            _verify(model, partial, expected)
+            for file in partial.iterdir():
+                file.chmod(0o644)
     return out
 
 
@@ -67,20 +62,6 @@ def _check_empty(folder: Path) -> None:
         raise EditError(f"{folder} exists already; choose another --out")
 
 
-def _twin(model: Model, original: Any) -> Any:
-    """The same weights, never bridged."""
-    import copy
-
-    if original is not None:
-        return copy.deepcopy(original)
-    if model.path == "in memory":
-        raise EditError(
-            "this model was opened from memory, and what was opened is wired up since; give the "
-            "transformers model it was opened from as original="
-        )
-    return load_weights(model.path, model.dtype)
-
-
 def _places(model: Model, plan: EditPlan) -> Iterable[tuple[str, int]]:
     changes = (
         weight_change(model, edit, plan.basis) for edit in plan.edits if is_weight_edit(edit)
@@ -88,19 +69,30 @@ def _places(model: Model, plan: EditPlan) -> Iterable[tuple[str, int]]:
     return dict.fromkeys(change.place for change in changes)
 
 
+@contextmanager
 @torch.no_grad()
-def _take_over(model: Model, twin: Any, places: Iterable[tuple[str, int]]) -> None:
-    """Copy the live matrices into the twin's modules of the same name."""
-    for part, layer in places:
-        name = f"blocks.{layer}.{NAMES[part]}"
-        path = model.bridge.adapter.translate_transformer_lens_path(name)
-        theirs = weight_in_out(twin.get_submodule(path))
-        theirs.copy_(weight_in_out(output_module(model, part, layer)))
+def _rounded(model: Model, places: Iterable[tuple[str, int]]) -> Iterator[None]:
+    """Edited matrices as they will be after saving: rounded to the saved number type."""
+    for place in places:
+        weight: Any = output_module(model, *place).weight
+        weight.copy_(weight.to(model.source_dtype))
+    yield
+
+
+def _write(model: Model, folder: Path) -> None:
+    state = {name: weight.to(model.source_dtype) for name, weight in model.hf.state_dict().items()}
+    with without_bars():
+        model.hf.save_pretrained(folder, state_dict=state)
+    # transformers writes the number type in which the model computes.
+    config = copy.deepcopy(model.hf.config)
+    config.dtype = model.source_dtype
+    config.save_pretrained(folder)
+    if model.tokenizer is not None:
+        model.tokenizer.save_pretrained(folder)
 
 
 def _probe(model: Model) -> tuple[torch.Tensor, torch.Tensor]:
-    config = model.bridge.original_model.config
-    length = min(16, int(getattr(config, "max_position_embeddings", None) or 16))
+    length = min(16, model.longest or 16)
     generator = torch.Generator().manual_seed(0)
     tokens = torch.randint(0, model.vocabulary_size, (4, length), generator=generator)
     tokens = tokens.to(model.device)

@@ -156,7 +156,7 @@ def perplexity(
     """
     total, count = 0.0, 0
     rows = [encode(model.tokenizer, text) for text in texts]
-    longest = getattr(model.bridge.original_model.config, "max_position_embeddings", None)
+    longest = model.longest
     prompts = Prompts.of([row[:longest] for row in rows], pad_id(model.tokenizer))
     for tokens, mask in prompts.batches(batch_size, model.device):
         frame = model.frame(mask)

@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from patching.blocks import Block, weight_in_out
+from patching.blocks import Block
 from patching.capture import Capture, Prompts
 from patching.model import Model
 from patching.norms import Norm
@@ -76,12 +76,14 @@ def neuron_scores(
     layers = []
     for block, vector in zip(model.blocks, vectors, strict=True):
         g = captured.mlp_post[:, block.layer]
-        weight, norm = weight_in_out(block.down), block.ln2_post
+        weight, norm = block.W_out, block.ln2_post
         if norm is None:
             layers.append(g * (weight @ vector))
         else:
             seen = norm.pull_centre(vector * norm.weight)
-            layers.append(g * (weight @ seen.to(weight.dtype)) / norm.scale(block.down(g)))
+            layers.append(
+                g * (weight @ seen.to(weight.dtype)) / norm.scale(block.neurons_output(g))
+            )
     return torch.stack(layers, dim=1)
 
 

@@ -92,7 +92,7 @@ def read_labels(
     near = [position for position in POSITIONS if -position <= min(lengths)]
     plain = probe(model, texts, labels, positions=near, **settings)
     found = {PLAIN: plain}
-    longest = getattr(model.bridge.original_model.config, "max_position_embeddings", None)
+    longest = model.longest
     for name, condition in CONDITIONS.items():
         if longest is None or max(lengths) + condition.get("noise", 0) <= longest:
             found[name] = probe(model, texts, labels, **settings, **condition)

@@ -104,7 +104,7 @@ class Settings:
             raise MethodError(all_faults("this study cannot run like this:", faults))
 
     def _length_fault(self, model: Model, concept: Concept) -> str | None:
-        longest = getattr(model.bridge.original_model.config, "max_position_embeddings", None)
+        longest = model.longest
         splits = (("discovery", self.groups), ("test", self.tests))
         texts = [p.text for split, count in splits for p in concept.take(split, count)]
         needed = max(len(encode(model.tokenizer, text)) for text in texts) + self.new_tokens - 1

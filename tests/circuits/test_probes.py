@@ -146,7 +146,7 @@ PLACES = ["park", "shop", "beach", "house", "zoo", "school", "lake", "farm", "ga
         ({"bits": 1}, MethodError, "2 to 16 bits, given 1"),
         ({"noise": -1}, MethodError, "noise is -1"),
         ({"penalty": 0}, MethodError, "penalty 0; give a number of tokens and a number above 0"),
-        ({"noise": 30}, TaskError, "a prompt of 37 tokens does not fit 32 positions"),
+        ({"noise": 130}, TaskError, "a prompt of 137 tokens does not fit 128 positions"),
         ({"positions": ()}, TaskError, "no position is given"),
         (
             {"positions": {"a": -8, "b": [1, 2], "c": 0}},

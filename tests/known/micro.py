@@ -15,6 +15,7 @@ from patching.blocks import Block
 from patching.circuit_run import Wiring
 from patching.forward import Record, run_block
 from patching.frame import make_frame
+from patching.norms import NoNorm
 from patching.wired_run import WiredRun
 
 ANATOMY = Anatomy(n_layers=2, n_heads=2, n_kv_heads=2, d_model=2, d_head=2, d_mlp=1)
@@ -26,7 +27,7 @@ OUTPUTS = ([-25, -49], [-19, -41], [-13, -25], [-9, -13])
 def run(cut):
     """The output when the input is -1, and the cut edges carry the run of the input 1."""
     blocks = [_block(0), _block(1)]
-    frame = make_frame(torch.ones(1, 1, dtype=torch.bool), None, torch.zeros(1))
+    frame = make_frame(torch.ones(1, 1, dtype=torch.bool))
     tap = Record(("input", "resid_pre", "q", "k_read", "v_read", "z", "mlp_in", "mlp_out"))
     x = tap("input", 0, torch.ones(1, 1, 2))
     for each in blocks:
@@ -45,7 +46,7 @@ def _block(layer):
     up, down = _linear(torch.zeros(1, 2)), _linear(torch.zeros(2, 1))
     mlp = {"up": up, "down": down, "act": nn.Identity()}
     rest = {"attention_scale": 1.0, "softcap": None, "window": None}
-    norms = {"ln1": nn.Identity(), "ln2": nn.Identity()}
+    norms = {"ln1": NoNorm(), "ln2": NoNorm()}
     return Block(layer, ANATOMY, **norms, **nothing, **parts, **mlp, **rest)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from patching.allforone import Stages, grid, necessity, rows_of, waiting_alone, waiting_points
+from patching.allforone import Stages, grid, necessity, waiting_alone, waiting_points
 from patching.allforone_parts import Subgraph, prune_heads, score_parts
 from patching.allforone_standins import alternatives, cama
 from patching.averages import estimate_means
@@ -217,7 +217,7 @@ def by_lookup(stages, means, wait, transfer):
     past = {(kind, layer): [] for kind in ("k_rot", "v_read") for layer in layers}
     for column in range(length - 1):
         pair = [0, column] if column else [0]
-        x, frame = rows[:, pair], rows_of(stages.frame, pair)
+        x, frame = rows[:, pair], stages.frame.only(pair)
         kept = Record(("k_rot", "v_read"))
         for layer in layers:
             window = model.blocks[layer].window
@@ -238,7 +238,7 @@ def by_lookup(stages, means, wait, transfer):
 
 def stages_first_row(stages, means, wait, transfer):
     """The first token's stream after the transfer: it only ever sees itself."""
-    x, frame = stages.waited(means, wait)[:, :1], rows_of(stages.frame, [0])
+    x, frame = stages.waited(means, wait)[:, :1], stages.frame.only([0])
     for layer in range(wait + 1, wait + 1 + transfer):
         x = run_block(stages.model.blocks[layer], x, frame)
     return x

@@ -74,7 +74,7 @@ def test_rows_are_padded_on_the_left():
         ([], "no prompts"),
         ([[1], []], "prompts 1 are empty"),
         ([[families.VOCABULARY]], "outside this model's vocabulary"),
-        ([[1] * 40], "does not fit 32 positions"),
+        ([[1] * 140], "does not fit 128 positions"),
     ],
 )
 def test_prompts_that_cannot_be_read(gpt2, rows, told):

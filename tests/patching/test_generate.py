@@ -98,8 +98,8 @@ def test_all_faults_are_told_at_once(prompts):
         generate(model, tokens + VOCABULARY, mask.flip(1), 0)
     for part in ("max_new_tokens is 0", "padded on the left", "outside the vocabulary"):
         assert part in str(told.value)
-    with pytest.raises(TaskError, match="33 positions are needed and this model has 32"):
-        generate(model, tokens, mask, 25)
+    with pytest.raises(TaskError, match="129 positions are needed and this model has 128"):
+        generate(model, tokens, mask, 121)
     with pytest.raises(TaskError, match="give \\[b, s\\] both"):
         generate(model, tokens, mask[:, 1:], 1)
-    assert generate(model, tokens, mask, 24).shape == (len(tokens), 24)
+    assert generate(model, tokens, mask, 120).shape == (len(tokens), 120)

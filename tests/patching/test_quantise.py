@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from patching.model import Model
-from patching.quantise import MATRICES, quantised, rounded
+from patching.quantise import quantised, rounded
 from tasks.errors import MethodError
 from tests import families
 
@@ -22,11 +22,8 @@ def test_rounding_has_few_levels_and_moves_no_weight_by_more_than_half_a_step(bi
 
 
 def every_weight(model):
-    """All parameters of the model, and the matrices that the engine reads, which may be others."""
-    parts = [getattr(block, name) for block in model.blocks for name in MATRICES]
-    modules = [part for part in parts if part is not None]
-    weights = [*model.bridge.original_model.parameters(), *(m.weight for m in modules)]
-    return [weight.detach().clone() for weight in weights]
+    """All parameters of the model."""
+    return [weight.detach().clone() for weight in model.hf.parameters()]
 
 
 @pytest.mark.parametrize("family", families.FAMILIES)
@@ -48,7 +45,7 @@ def test_the_model_is_as_before_afterwards_also_after_an_error(family):
 
 def test_attention_and_mlps_are_rounded_and_nothing_else():
     model = Model.open(families.build("llama"))
-    hf = model.bridge.original_model
+    hf = model.hf
     before = {name: weight.detach().clone() for name, weight in hf.named_parameters()}
     with quantised(model, 2):
         changed = {n for n, weight in hf.named_parameters() if not torch.equal(weight, before[n])}

@@ -222,8 +222,8 @@ def test_pairs_that_do_not_fit_the_model(gpt2):
     too_large = PromptPairs.from_tokens(**(prompts | {"answer": [families.VOCABULARY]}))
     with pytest.raises(TaskError, match="token id 61 is outside this model's vocabulary of 61"):
         score(gpt2, too_large, "secant", "node")
-    long = families.make_pairs(n=1, length=40)
-    with pytest.raises(TaskError, match="prompts of 40 tokens do not fit this model's 32"):
+    long = families.make_pairs(n=1, length=140)
+    with pytest.raises(TaskError, match="prompts of 140 tokens do not fit this model's 128"):
         score(gpt2, long, "secant", "node")
 
 
@@ -268,7 +268,7 @@ def hooks_of(module):
 @pytest.mark.parametrize("method", ALL)
 def test_nothing_leaks_after_a_failure(gpt2, pairs, method, after, error):
     expected = score(gpt2, pairs, method, "edge", batch_size=2)
-    hf = gpt2.bridge.original_model
+    hf = gpt2.hf
     weights = {name: value.clone() for name, value in hf.state_dict().items()}
     hooks = hooks_of(hf)
     with pytest.raises(type(error)):
@@ -294,6 +294,6 @@ def test_an_activation_that_overflows_is_an_error_and_names_the_site(method, pai
     from patching.model import Model
 
     model = Model.open(families.build("llama"))
-    model.bridge.original_model.model.layers[1].mlp.down_proj.weight.data[:] = float("inf")
+    model.hf.model.layers[1].mlp.down_proj.weight.data[:] = float("inf")
     with pytest.raises(MethodError, match=r"activation at mlp_(raw|out)\.1 is not a finite number"):
         score(model, pairs, method, "node")

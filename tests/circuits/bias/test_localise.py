@@ -47,7 +47,7 @@ def written(model, values, name):
 def test_gap_and_direct_share_are_as_defined(told):
     model, pairs, bias = told
     gaps, directs, leads = ({p.name: [] for p in bias.parts} for _ in range(3))
-    weight = model.bridge.unembed.original_component.weight
+    weight = model.hf.lm_head.weight
     norm = model.final_norm
     for _, _, right, values, lead in one_by_one(model, pairs):
         x = values["final_in", model.anatomy.n_layers][0]

@@ -52,13 +52,13 @@ def columns(batch):
 @pytest.mark.parametrize("name", EVERY)
 def test_every_edit_acts_and_leaves_every_bit_as_it_was(name, batch):
     model = opened("llama")
-    state = {k: v.clone() for k, v in model.bridge.original_model.state_dict().items()}
+    state = {k: v.clone() for k, v in model.hf.state_dict().items()}
     before = model.run(batch.clean, batch.mask)
     with pytest.raises(RuntimeError, match="meanwhile"), editing(model, EVERY[name]) as edited:
         during = edited.run(batch.clean, batch.mask, columns(batch))
         assert (during - before).abs().max() > 1e-4
         raise RuntimeError("meanwhile")
-    after = model.bridge.original_model.state_dict()
+    after = model.hf.state_dict()
     assert all(torch.equal(after[k], value) for k, value in state.items())
     assert torch.equal(model.run(batch.clean, batch.mask), before)
 
@@ -180,7 +180,7 @@ def test_bases_are_what_they_say():
     assert default_basis(model) == "folded_centred"
     assert default_basis(opened("llama")) == "folded"
     raw, folded, centred = (unembedding(model, basis) for basis in BASES)
-    weight = model.bridge.original_model.lm_head.original_component.weight
+    weight = model.hf.lm_head.weight
     assert torch.equal(raw, weight)
     assert torch.allclose(folded, raw * model.final_norm.weight)
     assert float(centred.mean(0).abs().max()) < 1e-5
