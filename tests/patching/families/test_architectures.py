@@ -13,6 +13,7 @@ from patching.generate import generate
 from patching.scoring import score
 from patching.sites import edges
 from tests import definitions, families
+from tests.families_page import page
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*torchdynamo.*")
 
@@ -90,7 +91,7 @@ def test_the_circuit_of_all_edges_is_the_clean_run(opened):
     clean, corrupted = baselines(opened, pairs)
     np.testing.assert_allclose(kept, clean, rtol=1e-5, atol=2e-5)
     np.testing.assert_allclose(none, corrupted, rtol=1e-5, atol=2e-5)
-    part = every[:: 2]
+    part = every[::2]
     wanted = definitions.circuit_metric(opened, families.one_batch(opened, pairs), part)
     np.testing.assert_allclose(run_circuits(opened, pairs, [part])[0], wanted, atol=5e-5)
 
@@ -139,3 +140,6 @@ def test_every_module_of_the_package_teaches_families_that_are_tested(root):
     assert set(known()) == {kind for kind, _ in families.ARCHITECTURES.values()}
 
 
+def test_the_page_of_families_is_that_of_the_table(root):
+    """Made by ``make families``."""
+    assert (root / "circuits" / "FAMILIES.md").read_text(encoding="utf-8") == page()
