@@ -159,9 +159,10 @@ def test_once_the_last_token_is_alone_no_other_matters(family, pairs):
     batch = one_batch(model, pairs)
     stages = Stages.of(model, batch, True)
     generator = torch.Generator().manual_seed(0)
-    x = torch.randn(10, 6, model.anatomy.d_model, generator=generator)
+    shape = {"generator": generator, "dtype": model.dtype}
+    x = torch.randn(10, 6, model.anatomy.d_model, **shape)
     other = x.clone()
-    other[:, 1:-1] += 5 * torch.randn(10, 4, model.anatomy.d_model, generator=generator)
+    other[:, 1:-1] += 5 * torch.randn(10, 4, model.anatomy.d_model, **shape)
     last = model.anatomy.n_layers - 1
     with torch.no_grad():
         assert torch.equal(stages.finish(last, x), stages.finish(last, other))

@@ -43,7 +43,7 @@ def test_batches_are_streamed_and_keep_no_other_position(gpt2, prompts):
     first = next(stream)
     assert len(first) == 2
     layers, width = gpt2.anatomy.n_layers, gpt2.anatomy.d_model
-    assert first.resid_mid.untyped_storage().nbytes() == 2 * layers * width * 4
+    assert first.resid_mid.untyped_storage().nbytes() == 2 * layers * width * gpt2.dtype.itemsize
     assert [len(part) for part in stream] == [2, 1]
 
 

@@ -172,7 +172,7 @@ def test_tiles_change_nothing(model, pairs, monkeypatch):
 
 
 def test_the_error_of_integrated_gradients_falls_with_the_square_of_the_steps(pairs):
-    model = families.in_double("gpt2")
+    model = families.opened("gpt2")
 
     def error(steps):
         scores = score(model, pairs, "ig", "node", steps=steps)

@@ -28,6 +28,12 @@ BRIDGE_NAMES = {
 }
 
 
+@pytest.fixture
+def model(family):
+    """In float32, as transformers computes."""
+    return families.single(family)
+
+
 def tokens(length=14, n=3):
     generator = torch.Generator().manual_seed(5)
     ids = torch.randint(0, families.VOCABULARY, (n, length), generator=generator)
@@ -79,7 +85,7 @@ def test_padding_on_the_left_changes_nothing(family, model):
 @pytest.mark.parametrize("family", ["mistral", "gemma2", "gpt_neo"])
 def test_the_window_hides_what_is_behind_it(family):
     """In one windowed layer the last token does not see tokens further back than the window."""
-    model = families.opened(family)
+    model = families.single(family)
     layer = 1 if family == "gpt_neo" else 0
     window = model.blocks[layer].window
     assert window == 4
@@ -98,15 +104,14 @@ def test_other_number_types(family, dtype):
     assert model.dtype == dtype
     ids, mask = tokens()
     with torch.no_grad():
-        single = families.opened(family).run(ids, mask)
+        single = families.single(family).run(ids, mask)
         torch.testing.assert_close(
             model.run(ids, mask).float(), single, rtol=0, atol=10 * rounding(dtype)
         )
 
 
-@pytest.mark.parametrize("family", families.LAYER_NORM)
 def test_scores_in_double_precision_are_complete_to_far_more_digits(family, pairs):
-    model = families.in_double(family)
+    model = families.opened(family)
     scores = score(model, pairs, "secant", "edge")
     for end in ("input->", "->logits"):
         cut = sum(scores[name] for name in scores if end in name)
@@ -117,7 +122,7 @@ def test_scores_of_a_half_precision_model_are_close(family, pairs):
     model = Model.open(copy.deepcopy(families.original(family)), dtype=torch.bfloat16)
     for method in ("activation", "relevance", "secant"):
         scores = score(model, pairs, method, "node")
-        single = score(families.opened(family), pairs, method, "node")
+        single = score(families.single(family), pairs, method, "node")
         # In bfloat16 a logit of 1 is itself known to about .004 only.
         scale = max(1, abs(single.values).max())
         assert abs(scores.values - single.values).max() < 0.05 * scale
@@ -170,7 +175,7 @@ def test_every_tapped_value_is_alive(model):
 
 def test_writing_the_stream_between_attention_and_mlp_reaches_both_its_readers():
     """Unlike hook_resid_mid of the bridge, a write there also goes on in the stream itself."""
-    model = families.opened("llama")
+    model = families.single("llama")
     ids, mask = tokens()
     shift = torch.ones(model.anatomy.d_model)
     with torch.no_grad():
@@ -222,7 +227,7 @@ def test_the_hash_is_that_of_the_contents(tmp_path):
     in_memory = Model.open(hf)
     hf.save_pretrained(tmp_path)
     from_disk = Model.open(tmp_path)
-    assert from_disk.hash == in_memory.hash == families.opened("gpt2").hash
+    assert from_disk.hash == in_memory.hash == families.single("gpt2").hash
     assert from_disk.tokenizer is None
     assert from_disk.path == str(tmp_path)
     assert "gpt2, 2 layers, 4 heads, d_model 32" in repr(from_disk)

@@ -39,7 +39,7 @@ def there(family):
 
 def same(family, there, measure):
     """What is measured on the second device equals what is measured on the CPU."""
-    expected = measure(families.opened(family))
+    expected = measure(families.single(family))
     with second_device():
         found = measure(there)
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * max(1, np.abs(expected).max()))
@@ -69,7 +69,7 @@ def test_tensors_of_two_devices_do_not_meet():
 def test_the_model_is_there(family, there):
     with second_device():
         assert there.device.type == "cuda"
-        assert there.hash == families.opened(family).hash
+        assert there.hash == families.single(family).hash
 
 
 def test_a_model_in_memory_stays_where_it_is(family):

@@ -13,7 +13,7 @@ from tests import families
 
 @pytest.fixture(scope="module", params=["gpt2", "gpt_neox", "gemma2"])
 def case(request):
-    model = families.in_double(request.param) if request.param == "gpt2" else None
+    model = families.opened(request.param) if request.param == "gpt2" else None
     model = model or families.opened(request.param)
     pairs = families.make_pairs(n=6)
     prompts = Prompts(pairs.clean, pairs.mask)

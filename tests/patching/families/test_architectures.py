@@ -25,14 +25,14 @@ def name(request):
 
 @pytest.fixture(scope="module")
 def opened(name):
-    return families.opened(name)
+    return families.single(name)
 
 
 @pytest.fixture(scope="module")
 def theirs(name):
     """The transformers model, with the attention that the family means."""
     hf = copy.deepcopy(families.original(name))
-    hf.config._attn_implementation = families.opened(name).parts.right_attention or "eager"
+    hf.config._attn_implementation = families.single(name).parts.right_attention or "eager"
     return hf
 
 
@@ -99,7 +99,7 @@ def test_the_circuit_of_all_edges_is_the_clean_run(opened):
 @pytest.mark.parametrize("direction", ["noising", "denoising"])
 def test_secants_sum_to_the_total(name, direction):
     """Over edges from the input, over edges into the logits, and over every whole layer."""
-    model, pairs = families.in_double(name), families.make_pairs()
+    model, pairs = families.opened(name), families.make_pairs()
     found = score(model, pairs, "secant", "edge", direction)
     for end in ("input->", "->logits"):
         cut = sum(found[edge] for edge in found if end in edge)
@@ -111,7 +111,7 @@ def test_secants_sum_to_the_total(name, direction):
 @pytest.mark.parametrize("method", ["attribution", "secant"])
 def test_edges_out_of_a_sender_add_up_to_its_node(name, method):
     """Query heads keep their own edges where they share keys and values."""
-    model, pairs = families.in_double(name), families.make_pairs()
+    model, pairs = families.opened(name), families.make_pairs()
     node, edge = (score(model, pairs, method, level) for level in ("node", "edge"))
     sums = dict.fromkeys(node, 0.0)
     for each in edge:
