@@ -1,4 +1,4 @@
-"""Every architecture that opens: it computes what transformers computes, and its parts are right."""
+"""Every architecture that opens computes what transformers computes, part by part."""
 
 import copy
 
