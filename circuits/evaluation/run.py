@@ -130,13 +130,13 @@ def carry_out(
         CircuitsError: the folder is no run, the model is another one, or no prompts are left; then
             nothing is written.
     """
-    from circuits.models import load_model
+    from circuits.recorded import recorded_model
 
     run = Run.read(folder)
     make_ready(folder / EVALUATION)
     outside = terms.outside(run.ablation)
     known = None if reference is None else read_reference(reference)
-    opened = load_model(model or run.record.model.name or run.record.model.path)
+    opened = recorded_model(run.record.model, model)
     pairs = fresh_prompts([run], opened, terms)
     run.check_redraws(opened, terms.redraws)
     metric = run.record.evaluation.metric

@@ -1,0 +1,65 @@
+"""Where other libraries open what a user gave: their faults in our words, their talk kept back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from patching.sources.directory import shortened
+from tasks.errors import CircuitsError, ModelError
+
+LEAST_THAT_ENDS_ALL = (KeyboardInterrupt, SystemExit, GeneratorExit, MemoryError, CircuitsError)
+
+
+@contextmanager
+def opening(what: str, way: str) -> Iterator[None]:
+    """Whatever a library raises in the block is a fault of ``what``; ``way`` says what to do.
+
+    Only calls of libraries belong in the block, so that no fault of ours is taken for the file's.
+    Lack of memory and interruption pass.
+
+    Raises:
+        ModelError: see above.
+    """
+    try:
+        yield
+    except LEAST_THAT_ENDS_ALL:
+        raise
+    # The Rust beneath tokenizers panics on some files, which is no Exception.
+    except BaseException as error:
+        reason = shortened(error, 300) or type(error).__name__
+        # The name of a key or of an attribute alone explains nothing.
+        if isinstance(error, LookupError | AttributeError | TypeError):
+            reason = f"{type(error).__name__}: {reason}"
+        raise ModelError(f"cannot open {what}: {reason}\n  {way}") from error
+
+
+@contextmanager
+def without_bars() -> Iterator[None]:
+    """No progress bars of transformers: a library prints nothing, and the command line has its own.
+
+    Downloads show theirs all the same, which are the hub's.
+    """
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """:func:`without_bars`, and without what transformers says in passing: we check and refuse."""
+    from transformers.utils import logging
+
+    before = logging.get_verbosity()
+    logging.set_verbosity(logging.CRITICAL)
+    try:
+        with without_bars():
+            yield
+    finally:
+        logging.set_verbosity(before)
