@@ -20,12 +20,16 @@ from tasks.errors import ModelError
 
 __all__ = ["bridge_of", "check_device", "digest", "load_tokenizer", "load_weights", "without_bars"]
 
-WAY = (
+ID_WAY = (
     "offline, use 'nano' (shipped with circuits), a directory that holds config.json and "
     "model.safetensors, a GGUF file, or an id that is already in the Hugging Face cache"
 )
+DIRECTORY_WAY = (
+    "one of its files is broken or changed, or made by a newer transformers than the one installed; "
+    "fetch it again"
+)
 TOKENIZERS = ("tokenizer.json", "vocab.json", "tokenizer.model", "spiece.model")
-TOKENIZER_WAY = (
+TOKENIZER_ID_WAY = (
     "fetch its tokenizer files again, or move them away: without one the model takes prompts as "
     "lists of token ids"
 )
@@ -67,14 +71,14 @@ def load_weights(path: str, dtype: torch.dtype) -> Any:
         warnings.filterwarnings("ignore", "IProgress not found")
         from transformers import AutoConfig, AutoModelForCausalLM
 
-    given = f"the {'model id' if weights is None else 'directory'} '{path}'"
-    with opening(given, WAY), quiet():
+    given = ("model id", ID_WAY) if weights is None else ("directory", DIRECTORY_WAY)
+    with opening(f"the {given[0]} '{path}'", given[1]), quiet():
         # Without a word, transformers asks on standard input whether to run code from there.
         config = AutoConfig.from_pretrained(place, trust_remote_code=False)
         if weights is not None:
             with torch.device("meta"):
                 built = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
-            check_built(built, weights)
+            check_built(path, built, weights)
         model, info = AutoModelForCausalLM.from_pretrained(
             place,
             config=config,

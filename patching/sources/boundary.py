@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from patching.sources.directory import shortened
 from tasks.errors import CircuitsError, ModelError
 
-LEAST_THAT_ENDS_ALL = (KeyboardInterrupt, SystemExit, GeneratorExit, MemoryError, CircuitsError)
+PASSED = (KeyboardInterrupt, SystemExit, GeneratorExit, MemoryError, CircuitsError)
 
 
 @contextmanager
@@ -23,11 +23,13 @@ def opening(what: str, way: str) -> Iterator[None]:
     """
     try:
         yield
-    except LEAST_THAT_ENDS_ALL:
+    except PASSED:
         raise
     # The Rust beneath tokenizers panics on some files, which is no Exception.
     except BaseException as error:
         reason = shortened(error, 300) or type(error).__name__
+        if "trust_remote_code" in reason:
+            reason = "it opens only with code of its own, and circuits never runs a model's code"
         # The name of a key or of an attribute alone explains nothing.
         if isinstance(error, LookupError | AttributeError | TypeError):
             reason = f"{type(error).__name__}: {reason}"

@@ -16,6 +16,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 
 from tasks.errors import ModelError
@@ -66,7 +67,7 @@ def making(sha256: str, needed: int) -> Iterator[Path | None]:
         home().mkdir(parents=True, exist_ok=True)
         lock = FileLock(home() / f".{sha256}.lock")
         lock.acquire()
-    except OSError as error:
+    except (OSError, NotImplementedError) as error:
         raise ModelError(_unwritable(error)) from None
     try:
         if place.is_dir():
@@ -77,6 +78,9 @@ def making(sha256: str, needed: int) -> Iterator[Path | None]:
         check_room(needed)
         with _partial(sha256) as partial:
             yield partial
+            # safetensors writes for the owner alone; whom the folder lets in may read its files.
+            for file in partial.iterdir():
+                file.chmod(partial.stat().st_mode & 0o666)
             partial.rename(place)
     finally:
         lock.release()
@@ -84,11 +88,9 @@ def making(sha256: str, needed: int) -> Iterator[Path | None]:
 
 @contextmanager
 def _partial(sha256: str) -> Iterator[Path]:
+    partial = home() / f".{sha256}.{token_hex(8)}.partial"
     try:
-        partial = Path(tempfile.mkdtemp(".partial", f".{sha256}.", home()))
-    except OSError as error:
-        raise ModelError(_unwritable(error)) from None
-    try:
+        partial.mkdir()
         yield partial
     except OSError as error:
         raise ModelError(_unwritable(error)) from None
@@ -111,10 +113,10 @@ def check_room(needed: int) -> None:
         )
 
 
-def _unwritable(error: OSError) -> str:
+def _unwritable(error: Exception) -> str:
     return (
         f"converted models are kept in {home()}, which cannot be written: "
-        f"{error.strerror or error}; let {VARIABLE} name a folder that can be"
+        f"{getattr(error, 'strerror', None) or error}; let {VARIABLE} name a folder that can be"
     )
 
 

@@ -14,9 +14,10 @@ from typing import Any
 
 from patching.sources import cache
 from patching.sources.boundary import opening, quiet
+from patching.sources.directory import Weights
+from patching.sources.fit import check_built, check_loaded
 from patching.sources.gguf import Gguf, check_complete, check_readable, check_readers
 from patching.sources.header import read_header
-from tasks.errors import ModelError
 
 KIND = "circuits converted model"
 BYTES = 4
@@ -53,9 +54,9 @@ def _convert(gguf: Gguf, folder: Path) -> None:
     _bring(gguf, file)
     header = read_header(file)
     check_complete(gguf.parts[0], header)
-    cache.check_room(header.elements * BYTES + BESIDE)
+    cache.check_room(header.weights.elements * BYTES + BESIDE)
     with opening(f"the GGUF file '{gguf.name}'", WAY), quiet(), _without_bar():
-        model, tokenizer = _read(folder)
+        model, tokenizer = _read(gguf.name, folder, header.weights)
     with _saving():
         file.unlink()
         model.save_pretrained(folder)
@@ -84,30 +85,28 @@ def _bring(gguf: Gguf, file: Path) -> None:
     gguf.join(file)
 
 
-def _read(folder: Path) -> tuple[Any, Any]:
+def _read(name: str, folder: Path, weights: Weights) -> tuple[Any, Any]:
     """The model in float32 as one that can be saved, and its tokenizer."""
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
+    file: dict[str, Any] = {"gguf_file": WORKPIECE, "trust_remote_code": False}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        model, info = AutoModelForCausalLM.from_pretrained(
-            folder,
-            gguf_file=WORKPIECE,
-            dtype=torch.float32,
-            trust_remote_code=False,
-            output_loading_info=True,
-        )
-        tokenizer = AutoTokenizer.from_pretrained(
-            folder, gguf_file=WORKPIECE, trust_remote_code=False
-        )
-        if missing := sorted(info["missing_keys"]):
-            raise ModelError(f"the GGUF file lacks weights: {', '.join(missing[:5])}; {WAY}")
-        # A model that was read from GGUF refuses to be saved; one of the same weights does not.
-        config = model.config
-        del config.quantization_config
+        config = AutoConfig.from_pretrained(folder, **file)
         with torch.device("meta"):
             fresh = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+        check_built(name, fresh, weights)
+        model, info = AutoModelForCausalLM.from_pretrained(
+            folder,
+            config=config,
+            dtype=torch.float32,
+            output_loading_info=True,
+            **file,
+        )
+        check_loaded(name, model, info)
+        tokenizer = AutoTokenizer.from_pretrained(folder, **file)
+        # A model that was read from GGUF refuses to be saved; one of the same weights does not.
         fresh.load_state_dict(model.state_dict(), assign=True)
         fresh.tie_weights()
     return fresh, tokenizer

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -49,6 +49,20 @@ class Weights:
     tensors: int
     longest: int
 
+    @classmethod
+    def of(cls, shapes: Sequence[tuple[int, ...]]) -> Weights:
+        """What tensors of these shapes amount to."""
+        return cls(
+            elements=sum(prod(shape) for shape in shapes),
+            tensors=len(shapes),
+            longest=max((max(shape, default=1) for shape in shapes), default=0),
+        )
+
+    @property
+    def limit(self) -> int:
+        """No count of layers, heads, words or neurons can be larger."""
+        return max(self.longest, self.tensors, LEAST_LIMIT)
+
 
 def check_directory(folder: Path) -> Weights:
     """Refuse a directory that cannot be opened, with all that is wrong.
@@ -69,7 +83,7 @@ def check_directory(folder: Path) -> Weights:
     faults += [f"{CONFIG}: circuits does not follow {name}" for name in REFUSED if config.get(name)]
     weights = _weights(folder, faults)
     if not faults:
-        faults += _too_large(config, max(weights.longest, weights.tensors, LEAST_LIMIT))
+        faults += _too_large(config, weights.limit)
     if faults:
         raise ModelError(all_faults(f"cannot open the directory '{folder}':", faults))
     return weights
@@ -135,11 +149,7 @@ def _weights(folder: Path, faults: list[str]) -> Weights:
             faults.append(f"{path.name} {fault}")
     if not shapes and not faults:
         faults.append("its files of weights hold none")
-    return Weights(
-        elements=sum(prod(shape) for shape in shapes),
-        tensors=len(shapes),
-        longest=max((max(shape, default=1) for shape in shapes), default=0),
-    )
+    return Weights.of(shapes)
 
 
 def _files(folder: Path, faults: list[str]) -> list[Path]:

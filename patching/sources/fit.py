@@ -17,7 +17,7 @@ BESIDE = 1 << 30
 """Bytes of tables (masks, positions) that a model may make for itself, beside its weights."""
 
 
-def check_built(model: Any, weights: Weights) -> None:
+def check_built(path: str, model: Any, weights: Weights) -> None:
     """Refuse a model, built without memory, that is much larger than its weights.
 
     Raises:
@@ -27,13 +27,14 @@ def check_built(model: Any, weights: Weights) -> None:
     tables = sum(value.numel() * value.element_size() for value in model.buffers())
     if parameters > 2 * weights.elements + (1 << 20):
         raise ModelError(
-            f"config.json describes a model of {parameters:,} numbers, and its weights are "
-            f"{weights.elements:,}: one of the two is another model's, or changed; fetch both again"
+            f"cannot open '{path}': its configuration describes a model of {parameters:,} "
+            f"numbers, and its weights are {weights.elements:,}: one of the two is another model's, "
+            f"or changed"
         )
     if tables > BESIDE + 8 * weights.elements:
         raise ModelError(
-            f"config.json asks for tables of {tables / 1e9:,.0f} GB, and its weights are "
-            f"{weights.elements:,} numbers: look at its numbers of positions"
+            f"cannot open '{path}': its configuration asks for tables of {tables / 1e9:,.0f} GB, "
+            f"and its weights are {weights.elements:,} numbers: look at its number of positions"
         )
 
 
@@ -45,14 +46,14 @@ def check_loaded(path: str, model: Any, info: Mapping[str, Iterable[str]]) -> No
     """
     if missing := sorted(info["missing_keys"]):
         raise ModelError(
-            f"cannot open '{path}': its weights lack {_listed(missing)}, which config.json calls "
-            f"for; fetch it again"
+            f"cannot open '{path}': its weights lack {_listed(missing)}, which its "
+            f"configuration calls for; fetch it again"
         )
     kinds = {_kind(name) for name in model.state_dict()}
     if extra := sorted(name for name in info["unexpected_keys"] if _kind(name) in kinds):
         raise ModelError(
-            f"cannot open '{path}': its weights hold {_listed(extra)}, for which the model that "
-            f"config.json describes has no place; one of the two is another model's, or changed"
+            f"cannot open '{path}': its weights hold {_listed(extra)}, for which its configuration "
+            f"has no place: one of the two is another model's, or changed"
         )
 
 

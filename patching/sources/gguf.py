@@ -16,7 +16,12 @@ from tasks.errors import ModelError
 
 SUFFIX = ".gguf"
 BLOCK = 1 << 20
+COUNTS = (
+    *(".block_count", ".embedding_length", ".feed_forward_length", ".head_count", ".vocab_size"),
+    *(".head_count_kv", ".expert_count", ".key_length", ".value_length", ".dimension_count"),
+)
 READERS = ("gguf", "accelerate")
+BLOCK_NAME = re.compile(r"blk\.(\d+)\.")
 PART = re.compile(r"-(\d{5})-of-(\d{5})$")
 
 
@@ -145,6 +150,13 @@ def check_complete(path: Path, header: Header) -> None:
         faults.append("it does not say which architecture it holds")
     if not header.tensors:
         faults.append("it holds no weights")
+    blocks = {int(found[1]) for t in header.tensors if (found := BLOCK_NAME.match(t.name))}
+    counted = header.facts.get(f"{header.architecture}.block_count")
+    if blocks and isinstance(counted, int) and max(blocks) >= counted:
+        faults.append(f"it says that it has {counted} layers, and holds {max(blocks) + 1}")
+    for name, value in header.facts.items():
+        if name.endswith(COUNTS) and isinstance(value, int) and value > header.weights.limit:
+            faults.append(f"{name} is {value}, and no axis of its weights is as long")
     if not header.facts.get("tokenizer.ggml.tokens"):
         faults.append("it holds no tokenizer, so it cannot be asked anything")
     if faults:

@@ -15,6 +15,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
+from patching.sources.directory import Weights
 from tasks.errors import ModelError
 
 MAGIC = b"GGUF"
@@ -68,9 +69,9 @@ class Header:
         return str(self.facts.get("general.architecture", ""))
 
     @property
-    def elements(self) -> int:
-        """How many numbers all tensors hold."""
-        return sum(prod(tensor.shape) for tensor in self.tensors)
+    def weights(self) -> Weights:
+        """How much there is."""
+        return Weights.of([tensor.shape for tensor in self.tensors])
 
     @property
     def complete(self) -> int:
