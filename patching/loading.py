@@ -25,11 +25,11 @@ ID_WAY = (
     "model.safetensors, a GGUF file, or an id that is already in the Hugging Face cache"
 )
 DIRECTORY_WAY = (
-    "one of its files is broken or changed, or made by a newer transformers than the one installed; "
-    "fetch it again"
+    "one of its files is broken or changed, or made by a newer transformers than the one "
+    "installed; fetch it again"
 )
 TOKENIZERS = ("tokenizer.json", "vocab.json", "tokenizer.model", "spiece.model")
-TOKENIZER_ID_WAY = (
+TOKENIZER_WAY = (
     "fetch its tokenizer files again, or move them away: without one the model takes prompts as "
     "lists of token ids"
 )
@@ -66,13 +66,10 @@ def load_weights(path: str, dtype: torch.dtype) -> Any:
     """
     place = _place(path)
     weights = check_directory(place) if isinstance(place, Path) else None
-    with warnings.catch_warnings():
-        # tqdm regrets on import that a notebook without ipywidgets will have bars of text.
-        warnings.filterwarnings("ignore", "IProgress not found")
+    given = ("model id", ID_WAY) if weights is None else ("directory", DIRECTORY_WAY)
+    with quiet(), opening(f"the {given[0]} '{path}'", given[1]):
         from transformers import AutoConfig, AutoModelForCausalLM
 
-    given = ("model id", ID_WAY) if weights is None else ("directory", DIRECTORY_WAY)
-    with opening(f"the {given[0]} '{path}'", given[1]), quiet():
         # Without a word, transformers asks on standard input whether to run code from there.
         config = AutoConfig.from_pretrained(place, trust_remote_code=False)
         if weights is not None:
@@ -98,12 +95,12 @@ def load_tokenizer(path: str) -> Any:
     Raises:
         ModelError: it cannot be opened.
     """
-    from transformers import AutoTokenizer
-
     place = _place(path)
     if isinstance(place, Path) and not any((place / name).exists() for name in TOKENIZERS):
         return None
-    with opening(f"the tokenizer of '{path}'", TOKENIZER_WAY), quiet():
+    with quiet(), opening(f"the tokenizer of '{path}'", TOKENIZER_WAY):
+        from transformers import AutoTokenizer
+
         return AutoTokenizer.from_pretrained(place, trust_remote_code=False)
 
 

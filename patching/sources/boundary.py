@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -55,13 +56,15 @@ def without_bars() -> Iterator[None]:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """:func:`without_bars`, and without what transformers says in passing: we check and refuse."""
-    from transformers.utils import logging
+    """:func:`without_bars`, and without what libraries say in passing: we check and refuse."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from transformers.utils import logging
 
-    before = logging.get_verbosity()
-    logging.set_verbosity(logging.CRITICAL)
-    try:
-        with without_bars():
-            yield
-    finally:
-        logging.set_verbosity(before)
+        before = logging.get_verbosity()
+        logging.set_verbosity(logging.CRITICAL)
+        try:
+            with without_bars():
+                yield
+        finally:
+            logging.set_verbosity(before)

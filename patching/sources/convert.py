@@ -6,7 +6,6 @@ transformers reads the quantised blocks; the numbers they stand for are kept exa
 from __future__ import annotations
 
 import json
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -55,7 +54,7 @@ def _convert(gguf: Gguf, folder: Path) -> None:
     header = read_header(file)
     check_complete(gguf.parts[0], header)
     cache.check_room(header.weights.elements * BYTES + BESIDE)
-    with opening(f"the GGUF file '{gguf.name}'", WAY), quiet(), _without_bar():
+    with quiet(), _without_bar(), opening(f"the GGUF file '{gguf.name}'", WAY):
         model, tokenizer = _read(gguf.name, folder, header.weights)
     with _saving():
         file.unlink()
@@ -91,24 +90,18 @@ def _read(name: str, folder: Path, weights: Weights) -> tuple[Any, Any]:
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
     file: dict[str, Any] = {"gguf_file": WORKPIECE, "trust_remote_code": False}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        config = AutoConfig.from_pretrained(folder, **file)
-        with torch.device("meta"):
-            fresh = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
-        check_built(name, fresh, weights)
-        model, info = AutoModelForCausalLM.from_pretrained(
-            folder,
-            config=config,
-            dtype=torch.float32,
-            output_loading_info=True,
-            **file,
-        )
-        check_loaded(name, model, info)
-        tokenizer = AutoTokenizer.from_pretrained(folder, **file)
-        # A model that was read from GGUF refuses to be saved; one of the same weights does not.
-        fresh.load_state_dict(model.state_dict(), assign=True)
-        fresh.tie_weights()
+    config = AutoConfig.from_pretrained(folder, **file)
+    with torch.device("meta"):
+        fresh = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+    check_built(name, fresh, weights)
+    model, info = AutoModelForCausalLM.from_pretrained(
+        folder, config=config, dtype=torch.float32, output_loading_info=True, **file
+    )
+    check_loaded(name, model, info)
+    tokenizer = AutoTokenizer.from_pretrained(folder, **file)
+    # A model that was read from GGUF refuses to be saved; one of the same weights does not.
+    fresh.load_state_dict(model.state_dict(), assign=True)
+    fresh.tie_weights()
     return fresh, tokenizer
 
 

@@ -28,8 +28,8 @@ def check_built(path: str, model: Any, weights: Weights) -> None:
     if parameters > 2 * weights.elements + (1 << 20):
         raise ModelError(
             f"cannot open '{path}': its configuration describes a model of {parameters:,} "
-            f"numbers, and its weights are {weights.elements:,}: one of the two is another model's, "
-            f"or changed"
+            f"numbers, and its weights are {weights.elements:,}: one of the two is another "
+            f"model's, or changed"
         )
     if tables > BESIDE + 8 * weights.elements:
         raise ModelError(
