@@ -29,7 +29,7 @@ def opening(what: str, way: str) -> Iterator[None]:
     # The Rust beneath tokenizers panics on some files, which is no Exception.
     except BaseException as error:
         reason = shortened(error, 300) or type(error).__name__
-        if "trust_remote_code" in reason:
+        if "trust_remote_code" in str(error):
             reason = "it opens only with code of its own, and circuits never runs a model's code"
         # The name of a key or of an attribute alone explains nothing.
         if isinstance(error, LookupError | AttributeError | TypeError):
