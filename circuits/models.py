@@ -197,7 +197,7 @@ def fingerprint(name: str) -> str:
         return ""
     digest = hashlib.sha256()
     for file in sorted(directory.iterdir()):
-        if file.suffix in (".json", ".safetensors", ".bin", ".txt"):
+        if file.suffix in (".json", ".safetensors", ".bin", ".txt") and file.is_file():
             digest.update(f"{file.name}:{file.stat().st_size}:".encode())
             with file.open("rb") as stream:
                 digest.update(hashlib.file_digest(stream, "sha256").digest())
