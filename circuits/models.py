@@ -173,6 +173,8 @@ def name_of(path: str) -> str:
         return _with_quantisation(title, str(source.get("quantisation")))
     if gguf is not None:
         return gguf.title
+    if hub := re.search(r"models--(.+)/snapshots/\w+/?$", Path(path).as_posix()):
+        return hub[1].replace("--", "/")
     return Path(path).resolve().name if Path(path).is_dir() else path
 
 

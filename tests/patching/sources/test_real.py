@@ -1,7 +1,5 @@
 """SmolLM2 and Gemma 3 as their packages hold them: numbers, tokenizers, names."""
 
-from math import prod
-
 import numpy as np
 import pytest
 import torch
@@ -46,7 +44,7 @@ def whole(real, tmp_path_factory):
 
 
 def test_the_numbers_are_those_that_the_blocks_stand_for(real, whole):
-    """Embedding and one matrix of an MLP, taken from the file block by block."""
+    """Words of the embedding and one matrix of an MLP, taken from the file block by block."""
     gguf = pytest.importorskip("gguf", reason="the package gguf is not installed")
     header, data = read_header(whole), np.memmap(whole, mode="r")
     tensors, found = {tensor.name: tensor for tensor in header.tensors}, real[1].state_dict()
@@ -57,10 +55,10 @@ def test_the_numbers_are_those_that_the_blocks_stand_for(real, whole):
         tensor = tensors[stored]
         block, width = gguf.GGML_QUANT_SIZES[tensor.kind]
         start = header.starts + tensor.offset
-        rows = data[start : start + prod(tensor.shape) // block * width]
-        blocks = rows.reshape(tensor.shape[1], tensor.shape[0] // block * width)
+        length, rows = tensor.shape[0] // block * width, min(tensor.shape[1], 1000)
+        blocks = data[start : start + rows * length].reshape(rows, length)
         numbers = gguf.quants.dequantize(blocks, gguf.GGMLQuantizationType(tensor.kind))
-        np.testing.assert_array_equal(found[name], numbers)
+        np.testing.assert_array_equal(found[name][:rows], numbers)
 
 
 def test_the_tokenizer_encodes_as_the_files_own(real, whole):
