@@ -6,9 +6,16 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from patching.sources.directory import shortened
+from patching.sources.directory import CONVERT, shortened
 from tasks.errors import CircuitsError, ModelError
 
+REASONS = {
+    "trust_remote_code": (
+        "it opens only with code of its own, and circuits never runs a model's code"
+    ),
+    "use_safetensors": f"it has no weights as safetensors; {CONVERT.format(path='ID')}",
+}
+"""In place of advice of transformers that must not be followed, by a word of it."""
 PASSED = (KeyboardInterrupt, SystemExit, GeneratorExit, MemoryError, CircuitsError)
 
 
@@ -29,8 +36,7 @@ def opening(what: str, way: str) -> Iterator[None]:
     # The Rust beneath tokenizers panics on some files, which is no Exception.
     except BaseException as error:
         reason = shortened(error, 300) or type(error).__name__
-        if "trust_remote_code" in str(error):
-            reason = "it opens only with code of its own, and circuits never runs a model's code"
+        reason = next((ours for theirs, ours in REASONS.items() if theirs in str(error)), reason)
         # The name of a key or of an attribute alone explains nothing.
         if isinstance(error, LookupError | AttributeError | TypeError):
             reason = f"{type(error).__name__}: {reason}"
