@@ -148,7 +148,7 @@ def test_a_truncated_file_is_one_message(gguf_file, cache_home, share):
         ({"architecture": "llamoid"}, "architecture llamoid is not supported"),
         ({"architecture": "t5"}, "cannot open the GGUF file"),
         ({"tokenizer": False}, "holds no tokenizer"),
-        ({"block_count": 3}, "lack model.layers.2"),
+        ({"block_count": 3}, "says that it has 3 layers, and holds 2"),
         ({"block_count": 1}, "says that it has 1 layers, and holds 2"),
         ({"block_count": 1 << 31}, "block_count is 2147483648"),
         ({"vocab_size": 1 << 31}, "vocab_size is 2147483648"),
