@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from circuits.models import EMBEDDED, fingerprint, locate
+from circuits.models import EMBEDDED, fingerprint, locate, name_of
 from circuits.settings import Choice, read_methods
 from tasks.errors import (
     CircuitsError,
@@ -114,9 +114,8 @@ class Config:
 
     @property
     def model_label(self) -> str:
-        """What a circuit calls its model: a directory's own name, without the way there."""
-        named = self.model or ""
-        return Path(named).resolve().name if named and Path(named).is_dir() else named
+        """What a circuit calls its model, without the way to it."""
+        return name_of(self.model) if self.model else ""
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for a file, every default filled in."""

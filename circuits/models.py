@@ -1,8 +1,9 @@
-"""Models by name: the embedded ones, Hugging Face ids, directories, models in memory."""
+"""Models by name: embedded and installed ones, GGUF files, directories, hub ids, in memory."""
 
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -11,12 +12,16 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from patching.sources import NAMED, gguf_of, is_gguf
+from patching.sources.cache import about, folder
+from patching.sources.gguf import check_readable
 from tasks.errors import ModelError, unknown
 
 if TYPE_CHECKING:
     from patching.model import Model
 
-OTHERS = "a Hugging Face id such as gpt2, or a directory that transformers can open"
+OTHERS = "a Hugging Face id such as gpt2, a directory that transformers can open, or a GGUF file"
+PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +30,8 @@ class Embedded:
 
     name: str
     claim: str
+    shape: str
+    licence: str
     directory: Callable[[], Path]
 
     @property
@@ -44,15 +51,25 @@ def _nano() -> Path:
 
 EMBEDDED = {
     model.name: model
-    for model in [Embedded("nano", "a small GPT-2 trained on the project's own tasks", _nano)]
+    for model in [
+        Embedded(
+            name="nano",
+            claim="a small GPT-2 trained on the project's own tasks",
+            shape="GPT-2: 4 layers, 4 heads, d_model 128",
+            licence="MIT",
+            directory=_nano,
+        )
+    ]
 }
 
 
 def load_model(source: Any = "nano", **options: Any) -> Model:
     """Open a model to be taken apart.
 
-    ``source`` is the name of an embedded model (``"nano"``), a Hugging Face id, a directory, a
-    transformers model in memory, or a model opened before, which is returned as it is. Options
+    ``source`` is the name of an embedded model (``"nano"``) or of one in an installed package
+    (``"smollm2-135m"``; see ``circuits models``), a Hugging Face id, a directory, a GGUF file, a
+    transformers model in memory, or a model opened before, which is returned as it is. A GGUF file
+    is converted once into the user's cache (:mod:`patching.sources.cache`). Options
     (``tokenizer``, ``device``, ``dtype``) go to :meth:`patching.model.Model.open`; inside
     :func:`computing_on` the device is the one given there.
 
@@ -97,7 +114,7 @@ def computing_on(device: str) -> Iterator[None]:
 
 
 def locate(name: str) -> str:
-    """The directory of an embedded model, or ``name`` as it is; misspellings are refused.
+    """The directory of an embedded model, or ``name`` as it is; what cannot be opened is refused.
 
     Nothing heavy is imported, so that a wrong name costs no waiting.
     """
@@ -105,38 +122,84 @@ def locate(name: str) -> str:
 
     if name in EMBEDDED:
         return str(EMBEDDED[name].directory())
+    if name in NAMED:
+        NAMED[name].source()
+        return name
     if name and Path(name).is_dir():
+        return name
+    if name and (is_gguf(name) or Path(name).is_file()):
+        _check_file(Path(name))
         return name
     if name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise ModelError(f"there is no directory '{name}'; models are {choices()}")
     if name in tasks.names():
         raise ModelError(f"'{name}' is a task, not a model; models are {choices()}")
-    if not name or get_close_matches(name, EMBEDDED, n=1, cutoff=0.75):
-        raise ModelError(f"{unknown('model', name, EMBEDDED)}, or {OTHERS}")
+    known = [*EMBEDDED, *NAMED]
+    if not name or get_close_matches(name, known, n=1, cutoff=0.75):
+        raise ModelError(f"{unknown('model', name, known)}, or {OTHERS}")
     return name
 
 
+def _check_file(path: Path) -> None:
+    """Refuse a file that is no model, or not the whole of one."""
+    if is_gguf(str(path)):
+        return check_readable(path)
+    if path.suffix == ".safetensors":
+        raise ModelError(f"'{path}' is only the weights; give the directory that holds it")
+    if path.suffix in PICKLES:
+        raise ModelError(
+            f"'{path}' is a pickle, which can run code and is never opened; give a directory with "
+            f"config.json and model.safetensors, or a GGUF file"
+        )
+    raise ModelError(f"'{path}' is a file, not a model; models are {choices()}")
+
+
 def name_of(path: str) -> str:
-    """What reports call the model that was opened from there, without the way to it."""
+    """What everything shown calls the model that was opened from there, without the way to it.
+
+    Quantised weights are a model of their own, so their quantisation is part of the name.
+
+    >>> circuits.models.name_of("smollm2-135m")
+    'SmolLM2-135M-Instruct, Q4_1'
+    """
     for name, embedded in EMBEDDED.items():
-        if Path(path) == embedded.directory():
+        if path == name or Path(path) == embedded.directory():
             return name
+    if path in NAMED:
+        return NAMED[path].shown
+    gguf = gguf_of(path) if Path(path).is_file() else None
+    source = about(Path(path) if gguf is None else folder(gguf.sha256))
+    if isinstance(title := source.get("title"), str):
+        return _with_quantisation(title, str(source.get("quantisation")))
+    if gguf is not None:
+        return gguf.title
+    if hub := re.search(r"models--(.+)/snapshots/\w+/?$", Path(path).as_posix()):
+        return hub[1].replace("--", "/")
     return Path(path).resolve().name if Path(path).is_dir() else path
+
+
+def _with_quantisation(title: str, quantisation: str) -> str:
+    """A file's own name often ends in it: SmolLM2-135M-Instruct.Q4_1, gemma-3-270m-q4_k_m."""
+    bare = re.sub(rf"[-._ ]{re.escape(quantisation)}$", "", title, flags=re.IGNORECASE)
+    return f"{bare}, {quantisation}"
 
 
 def choices() -> str:
     """One line naming every kind of model that can be opened."""
-    return f"{', '.join(EMBEDDED)}, {OTHERS}"
+    return f"{', '.join([*EMBEDDED, *NAMED])}, {OTHERS}"
 
 
 def fingerprint(name: str) -> str:
-    """SHA-256 of the files of an embedded model or a directory; empty for an id."""
-    directory = Path(locate(name))
+    """SHA-256 of the files of a model that is on this disk; empty for an id."""
+    where = locate(name)
+    if (gguf := gguf_of(where)) is not None:
+        return gguf.sha256
+    directory = Path(where)
     if not directory.is_dir():
         return ""
     digest = hashlib.sha256()
     for file in sorted(directory.iterdir()):
-        if file.suffix in (".json", ".safetensors", ".bin", ".txt"):
+        if file.suffix in (".json", ".safetensors", ".bin", ".txt") and file.is_file():
             digest.update(f"{file.name}:{file.stat().st_size}:".encode())
             with file.open("rb") as stream:
                 digest.update(hashlib.file_digest(stream, "sha256").digest())

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 import circuits
 from circuits.config import Config
+from circuits.models import fingerprint, name_of
 from tasks.errors import FormatError, all_faults
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 RECORD = "run.json"
 KIND = "circuits run"
-SCHEMA_VERSION = "1.1"
+SCHEMA_VERSION = "1.2"
 STRONGEST = 10
 LIBRARIES = (
     "torch",
@@ -54,11 +55,17 @@ class Program(Part):
 
 
 class ModelUsed(Part):
-    """The model as it was asked for, where it was found, and the hash of what was loaded."""
+    """The model as it was asked for, where it was found, and the hash of what was loaded.
+
+    `description` is what is shown, with the quantisation; `files` the hash of its files on the
+    disk, empty for a hub id.
+    """
 
     name: str
     path: str
     hash: str
+    description: str = ""
+    files: str = ""
     tokenizer: str | None = None
 
 
@@ -152,6 +159,8 @@ def describe_run(
             name=config.model or "",
             path=str(model.path),
             hash=model.hash,
+            description=name_of(str(model.path)),
+            files=fingerprint(config.model) if config.model else "",
             tokenizer=None if tokenizer is None else type(tokenizer).__name__,
         ),
         prompts=Prompts(task=pairs.task, n=len(pairs), sha256=pairs.digest),

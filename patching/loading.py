@@ -4,15 +4,40 @@ from __future__ import annotations
 
 import hashlib
 import json
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from patching.sources import gguf_of
+from patching.sources.boundary import opening, quiet, without_bars
+from patching.sources.convert import converted
+from patching.sources.directory import check_directory
+from patching.sources.fit import check_built, check_loaded
 from tasks.errors import ModelError
+
+__all__ = [
+    "check_device",
+    "digest",
+    "load_tokenizer",
+    "load_weights",
+    "stored_dtype",
+    "without_bars",
+]
+
+ID_WAY = (
+    "offline, use 'nano' (shipped with circuits), a directory that holds config.json and "
+    "model.safetensors, a GGUF file, or an id that is already in the Hugging Face cache"
+)
+DIRECTORY_WAY = (
+    "one of its files is broken or changed, or made by a newer transformers than the one "
+    "installed; fetch it again"
+)
+TOKENIZERS = ("tokenizer.json", "vocab.json", "tokenizer.model", "spiece.model")
+TOKENIZER_WAY = (
+    "fetch its tokenizer files again, or move them away: without one the model takes prompts as "
+    "lists of token ids"
+)
 
 
 def check_device(name: str | torch.device) -> torch.device:
@@ -35,77 +60,68 @@ def check_device(name: str | torch.device) -> torch.device:
 
 
 def load_weights(path: str, dtype: torch.dtype) -> Any:
-    """The transformers model of a directory or hub id, with the attention that can be taken apart.
+    """The transformers model of a directory, a hub id, a GGUF file or a named model.
+
+    Its attention is the one that can be taken apart. No code from there ever runs: neither the
+    model's own nor a pickle. A GGUF file is converted first (:mod:`patching.sources.convert`).
 
     Raises:
-        ModelError: it cannot be found offline.
+        ModelError: it cannot be found offline, is incomplete or broken, or its configuration and
+            its weights are of two models.
     """
-    with warnings.catch_warnings():
-        # tqdm regrets on import that a notebook without ipywidgets will have bars of text.
-        warnings.filterwarnings("ignore", "IProgress not found")
-        from transformers import AutoModelForCausalLM
+    place = _place(path)
+    weights = check_directory(place) if isinstance(place, Path) else None
+    given = ("model id", ID_WAY) if weights is None else ("directory", DIRECTORY_WAY)
+    with quiet(), opening(f"the {given[0]} '{path}'", given[1]):
+        from transformers import AutoConfig, AutoModelForCausalLM
 
-    try:
-        with without_bars():
-            return AutoModelForCausalLM.from_pretrained(
-                path,
-                dtype=dtype,
-                attn_implementation="eager",
-                # Unless told, transformers asks on standard input whether to run code found there.
-                trust_remote_code=False,
-                use_safetensors=True,
-            )
-    except (OSError, ValueError, KeyError) as error:
-        kind = "directory" if Path(path).is_dir() else "model id"
-        raise ModelError(
-            f"cannot open the {kind} '{path}': {str(error).splitlines()[0]}\n"
-            f"  offline, use 'nano' (shipped with circuits), a directory that holds config.json "
-            f"and model.safetensors, or an id that is already in the Hugging Face cache"
-        ) from error
-
-
-@contextmanager
-def without_bars() -> Iterator[None]:
-    """No progress bars of transformers: a library prints nothing, and the command line has its own.
-
-    Downloads show theirs all the same, which are the hub's.
-    """
-    from transformers.utils import logging
-
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            logging.enable_progress_bar()
+        # Without a word, transformers asks on standard input whether to run code from there.
+        config = AutoConfig.from_pretrained(place, trust_remote_code=False)
+        if weights is not None:
+            with torch.device("meta"):
+                built = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+            check_built(path, built, weights)
+        model, info = AutoModelForCausalLM.from_pretrained(
+            place,
+            config=config,
+            dtype=dtype,
+            attn_implementation="eager",
+            trust_remote_code=False,
+            use_safetensors=True,
+            output_loading_info=True,
+        )
+    check_loaded(path, model, info)
+    return model
 
 
 def load_tokenizer(path: str) -> Any:
-    """The tokenizer of a directory or hub id; None for a directory that has none.
+    """The tokenizer of what :func:`load_weights` opens; None for a directory that has none.
 
     Raises:
         ModelError: it cannot be opened.
     """
-    from transformers import AutoTokenizer
+    place = _place(path)
+    if isinstance(place, Path) and not any((place / name).exists() for name in TOKENIZERS):
+        return None
+    with quiet(), opening(f"the tokenizer of '{path}'", TOKENIZER_WAY):
+        from transformers import AutoTokenizer
 
-    if Path(path).is_dir():
-        names = ("tokenizer.json", "vocab.json", "tokenizer.model", "spiece.model")
-        if not any((Path(path) / name).exists() for name in names):
-            return None
-    try:
-        return AutoTokenizer.from_pretrained(path, trust_remote_code=False)
-    except (OSError, ValueError, KeyError) as error:
-        raise ModelError(
-            f"cannot open the tokenizer of '{path}': {str(error).splitlines()[0]}"
-        ) from error
+        return AutoTokenizer.from_pretrained(place, trust_remote_code=False)
+
+
+def _place(path: str) -> Path | str:
+    """The directory to open, converted from GGUF where need be; a hub id as it is."""
+    gguf = gguf_of(path)
+    if gguf is not None:
+        return converted(gguf)
+    return Path(path) if Path(path).is_dir() else path
 
 
 def stored_dtype(path: str) -> torch.dtype | None:
     """The number type that a directory's or hub id's configuration names for its weights."""
     from transformers import PreTrainedConfig
 
-    config, _ = PreTrainedConfig.get_config_dict(path)
+    config, _ = PreTrainedConfig.get_config_dict(_place(path))
     name = config.get("dtype", config.get("torch_dtype"))
     found = getattr(torch, str(name).removeprefix("torch."), None)
     return found if isinstance(found, torch.dtype) else None

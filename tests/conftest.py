@@ -3,6 +3,7 @@
 import os
 import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -30,6 +31,34 @@ def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 def root() -> Path:
     """The project's root folder."""
     return ROOT
+
+
+@pytest.fixture(scope="session")
+def smollm2() -> Any:
+    """SmolLM2-135M-Instruct, opened by its name; skips where its package is not installed."""
+    return _named("smollm2-135m")
+
+
+@pytest.fixture(scope="session")
+def gemma3() -> Any:
+    """Gemma 3 270M, opened by its name; skips where its packages are not installed."""
+    return _named("gemma3-270m")
+
+
+def _named(name: str) -> Any:
+    """A real model, converted once into the user's own cache, whichever worker comes first."""
+    import circuits
+
+    needs_package(name)
+    return circuits.load_model(name)
+
+
+def needs_package(name: str) -> None:
+    """Skip the test where a named model can neither be converted nor is so already."""
+    from patching.sources import NAMED
+
+    if not NAMED[name].installed and not NAMED[name].converted:
+        pytest.skip(f"{name} is not installed; {NAMED[name].install}")
 
 
 @pytest.fixture(scope="session")

@@ -82,7 +82,7 @@ def run(config: SearchConfig, folder: Path, progress: Progress | None = None) ->
     Raises:
         CircuitsError: as for :func:`circuits.af1`; then nothing is written.
     """
-    from circuits.models import load_model
+    from circuits.models import load_model, name_of
 
     config.check()
     clock = Clock(progress)
@@ -91,9 +91,8 @@ def run(config: SearchConfig, folder: Path, progress: Progress | None = None) ->
     with clock("making the prompts"):
         pairs, conditional = ask(config.task or "", model, config.settings, config.options)
     with clock("searching"):
-        found = search(
-            model, pairs, conditional, config.settings, progress, config.model or model.path
-        )
+        name = config.model_label or name_of(model.path)
+        found = search(model, pairs, conditional, config.settings, progress, name)
     found = replace(found, options=config.options)
     assert found.graph is not None
     assert found.evaluation is not None

@@ -20,6 +20,7 @@ from circuits.bias.report_card import ReportCard
 from circuits.bias.settings import RECIPES
 from circuits.bias.ways import NO_EDIT, RIVAL, Way, all_ways
 from circuits.edits.edit import AnyEdit
+from circuits.models import name_of
 from patching.model import Model
 from tasks import bias_measures as bias
 
@@ -54,7 +55,7 @@ def report_card(
     card = {
         "kind": KIND,
         "schema_version": "1.0",
-        "model": {"hash": model.hash, "path": str(model.path)},
+        "model": {"name": name_of(model.path), "hash": model.hash, "path": str(model.path)},
         "settings": asdict(found.settings),
         "questions": _questions(found.material, len(ordered) // ordered.n_options),
         "chosen": None if best is None else best.candidate.recipe,

@@ -63,7 +63,7 @@ def _verdict(card: Mapping[str, Any]) -> list[str]:
     if q["unknown_words"]:
         left += f" {q['unknown_words']:.0%} of their words are unknown to its tokenizer."
     lines = [
-        f"Model {_text(card['model']['path'])}, {card['model']['hash'][:12]}. Chosen on "
+        f"Model {_text(card['model']['name'])}, {card['model']['hash'][:12]}. Chosen on "
         f"{q['train']} training questions in all orders without their answers, measured on "
         f"{q['test']} held-out ones with {q['options']} options.{left} Intervals are 95 % "
         "bootstrap intervals over questions.",

@@ -219,6 +219,7 @@ def _calibration(
     comparisons: list[Comparison],
     batch_size: int,
 ) -> Calibration:
+    from circuits.models import name_of
     from patching.metrics import metric_name
     from patching.runs import baselines
 
@@ -226,7 +227,7 @@ def _calibration(
     return Calibration(
         comparisons=tuple(comparisons),
         task=pairs.task,
-        model=model.path,
+        model=name_of(model.path),
         model_hash=model.hash,
         metric=metric_name(metric),
         count=len(pairs),

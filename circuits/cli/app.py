@@ -18,6 +18,7 @@ from circuits.cli import edit as cli_edit
 from circuits.cli import emotion as cli_emotion
 from circuits.cli import evaluate as cli_evaluate
 from circuits.cli import means as cli_means
+from circuits.cli import models as cli_models
 from circuits.cli.device import Device
 from circuits.cli.metric import Metric
 from tasks.errors import CircuitsError
@@ -125,18 +126,10 @@ def list_ablations(as_json: AsJson = False) -> None:
     print_list(ablation_rows(), as_json)
 
 
-@app.command("models")
-def list_models(as_json: AsJson = False) -> None:
-    """What can be opened."""
-    from circuits.cli.text import model_rows, print_list
-
-    print_list(model_rows(), as_json)
-
-
 @app.command()
 def discover(
     task: Annotated[str, typer.Argument(help="A task, or a JSON-lines file of prompt pairs.")],
-    model: Annotated[str, typer.Option(help="nano, a Hugging Face id, or a directory.")] = "nano",
+    model: Annotated[str, typer.Option(help="See 'circuits models'.")] = "nano",
     _device: Device = None,
     method: Annotated[
         str, typer.Option(help="See 'circuits methods'. Several, parted by commas: their mean.")
@@ -213,6 +206,7 @@ cli_edit.register(app)
 cli_emotion.register(app)
 cli_evaluate.register(app)
 cli_means.register(app)
+cli_models.register(app)
 cli_ablate.register(app)
 cli_diff.register(app)
 app.command()(cli_calibrate.calibrate)

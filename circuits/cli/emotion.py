@@ -85,10 +85,10 @@ def _study(model: str, concept: Concept, settings: Settings, out: Path) -> None:
     from circuits.emotions.folder import write
     from circuits.emotions.pipeline import study
     from circuits.emotions.text import summary
-    from circuits.models import load_model
+    from circuits.models import load_model, name_of
 
     with shown_progress() as progress:
-        found = study(load_model(model), concept, settings, progress, model)
+        found = study(load_model(model), concept, settings, progress, name_of(model))
     write(out, found)
     typer.echo(printable(summary(found.facts)))
     typer.echo(printable(f"written: {out}"))

@@ -78,6 +78,9 @@ def evaluate(
 
 def compare(
     runs: Annotated[list[Path], typer.Argument(help="Run folders; the first is the yardstick.")],
+    model: Annotated[
+        str | None, typer.Option(help="Where to find their model. Default: the first run's own.")
+    ] = None,
     n: Count = 64,
     seed: Seed = 0,
     prompts: Prompts = None,
@@ -105,7 +108,7 @@ def compare(
         OUTPUT.prepare(out, force)
     _prepare()
     with shown_progress() as progress:
-        found = compare_runs(runs, terms, progress)
+        found = compare_runs(runs, terms, progress, model)
     print_columns(*found.table())
     if found.redraws:
         print_columns(*found.redraw_table())

@@ -127,33 +127,6 @@ def _plain(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def model_rows() -> list[Row]:
-    """The embedded models, and the other ways to name one."""
-    from circuits.models import EMBEDDED
-
-    embedded: list[Row] = [
-        {
-            "name": model.name,
-            "is": model.claim,
-            "costs": f"nothing: it ships with circuits ({model.megabytes:.1f} MB)",
-        }
-        for model in EMBEDDED.values()
-    ]
-    return [
-        *embedded,
-        {
-            "name": "ID",
-            "is": "a causal language model on the Hugging Face hub, such as gpt2",
-            "costs": "a download, unless it is in the cache",
-        },
-        {
-            "name": "DIRECTORY",
-            "is": "a folder with config.json and model.safetensors",
-            "costs": "no network",
-        },
-    ]
-
-
 def printable(value: object) -> str:
     """The text with control characters spelled out, so that a file cannot steer the terminal."""
     return "".join(
@@ -207,7 +180,7 @@ def print_summary(record: RunRecord, folder: Path, files: Iterable[str], note: s
     steps = (f"{step} {seconds:.1f}" for step, seconds in record.seconds.items())
     rows = {
         "task": f"{record.prompts.task}, {counted(record.prompts.n, 'prompt pair')}",
-        "model": record.model.name,
+        "model": record.model.description or record.model.name,
         "method": f"{record.config['method']}, {record.config['direction']}",
         **measured,
         "circuit": f"{counted(found.nodes, 'node')}, {counted(found.edges, 'edge')} "

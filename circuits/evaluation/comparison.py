@@ -151,29 +151,33 @@ KINDS_SHOWN = ("cpr", "cmd", "log_cpr", "log_cmd")
 
 
 def compare_runs(
-    folders: Sequence[Path], terms: Terms, progress: Progress | None = None
+    folders: Sequence[Path],
+    terms: Terms,
+    progress: Progress | None = None,
+    model: str | None = None,
 ) -> Comparison:
     """Curves and circuits of several runs on prompts that none of them was made with.
 
-    With ``redraws`` every discovery is made again on resamples of its prompts, the same ones for
-    runs of the same prompts, and gaps have intervals over both draws.
+    ``model`` is what to open; without it the first run's own. With ``redraws`` every
+    discovery is made again on resamples of its prompts, the same ones for runs of the same prompts,
+    and gaps have intervals over both draws.
 
     Raises:
         CircuitsError: fewer than two runs, runs of different models, tasks or metrics, or no
             prompts left.
     """
-    from circuits.models import load_model
+    from circuits.recorded import recorded_model
 
     runs = [Run.read(folder) for folder in folders]
     _check_alike(runs, terms.allow_other_model, terms.ablation)
     outside = terms.outside(runs[0].ablation)
     first = runs[0].record
-    model = load_model(first.model.name or first.model.path)
-    pairs = fresh_prompts(runs, model, terms)
+    opened = recorded_model(first.model, model)
+    pairs = fresh_prompts(runs, opened, terms)
     for run in runs:
-        run.check_redraws(model, terms.redraws)
+        run.check_redraws(opened, terms.redraws)
     running = Running(first.evaluation.metric, outside, terms.batch_size, progress)
-    return _hold_together(runs, model, pairs, terms, running.settled(model, pairs))
+    return _hold_together(runs, opened, pairs, terms, running.settled(opened, pairs))
 
 
 def _check_alike(runs: Sequence[Run], allow_other: bool, ablation: str | None) -> None:

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from patching.sites import Edge
     from tasks import PromptPairs
 
-KIND, SCHEMA_VERSION = "circuits evaluation", "1.1"
+KIND, SCHEMA_VERSION = "circuits evaluation", "1.2"
 CUTS = RANDOM = 10
 MOST_MINIMAL = 300
 """Edges above which a circuit is not tested for minimality: one run for each."""

@@ -101,9 +101,10 @@ class Run:
 
 @dataclass(frozen=True)
 class Evaluated:
-    """An examination and the files that hold it."""
+    """An examination, the model's name, and the files that hold both."""
 
     examination: Examination
+    model: str
     written: tuple[Path, ...]
 
     @property
@@ -113,7 +114,7 @@ class Evaluated:
 
     def rows(self) -> dict[str, str]:
         """Label and value of a table."""
-        return self.examination.rows()
+        return {"model": self.model, **self.examination.rows()}
 
 
 def carry_out(
@@ -130,13 +131,13 @@ def carry_out(
         CircuitsError: the folder is no run, the model is another one, or no prompts are left; then
             nothing is written.
     """
-    from circuits.models import load_model
+    from circuits.recorded import recorded_model
 
     run = Run.read(folder)
     make_ready(folder / EVALUATION)
     outside = terms.outside(run.ablation)
     known = None if reference is None else read_reference(reference)
-    opened = load_model(model or run.record.model.name or run.record.model.path)
+    opened = recorded_model(run.record.model, model)
     pairs = fresh_prompts([run], opened, terms)
     run.check_redraws(opened, terms.redraws)
     metric = run.record.evaluation.metric
@@ -145,7 +146,7 @@ def carry_out(
     if terms.redraws and found.faithfulness is not None:
         found = replace(found, redraws=run.redrawn(opened, pairs, terms, running))
     described = describe(opened, pairs, found.to_json() | running.outside.to_json())
-    return Evaluated(found, _write(run, found, described))
+    return Evaluated(found, described["model"], _write(run, found, described))
 
 
 def fresh_prompts(runs: list[Run], model: Model, terms: Terms) -> PromptPairs:
@@ -169,10 +170,13 @@ def read_reference(path: Path) -> CircuitGraph:
 
 def describe(model: Model, pairs: PromptPairs, found: dict[str, Any]) -> dict[str, Any]:
     """What was found, with what it was found on."""
+    from circuits.models import name_of
+
     return {
         "kind": KIND,
         "schema_version": SCHEMA_VERSION,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "model": name_of(model.path),
         "model_hash": model.hash,
         "prompts": {"task": pairs.task, "n": len(pairs), "sha256": pairs.digest, "held_out": True},
         **found,

@@ -1,5 +1,7 @@
 """Models by name: what is found, what is refused without loading anything."""
 
+import os
+
 import pytest
 
 from circuits import nano
@@ -25,7 +27,9 @@ def test_directories_and_ids_are_left_as_they_are(tmp_path):
 
 @pytest.mark.parametrize("name", ["nan", "Nano", "nnao", "nanoo", ""])
 def test_misspellings_name_the_choices(name):
-    with pytest.raises(ModelError, match=r"choose from: nano, or a Hugging Face id"):
+    with pytest.raises(
+        ModelError, match=r"choose from: gemma3-270m, nano, smollm2-135m, or a Hugging Face id"
+    ):
         locate(name)
 
 
@@ -33,6 +37,31 @@ def test_misspellings_name_the_choices(name):
 def test_a_path_that_is_not_there_is_not_taken_for_an_id(name):
     with pytest.raises(ModelError, match="there is no directory"):
         locate(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("weights.bin", "is a pickle, which can run code and is never opened"),
+        ("model.safetensors", "is only the weights; give the directory that holds it"),
+        ("notes.txt", "is a file, not a model"),
+        ("half-00001-of-00002.gguf", "half-00002-of-00002.gguf is not there; fetch it"),
+    ],
+)
+def test_files_that_are_no_model_are_named(tmp_path, name, words):
+    (tmp_path / name).write_bytes(b"GGUF")
+    with pytest.raises(ModelError, match=words):
+        locate(str(tmp_path / name))
+
+
+def test_a_gguf_file_that_is_not_there_is_named():
+    with pytest.raises(ModelError, match=r"there is no file 'gone\.gguf'"):
+        locate("gone.gguf")
+
+
+def test_a_pipe_among_the_files_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "config.json")
+    assert fingerprint(str(tmp_path))
 
 
 def test_the_fingerprint_follows_the_files(tmp_path):

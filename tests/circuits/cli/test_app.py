@@ -15,6 +15,7 @@ import circuits
 import tasks
 from circuits.cli.app import app
 from patching.methods import METHODS
+from patching.sources import NAMED
 
 
 @pytest.fixture
@@ -31,7 +32,7 @@ def cli(monkeypatch, tmp_path):
 
 @pytest.mark.parametrize(
     ("command", "names"),
-    [("tasks", tasks.names()), ("methods", list(METHODS)), ("models", ["nano", "ID"])],
+    [("tasks", tasks.names()), ("methods", list(METHODS)), ("models", ["nano", *NAMED, "ID"])],
 )
 def test_lists_name_everything_there_is(cli, command, names):
     done = cli(command)

@@ -1,0 +1,243 @@
+"""A model directory, checked before anything of it is opened: no torch, no code, little memory.
+
+What is checked is what goes wrong: an interrupted download, weights that only pickle can read, a
+config.json that is broken or asks for another size than the weights have.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import struct
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any
+
+from tasks.errors import ModelError, all_faults, counted
+
+CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
+PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.pickle")
+OF_TRAINING = (
+    "training_args.bin",
+    "optimizer.bin",
+    "scheduler.bin",
+    "optimizer.pt",
+    "scheduler.pt",
+)
+REFUSED = ("transformers_weights", "fusion_config")
+"""Settings with which transformers would read other files, or change its classes for good."""
+COUNTS = re.compile(r"layer|head|expert|hidden|vocab|embd|d_model|ffn|intermediate|inner|label")
+LEAST_LIMIT = 256
+MOST_BYTES = 4 << 20
+MOST_HEADER = 16 << 20
+CONVERT = (
+    "circuits opens weights from safetensors or GGUF only, since a pickle can run code. Where you "
+    "trust it, convert it once, in Python:\n"
+    "    from transformers import AutoModelForCausalLM\n"
+    '    AutoModelForCausalLM.from_pretrained("{path}").save_pretrained("converted")\n'
+    "  and copy its tokenizer files there"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """What the headers of the safetensors files say: numbers, tensors, the longest axis."""
+
+    elements: int
+    tensors: int
+    longest: int
+
+    @classmethod
+    def of(cls, shapes: Sequence[tuple[int, ...]]) -> Weights:
+        """What tensors of these shapes amount to."""
+        return cls(
+            elements=sum(prod(shape) for shape in shapes),
+            tensors=len(shapes),
+            longest=max((max(shape, default=1) for shape in shapes), default=0),
+        )
+
+    @property
+    def limit(self) -> int:
+        """No count of layers, heads, words or neurons can be larger."""
+        return max(self.longest, self.tensors, LEAST_LIMIT)
+
+
+def check_directory(folder: Path) -> Weights:
+    """Refuse a directory that cannot be opened, with all that is wrong.
+
+    Raises:
+        ModelError: see above.
+    """
+    faults: list[str] = []
+    config = _config(folder, faults)
+    if (folder / "adapter_config.json").exists():
+        faults.append(
+            "it holds an adapter (adapter_config.json): merge it into its model and save that"
+        )
+    if config.get("quantization_config"):
+        faults.append(
+            f"its weights are quantised ({_method(config)}): take the original, or a GGUF file"
+        )
+    faults += [f"{CONFIG}: circuits does not follow {name}" for name in REFUSED if config.get(name)]
+    weights = _weights(folder, faults)
+    if not faults:
+        faults += _too_large(config, weights.limit)
+    if faults:
+        raise ModelError(all_faults(f"cannot open the directory '{folder}':", faults))
+    return weights
+
+
+def _method(config: Mapping[str, Any]) -> str:
+    found = config["quantization_config"]
+    return str(found.get("quant_method", "?")) if isinstance(found, dict) else str(found)
+
+
+def _config(folder: Path, faults: list[str]) -> dict[str, Any]:
+    found = _object(folder / CONFIG, faults)
+    if found is None:
+        return {}
+    kind = found.get("model_type")
+    if not isinstance(kind, str) or not kind:
+        given = "is missing" if kind is None else f"is {shortened(kind)}, not a name"
+        faults.append(f"{CONFIG}: model_type {given}, so nobody knows what kind of model it is")
+    return found
+
+
+def _too_large(config: Mapping[str, Any], limit: int, where: str = "") -> Iterator[str]:
+    """Counts and widths that no weight has, before anything is built of them."""
+    for name, value in config.items():
+        if isinstance(value, dict):
+            yield from _too_large(value, limit, f"{where}{name}.")
+        elif isinstance(value, int) and value > limit and COUNTS.search(name):
+            yield (
+                f"{CONFIG}: {where}{name} is {shortened(value, 40)}, and no axis of the weights is "
+                f"longer than {limit:,}"
+            )
+
+
+def _object(path: Path, faults: list[str]) -> dict[str, Any] | None:
+    """The JSON object of a small file; None, and a fault, where it holds none."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(MOST_BYTES + 1)
+        if len(data) > MOST_BYTES:
+            raise ValueError(f"is larger than {MOST_BYTES >> 20} MB")
+        found = json.loads(data)
+    except FileNotFoundError:
+        faults.append(f"it has no {path.name}")
+    except OSError as error:
+        faults.append(f"{path.name} cannot be read: {error.strerror}")
+    except RecursionError:
+        faults.append(f"{path.name} is nested too deeply")
+    except ValueError as error:
+        faults.append(f"{path.name} is not JSON: {shortened(error)}")
+    else:
+        if isinstance(found, dict):
+            return found
+        faults.append(f"{path.name} holds {shortened(found)}, not a JSON object")
+    return None
+
+
+def _weights(folder: Path, faults: list[str]) -> Weights:
+    shapes: list[tuple[int, ...]] = []
+    for path in _files(folder, faults):
+        try:
+            shapes += _shapes(path)
+        except _FaultError as fault:
+            faults.append(f"{path.name} {fault}")
+    if not shapes and not faults:
+        faults.append("its files of weights hold none")
+    return Weights.of(shapes)
+
+
+def _files(folder: Path, faults: list[str]) -> list[Path]:
+    """The safetensors files that transformers will read."""
+    if (folder / WEIGHTS).exists():
+        return [folder / WEIGHTS]
+    if not (folder / INDEX).exists():
+        faults.append(_no_weights(folder))
+        return []
+    index = _object(folder / INDEX, faults)
+    if index is None:
+        return []
+    names = index.get("weight_map")
+    names = set(names.values()) if isinstance(names, dict) else set()
+    if not names or not all(isinstance(name, str) and Path(name).name == name for name in names):
+        faults.append(f"{INDEX} does not say which files hold the weights")
+        return []
+    missing = sorted(name for name in names if not (folder / name).is_file())
+    if missing:
+        shown = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
+        faults.append(
+            f"{counted(len(missing), 'file')} of its {len(names)} files of weights is missing: "
+            f"{shown}; fetch it again"
+        )
+    return [folder / name for name in sorted(names - set(missing))]
+
+
+def _no_weights(folder: Path) -> str:
+    if files := sorted(file.name for file in folder.glob("*.gguf")):
+        return f"it holds a GGUF file; give that one: {folder / files[0]}"
+    pickles = {file.name for kind in PICKLES for file in folder.glob(kind)} - set(OF_TRAINING)
+    if pickles:
+        shown = ", ".join(sorted(pickles)[:3])
+        return f"its weights are a pickle ({shown}). {CONVERT.format(path=folder)}"
+    return f"it has no weights ({WEIGHTS})"
+
+
+class _FaultError(Exception):
+    """What is wrong with one file."""
+
+
+def _shapes(path: Path) -> Iterator[tuple[int, ...]]:
+    """The shapes of a safetensors file, whose data must all be there.
+
+    The file is the length of a JSON header (8 bytes), the header, and the data it describes.
+    """
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            start = file.read(8)
+            length = struct.unpack("<Q", start)[0] if len(start) == 8 else size
+            if length > size - 8:
+                raise _FaultError(f"is incomplete: it ends within its header; {AGAIN}")
+            if length > MOST_HEADER:
+                raise _FaultError(f"has a header of {length:,} bytes, more than {MOST_HEADER:,}")
+            header = json.loads(file.read(length))
+    except OSError as error:
+        raise _FaultError(f"cannot be read: {error.strerror}") from None
+    except RecursionError:
+        raise _FaultError("is no safetensors file: its header is nested too deeply") from None
+    except ValueError as error:
+        raise _FaultError(f"is no safetensors file: {shortened(error)}") from None
+    entries = _entries(header)
+    complete = 8 + length + max((end for _, end in entries), default=0)
+    if size < complete:
+        raise _FaultError(f"is incomplete: {size:,} of {complete:,} bytes are there; {AGAIN}")
+    if size > complete:
+        raise _FaultError(f"is {size - complete:,} bytes longer than its header says; {AGAIN}")
+    yield from (shape for shape, _ in entries)
+
+
+AGAIN = "fetch it again (an interrupted download?)"
+
+
+def _entries(header: Any) -> list[tuple[tuple[int, ...], int]]:
+    """Shape, and end of the data, of every tensor."""
+    try:
+        rows = [entry for name, entry in header.items() if name != "__metadata__"]
+        found = [(tuple(row["shape"]), row["data_offsets"][1]) for row in rows]
+    except (AttributeError, LookupError, TypeError):
+        raise _FaultError(f"is broken: its header describes no tensors; {AGAIN}") from None
+    numbers = [number for shape, end in found for number in (*shape, end)]
+    if not all(isinstance(number, int) and 0 <= number < 1 << 63 for number in numbers):
+        raise _FaultError(f"is broken: its header holds sizes that cannot be; {AGAIN}")
+    return found
+
+
+def shortened(value: object, most: int = 200) -> str:
+    """What a library or a file says, in one line of bounded length."""
+    text = " ".join(str(value)[: 4 * most].split())
+    return text if len(text) <= most else f"{text[:most]}..."
