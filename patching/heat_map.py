@@ -107,7 +107,7 @@ def _place(site: Site, labels: Mapping[int | str, str]) -> tuple[str, str]:
         return _layer(site), "MLP"
     if site.unit < 0:
         return _layer(site), site.kind
-    letter = "n" if site.kind == "neuron" else "h"
+    letter = {"neuron": "n", "expert": "e"}.get(site.kind, "h")
     part = f".{site.kind}" if site.kind in HEAD_PARTS else ""
     return _layer(site), f"{letter}{site.unit}{part}"
 
