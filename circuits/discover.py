@@ -110,6 +110,7 @@ def run(config: Config, folder: Path, progress: Progress | None = None) -> RunRe
     from circuits.models import load_model
     from circuits.record import describe_run
     from circuits.run_page import run_page
+    from patching.routers import routing
 
     config.check()
     clock = Clock(progress)
@@ -128,7 +129,11 @@ def run(config: Config, folder: Path, progress: Progress | None = None) -> RunRe
         graph = evaluation.noted(graph)
     with clock("testing its strongest edges"):
         page = run_page(graph, model, pairs, evaluation, config.batch_size)
-    record = describe_run(config, model, pairs, graph, evaluation, clock.seconds)
+    routes = None
+    if model.anatomy.n_experts:
+        with clock("comparing the routers"):
+            routes = routing(model, pairs, config.batch_size)
+    record = describe_run(config, model, pairs, graph, evaluation, clock.seconds, routes)
     write(folder, record, scored.scores, graph, page)
     return record
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from circuits.evaluate import Evaluation
     from graphs import CircuitGraph
     from patching.model import Model
+    from patching.routers import Routing
     from tasks import PromptPairs
 
 RECORD = "run.json"
@@ -107,6 +108,15 @@ class Measured(Part):
     ablation: str = Field("corrupted", description="what stood in outside the circuit")
 
 
+class Experts(Part):
+    """How often the clean and the corrupted run choose the same experts."""
+
+    tokens: int
+    everywhere: float
+    by_layer: dict[str, float]
+    told: str = Field(description="the same in words")
+
+
 class RunRecord(Part):
     """Everything a run says about itself; `run.json` in the run folder."""
 
@@ -125,6 +135,7 @@ class RunRecord(Part):
     prompts: Prompts
     evaluation: Measured
     circuit: Found
+    experts: Experts | None = Field(None, description="of models that have any")
     seconds: dict[str, float] = Field(description="wall time by step")
 
     def to_json(self) -> str:
@@ -139,6 +150,7 @@ def describe_run(
     graph: CircuitGraph,
     evaluation: Evaluation,
     seconds: Mapping[str, float],
+    routing: Routing | None = None,
 ) -> RunRecord:
     """The record of a discovery that has just been made."""
     import torch
@@ -171,7 +183,18 @@ def describe_run(
             selection=graph.info.selection.describe(graph.level),
             strongest=tuple(strongest),
         ),
+        experts=None if routing is None else _experts(routing),
         seconds={step: round(value, 3) for step, value in seconds.items()},
+    )
+
+
+def _experts(routing: Routing) -> Experts:
+    by_layer = zip(routing.layers, routing.alike.tolist(), strict=True)
+    return Experts(
+        tokens=routing.tokens,
+        everywhere=routing.everywhere,
+        by_layer={f"m{layer}": share for layer, share in by_layer},
+        told=str(routing),
     )
 
 

@@ -30,6 +30,7 @@ SCHEMA_VERSION = f"{MAJOR}.{MINOR}"
 
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Size = Annotated[int, Field(ge=1, le=1_000_000)]
+Units = Annotated[int, Field(ge=0, le=1_000_000)]
 Count = Annotated[int, Field(ge=0, le=2**53)]
 
 
@@ -45,9 +46,14 @@ class AnatomyPart(_Part):
     n_kv_heads: Size = Field(description="Key and value heads of a layer.")
     d_model: Size = Field(description="Width of the residual stream.")
     d_head: Size = Field(description="Width of a head.")
-    d_mlp: Size = Field(description="Neurons of an MLP.")
+    d_mlp: Units = Field(description="Neurons of an MLP; 0 where MLPs are mixtures of experts.")
     parallel: bool = Field(default=False, description="The MLP reads the same stream as attention.")
     family: str = Field(default="", description="The architecture, such as gpt2.")
+    n_experts: Units = Field(default=0, description="Experts that a layer's router chooses among.")
+    shared_expert: bool = Field(default=False, description="One more expert answers every token.")
+    dense_layers: list[Units] = Field(
+        default=[], description="Layers with an ordinary MLP beside mixtures of experts."
+    )
 
 
 class SelectionPart(_Part):
@@ -168,7 +174,7 @@ def to_document(graph: CircuitGraph) -> dict[str, Any]:
 
 def info_document(info: CircuitInfo) -> dict[str, Any]:
     """The metadata as plain JSON values, in the shape of :class:`InfoPart`."""
-    return {**asdict(info), "sign": SIGN}
+    return {**asdict(info), "anatomy": info.anatomy.to_json(), "sign": SIGN}
 
 
 def _edge_document(item: ScoredEdge) -> dict[str, Any]:

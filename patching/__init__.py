@@ -13,12 +13,14 @@ _HOMES = {
     "Anatomy": "anatomy",
     "METHODS": "methods",
     "Model": "model",
+    "Routing": "routers",
     "Rules": "rules",
     "Scores": "scores",
     "baselines": "runs",
     "run_circuit": "circuit_run",
     "run_circuits": "circuit_run",
     "prompt_scores": "scoring",
+    "routing": "routers",
     "score": "scoring",
 }
 

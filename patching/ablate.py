@@ -11,7 +11,6 @@ from torch import Tensor
 
 from patching.ablations import Ablation, AttentionCut, parse_ablation
 from patching.circuit_run import Wiring, run_wirings
-from patching.forward import Tap
 from patching.masks import Attention, cut_last, full_peek, on_heads, self_peek
 from patching.means import Means
 from patching.metrics import Metric, check_metric
@@ -43,9 +42,12 @@ def run_ablated(
 ) -> Float[np.ndarray, " n"]:
     """The metric of every clean prompt with ``what`` ablated, in units of the metric.
 
-    ``what`` are sites (heads, neurons, MLPs, whole layers such as ``attn_out.3``, each with
-    ``@position`` if wanted) or edges. Everything after a site is recomputed; an edge's receiver
-    alone reads what stands in for its sender. ``cama:W`` and attention cuts say themselves where
+    ``what`` are sites (heads, neurons, MLPs, experts, routers, whole layers such as ``attn_out.3``,
+    each with ``@position`` if wanted) or edges. Everything after a site is recomputed; an edge's
+    receiver alone reads what stands in for its sender. Of a router the weights of all its experts
+    are replaced, and those answer that then have one: under ``corrupted`` and ``resample`` the
+    choice of the other prompt, under ``mean`` every expert that any prompt chooses, under ``zero``
+    none but a shared one. ``cama:W`` and attention cuts say themselves where
     they act, and take no ``what``. Means are those of the pairs' clean prompts unless ``means`` of
     another prompt set are given.
 
@@ -73,20 +75,28 @@ def run_ablated(
     return _run_sites(model, pairs, sites, ablation, metric, means, batch_size)
 
 
-def ablating(sites: Sequence[Site], batch: Batch, values: Values) -> Tap:
+class Ablating:
     """A tap that puts the values of whole points in the place of some sites."""
-    chosen: dict[Point, Tensor] = {}
 
-    def tap(kind: str, layer: int, value: Tensor) -> Tensor:
+    def __init__(self, sites: Sequence[Site], batch: Batch, values: Values) -> None:
+        self._batch, self._values = batch, values
+        self._chosen: dict[Point, Tensor] = {}
+        self._sites: dict[Point, list[Site]] = {}
+        for site in sites:
+            self._sites.setdefault(point_of(site), []).append(site)
+
+    def __call__(self, kind: str, layer: int, value: Tensor) -> Tensor:
+        """What stands in, or the value itself."""
         point = (kind, layer)
-        here = [site for site in sites if point_of(site) == point]
-        if not here:
+        if point not in self._sites:
             return value
-        if point not in chosen:
-            chosen[point] = _selected(here, batch, value)
-        return torch.where(chosen[point], values[point].to(value.dtype), value)
+        if point not in self._chosen:
+            self._chosen[point] = _selected(self._sites[point], self._batch, value)
+        return torch.where(self._chosen[point], self._values[point].to(value.dtype), value)
 
-    return tap
+    def wants(self, kind: str, layer: int) -> bool:
+        """The points of its sites."""
+        return (kind, layer) in self._sites
 
 
 def _selected(sites: Sequence[Site], batch: Batch, value: Tensor) -> Bool[Tensor, "b s *unit"]:
@@ -119,7 +129,7 @@ def _run_sites(
     points = [point_of(site) for site in sites]
     found = []
     for batch, values in stand_ins(model, pairs, ablation, points, batch_size, means):
-        logits = model.run(batch.clean, batch.mask, ablating(sites, batch, values))
+        logits = model.run(batch.clean, batch.mask, Ablating(sites, batch, values))
         found.append(checked(logits, batch.pairs))
     return torch.cat(found).double().cpu().numpy()
 

@@ -18,6 +18,7 @@ from torch import Tensor
 from patching import writes
 from patching.blocks import Block
 from patching.forward import head_outputs
+from patching.norms import precise
 from patching.resume import Resumption, first_difference
 from patching.runs import record
 from patching.setting import Setting
@@ -26,6 +27,9 @@ from patching.softmax_response import label_masks
 
 EDGE_KINDS = ("input", "z", "attn_raw", "mlp_out")
 """Kinds of points of the other run that exact edges need."""
+
+SUMMANDS = ("expert_out", "shared_out")
+"""Kinds of points that add up to what a mixture of experts writes."""
 
 ROW_TOKENS = 8192
 """About how many tokens ride in one forward pass."""
@@ -38,7 +42,9 @@ class ExactSweep:
         s = setting
         first = first_difference(s.batch)
         self.setting = setting
-        self.kept = Resumption.of(s.model, s.batch, s.receiving, s.metric, first)
+        parts = {"router", *SUMMANDS} & {*kinds}
+        also = (*parts, "mlp_raw") if parts else ()
+        self.kept = Resumption.of(s.model, s.batch, s.receiving, s.metric, first, also)
         self.other_logits, self.other = record(s.model, s.batch, s.giving, kinds)
         self.base = s.metric(self.kept.logits, s.batch.pairs)
 
@@ -77,6 +83,8 @@ class ExactSweep:
             return self._heads(layer, z, groups)
         if kind == "z":
             return self._heads(layer, patched, 1)
+        if kind in SUMMANDS:
+            return self._summands(layer, precise(patched) - precise(base))
         if unit_axis(kind) is None:
             return self.kept.go_on(kind, layer, patched[None])
         return self._units(kind, layer, base, patched)
@@ -102,6 +110,16 @@ class ExactSweep:
                 rows[row, :, :, which] = patched[:, :, which]
             found.append(self.kept.go_on(kind, layer, rows))
         return torch.cat(found)
+
+    def _summands(self, layer: int, change: Float[Tensor, "b s *u d"]) -> Float[Tensor, "u b"]:
+        """The metric with each expert's write changed, in the sum that all of them make.
+
+        The sum is all that the rest of the run reads, so that no row has to hold every expert.
+        """
+        raw = self.kept.tail("mlp_raw", layer)
+        each = change.movedim(2, 0) if change.ndim == 4 else change[None]
+        rows = [(raw + part).to(raw.dtype) for part in each.split(self.rows)]
+        return torch.cat([self.kept.go_on("mlp_raw", layer, part) for part in rows])
 
     def _attend(self, layer: int, changed: dict[str, Tensor]) -> Tensor:
         """Outputs of all heads when queries, keys or values are changed for all of them."""

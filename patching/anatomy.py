@@ -8,6 +8,8 @@ from typing import Any
 
 from tasks.errors import FormatError
 
+_OF_EXPERTS = ("n_experts", "shared_expert", "dense_layers")
+
 
 @dataclass(frozen=True, slots=True)
 class Anatomy:
@@ -16,6 +18,10 @@ class Anatomy:
     ``n_kv_heads`` is smaller than ``n_heads`` under grouped-query attention. ``parallel`` says
     that a layer's MLP reads the same residual stream as its attention (GPT-NeoX), so that the
     attention heads of a layer cannot reach the MLP of that layer.
+
+    ``n_experts`` is how many experts a layer's router chooses among, 0 in a model without them;
+    ``shared_expert`` says that one more answers every token. ``dense_layers`` are the layers that
+    have an ordinary MLP beside others that are mixtures of experts.
     """
 
     n_layers: int
@@ -26,14 +32,26 @@ class Anatomy:
     d_mlp: int
     parallel: bool = False
     family: str = ""
+    n_experts: int = 0
+    shared_expert: bool = False
+    dense_layers: tuple[int, ...] = ()
+
+    @property
+    def mixtures(self) -> tuple[int, ...]:
+        """The layers whose MLP is a mixture of experts."""
+        layers = range(self.n_layers) if self.n_experts else ()
+        return tuple(layer for layer in layers if layer not in self.dense_layers)
 
     def kv_head(self, head: int) -> int:
         """The key/value head that query head ``head`` reads."""
         return head // (self.n_heads // self.n_kv_heads)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values for a file."""
-        return asdict(self)
+        """Plain values for a file; nothing about experts where there are none."""
+        data = asdict(self)
+        if not self.n_experts:
+            return {name: value for name, value in data.items() if name not in _OF_EXPERTS}
+        return data | {"dense_layers": list(self.dense_layers)}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Anatomy:
@@ -43,7 +61,7 @@ class Anatomy:
             FormatError: a field is missing, unknown or of the wrong type.
         """
         try:
-            anatomy = cls(**data)
+            anatomy = cls(**{**data, "dense_layers": tuple(data.get("dense_layers", ()))})
         except TypeError as error:
             raise FormatError(f"model anatomy: {error}") from None
         counts = [anatomy.n_layers, anatomy.n_heads, anatomy.n_kv_heads, anatomy.d_model]
@@ -54,4 +72,20 @@ class Anatomy:
                 f"model anatomy: {anatomy.n_heads} heads cannot share "
                 f"{anatomy.n_kv_heads} key/value heads evenly"
             )
+        anatomy._check_experts()
         return anatomy
+
+    def _check_experts(self) -> None:
+        experts, dense = self.n_experts, self.dense_layers
+        if not isinstance(experts, int) or experts < 0:
+            raise FormatError(f"model anatomy: n_experts must be 0 or more, given {experts!r}")
+        if not all(isinstance(layer, int) and 0 <= layer < self.n_layers for layer in dense):
+            raise FormatError(
+                f"model anatomy: dense_layers must be layers from 0 to {self.n_layers - 1}, "
+                f"given {list(dense)}"
+            )
+        if not experts and (self.shared_expert or dense):
+            raise FormatError(
+                "model anatomy: shared_expert and dense_layers are of models with experts, and "
+                "n_experts is 0"
+            )

@@ -135,6 +135,11 @@ class _Reader:
             self._keep(kind, value)
         return value
 
+    def wants(self, kind: str, layer: int) -> bool:
+        """The kinds it keeps."""
+        del layer
+        return kind in self.kinds
+
     def _keep(self, kind: str, value: Tensor) -> None:
         if self.columns is None:
             row = value[:, -1]

@@ -111,6 +111,10 @@ class EditTap:
             value = change(value, self._columns, first)
         return value
 
+    def wants(self, kind: str, layer: int) -> bool:
+        """The points of its changes."""
+        return (kind, layer) in self._changes
+
 
 def edit_tap(
     changes: Sequence[Change], mask: Tensor, positions: Mapping[str, Tensor] | None = None

@@ -12,8 +12,13 @@ stream: replacing it does not touch the stream. ``attn_raw`` and ``mlp_raw`` sta
 post-norm, ``attn_out`` and ``mlp_out`` are what is written to the stream. Some points exist only
 in models that have the step behind them: ``scores_raw`` and ``logits_raw`` before a soft-cap,
 ``q_raw`` and ``k_raw`` before a norm of all heads together, ``q_cut k_cut v_cut`` before values are
-cut off, ``q_turned`` and ``k_turned`` before norms that follow the rotary embedding. A mixture of
-experts has no ``mlp_pre mlp_up mlp_post``.
+cut off, ``q_turned`` and ``k_turned`` before norms that follow the rotary embedding.
+
+A mixture of experts has no ``mlp_pre mlp_up mlp_post``, but ``router``, the weights of its experts
+``[b, s, e]``; ``expert_out``, what each writes, times its weight ``[b, s, e, d]``; and where there
+is one, ``shared_out`` of the expert that answers every token ``[b, s, d]``. An expert answers where
+the router's weight is not zero, also when a tap has put it there. ``expert_out`` and ``shared_out``
+add up to ``mlp_raw``; experts are kept apart only for a tap that wants them.
 """
 
 from __future__ import annotations
@@ -25,6 +30,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from patching import mixture
 from patching.blocks import PORTS, Block
 from patching.frame import Frame
 from patching.norms import Norm
@@ -37,6 +43,17 @@ Past = Mapping[Point, Tensor]
 def no_tap(kind: str, layer: int, value: Tensor) -> Tensor:  # noqa: ARG001
     """Let every value pass."""
     return value
+
+
+def wants(tap: Tap, kind: str, layer: int) -> bool:
+    """Whether a tap has to see a point that is costly to make.
+
+    A tap says so by a method ``wants(kind, layer)``; one without it sees everything.
+    """
+    if tap is no_tap:
+        return False
+    says: Callable[[str, int], bool] | None = getattr(tap, "wants", None)
+    return True if says is None else says(kind, layer)
 
 
 class Record:
@@ -52,6 +69,10 @@ class Record:
             self.values[kind, layer] = value
         return value
 
+    def wants(self, kind: str, layer: int) -> bool:  # noqa: ARG002
+        """The kinds it keeps."""
+        return kind in self.kinds
+
 
 @dataclass(frozen=True)
 class Write:
@@ -64,16 +85,31 @@ class Write:
         edit = self.edits.get((kind, layer))
         return value if edit is None else edit(value)
 
+    def wants(self, kind: str, layer: int) -> bool:
+        """The points it edits."""
+        return (kind, layer) in self.edits
 
-def chain(*taps: Tap) -> Tap:
+
+@dataclass(frozen=True)
+class Chain:
     """Taps applied one after the other."""
 
-    def tap(kind: str, layer: int, value: Tensor) -> Tensor:
-        for each in taps:
+    taps: tuple[Tap, ...]
+
+    def __call__(self, kind: str, layer: int, value: Tensor) -> Tensor:
+        """The value behind the last tap."""
+        for each in self.taps:
             value = each(kind, layer, value)
         return value
 
-    return tap
+    def wants(self, kind: str, layer: int) -> bool:
+        """What any of them wants."""
+        return any(wants(each, kind, layer) for each in self.taps)
+
+
+def chain(*taps: Tap) -> Tap:
+    """Taps applied one after the other."""
+    return Chain(taps)
 
 
 def read(
@@ -188,12 +224,8 @@ def write_mlp(
     layer = block.layer
     x = tap("mlp_in", layer, x.view_as(x))
     n = ops.norm(block.ln2, x, ("mlp_in", layer))
-    if block.experts is None:
-        out = _neurons(block, n, tap, ops)
-    else:
-        out = ops.experts(block.experts, n.flatten(0, -2), block).view_as(n)
-        out = out if block.write_scale == 1 else out * block.write_scale
-    out = tap("mlp_raw", layer, out)
+    part = _neurons if block.experts is None else _experts
+    out = tap("mlp_raw", layer, part(block, n, tap, ops))
     if block.ln2_post is not None:
         out = ops.norm(block.ln2_post, out, ("mlp_raw", layer))
     return tap("mlp_out", layer, out)
@@ -212,6 +244,23 @@ def _neurons(block: Block, n: Float[Tensor, "b s d"], tap: Tap, ops: Ops) -> Ten
         up = tap("mlp_up", layer, block.up(n))
         post = ops.gated(block.act, pre, up, ("mlp_pre", layer))
     return block.neurons_output(tap("mlp_post", layer, post))
+
+
+def _experts(block: Block, n: Float[Tensor, "b s d"], tap: Tap, ops: Ops) -> Tensor:
+    """What a mixture of experts writes."""
+    layer, experts = block.layer, block.experts
+    assert experts is not None
+    routed = ops.route(experts, n.flatten(0, -2), block)
+    weights = tap("router", layer, routed.weights.unflatten(0, n.shape[:-1]))
+    answers = mixture.answers(ops, routed, weights.flatten(0, -2), block.write_scale)
+    if wants(tap, "expert_out", layer):
+        out = mixture.added_up(tap("expert_out", layer, mixture.kept_apart(answers, weights, n)))
+    else:
+        out = mixture.together(answers, n)
+    if experts.shared is None:
+        return out
+    shared = mixture.scaled(ops.shared_expert(routed), block.write_scale)
+    return out + tap("shared_out", layer, shared.view_as(n))
 
 
 def finish_block(

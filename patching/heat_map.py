@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float
 
+from patching.methods import METHODS
 from patching.sites import HEAD_PARTS, Site, parse_edge, parse_site
 from tasks.errors import MethodError
 
@@ -88,7 +89,14 @@ def summary(scores: Scores, most: int = 10) -> str:
         f"<tr><td style='text-align:left'>{escape(name)}</td><td>{scores[name]:+.4f}</td></tr>"
         for name in scores.ranked()[:most]
     )
-    return f"<table><caption>{escape(repr(scores))}, strongest</caption>{rows}</table>"
+    table = f"<table><caption>{escape(repr(scores))}, strongest</caption>{rows}</table>"
+    if not scores.anatomy.n_experts or scores.method not in METHODS:
+        return table
+    said = f"{scores.method} {METHODS[scores.method].router}"
+    return (
+        f"{table}<p>Where the two runs choose different experts, {escape(said)}; "
+        f"circuits.routing(model, pairs) says how often that is.</p>"
+    )
 
 
 def _layer(site: Site) -> str:
@@ -107,7 +115,7 @@ def _place(site: Site, labels: Mapping[int | str, str]) -> tuple[str, str]:
         return _layer(site), "MLP"
     if site.unit < 0:
         return _layer(site), site.kind
-    letter = "n" if site.kind == "neuron" else "h"
+    letter = {"neuron": "n", "expert": "e"}.get(site.kind, "h")
     part = f".{site.kind}" if site.kind in HEAD_PARTS else ""
     return _layer(site), f"{letter}{site.unit}{part}"
 

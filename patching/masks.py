@@ -35,6 +35,10 @@ class Attention:
             return value
         return value.masked_fill(~self.allowed[layer], torch.finfo(value.dtype).min)
 
+    def wants(self, kind: str, layer: int) -> bool:
+        """The scores of its layers."""
+        return kind == "scores" and layer in self.allowed
+
 
 def self_peek(mask: Bool[Tensor, "b s"], bos: bool = True) -> Bool[Tensor, "b 1 s s"]:
     """Every token sees itself and, with ``bos``, the first token of its prompt."""

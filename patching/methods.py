@@ -27,7 +27,8 @@ class Method:
     """One way to score sites and edges.
 
     ``tier`` says how far to trust it: ``exact`` is the definition; ``estimate`` is a first-order
-    estimate whose agreement with the definition depends on model and task.
+    estimate whose agreement with the definition depends on model and task. ``router`` says what it
+    does at a token which the two runs send to different experts.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Method:
     cost: str
     reference: str
     tier: str
+    router: str
     levels: tuple[str, ...] = ("node", "edge", "site")
     options: Mapping[str, Option] = field(default_factory=dict)
 
@@ -88,6 +90,7 @@ METHODS: dict[str, Method] = {
             "one patched run per site or edge, many to a forward pass",
             "Wang et al. 2022; Conmy et al. 2023",
             "exact",
+            "lets the patched run choose again by what it then reads",
         ),
         Method(
             "attribution",
@@ -95,6 +98,7 @@ METHODS: dict[str, Method] = {
             "2 forward passes and 1 backward",
             "Nanda 2023; Syed et al. 2023 (edges); Kramar et al. 2024 (AtP*: qk_fix, grad_drop)",
             "estimate",
+            "keeps the choice of the patched run",
             options={
                 "qk_fix": QK_FIX,
                 "grad_drop": Option(bool, False, "one more backward pass per layer, sizes summed"),
@@ -107,6 +111,7 @@ METHODS: dict[str, Method] = {
             "2 forward passes, and 1 forward and backward pass per step",
             "Sundararajan et al. 2017; Hanna et al. 2024 (edges)",
             "estimate",
+            "keeps at every step the choice that is made there",
             options={
                 "steps": Option(int, 5, "midpoints at which gradients are taken"),
                 "on": Option(str, "inputs", "what is interpolated", ("inputs", "activations")),
@@ -119,6 +124,7 @@ METHODS: dict[str, Method] = {
             "2 forward passes and 1 backward",
             "Rezaei Jafari et al. 2025 (relp); Edin et al. 2025 (gim); Achtibat et al. 2024",
             "estimate",
+            "keeps the choice of the patched run, and its weights as constants under gate rules",
             options={
                 "rules": Option(str, "relp", "relp, gim, attnlrp, or step=rule settings"),
                 "qk_fix": QK_FIX,
@@ -130,6 +136,7 @@ METHODS: dict[str, Method] = {
             "2 forward passes and 1 backward",
             "this project; related to DeepLIFT (Shrikumar et al. 2017)",
             "estimate",
+            "carries the whole difference, that of the choice included",
             options={
                 "share": Option(float, 1.0, "share of the secant in each slope; the rest: tangent"),
                 "exact_receivers": Option(bool, False, "edges: heads and MLPs answer exactly"),
@@ -143,6 +150,7 @@ METHODS: dict[str, Method] = {
             "2 forward passes and 2 backward; query and key sites: 2 more of each per layer",
             "this project; means of scores: Zhang et al. 2025 (BlackboxNLP shared task)",
             "estimate",
+            "takes the mean of secant, which carries it, and attribution, which does not",
         ),
     )
 }

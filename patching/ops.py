@@ -10,14 +10,15 @@ pass stays bit-identical and no state of the model is touched.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from patching.blocks import Block
-from patching.experts import Experts, tokens_of
+from patching.experts import Experts
 from patching.norms import Norm, precise
 
 Pull = Callable[[Tensor], Tensor]
@@ -93,6 +94,26 @@ def mix_pull(
         )
 
     return pull
+
+
+@dataclass(frozen=True)
+class Routed:
+    """The experts of a layer, what they read, and how the router weights them in one run.
+
+    Tokens of all prompts stand in one row. ``other`` is the same of the other run, for ops that use
+    it.
+    """
+
+    experts: Experts
+    layer: int
+    n: Float[Tensor, "t d"]
+    weights: Float[Tensor, "t e"]
+    other: Routed | None = None
+
+    def answering(self, weights: Float[Tensor, "t e"]) -> Bool[Tensor, "t e"]:
+        """Which experts answer: those that have a weight, here or in the other run."""
+        here = weights != 0
+        return here if self.other is None else here | (self.other.weights != 0)
 
 
 class Ops:
@@ -173,25 +194,33 @@ class Ops:
         """Values averaged by the pattern."""
         return torch.einsum("bhqk,bkhe->bqhe", pattern, v)
 
-    def experts(
-        self, experts: Experts, n: Float[Tensor, "t d"], block: Block
-    ) -> Float[Tensor, "t d"]:
-        """What a mixture of experts writes, from the normed residual of every token.
+    def route(self, experts: Experts, n: Float[Tensor, "t d"], block: Block) -> Routed:
+        """How a mixture of experts weights them, from the normed residual of every token.
 
-        The router's choice stays as it is in this run; its weights are differentiated as
-        :meth:`route` says.
+        The router's choice stays as it is in this run.
         """
-        logits, point = experts.logits(n), ("mlp_pre", block.layer)
-        chosen = experts.chosen(logits)
-        weights, out = self.route(experts, logits, chosen), torch.zeros_like(n)
-        for index, rows in tokens_of(chosen):
-            answer = self._answer(experts, index, n[rows], point)
-            out = out.index_add(0, rows, answer * weights[rows, index, None])
-        return out if experts.shared is None else out + self._shared(experts, n, point)
+        return Routed(experts, block.layer, n, self._weights(experts, experts.logits(n)))
 
-    def route(self, experts: Experts, logits: Tensor, chosen: Tensor) -> Float[Tensor, "t e"]:
-        """The weights of the chosen experts."""
-        return experts.weights(logits, chosen)
+    def _weights(self, experts: Experts, logits: Float[Tensor, "t e"]) -> Float[Tensor, "t e"]:
+        return experts.weights(logits, experts.chosen(logits))
+
+    def expert(
+        self,
+        routed: Routed,
+        index: int,
+        rows: Int[Tensor, " r"],
+        weights: Float[Tensor, "t e"],
+    ) -> Float[Tensor, "r d"]:
+        """What an expert answers some tokens, times its weight there."""
+        answer = self._answer(routed.experts, index, routed.n[rows], ("mlp_pre", routed.layer))
+        return answer * weights[rows, index, None]
+
+    def shared_expert(self, routed: Routed) -> Float[Tensor, "t d"]:
+        """What the expert that answers every token writes."""
+        experts, n = routed.experts, routed.n
+        answer = self._answer(experts, -1, n, ("mlp_pre", routed.layer))
+        logit = experts.shared_weight(n)
+        return answer if logit is None else answer * self.sigmoid(logit)
 
     def _answer(self, experts: Experts, index: int, n: Tensor, point: Point) -> Tensor:
         expert = experts.shared if index < 0 else experts.each[index]
@@ -199,10 +228,6 @@ class Ops:
         gate, up = expert.reads(n)
         up = up if experts.shift is None else self.shift(experts.shift, up, point)
         return expert.writes(self.gated(experts.act, gate, up, point))
-
-    def _shared(self, experts: Experts, n: Tensor, point: Point) -> Tensor:
-        answer, logit = self._answer(experts, -1, n, point), experts.shared_weight(n)
-        return answer if logit is None else answer * self.sigmoid(logit)
 
     def shift(self, act: Callable[[Tensor], Tensor], up: Tensor, point: Point) -> Tensor:
         """An elementwise step on the factor beside a gate."""

@@ -8,7 +8,7 @@ only the last position is computed. All of this is exact.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from patching.forward import (
     Record,
+    Write,
     finish_block,
     run_block,
     run_block_end,
@@ -55,10 +56,19 @@ class Resumption:
     @classmethod
     @torch.no_grad()
     def of(
-        cls, model: Model, batch: Batch, run: str, metric: CheckedMetric, first: int
+        cls,
+        model: Model,
+        batch: Batch,
+        run: str,
+        metric: CheckedMetric,
+        first: int,
+        also: Iterable[str] = (),
     ) -> Resumption:
-        """Run one side of a batch and keep what going on from ``first`` needs."""
-        tap = Record(KEPT)
+        """Run one side of a batch and keep what going on from ``first`` needs.
+
+        ``also`` are more kinds of points to keep.
+        """
+        tap = Record((*KEPT, *also))
         frame = model.frame(batch.mask)
         x = tap("input", 0, model.embed(batch.tokens(run), frame))
         logits = model.run_from(0, x, frame, tap)
@@ -73,8 +83,8 @@ class Resumption:
     def go_on(self, kind: str, layer: int, rows: Float[Tensor, "r b *s"]) -> Float[Tensor, "r b"]:
         """The metric of every row when its values stand at a point of this run.
 
-        ``kind`` is one of ``input resid_pre z attn_out resid_mid mlp_in mlp_post mlp_out
-        resid_post final_in``.
+        ``kind`` is one of ``input resid_pre z attn_out resid_mid mlp_in mlp_post router mlp_raw
+        mlp_out resid_post final_in``.
         """
         count = rows.shape[0]
         x = rows.flatten(0, 1)
@@ -84,6 +94,8 @@ class Resumption:
             "resid_mid": self._from_mid,
             "mlp_in": self._from_mlp_in,
             "mlp_post": self._from_mlp_post,
+            "router": self._from_router,
+            "mlp_raw": self._from_mlp_raw,
             "mlp_out": self._from_mlp_out,
         }
         if kind == "final_in":
@@ -140,10 +152,18 @@ class Resumption:
 
     def _from_mlp_post(self, layer: int, x: Tensor, count: int) -> Tensor:
         block, x = self.model.blocks[layer], self._shorten(layer, x)
-        out = block.neurons_output(x)
-        return self._from_mlp_out(
-            layer, out if block.ln2_post is None else block.ln2_post(out), count
-        )
+        return self._from_mlp_raw(layer, block.neurons_output(x), count)
+
+    def _from_router(self, layer: int, weights: Tensor, count: int) -> Tensor:
+        weights = self._shorten(layer, weights)
+        read = self._tail("mlp_in", layer, weights, count)
+        put = Write({("router", layer): lambda _: weights})
+        return self._from_mlp_out(layer, write_mlp(self.model.blocks[layer], read, put), count)
+
+    def _from_mlp_raw(self, layer: int, x: Tensor, count: int) -> Tensor:
+        block, x = self.model.blocks[layer], self._shorten(layer, x)
+        out = x if block.ln2_post is None else block.ln2_post(x)
+        return self._from_mlp_out(layer, out, count)
 
     def _from_mlp_out(self, layer: int, x: Tensor, count: int) -> Tensor:
         x = self._shorten(layer, x)

@@ -51,7 +51,7 @@ class Rules:
     activation: ``ratio`` uses ``f(x)/x`` for ``f'(x)``, with the limit ``f'(0)`` at zero.
     gate: ``half`` halves the gradient of both factors of a gated MLP; ``detach`` gives the
         activated factor none. Under both, a router's weights are constants: experts are weighted
-        as they were in this run.
+        as they were in this run, and nothing reaches what the router reads.
     products: ``half`` halves the gradients of both factors of query x key and of pattern x value.
     pattern: ``detach`` gives the attention pattern no gradient, so nothing reaches q and k.
     temperature: the softmax's derivative is taken at scores divided by this (GIM uses 2).
@@ -246,10 +246,12 @@ class RelevanceOps(Ops):
         return substitute(super().mix(a, b, point), mix_pull(a, b, 0.5), pattern, v)
 
     @override
-    def route(self, experts: Experts, logits: Tensor, chosen: Tensor) -> Tensor:
+    def _weights(self, experts: Experts, logits: Tensor) -> Tensor:
         # The weight of an expert is a gate whose slope no rule of the papers knows: a constant, so
-        # that what an expert writes keeps all of its relevance.
-        return super().route(experts, self._gate(logits), chosen)
+        # that what an expert writes keeps all of its relevance. The gradient at the weights
+        # themselves is still there to be read: it ends in a leaf.
+        weights = super()._weights(experts, self._gate(logits))
+        return weights.requires_grad_() if torch.is_grad_enabled() else weights
 
     @override
     def sigmoid(self, logit: Tensor) -> Tensor:

@@ -31,13 +31,14 @@ from torch import Tensor
 from typing_extensions import override
 
 from patching.blocks import Block
-from patching.experts import Experts, tokens_of
+from patching.experts import Experts
 from patching.norms import Norm, precise
 from patching.ops import (
     EVERYWHERE,
     Ops,
     Point,
     Pull,
+    Routed,
     Where,
     beside,
     cut,
@@ -176,33 +177,41 @@ class SecantOps(Ops):
         return substitute(value, mix_pull(a_bar, v_bar), pattern, v)
 
     @override
-    def experts(self, experts: Experts, n: Tensor, block: Block) -> Tensor:
-        """As in the base class, over the experts that either run chooses.
-
-        1. The product ``w_e f_e``: ``w_e`` gets the mean of both runs' answers, ``f_e`` the mean of
-           both runs' weights, where an expert that a run does not choose has the weight zero.
-        2. The weights: a softmax's secant where both runs choose alike, else :func:`line_pull`.
+    def route(self, experts: Experts, n: Tensor, block: Block) -> Routed:
+        """As in the base class; the weights' slope is a softmax's secant where both runs choose
+        alike, else :func:`line_pull`.
         """
-        layer = block.layer
-        n2 = block.ln2(self.other["mlp_in", layer]).reshape(-1, n.shape[-1])
+        n2 = block.ln2(self.other["mlp_in", block.layer]).reshape(-1, n.shape[-1])
         logits, logits2 = experts.logits(n), experts.logits(n2)
         chosen, chosen2 = experts.chosen(logits), experts.chosen(logits2)
-        weights2 = experts.weights(logits2, chosen2)
+        there = Routed(experts, block.layer, n2, experts.weights(logits2, chosen2))
         weights = self._routed(experts, logits, logits2, chosen, chosen2)
-        out = torch.zeros_like(n)
-        for index, rows in tokens_of(chosen | chosen2):
-            answer, other = self._both(experts, index, n[rows], n2[rows], layer)
-            pair = weights[rows, index, None], weights2[rows, index, None]
-            out = out.index_add(0, rows, self._product(*pair, answer, other))
-        if experts.shared is None:
-            return out
-        answer, other = self._both(experts, -1, n, n2, layer)
-        logit, logit2 = experts.shared_weight(n), experts.shared_weight(n2)
+        return Routed(experts, block.layer, n, weights, there)
+
+    @override
+    def expert(self, routed: Routed, index: int, rows: Tensor, weights: Tensor) -> Tensor:
+        """The weight gets the mean of both runs' answers, the answer that of both runs' weights.
+
+        An expert that a run does not choose has the weight zero there, and answers all the same.
+        """
+        there = routed.other
+        assert there is not None
+        n, n2 = routed.n[rows], there.n[rows]
+        answer, other = self._both(routed.experts, index, n, n2, routed.layer)
+        pair = weights[rows, index, None], there.weights[rows, index, None]
+        return self._product(*pair, answer, other)
+
+    @override
+    def shared_expert(self, routed: Routed) -> Tensor:
+        experts, layer, there = routed.experts, routed.layer, routed.other
+        assert there is not None
+        answer, other = self._both(experts, -1, routed.n, there.n, layer)
+        logit, logit2 = experts.shared_weight(routed.n), experts.shared_weight(there.n)
         if logit is None or logit2 is None:
-            return out + answer
+            return answer
         inner = SecantOps({("shared", layer): logit2}, self.share)
         weight = inner.activation(torch.sigmoid, logit, ("shared", layer))
-        return out + self._product(weight, logit2.sigmoid(), answer, other)
+        return self._product(weight, logit2.sigmoid(), answer, other)
 
     def _both(
         self, experts: Experts, index: int, n: Tensor, n2: Tensor, layer: int

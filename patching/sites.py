@@ -2,11 +2,16 @@
 
 Nodes carry the names of EAP-IG and the MIB benchmark: ``input``, ``a9.h6``, ``m3``, ``logits``.
 Finer sites add a part: ``a9.h6.q`` (also ``k v z pattern``), ``m3.n1853``, ``resid_pre.3`` (also
-``resid_mid resid_post attn_out mlp_out``). Any site may be tied to a position: ``m3@5``,
-``m3@-1``, ``m3@S2``. An edge is ``a5.h5->a9.h6<q>``: what the receiver's input port reads from the
-sender's output. Heads have the ports q, k and v; MLPs and logits have one input and no port. Tied
-to positions, an edge stays at one of them, ``m0@S2->a9.h6@S2<q>``; only a head's own value crosses
-from a source to a query position, ``a9.h6@IO->a9.h6@END<v>``.
+``resid_mid resid_post attn_out mlp_out``). Of a mixture of experts, ``m3.e17`` is what expert 17
+writes, ``m3.router`` the weights of all experts, and ``m3.shared`` what the expert writes that
+answers every token. They are parts of the node ``m3``, as neurons are: edges lead to and from the
+whole of it.
+
+Any site may be tied to a position: ``m3@5``, ``m3@-1``, ``m3@S2``. An edge is ``a5.h5->a9.h6<q>``:
+what the receiver's input port reads from the sender's output. Heads have the ports q, k and v; MLPs
+and logits have one input and no port. Tied to positions, an edge stays at one of them,
+``m0@S2->a9.h6@S2<q>``; only a head's own value crosses from a source to a query position,
+``a9.h6@IO->a9.h6@END<v>``.
 """
 
 from __future__ import annotations
@@ -21,10 +26,11 @@ from tasks.errors import SiteError
 
 PORTS = ("q", "k", "v")
 HEAD_PARTS = ("q", "k", "v", "z", "pattern")
+MIXTURE_PARTS = ("expert", "router", "shared")
 STREAMS = ("resid_pre", "resid_mid", "resid_post", "attn_out", "mlp_out")
 
 _HEAD = re.compile(r"a(\d+)\.h(\d+)(?:\.(q|k|v|z|pattern))?")
-_MLP = re.compile(r"m(\d+)(?:\.n(\d+))?")
+_MLP = re.compile(r"m(\d+)(?:\.(?:([ne])(\d+)|(router|shared)))?")
 _STREAM = re.compile(r"(resid_pre|resid_mid|resid_post|attn_out|mlp_out)\.(\d+)")
 _EDGE = re.compile(r"(?P<sender>.+?)->(?P<receiver>[^<>]+)(?:<(?P<port>[^<>]*)>)?")
 
@@ -33,9 +39,9 @@ _EDGE = re.compile(r"(?P<sender>.+?)->(?P<receiver>[^<>]+)(?:<(?P<port>[^<>]*)>)
 class Site:
     """A place whose activation can be read or replaced.
 
-    ``kind`` is ``input``, ``head``, ``mlp``, ``logits``, ``neuron``, one of :data:`HEAD_PARTS`, or
-    one of :data:`STREAMS`. ``unit`` is the head or neuron number. ``position`` is a token index, a
-    task's named position, or None for all positions.
+    ``kind`` is ``input``, ``head``, ``mlp``, ``logits``, ``neuron``, one of :data:`HEAD_PARTS`,
+    :data:`MIXTURE_PARTS` or :data:`STREAMS`. ``unit`` is the head, neuron or expert number.
+    ``position`` is a token index, a task's named position, or None for all positions.
     """
 
     kind: str
@@ -58,8 +64,10 @@ class Site:
             return f"a{self.layer}.h{self.unit}.{self.kind}"
         if self.kind == "mlp":
             return f"m{self.layer}"
-        if self.kind == "neuron":
-            return f"m{self.layer}.n{self.unit}"
+        if self.kind in ("neuron", "expert"):
+            return f"m{self.layer}.{self.kind[0]}{self.unit}"
+        if self.kind in MIXTURE_PARTS:
+            return f"m{self.layer}.{self.kind}"
         return f"{self.kind}.{self.layer}"
 
     def at(self, position: int | str | None) -> Site:
@@ -113,6 +121,7 @@ def parse_site(name: str, anatomy: Anatomy | None = None) -> Site:
     if site is None or (where == "" and "@" in name):
         raise SiteError(
             f"'{name}' is not a site; write input, a3.h5, a3.h5.q (k v z pattern), m3, m3.n17, "
+            f"m3.e17 (of a mixture of experts; router shared), "
             f"resid_pre.3 (resid_mid resid_post attn_out mlp_out) or logits, "
             f"each with @position if wanted"
         )
@@ -129,7 +138,8 @@ def _match_site(base: str) -> Site | None:
     if found := _HEAD.fullmatch(base):
         return Site(found[3] or "head", int(found[1]), int(found[2]))
     if found := _MLP.fullmatch(base):
-        return Site("neuron" if found[2] else "mlp", int(found[1]), int(found[2] or -1))
+        kind = {"n": "neuron", "e": "expert"}.get(found[2], found[4] or "mlp")
+        return Site(kind, int(found[1]), int(found[3] or -1))
     if found := _STREAM.fullmatch(base):
         return Site(found[1], int(found[2]))
     return None
@@ -176,10 +186,12 @@ def check_site(site: Site, anatomy: Anatomy) -> None:
         faults.append(f"layers are 0 to {layers - 1}")
     units = {"neuron": anatomy.d_mlp, "head": anatomy.n_heads, "z": anatomy.n_heads}
     units |= {"q": anatomy.n_heads, "pattern": anatomy.n_heads}
-    units |= {"k": anatomy.n_kv_heads, "v": anatomy.n_kv_heads}
+    units |= {"k": anatomy.n_kv_heads, "v": anatomy.n_kv_heads, "expert": anatomy.n_experts}
     limit = units.get(site.kind)
+    if absent := _absent_part(site, anatomy):
+        raise SiteError(f"this model has no site '{site}': {absent}")
     if limit is not None and not 0 <= site.unit < limit:
-        what = "neurons" if site.kind == "neuron" else "heads"
+        what = {"neuron": "neurons", "expert": "experts"}.get(site.kind, "heads")
         what = f"key/value {what}" if site.kind in ("k", "v") else what
         faults.append(f"{what} are 0 to {limit - 1}")
     if faults:
@@ -191,6 +203,21 @@ def check_site(site: Site, anatomy: Anatomy) -> None:
         raise SiteError(
             f"this model has no site '{site}': {'; '.join(faults)}; the nearest is '{near}'"
         )
+
+
+def _absent_part(site: Site, anatomy: Anatomy) -> str:
+    """Why this model has no such part of an MLP; nothing where it has, or it is another site."""
+    if site.kind == "neuron" and anatomy.n_experts:
+        return "neurons of a model with experts are no sites; write an expert, such as m3.e17"
+    if site.kind not in MIXTURE_PARTS:
+        return ""
+    if site.layer not in anatomy.mixtures:
+        mixed = ", ".join(f"m{layer}" for layer in anatomy.mixtures)
+        which = f"those of this model are {mixed}" if mixed else "this model has none"
+        return f"m{site.layer} is no mixture of experts; {which}"
+    if site.kind == "shared" and not anatomy.shared_expert:
+        return "this model shares no expert; all of them are chosen by the router"
+    return ""
 
 
 def check_edge(edge: Edge, anatomy: Anatomy) -> None:
@@ -224,7 +251,7 @@ def stage(site: Site, anatomy: Anatomy) -> int:
         return 0
     if site.kind == "logits":
         return 2 * anatomy.n_layers + 1
-    is_mlp = site.kind in ("mlp", "neuron")
+    is_mlp = site.kind in ("mlp", "neuron", *MIXTURE_PARTS)
     return 2 * site.layer + (2 if is_mlp and not anatomy.parallel else 1)
 
 

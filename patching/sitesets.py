@@ -1,7 +1,8 @@
 """Sets of sites that are scored together, and where their activations are found.
 
 A *point* is a tensor that the forward pass names, such as all heads' ``z`` of layer 3. A site is
-a slice of a point: one unit (head, neuron) or all of it, at one position or at all of them.
+a slice of a point: one unit (head, neuron, expert) or all of it, at one position or at all of
+them. A router is one site, the weights of all experts, since they are one choice.
 """
 
 from __future__ import annotations
@@ -17,12 +18,21 @@ from torch import Tensor
 from patching.anatomy import Anatomy
 from patching.ops import Point
 from patching.runs import Batch
-from patching.sites import INPUT, STREAMS, Edge, Site, check_site, head, parse_edge
+from patching.sites import (
+    INPUT,
+    MIXTURE_PARTS,
+    STREAMS,
+    Edge,
+    Site,
+    check_site,
+    head,
+    parse_edge,
+)
 from tasks.errors import MethodError, SiteError, unknown
 from tasks.pairs import PromptPairs
 
-KINDS = ("node", *STREAMS, "z", "q", "k", "v", "pattern", "neuron")
-"""What can be scored: all nodes, or all sites of one kind."""
+KINDS = ("node", *STREAMS, "z", "q", "k", "v", "pattern", "neuron", *MIXTURE_PARTS)
+"""What can be scored: all nodes, or all sites of one kind; see :func:`kinds_of` for one model."""
 
 POSITIONS = ("all", "token", "named")
 
@@ -31,8 +41,10 @@ _POINT_OF = {
     "head": "z",
     "mlp": "mlp_out",
     "neuron": "mlp_post",
+    "expert": "expert_out",
+    "shared": "shared_out",
 }
-_UNITS = {"head", "z", "q", "k", "v", "pattern", "neuron"}
+_UNITS = {"head", "z", "q", "k", "v", "pattern", "neuron", "expert"}
 
 
 def point_of(site: Site) -> Point:
@@ -42,7 +54,8 @@ def point_of(site: Site) -> Point:
 
 def unit_axis(kind: str) -> int | None:
     """The axis of a point along which its units lie; None where it has none."""
-    return {"z": 2, "q": 2, "k": 2, "v": 2, "pattern": 1, "mlp_post": 2}.get(kind)
+    axes = {"z": 2, "q": 2, "k": 2, "v": 2, "pattern": 1, "mlp_post": 2, "expert_out": 2}
+    return axes.get(kind)
 
 
 def units_of(kind: str, anatomy: Anatomy) -> int:
@@ -51,6 +64,8 @@ def units_of(kind: str, anatomy: Anatomy) -> int:
         return anatomy.n_kv_heads
     if kind == "mlp_post":
         return anatomy.d_mlp
+    if kind == "expert_out":
+        return anatomy.n_experts
     return anatomy.n_heads if unit_axis(kind) is not None else 1
 
 
@@ -120,12 +135,28 @@ def site_set(kind: str, anatomy: Anatomy, pairs: PromptPairs, positions: str = "
     """
     if kind not in KINDS:
         raise MethodError(unknown("kind of site", kind, KINDS))
-    if kind == "resid_mid" and anatomy.parallel:
-        raise SiteError(
-            "this model has no resid_mid: its attention and MLP read the same residual stream"
-        )
+    if absent := _absent(kind, anatomy):
+        raise SiteError(f"this model has no {kind} sites: {absent}")
     groups = _node_groups(anatomy) if kind == "node" else _kind_groups(kind, anatomy)
     return SiteSet(groups, labels_of(positions, pairs))
+
+
+def kinds_of(anatomy: Anatomy) -> tuple[str, ...]:
+    """Which of :data:`KINDS` this model has."""
+    return tuple(kind for kind in KINDS if not _absent(kind, anatomy))
+
+
+def _absent(kind: str, anatomy: Anatomy) -> str:
+    """Why a model has no sites of a kind; nothing where it has."""
+    if kind == "resid_mid" and anatomy.parallel:
+        return "its attention and MLP read the same residual stream"
+    if kind == "neuron" and anatomy.n_experts:
+        return "its MLPs are mixtures of experts; score expert, router or shared"
+    if kind in MIXTURE_PARTS and not anatomy.n_experts:
+        return "none of its MLPs is a mixture of experts"
+    if kind == "shared" and not anatomy.shared_expert:
+        return "all its experts are chosen by the router; score expert or router"
+    return ""
 
 
 def _node_groups(anatomy: Anatomy) -> tuple[Group, ...]:
@@ -139,7 +170,7 @@ def _node_groups(anatomy: Anatomy) -> tuple[Group, ...]:
 
 def _kind_groups(kind: str, anatomy: Anatomy) -> tuple[Group, ...]:
     groups = []
-    for layer in range(anatomy.n_layers):
+    for layer in anatomy.mixtures if kind in MIXTURE_PARTS else range(anatomy.n_layers):
         point = point_of(Site(kind, layer))
         count = units_of(point[0], anatomy)
         units = range(count) if kind in _UNITS else (-1,)

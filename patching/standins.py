@@ -33,6 +33,10 @@ class Replace:
         found = self.values.get((kind, layer))
         return value if found is None else found.to(value.dtype).expand_as(value)
 
+    def wants(self, kind: str, layer: int) -> bool:
+        """The points it replaces."""
+        return (kind, layer) in self.values
+
 
 def stand_ins(
     model: Model,

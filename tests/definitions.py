@@ -33,6 +33,9 @@ class Everything(Record):
         self.values[kind, layer] = value
         return value
 
+    def wants(self, kind: str, layer: int) -> bool:
+        return True
+
 
 def values(model: Model, batch: Batch, run: str) -> dict:
     """Every tapped value of one run."""

@@ -15,7 +15,7 @@ from circuits.edits.plan import EditPlan
 from circuits.emotions.folder import write
 from circuits.emotions.side_effects import other_tasks
 from circuits.emotions.trial import Harness, untouched
-from tests import tiny_emotion
+from tests import families, tiny_emotion
 from tests.graphs.strategies import circuit
 
 ROW = re.compile(r"^\| `([^`]+)` \| (.+) \|$", re.MULTILINE)
@@ -28,12 +28,13 @@ COMMANDS = (
     "calibrate ioi --n 4 --method attribution --kind z --out calibrated",
     "means ioi --n 4 --out means.safetensors",
     "af1 mental_math --n 8 --samples 8 --set form=+ --out search",
+    "discover ioi --n 4 --top 9 --model MIXTURE --out mixture",
 )
 RECIPES = "least squares", "unibias heads"
 FILES = {
-    "run.json": ["run/run.json", "nodes/run.json", "search/run.json"],
-    "scores.safetensors": ["run/scores.safetensors", "search/scores.safetensors"],
-    "circuit.json": ["run/circuit.json", "nodes/circuit.json", "study/circuit.json"],
+    "run.json": [f"{run}/run.json" for run in ("run", "nodes", "search", "mixture")],
+    "scores.safetensors": [f"{run}/scores.safetensors" for run in ("run", "search", "mixture")],
+    "circuit.json": [f"{run}/circuit.json" for run in ("run", "nodes", "study", "mixture")],
     "evaluation.json": ["run/evaluation.json"],
     "comparison.json": ["compared/comparison.json"],
     "calibration.json": ["calibrated/calibration.json"],
@@ -62,14 +63,24 @@ def made(tmp_path_factory):
     folder = tmp_path_factory.mktemp("made")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
+        mixture = tmp_path_factory.mktemp("mixture")
+        save_mixture(mixture)
         for command in COMMANDS:
-            done = CliRunner().invoke(app, command.split())
+            done = CliRunner().invoke(app, command.replace("MIXTURE", str(mixture)).split())
             assert done.exit_code == 0, (command, done.output)
     write(folder / "study", tiny_emotion.found())
     circuits.mitigate("nano", folder / "letters", train=4, test=4, others=9, recipes=RECIPES)
     (folder / "elsewhere.json").write_text(json.dumps(of_other_tasks()), encoding="utf-8")
     plan_of_everything().save(folder / "plan.json")
     return folder
+
+
+def save_mixture(folder):
+    """A random mixture of experts that reads the embedded model's tokens."""
+    tokenizer = circuits.load_model("nano").tokenizer
+    changes = {"num_hidden_layers": 3, "mlp_only_layers": [1], "vocab_size": len(tokenizer)}
+    families.build("qwen2_moe", **changes).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
 
 
 def of_other_tasks():

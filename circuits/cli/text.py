@@ -50,6 +50,7 @@ def method_rows() -> list[Row]:
             "computes": method.claim,
             "costs": method.cost,
             "trust": method.tier,
+            "where experts differ": method.router,
             **_options(method.options),
             "reference": method.reference,
         }
@@ -183,6 +184,7 @@ def print_summary(record: RunRecord, folder: Path, files: Iterable[str], note: s
         "model": record.model.description or record.model.name,
         "method": f"{record.config['method']}, {record.config['direction']}",
         **measured,
+        **_experts(record),
         "circuit": f"{counted(found.nodes, 'node')}, {counted(found.edges, 'edge')} "
         f"({found.selection})",
         "time": f"{sum(record.seconds.values()):.1f} s ({', '.join(steps)})",
@@ -198,6 +200,18 @@ def print_summary(record: RunRecord, folder: Path, files: Iterable[str], note: s
         )
     if note:
         typer.echo(note)
+
+
+def _experts(record: RunRecord) -> dict[str, str]:
+    """How often both runs choose the same experts, and what the methods make of the rest."""
+    from patching.methods import get
+    from patching.written import parted
+
+    if record.experts is None:
+        return {}
+    methods = [get(parted(text)[0]) for text in record.config["method"].split(",")]
+    made = "; ".join(f"{method.name} {method.router}" for method in methods)
+    return {"experts": f"{record.experts.told}; where they differ, {made}"}
 
 
 def _measured(record: RunRecord) -> dict[str, str]:

@@ -22,7 +22,7 @@ from circuits.edits.edit import (
     Steer,
     SwapAttention,
 )
-from patching.sites import STREAMS, Site, parse_edge, parse_site
+from patching.sites import MIXTURE_PARTS, STREAMS, Site, parse_edge, parse_site
 from tasks.errors import CircuitsError, EditError
 from tasks.tokenize import Tokenizer, single_token, why_not_single
 
@@ -34,7 +34,7 @@ ALLOWED = {
     "project": ("neuron",),
     "rank_one": ("mlp",),
     "swap_attention": ("head", "pattern"),
-    "scale": ("input", "head", "z", "q", "k", "v", "neuron", "mlp", *STREAMS),
+    "scale": ("input", "head", "z", "q", "k", "v", "neuron", "mlp", *MIXTURE_PARTS, *STREAMS),
     "steer": ("input", "z", "q", "k", "v", "mlp", *STREAMS),
     "clamp": ("input", "z", "q", "k", "v", "mlp", *STREAMS),
     "affine": ("input", "z", "q", "k", "v", "mlp", *STREAMS),
@@ -238,13 +238,14 @@ def _conflict(one: AnyEdit, other: AnyEdit) -> str | None:
 
 
 def _overlap(one: Site, other: Site) -> bool:
-    """Whether two sites are the same place, or one an MLP and the other a neuron of it."""
+    """Whether two sites are the same place, or one an MLP and the other a part of it."""
     if None not in (one.position, other.position) and one.position != other.position:
         return False
     if one.layer != other.layer:
         return False
     kinds = {"z": "head"}
     here, there = kinds.get(one.kind, one.kind), kinds.get(other.kind, other.kind)
-    if {here, there} == {"mlp", "neuron"}:
+    parts = {"neuron", *MIXTURE_PARTS}
+    if "mlp" in (here, there) and {here, there} & parts:
         return True
     return here == there and one.unit == other.unit

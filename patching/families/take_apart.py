@@ -116,10 +116,27 @@ def _anatomy(hf: Any, family: Family, layers: tuple[Any, ...]) -> Anatomy:
             f"{', '.join(map(str, sorted(shapes)))}); circuits numbers all layers alike"
         )
     ((kv, d_head, d_model),) = shapes
-    mixed = family.experts is not None and any(family.experts(la, hf.config) for la in layers)
+    mixed = _mixture(hf, family, layers)
     d_mlp = 0 if mixed else _inputs(_find(first, family.down))
     family_name = str(hf.config.model_type)
-    return Anatomy(len(layers), heads, kv, d_model, d_head, d_mlp, family.parallel, family_name)
+    counts = len(layers), heads, kv, d_model, d_head, d_mlp
+    return Anatomy(*counts, family.parallel, family_name, **mixed)
+
+
+def _mixture(hf: Any, family: Family, layers: tuple[Any, ...]) -> dict[str, Any]:
+    """What an anatomy says of a mixture of experts; nothing where no layer is one."""
+    found = [None if family.experts is None else family.experts(la, hf.config) for la in layers]
+    shapes = {(len(each.each), each.shared is not None) for each in found if each is not None}
+    if not shapes:
+        return {}
+    if len(shapes) > 1:
+        raise ModelError(
+            f"layers differ in their experts (how many, whether one is shared: "
+            f"{', '.join(map(str, sorted(shapes)))}); circuits numbers all layers alike"
+        )
+    ((count, shared),) = shapes
+    dense = tuple(layer for layer, each in enumerate(found) if each is None)
+    return {"n_experts": count, "shared_expert": shared, "dense_layers": dense}
 
 
 def _shape(layer: Any, family: Family, heads: int) -> tuple[int, int, int]:

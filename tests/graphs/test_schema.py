@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import jsonschema
@@ -51,6 +52,20 @@ def test_schema_accepts_what_is_written_and_refuses_what_is_not():
     checker.validate(document())
     assert not checker.is_valid(document(format="other"))
     assert not checker.is_valid(document(edges=[{"source": "input"}]))
+
+
+def test_a_circuit_of_a_model_with_experts_survives_a_file():
+    experts = {"d_mlp": 0, "n_experts": 4, "shared_expert": True, "dense_layers": (0,)}
+    anatomy = replace(sample().info.anatomy, **experts)
+    graph = circuit(("input->m1", 1.0), ("m1->logits", 2.0), anatomy=anatomy)
+    assert from_json(to_json(graph).encode()) == graph
+    checker = jsonschema.Draft202012Validator(json.loads(COMMITTED.read_text()))
+    checker.validate(json.loads(to_json(graph)))
+    assert "n_experts" not in to_json(sample())
+    broken = to_document(graph)
+    broken["graph"]["anatomy"]["dense_layers"] = [7]
+    with pytest.raises(FormatError, match="dense_layers must be layers from 0 to 1"):
+        from_document(broken)
 
 
 def test_networkx_opens_the_file():

@@ -6,21 +6,21 @@ import numpy as np
 import pytest
 import torch
 
-from patching import activation, sites
+from patching import activation, sites, sitesets
 from patching.activation import EDGE_KINDS, ExactSweep
 from patching.model import Model
 from patching.resume import Resumption
 from patching.runs import baselines
 from patching.scoring import score
 from patching.setting import Setting
-from patching.sitesets import KINDS, label_columns, site_set
+from patching.sitesets import label_columns, site_set
 from tests import definitions, families
 
 EXACT = {"rtol": 0, "atol": 1e-5}
 
 
 def kinds_of(model):
-    return [k for k in KINDS if not (k == "resid_mid" and model.anatomy.parallel)]
+    return sitesets.kinds_of(model.anatomy)
 
 
 def sweep_sites(model, pairs, direction, kind, positions):

@@ -9,7 +9,7 @@ import torch
 
 from patching.model import Model
 from patching.scoring import prompt_scores, score
-from patching.sitesets import KINDS
+from patching.sitesets import kinds_of
 from tasks.errors import MethodError, SiteError
 from tasks.pairs import PromptPairs
 from tests import families
@@ -37,7 +37,7 @@ OTHERS = (
 
 def targets(model):
     """Everything that can be scored, at named positions, and edges over all of them."""
-    kinds = [kind for kind in KINDS if not (kind == "resid_mid" and model.anatomy.parallel)]
+    kinds = kinds_of(model.anatomy)
     named = {"positions": "named"}
     yield {"level": "edge"}
     yield {"level": "edge"} | named

@@ -17,7 +17,7 @@ from patching.runs import slopes
 from patching.scoring import score
 from patching.secant import SecantOps
 from patching.setting import Setting
-from patching.sitesets import KINDS, label_columns, site_set
+from patching.sitesets import kinds_of, label_columns, site_set
 from tests import definitions, families
 
 METHODS = {
@@ -81,9 +81,7 @@ def test_edges_are_rates_of_change(model, pairs, direction, method):
 @pytest.mark.parametrize(("method", "direction"), CASES)
 def test_sites_are_rates_of_change(model, pairs, direction, method):
     runs = definitions.Runs.of(model, families.one_batch(model, pairs), direction)
-    for number, kind in enumerate(KINDS):
-        if kind == "resid_mid" and model.anatomy.parallel:
-            continue
+    for number, kind in enumerate(kinds_of(model.anatomy)):
         wanted = site_set(kind, model.anatomy, pairs)
         batch, found = linearised(model, pairs, method, direction, wanted.kinds)
         scores = site_scores(found, wanted, batch)

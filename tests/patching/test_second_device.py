@@ -9,7 +9,7 @@ from patching.loading import check_device
 from patching.methods import METHODS
 from patching.model import Model
 from patching.scoring import score
-from patching.sitesets import KINDS
+from patching.sitesets import kinds_of
 from tasks.errors import ModelError
 from tests import families
 from tests.second_device import Far, second_device
@@ -89,9 +89,19 @@ def test_every_method_scores_there(family, there, few, method, level):
 @pytest.mark.parametrize("method", VARIANTS)
 def test_every_kind_of_site_is_scored_there(family, there, few, method):
     # One at a time, neurons take long; as units of a point they are like heads.
-    for kind in KINDS if "on=activations" not in method else ("resid_mid", "z", "q", "mlp_out"):
+    every = kinds_of(there.anatomy)
+    for kind in every if "on=activations" not in method else ("resid_mid", "z", "q", "mlp_out"):
         options = {"level": "site", "sites": kind, "positions": "named"}
         same(family, there, lambda m, o=options: score(m, few, method, **o).values)
+
+
+def test_mixtures_of_experts_are_scored_there(few):
+    with second_device() as device:
+        moved = Model.open(families.build("qwen2_moe"), device=device)
+    for method in ("activation", "relevance", "secant"):
+        for kind in ("expert", "router", "shared"):
+            options = {"level": "site", "sites": kind}
+            same("qwen2_moe", moved, lambda m, n=method, o=options: score(m, few, n, **o).values)
 
 
 @pytest.mark.parametrize(

@@ -8,13 +8,16 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from circuits.cli.app import app
+from circuits.cli.text import print_summary
 from circuits.folder import FILES, SCORES
+from circuits.record import Experts
 from graphs import CircuitGraph
 from patching.scores import Scores
 
@@ -198,6 +201,18 @@ def test_an_empty_circuit_says_why_and_what_to_do(tmp_path):
     assert done.exit_code == 0, done.stderr
     assert "0 nodes, 0 edges" in done.stdout
     assert "no way from the input to the logits is among what was chosen" in done.stdout
+
+
+def test_the_summary_says_how_experts_are_chosen(config, make_record, capsys, tmp_path):
+    told = "both runs choose the same at 80.0% of 10 tokens and 2 layers"
+    experts = Experts(tokens=10, everywhere=0.7, by_layer={"m0": 0.9, "m1": 0.7}, told=told)
+    config = replace(config, method="secant,ig:steps=3")
+    print_summary(make_record(config).model_copy(update={"experts": experts}), tmp_path, FILES)
+    text = " ".join(capsys.readouterr().out.split())
+    assert f"experts {told}; where they differ, secant carries the whole difference" in text
+    assert "; ig keeps at every step the choice that is made there" in text
+    print_summary(make_record(config), tmp_path, FILES)
+    assert "experts" not in capsys.readouterr().out
 
 
 def test_show_prints_json_that_is_the_file(run):

@@ -100,6 +100,35 @@ def test_a_removed_head_or_neuron_is_a_zeroed_activation(family):
         assert torch.allclose(found, wanted, atol=1e-5 * float(wanted.abs().max() + 1))
 
 
+@pytest.mark.parametrize(
+    ("name", "point", "unit"),
+    [
+        ("m0.e2", ("expert_out", 0), (slice(None), slice(None), 2)),
+        ("m1.shared", ("shared_out", 1), ...),
+        ("m0.router", ("router", 0), ...),
+    ],
+)
+def test_a_scaled_part_of_a_mixture_is_scaled_live(name, point, unit):
+    model = opened("qwen2_moe")
+    batch = one_batch(model, make_pairs(padding=(0,)))
+
+    def half(value):
+        value = value.clone()
+        value[unit] *= 0.5
+        return value
+
+    tap, before = Write({point: half}), model.run(batch.clean, batch.mask)
+    with editing(model, e.scale(name, 0.5)) as edited:
+        found = edited.run(batch.clean, batch.mask)
+        assert torch.equal(found, model.run(batch.clean, batch.mask, tap))
+        assert not torch.equal(found, before)
+        made = edited.generate(batch.clean, batch.mask, 3)
+    assert torch.equal(made, generate(model, batch.clean, batch.mask, 3, tap))
+    refused = pytest.raises(EditError, match="m1 is no mixture of experts; this model has none")
+    with refused, editing(opened("llama"), e.scale("m1.e2", 0.5)):
+        pass
+
+
 def test_add_and_project_change_one_value_vector_as_told():
     model = opened("gpt2")
     before = value_vectors(model, 1).clone()
