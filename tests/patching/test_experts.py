@@ -38,7 +38,7 @@ def name(request):
 
 @pytest.fixture(scope="module")
 def model(name):
-    return families.in_double(name)
+    return families.opened(name)
 
 
 @pytest.fixture(scope="module")

@@ -110,7 +110,7 @@ def test_other_number_types(family, dtype):
         )
 
 
-def test_scores_in_double_precision_are_complete_to_far_more_digits(family, pairs):
+def test_scores_opened_precision_are_complete_to_far_more_digits(family, pairs):
     model = families.opened(family)
     scores = score(model, pairs, "secant", "edge")
     for end in ("input->", "->logits"):
