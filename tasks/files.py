@@ -12,7 +12,7 @@ of its entries counts.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,8 @@ import numpy as np
 
 from tasks.errors import TaskError, all_faults, unknown
 from tasks.pairs import PromptPairs
-from tasks.rows import ID_READERS, Reader, read_rows, shorten, text_readers
+from tasks.row import shorten
+from tasks.rows import ID_READERS, Reader, read_rows, text_readers
 from tasks.tokenize import Tokenizer
 
 KEYS = ("clean", "corrupted", "answer", "counterfactual")
@@ -150,7 +151,7 @@ def _holds_text(path: Path, lines: list[Line], tokenizer: Tokenizer | None) -> b
     return as_text
 
 
-def _faults(line: Line, readers: Mapping[str, Reader]) -> list[str]:
+def _faults(line: Line, readers: Reader) -> list[str]:
     """Everything wrong with the line: its JSON and keys, then what its values hold."""
     faults = [f"line {line.number}: {fault}" for fault in line.faults]
     if all(key in line.record for key in KEYS):

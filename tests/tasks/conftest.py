@@ -17,10 +17,10 @@ class WordTokenizer:
         self.cut = cut
 
     def encode(self, text: str, *, add_special_tokens: bool = False) -> list[int]:
-        assert not add_special_tokens
+        start = [] if self.bos_token_id is None or not add_special_tokens else [self.bos_token_id]
         pieces = re.findall(r" ?\w+| ?[^\w\s]", text)
         halves = [(p[:2], p[2:]) if p.strip() in self.cut else (p,) for p in pieces]
-        return [self._id(piece) for parts in halves for piece in parts]
+        return [*start, *(self._id(piece) for parts in halves for piece in parts)]
 
     def decode(self, token_ids: list[int]) -> str:
         return "".join(self.vocabulary[token] for token in token_ids)
