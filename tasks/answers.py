@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tasks.tokenize import Tokenizer, encode, unknown_id
+from tasks.tokenize import Tokenizer, encode, single_token, unknown_id, unknown_words
 
 Ids = tuple[int, ...]
 TAIL = 12
@@ -75,6 +75,15 @@ def answer_tokens(
     if not ids:
         raise ValueError(f"{answer!r} adds no token to the prompt")
     return ids
+
+
+def size_of(tokenizer: Tokenizer, text: str) -> int:
+    """How many tokens `text` is in running text; 0 where the tokenizer does not know it."""
+    if single_token(tokenizer, text) is not None:
+        return 1
+    if unknown_words(tokenizer, text):
+        return 0
+    return len(following(tokenizer, "a", text) or encode(tokenizer, text, bos=False))
 
 
 def measured(answers: Sequence[Ids], counterfactuals: Sequence[Ids]) -> Measured:

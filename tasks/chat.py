@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tasks.errors import TaskError, unknown
+from tasks.tokenize import token_index
 
 TEMPLATE, PLAIN = "template", "plain"
 FORMS = (TEMPLATE, PLAIN)
@@ -84,7 +85,7 @@ class Asked:
         return f"{head}{self._gap(question)}{self.chat.reply}" if self.chat.reply else head
 
     def shift(self, question: str) -> int:
-        """Where in the prompt the question begins, in characters.
+        """Where in the prompt the question begins, in characters; 0 of plain text.
 
         Raises:
             TaskError: the template changes the question.
@@ -96,6 +97,11 @@ class Asked:
                 "be named; ask without chat, or with plain turns"
             )
         return at
+
+    def indices(self, question: str, ends: Mapping[str, int]) -> dict[str, int]:
+        """Indices of the prompt's tokens that end at these characters of the question."""
+        text, shift = self.text(question), self.shift(question)
+        return {name: token_index(self.tokenizer, text, shift + end) for name, end in ends.items()}
 
     def answer(self, word: str, question: str) -> str:
         """An answer, given without a space, as it follows the prompt."""

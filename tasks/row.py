@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 
 NO_ID = -1
 SHOWN = 70
+BOTH = "answer and counterfactual"
+"""The name of a fault that is neither's alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +62,7 @@ class Row:
         counterfactual = [token for token in self.counterfactual if token != NO_ID]
         for name, ids in (("answer", answer), ("counterfactual", counterfactual)):
             needed = not (self.alone and name == "counterfactual")
-            if needed and not ids and name not in self.unreadable:
+            if needed and not ids and not {name, BOTH} & self.unreadable.keys():
                 yield f"no {name}: {self._show()}"
             if any(token < 0 for token in ids):
                 yield f"{name} {ids} has a negative token id"

@@ -13,7 +13,7 @@ from jaxtyping import Int
 from tasks.answers import Ids, answer_tokens, glued, measured, text_with
 from tasks.chat import PLAIN, TEMPLATE, chat_text, check_form, is_messages
 from tasks.errors import TaskError
-from tasks.row import NO_ID, Row, shorten
+from tasks.row import BOTH, NO_ID, Row, shorten
 from tasks.tokenize import Tokenizer, encode, unknown_words
 
 T = TypeVar("T")
@@ -103,7 +103,7 @@ def _answered(row: Row, tokenizer: Tokenizer, cells: Cells, bos: bool | None) ->
     try:
         found = measured(right, wrong)
     except ValueError as fault:
-        return replace(row, unreadable=faults | {"answer": f"{_named(words)}: {fault}"})
+        return replace(row, unreadable=faults | {BOTH: f"{_named(words)}: {fault}"})
     shared, texts = found.shared, row.texts
     if shared and len(prompts) == len(texts):
         clean, corrupted = (text_with(tokenizer, t, words[0][0], shared, bos) for t in texts)
