@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -114,6 +115,20 @@ def locate(name: str) -> str:
     if not name or get_close_matches(name, EMBEDDED, n=1, cutoff=0.75):
         raise ModelError(f"{unknown('model', name, EMBEDDED)}, or {OTHERS}")
     return name
+
+
+def lacks_template(path: str) -> bool:
+    """Whether this directory's tokenizer has no chat template; False where that is not known."""
+    folder = Path(path)
+    if not (folder / "tokenizer_config.json").is_file():
+        return False
+    if any(folder.glob("chat_template*")) or (folder / "additional_chat_templates").is_dir():
+        return False
+    try:
+        settings = json.loads((folder / "tokenizer_config.json").read_bytes())
+    except ValueError:
+        return False
+    return isinstance(settings, dict) and not settings.get("chat_template")
 
 
 def name_of(path: str) -> str:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from tasks.errors import MethodError, unknown
 from tasks.pairs import PromptPairs
+from tasks.spelled import SEQUENCE
 
 Metric = Callable[[Tensor, PromptPairs], Tensor]
 
@@ -47,11 +48,29 @@ def log_prob(logits: Float[Tensor, "n v"], pairs: PromptPairs) -> Float[Tensor, 
     return found.masked_fill(~used, float("-inf")).logsumexp(-1)
 
 
+def sequence_log_prob(logits: Float[Tensor, "n v"], pairs: PromptPairs) -> Float[Tensor, " n"]:
+    """Log-probability of the next token of the answer after the right ones before it, in nats.
+
+    The pairs hold a row for every token of every answer (:meth:`PromptPairs.each_token`): the
+    log-probability of a whole answer is the sum over its rows, and a mean over rows is the mean
+    log-probability of a token of an answer.
+
+    Raises:
+        MethodError: the pairs are others, whose answers would be measured only in part.
+    """
+    if pairs.metric != SEQUENCE:
+        raise MethodError(
+            f"{SEQUENCE} measures whole answers, token by token; give it pairs.each_token()"
+        )
+    return log_prob(logits, pairs)
+
+
 METRICS: dict[str, Metric] = {
     "logit_diff": logit_diff,
     "prob_diff": prob_diff,
     "answer_logit": answer_logit,
     "log_prob": log_prob,
+    SEQUENCE: sequence_log_prob,
 }
 
 

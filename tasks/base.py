@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, ClassVar, Self
 
-from tasks.chat import TEMPLATE, Asked, ChatForm, check_form
+from tasks.chat import TEMPLATE, Asked, ChatForm, check_form, form_of
 from tasks.errors import TaskError, all_faults, number_faults, unknown
 from tasks.pairs import PromptPairs
 from tasks.tokenize import Tokenizer, check_tokenizer, with_start
@@ -74,19 +74,20 @@ class Task(ABC):
         seed: int = 0,
         *,
         bos: bool | None = None,
-        chat: str = "",
+        chat: bool | str = "",
         **options: Any,
     ) -> PromptPairs:
         """`n` distinct prompt pairs for this tokenizer; the same `seed` gives the same pairs.
 
         `bos` begins every prompt with the beginning-of-sequence token, or with nothing, whatever
         the tokenizer does by itself. `chat` puts every question as a turn of a chat: by the
-        tokenizer's "template", or in "plain" turns that every model reads.
+        tokenizer's "template" (or True), or in "plain" turns that every model reads.
 
         Raises `TaskError` for unknown options or values, for a tokenizer that cuts too many of the
         task's words or has no chat template, and for more prompts than there are, with the counts.
         """
         settings: dict[str, Any] = self.settings(**options)
+        chat = form_of(chat)
         faults = number_faults(("n", n, 1), ("seed", seed, 0))
         if chat and self.chat is None:
             faults.append("it has no chat form; ask it without chat")

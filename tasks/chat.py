@@ -17,6 +17,10 @@ TEMPLATE, PLAIN = "template", "plain"
 FORMS = (TEMPLATE, PLAIN)
 ROLES = {"system": "System", "user": "User", "assistant": "Assistant"}
 MARK = "x"
+NO_TEMPLATE = (
+    "this model's tokenizer has no chat template, so it is no chat model; ask it without chat, or "
+    "with plain turns (chat='plain', on the command line --chat-plain)"
+)
 
 Message = Mapping[str, str]
 
@@ -37,19 +41,26 @@ def chat_text(tokenizer: Any, messages: Sequence[Message], form: str = TEMPLATE)
     return _rendered(tokenizer, messages, reply=messages[-1]["role"] != "assistant")
 
 
+def form_of(chat: bool | str) -> str:
+    """The form that was asked for: True is the template, False and an empty text are no chat.
+
+    Raises:
+        TaskError: there is no such form.
+    """
+    form = (TEMPLATE if chat else "") if isinstance(chat, bool) else chat
+    if form and form not in FORMS:
+        raise TaskError(unknown("chat form", form, FORMS))
+    return str(form)
+
+
 def check_form(tokenizer: Any, form: str) -> None:
     """Refuse a form that there is not, or not for this tokenizer.
 
     Raises:
         TaskError: see above.
     """
-    if form not in FORMS:
-        raise TaskError(unknown("chat form", form, FORMS))
-    if form == TEMPLATE and not getattr(tokenizer, "chat_template", None):
-        raise TaskError(
-            "this model's tokenizer has no chat template, so it is no chat model; ask it without "
-            "chat, or with plain turns (chat='plain', on the command line --chat-plain)"
-        )
+    if form_of(form) == TEMPLATE and not getattr(tokenizer, "chat_template", None):
+        raise TaskError(NO_TEMPLATE)
 
 
 def is_messages(given: object) -> bool:

@@ -46,6 +46,7 @@ def read_pairs(
     *,
     metric: str = "logit_diff",
     bos: bool | None = None,
+    chat: bool | str = "",
 ) -> PromptPairs:
     """The pairs of a JSON-lines file: all of them, or `n` drawn with `seed`, in the file's order.
 
@@ -61,14 +62,14 @@ def read_pairs(
     path = Path(path)
     lines = _read_lines(path)
     as_text = _holds_text(path, lines, tokenizer)
-    readers = text_readers(tokenizer, bos) if as_text and tokenizer else ID_READERS
+    readers = text_readers(tokenizer, bos, chat) if as_text and tokenizer else ID_READERS
     faults = [fault for line in lines for fault in _faults(line, readers)]
     if faults:
         raise TaskError(all_faults(f"{path} cannot be used:", faults))
     columns: dict[str, Any] = {key: [line.record[key] for line in lines] for key in KEYS}
     columns |= {"task": path.stem, "metric": metric}
     if as_text and tokenizer:
-        pairs = PromptPairs.from_texts(tokenizer, **columns, bos=bos)
+        pairs = PromptPairs.from_texts(tokenizer, **columns, bos=bos, chat=chat)
     else:
         pairs = PromptPairs.from_tokens(**columns)
     return _drawn(path, pairs, n, seed)

@@ -144,7 +144,7 @@ class PromptPairs:
         task: str = "",
         metric: str = "logit_diff",
         where: Sequence[str] | None = None,
-        chat: str = "",
+        chat: bool | str = "",
     ) -> PromptPairs:
         """Pairs from strings. An answer is what follows its prompt as written (" Mary").
 
@@ -152,7 +152,7 @@ class PromptPairs:
         prompts, and the first at which they differ is measured; `notes` say where that was so.
         `bos` begins the prompts in another way than the tokenizer does by default. A prompt may be
         chat messages, `[{"role": "user", "content": ...}]`, which go through the chat template with
-        its generation prompt; with `chat` ("template" or "plain") every string is a user's message.
+        its generation prompt; with `chat` (True, or "plain") every string is a user's message.
 
         `positions` are indices into `encode(tokenizer, clean[i], bos)`; negative ones count from
         the end of the prompt as it is run, so -1 is where the prediction is read.

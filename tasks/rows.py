@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Int
 
 from tasks.answers import Ids, answer_tokens, glued, measured, text_with
-from tasks.chat import PLAIN, TEMPLATE, chat_text, check_form, is_messages
+from tasks.chat import PLAIN, TEMPLATE, chat_text, check_form, form_of, is_messages
 from tasks.errors import TaskError
 from tasks.row import BOTH, NO_ID, Row, shorten
 from tasks.tokenize import Tokenizer, encode, unknown_words
@@ -55,7 +55,7 @@ def read_ids(where: str, cells: Cells) -> Row:
 ID_READERS = read_ids
 
 
-def text_readers(tokenizer: Tokenizer, bos: bool | None = None, chat: str = "") -> Reader:
+def text_readers(tokenizer: Tokenizer, bos: bool | None = None, chat: bool | str = "") -> Reader:
     """What makes rows of strings: prompts are encoded, answers are what follows them.
 
     A prompt may be chat messages. `chat` is the form of their turns, the tokenizer's template if
@@ -64,15 +64,16 @@ def text_readers(tokenizer: Tokenizer, bos: bool | None = None, chat: str = "") 
     Raises:
         TaskError: an unknown form of chat, or the tokenizer has no template.
     """
-    if chat:
-        check_form(tokenizer, chat)
+    form = form_of(chat)
+    if form:
+        check_form(tokenizer, form)
 
     def read(where: str, cells: Cells) -> Row:
         faults: dict[str, str] = {}
-        chatty = bool(chat) or any(is_messages(cells[name]) for name in PROMPTS)
+        chatty = bool(form) or any(is_messages(cells[name]) for name in PROMPTS)
         # A chat template writes the beginning of its text itself.
-        begun = False if chatty and bos is None and chat != PLAIN else bos
-        prompt = partial(_prompt, tokenizer, chat)
+        begun = False if chatty and bos is None and form != PLAIN else bos
+        prompt = partial(_prompt, tokenizer, form)
         clean, corrupted = (_read(prompt, name, cells[name], faults) for name in PROMPTS)
         row = Row(
             where,

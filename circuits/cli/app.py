@@ -18,9 +18,10 @@ from circuits.cli import edit as cli_edit
 from circuits.cli import emotion as cli_emotion
 from circuits.cli import evaluate as cli_evaluate
 from circuits.cli import means as cli_means
+from circuits.cli.asking import Bos, Chat, ChatPlain, bos_of, chat_of, questions_of
 from circuits.cli.device import Device
 from circuits.cli.metric import Metric
-from tasks.errors import CircuitsError
+from tasks.errors import CircuitsError, TaskError
 
 INTERRUPTED = 130
 OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
@@ -135,9 +136,30 @@ def list_models(as_json: AsJson = False) -> None:
 
 @app.command()
 def discover(
-    task: Annotated[str, typer.Argument(help="A task, or a JSON-lines file of prompt pairs.")],
+    task: Annotated[
+        str | None,
+        typer.Argument(help="A task, or a JSON-lines file of prompt pairs; none with --prompt."),
+    ] = None,
     model: Annotated[str, typer.Option(help="nano, a Hugging Face id, or a directory.")] = "nano",
     _device: Device = None,
+    prompt: Annotated[
+        list[str] | None,
+        typer.Option(help="A question of your own, in the place of a task; may be repeated."),
+    ] = None,
+    corrupted: Annotated[
+        list[str] | None,
+        typer.Option(help="The same question, changed so that its answer is another one."),
+    ] = None,
+    answer: Annotated[
+        list[str] | None,
+        typer.Option(help="What follows the prompt, mostly with a space: ' Paris'."),
+    ] = None,
+    counterfactual: Annotated[
+        list[str] | None, typer.Option(help="What follows the corrupted prompt.")
+    ] = None,
+    bos: Bos = None,
+    chat: Chat = False,
+    chat_plain: ChatPlain = False,
     method: Annotated[
         str, typer.Option(help="See 'circuits methods'. Several, parted by commas: their mean.")
     ] = "secant",
@@ -176,8 +198,17 @@ def discover(
     from circuits.config import Config
     from circuits.settings import read_settings
 
+    questions = questions_of(prompt, corrupted, answer, counterfactual)
+    if task is None and not questions:
+        raise TaskError(
+            "nothing is asked; name a task ('circuits tasks') or a file of prompt pairs, or give "
+            "--prompt, --corrupted, --answer and --counterfactual"
+        )
     config = Config(
         task=task,
+        asked=questions,
+        bos=bos_of(bos),
+        chat=chat_of(chat, chat_plain),
         model=model,
         method=method,
         level=level,
