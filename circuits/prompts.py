@@ -64,10 +64,10 @@ def file_pairs(
 
 
 def fitted(pairs: PromptPairs, metric: str | None) -> PromptPairs:
-    """The pairs as the metric needs them: a row for every token of an answer, or as they are."""
+    """The pairs as the metric needs them: with a row for every token of an answer, or as is."""
     from tasks.spelled import SEQUENCE
 
-    return pairs.each_token() if metric == SEQUENCE != pairs.metric else pairs
+    return pairs.each_token() if metric == SEQUENCE and pairs.in_part else pairs
 
 
 def _tokenizer(what: str, model: Model) -> Any:

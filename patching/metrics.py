@@ -49,18 +49,19 @@ def log_prob(logits: Float[Tensor, "n v"], pairs: PromptPairs) -> Float[Tensor, 
 
 
 def sequence_log_prob(logits: Float[Tensor, "n v"], pairs: PromptPairs) -> Float[Tensor, " n"]:
-    """Log-probability of the next token of the answer after the right ones before it, in nats.
+    """Log-probability of the whole answer, teacher-forced, in nats.
 
-    The pairs hold a row for every token of every answer (:meth:`PromptPairs.each_token`): the
-    log-probability of a whole answer is the sum over its rows, and a mean over rows is the mean
-    log-probability of a token of an answer.
+    Of answers of several tokens the pairs hold a row for every token
+    (:meth:`PromptPairs.each_token`), read after the right ones before it: the log-probability of
+    an answer is the sum over its rows, and a mean over rows is that of a token of an answer.
 
     Raises:
-        MethodError: the pairs are others, whose answers would be measured only in part.
+        MethodError: answers of several tokens without such rows would be measured only in part.
     """
-    if pairs.metric != SEQUENCE:
+    if pairs.metric != SEQUENCE and pairs.in_part:
         raise MethodError(
-            f"{SEQUENCE} measures whole answers, token by token; give it pairs.each_token()"
+            f"{SEQUENCE} measures whole answers, and some of these are several tokens; give it "
+            f"pairs.each_token(), which has a row for every one"
         )
     return log_prob(logits, pairs)
 

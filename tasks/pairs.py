@@ -229,6 +229,11 @@ class PromptPairs:
         """
         return notes(self)
 
+    @property
+    def in_part(self) -> bool:
+        """Whether an answer or a counterfactual is several tokens, of which one is measured."""
+        return bool(self.longer.any() or self.shared.any())
+
     def each_token(self) -> PromptPairs:
         """A row for every token of every answer, for the metric `sequence_log_prob`.
 

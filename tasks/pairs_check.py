@@ -29,7 +29,8 @@ def read_positions(
                 f"give {len(rows)} whole numbers, one per pair"
             )
             continue
-        outside = (indices < -lengths) | (indices >= lengths)
+        # A prompt that could not be read has its fault already.
+        outside = ((indices < -lengths) | (indices >= lengths)) & (lengths > 0)
         faults += [
             f"{rows[i].where}: position {name}={indices[i]} is outside its {lengths[i]} tokens"
             for i in np.flatnonzero(outside)

@@ -177,8 +177,9 @@ def test_too_few_words_are_refused_with_the_counts(words):
     assert "20 of 20 places" in str(caught.value)
 
 
-def test_prompts_of_gpt2_start_with_its_start_token(gpt2_tokenizer):
-    pairs = tasks.get("ioi").pairs(gpt2_tokenizer, n=5)
+@pytest.mark.parametrize(("bos", "started"), [(None, False), (False, False), (True, True)])
+def test_prompts_of_gpt2_start_with_its_start_token_if_told_to(gpt2_tokenizer, bos, started):
+    pairs = tasks.get("ioi").pairs(gpt2_tokenizer, n=5, bos=bos)
     for row, mask, (clean, _) in zip(pairs.clean, pairs.mask, pairs.texts, strict=True):
-        assert row[mask].tolist() == encode(gpt2_tokenizer, clean)
-        assert row[mask][0] == 50256
+        assert row[mask].tolist() == encode(gpt2_tokenizer, clean, bos)
+        assert (row[mask][0] == 50256) is started
