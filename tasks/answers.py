@@ -96,7 +96,7 @@ def measured(answers: Sequence[Ids], counterfactuals: Sequence[Ids]) -> Measured
     """
     every = [*answers, *counterfactuals]
     same = set(answers) & set(counterfactuals)
-    k = 0 if same else _shared(every)
+    k = 0 if same else begin_alike(every)
     if any(len(ids) == k for ids in every):
         raise ValueError(
             "one answer is the beginning of the other, so no token tells them apart; write both "
@@ -132,7 +132,7 @@ def glued(prompt: str, answer: str) -> str:
     return f"{answer!r} is read as the end of the word {word!r}; a new word is {f' {answer}'!r}"
 
 
-def _shared(sequences: Sequence[Ids]) -> int:
+def begin_alike(sequences: Sequence[Ids]) -> int:
     """How many tokens all of the sequences begin with."""
     first, last = min(sequences), max(sequences)
     return next(
@@ -145,7 +145,7 @@ def _joined(tokenizer: Tokenizer, prompt: str, answer: str, bos: bool | None) ->
     """Why the answer does not follow the prompt, and a spelling that does."""
     before = encode(tokenizer, prompt, bos)
     whole = encode(tokenizer, prompt + answer, bos)
-    at = _shared([tuple(before), tuple(whole)])
+    at = begin_alike([tuple(before), tuple(whole)])
     told = (
         f"{answer!r} does not follow this prompt as tokens of its own: the end of "
         f"{_tail(prompt + answer, len(answer))!r} is cut as {_shown(tokenizer, whole[at:])}"

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Self
 from tasks.chat import TEMPLATE, Asked, ChatForm, check_form, form_of
 from tasks.errors import TaskError, all_faults, number_faults, unknown
 from tasks.pairs import PromptPairs
-from tasks.tokenize import Tokenizer, check_tokenizer, with_start
+from tasks.tokenize import Tokenizer, with_start
 
 Value = str | int | float | bool
 
@@ -93,7 +93,6 @@ class Task(ABC):
             faults.append("it has no chat form; ask it without chat")
         if faults:
             raise TaskError(all_faults(f"task {self.name}:", faults))
-        check_tokenizer(tokenizer)
         if chat:
             check_form(tokenizer, chat)
             settings["chat"] = chat

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from tasks.answers import Ids, answer_tokens, size_of
+from tasks.answers import Ids, answer_tokens, begin_alike, size_of
 from tasks.base import Option, Task
 from tasks.chat import Asked, ChatForm
 from tasks.errors import TaskError
@@ -128,12 +128,13 @@ def cyclic_orders(question: Question) -> list[Question]:
 
 def _check(asked: Asked, settings: Mapping[str, Any]) -> None:
     """Refuses letters that cannot be told apart, and settings that contradict each other."""
-    firsts = {letter: _first_ids(asked, letter, settings["layout"]) for letter in LETTERS}
-    known = [letter for letter, ids in firsts.items() if ids]
-    if len(known) < len(LETTERS) or len(set(firsts.values())) < len(LETTERS):
+    every = [_letter_ids(asked, letter, settings["layout"]) for letter in LETTERS]
+    shared = begin_alike(every)
+    apart = len({ids[shared] for ids in every if len(ids) > shared})
+    if apart < len(LETTERS):
         raise TaskError(
-            f"task mcq_bias: {len(known)} of {len(LETTERS)} letters ({', '.join(LETTERS)}) follow "
-            "a question as tokens of their own for this tokenizer; all are needed"
+            f"task mcq_bias: {apart} of {len(LETTERS)} letters ({', '.join(LETTERS)}) are one "
+            "token of their own after a question for this tokenizer; all are needed"
         )
     if settings["against"] == "A" and settings["gold"] in ("balanced", "A"):
         raise TaskError(
@@ -148,7 +149,7 @@ def _check(asked: Asked, settings: Mapping[str, Any]) -> None:
         )
 
 
-def _first_ids(asked: Asked, letter: str, layout: str) -> Ids:
+def _letter_ids(asked: Asked, letter: str, layout: str) -> Ids:
     """The tokens of a letter after a question; none where it has none of its own there."""
     question = Question("", ("", ""), 0).text(layout)
     try:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from circuits.cli.asking import Bos, Chat, ChatPlain, bos_of, chat_of
+from circuits.cli.asking import Bos, Chat, ChatPlain, how_of
 from circuits.cli.device import Device
 from circuits.cli.metric import Metric
 from tasks.errors import MethodError
@@ -61,16 +61,8 @@ def command(
 
     kind = parse_ablation(ablation)
     check_parts(what or (), kind)
-    config = Config(
-        task=task,
-        model=model,
-        metric=metric,
-        n=n,
-        seed=seed,
-        batch_size=batch_size,
-        bos=bos_of(bos),
-        chat=chat_of(chat, chat_plain),
-    )
+    how = how_of(bos, chat, chat_plain)
+    config = Config(task, model, metric=metric, n=n, seed=seed, batch_size=batch_size, **how)
     config.check()
     stated = _means(kind, means)
     prepare(config)

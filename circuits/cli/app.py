@@ -18,10 +18,21 @@ from circuits.cli import edit as cli_edit
 from circuits.cli import emotion as cli_emotion
 from circuits.cli import evaluate as cli_evaluate
 from circuits.cli import means as cli_means
-from circuits.cli.asking import Bos, Chat, ChatPlain, bos_of, chat_of, questions_of
+from circuits.cli.asking import (
+    Answer,
+    Bos,
+    Chat,
+    ChatPlain,
+    Corrupted,
+    Counterfactual,
+    Prompt,
+    Task,
+    how_of,
+    questions_of,
+)
 from circuits.cli.device import Device
 from circuits.cli.metric import Metric
-from tasks.errors import CircuitsError, TaskError
+from tasks.errors import CircuitsError
 
 INTERRUPTED = 130
 OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
@@ -64,6 +75,20 @@ app = typer.Typer(
     help="Find, draw and test the circuit in a language model that answers a question.",
 )
 
+Method = Annotated[
+    str, typer.Option(help="See 'circuits methods'. Several, parted by commas: their mean.")
+]
+Choose = Annotated[
+    str,
+    typer.Option(help="How the circuit is chosen, as in threshold:least=0.1: 'circuits ways'."),
+]
+Outside = Annotated[
+    str, typer.Option(help="What stands in outside the circuit: see 'circuits ablations'.")
+]
+Setting = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="An option of the method, as in steps=3: 'circuits methods'."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for other programs.")]
 
 
@@ -136,40 +161,21 @@ def list_models(as_json: AsJson = False) -> None:
 
 @app.command()
 def discover(
-    task: Annotated[
-        str | None,
-        typer.Argument(help="A task, or a JSON-lines file of prompt pairs; none with --prompt."),
-    ] = None,
+    task: Task = None,
     model: Annotated[str, typer.Option(help="nano, a Hugging Face id, or a directory.")] = "nano",
     _device: Device = None,
-    prompt: Annotated[
-        list[str] | None,
-        typer.Option(help="A question of your own, in the place of a task; may be repeated."),
-    ] = None,
-    corrupted: Annotated[
-        list[str] | None,
-        typer.Option(help="The same question, changed so that its answer is another one."),
-    ] = None,
-    answer: Annotated[
-        list[str] | None,
-        typer.Option(help="What follows the prompt, mostly with a space: ' Paris'."),
-    ] = None,
-    counterfactual: Annotated[
-        list[str] | None, typer.Option(help="What follows the corrupted prompt.")
-    ] = None,
+    prompt: Prompt = None,
+    corrupted: Corrupted = None,
+    answer: Answer = None,
+    counterfactual: Counterfactual = None,
     bos: Bos = None,
     chat: Chat = False,
     chat_plain: ChatPlain = False,
-    method: Annotated[
-        str, typer.Option(help="See 'circuits methods'. Several, parted by commas: their mean.")
-    ] = "secant",
+    method: Method = "secant",
     level: Annotated[str, typer.Option(help="edge or node.")] = "edge",
     direction: Annotated[str, typer.Option(help="noising or denoising.")] = "noising",
     metric: Metric = None,
-    choose: Annotated[
-        str,
-        typer.Option(help="How the circuit is chosen, as in threshold:least=0.1: 'circuits ways'."),
-    ] = "top",
+    choose: Choose = "top",
     top: Annotated[
         int | None, typer.Option(help="How many edges to keep. Default: 100 where that is chosen.")
     ] = None,
@@ -178,17 +184,11 @@ def discover(
     ] = None,
     seed: Annotated[int, typer.Option(help="Draws the prompt pairs.")] = 0,
     batch_size: Annotated[int, typer.Option(help="Prompt pairs per forward pass.")] = 32,
-    ablation: Annotated[
-        str,
-        typer.Option(help="What stands in outside the circuit: see 'circuits ablations'."),
-    ] = "corrupted",
+    ablation: Outside = "corrupted",
     out: Annotated[
         Path | None, typer.Option(help="The run folder to write. Default: runs/TASK.")
     ] = None,
-    setting: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="An option of the method, as in steps=3: 'circuits methods'."),
-    ] = None,
+    setting: Setting = None,
     force: Annotated[
         bool, typer.Option("--force", help="Replace a run that is in the folder.")
     ] = False,
@@ -198,17 +198,8 @@ def discover(
     from circuits.config import Config
     from circuits.settings import read_settings
 
-    questions = questions_of(prompt, corrupted, answer, counterfactual)
-    if task is None and not questions:
-        raise TaskError(
-            "nothing is asked; name a task ('circuits tasks') or a file of prompt pairs, or give "
-            "--prompt, --corrupted, --answer and --counterfactual"
-        )
     config = Config(
         task=task,
-        asked=questions,
-        bos=bos_of(bos),
-        chat=chat_of(chat, chat_plain),
         model=model,
         method=method,
         level=level,
@@ -220,6 +211,8 @@ def discover(
         seed=seed,
         batch_size=batch_size,
         ablation=ablation,
+        **how_of(bos, chat, chat_plain),
+        asked=questions_of(task, prompt, corrupted, answer, counterfactual),
         options=read_settings(method, setting or []),
     )
     carry_out(config, out or Path("runs") / config.folder_name, force)

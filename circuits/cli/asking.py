@@ -1,8 +1,8 @@
-"""The options that say how texts are put to a model, of every command that makes prompts."""
+"""The options that say what a model is asked, and how texts are put to it."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, TypedDict
 
 import typer
 
@@ -11,6 +11,24 @@ from tasks.errors import TaskError, unknown
 
 CHOICES = {"yes": True, "no": False}
 
+Task = Annotated[
+    str | None,
+    typer.Argument(help="A task, or a JSON-lines file of prompt pairs; none with --prompt."),
+]
+Prompt = Annotated[
+    list[str] | None,
+    typer.Option(help="A question of your own, in the place of a task; may be repeated."),
+]
+Corrupted = Annotated[
+    list[str] | None,
+    typer.Option(help="The same question, changed so that its answer is another one."),
+]
+Answer = Annotated[
+    list[str] | None, typer.Option(help="What follows the prompt, mostly with a space: ' Paris'.")
+]
+Counterfactual = Annotated[
+    list[str] | None, typer.Option(help="What follows the corrupted prompt.")
+]
 Bos = Annotated[
     str | None,
     typer.Option(
@@ -32,31 +50,29 @@ ChatPlain = Annotated[
 ]
 
 
-def bos_of(given: str | None) -> bool | None:
-    """What `--bos` says.
+class How(TypedDict):
+    """What these options say, as a configuration holds it."""
+
+    bos: bool | None
+    chat: str
+
+
+def how_of(bos: str | None, chat: bool, plain: bool) -> How:
+    """How texts are put to the model.
 
     Raises:
-        TaskError: neither yes nor no.
+        TaskError: `--bos` is neither yes nor no, or both forms of chat are given.
     """
-    if given is None:
-        return None
-    if given not in CHOICES:
-        raise TaskError(unknown("value of --bos", given, CHOICES))
-    return CHOICES[given]
-
-
-def chat_of(chat: bool, plain: bool) -> str:
-    """The form of chat turns that the options ask for, empty for none.
-
-    Raises:
-        TaskError: both are given.
-    """
+    if bos is not None and bos not in CHOICES:
+        raise TaskError(unknown("value of --bos", bos, CHOICES))
     if chat and plain:
         raise TaskError("--chat and --chat-plain are two forms of the same; give one of them")
-    return TEMPLATE if chat else PLAIN if plain else ""
+    form = TEMPLATE if chat else PLAIN if plain else ""
+    return How(bos=None if bos is None else CHOICES[bos], chat=form)
 
 
 def questions_of(
+    task: str | None,
     prompt: list[str] | None,
     corrupted: list[str] | None,
     answer: list[str] | None,
@@ -65,7 +81,7 @@ def questions_of(
     """Questions written on the command line: every option once for each of them.
 
     Raises:
-        TaskError: one of the options is given more often than another.
+        TaskError: one of the options is given more often than another, or nothing is asked.
     """
     given = {
         "--prompt": prompt or [],
@@ -76,4 +92,9 @@ def questions_of(
     if len({len(texts) for texts in given.values()}) > 1:
         counts = ", ".join(f"{name} {len(texts)}" for name, texts in given.items())
         raise TaskError(f"a question needs each of these options once; given are {counts}")
+    if task is None and not prompt:
+        raise TaskError(
+            "nothing is asked; name a task ('circuits tasks') or a file of prompt pairs, or give "
+            "--prompt, --corrupted, --answer and --counterfactual"
+        )
     return tuple(zip(*given.values(), strict=True))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from circuits.cli.asking import Bos, Chat, ChatPlain, bos_of, chat_of
+from circuits.cli.asking import Bos, Chat, ChatPlain, how_of
 from circuits.cli.device import Device
 from circuits.output import Output, written
 from tasks.errors import counted
@@ -63,15 +63,8 @@ def calibrate(
         OUTPUT.prepare(out, force)
     methods, kinds = tuple(method or calibration.METHODS), tuple(kind or calibration.KINDS)
     calibration.check_asked(methods, kinds)
-    config = Config(
-        task=task,
-        model=model,
-        n=n,
-        seed=seed,
-        batch_size=batch_size,
-        bos=bos_of(bos),
-        chat=chat_of(chat, chat_plain),
-    )
+    how = how_of(bos, chat, chat_plain)
+    config = Config(task, model, n=n, seed=seed, batch_size=batch_size, **how)
     config.check()
     locate(model)
     with shown_progress() as progress:

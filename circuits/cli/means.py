@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from circuits.cli.asking import Bos, Chat, ChatPlain, bos_of, chat_of
+from circuits.cli.asking import Bos, Chat, ChatPlain, how_of
 from circuits.cli.device import Device
 from tasks.errors import RunError
 
@@ -46,15 +46,8 @@ def means(
     from patching.circuit_run import sender_points
 
     by = averaged(ablation)
-    config = Config(
-        task=task,
-        model=model,
-        n=n,
-        seed=seed,
-        batch_size=batch_size,
-        bos=bos_of(bos),
-        chat=chat_of(chat, chat_plain),
-    )
+    how = how_of(bos, chat, chat_plain)
+    config = Config(task, model, n=n, seed=seed, batch_size=batch_size, **how)
     config.check()
     if out.exists() and not force:
         raise RunError(f"{out} exists already; choose another --out, or replace it with --force")
