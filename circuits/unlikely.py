@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 PRACTICALLY_NONE = 1e-3
 MOST_PAIRS = 64
 """So many pairs are looked at: the question is whether answers are spelled as the model does."""
+END = 20
 LOOKED_AT = 50
 """Another spelling is sought among so many of the most likely tokens."""
 
@@ -52,6 +53,7 @@ def _example(
     """The first pair for which the model has another spelling, or just its first choice."""
     if tokenizer is None:
         return ""
+    ends = {i: _end(tokenizer, pairs, i) for i in low}
     for i in low:
         answer = tokenizer.decode([int(pairs.answer[i][0])])
         ranked = np.argsort(-probs[i])[:LOOKED_AT]
@@ -60,14 +62,20 @@ def _example(
         if alike and probs[i][alike[0]] >= PRACTICALLY_NONE:
             best = alike[0]
             return (
-                f": after {pairs.texts[i][0][-20:]!r} it would write {words[best]!r} "
+                f": after {ends[i]!r} it would write {words[best]!r} "
                 f"({probs[i][best]:.2g}) and not {answer!r} ({probs[i][pairs.answer[i][0]]:.1g})"
             )
     first = int(probs[low[0]].argmax())
     return (
-        f"; after {pairs.texts[low[0]][0][-20:]!r} its first choice is "
+        f"; after {ends[low[0]]!r} its first choice is "
         f"{tokenizer.decode([first])!r} ({probs[low[0]][first]:.2g})"
     )
+
+
+def _end(tokenizer: Any, pairs: PromptPairs, i: int) -> str:
+    """The last words of a clean prompt."""
+    text = pairs.texts[i][0] or tokenizer.decode(pairs.clean[i][pairs.mask[i]].tolist())
+    return str(text)[-END:]
 
 
 def _same_word(token: str, answer: str) -> bool:

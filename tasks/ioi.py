@@ -184,7 +184,8 @@ class IOI(Task):
     """
 
     name = "ioi"
-    chat = ChatForm(before="Complete the sentence. Answer with one word.\n\n")
+    # With the reply begun, names follow a space there as they do in the sentence.
+    chat = ChatForm(before="Complete the sentence with one name.\n\n", reply="The answer is")
     claim = "name the person who receives; the corruption makes the other person act"
     reference = (
         "Wang et al. 2023, arXiv 2211.00593; corruption s2_io_flip as in MIB, arXiv 2504.13151"
