@@ -36,7 +36,7 @@ Reader = Callable[[str, Cells], Row]
 
 
 def read_ids(where: str, cells: Cells) -> Row:
-    """A row whose cells are token ids."""
+    """A row whose cells are token ids; an answer that is given twice counts once."""
     faults: dict[str, str] = {}
 
     def ids(name: str) -> list[int]:
@@ -46,8 +46,8 @@ def read_ids(where: str, cells: Cells) -> Row:
         where,
         clean=ids("clean"),
         corrupted=ids("corrupted"),
-        answer=ids("answer"),
-        counterfactual=ids("counterfactual"),
+        answer=list(dict.fromkeys(ids("answer"))),
+        counterfactual=list(dict.fromkeys(ids("counterfactual"))),
         unreadable=faults,
     )
 

@@ -38,6 +38,10 @@ def test_answers_of_unequal_number_are_filled_with_minus_one():
     assert small().counterfactual.tolist() == [[4], [5]]
 
 
+def test_an_answer_that_is_given_twice_counts_once():
+    assert small(answer=[[1, 1], [2, 3, 2]]).answer.tolist() == [[1, -1], [2, 3]]
+
+
 def test_arrays_are_int64_copies_that_cannot_be_written():
     source = np.array([[1, 2], [3, 4]], dtype=np.int32)
     pairs = small(clean=source, corrupted=source + 10)

@@ -179,7 +179,9 @@ def test_runs_that_cannot_be_compared(home, done):
     assert "give at least two runs" in result.stderr
     record = json.loads((done / "run.json").read_text())
     record["model"]["hash"], record["prompts"]["task"] = "0" * 64, "another"
+    record["config"]["bos"] = True
     (done / "run.json").write_text(json.dumps(record))
     result = cli("compare", home / "secant", done)
     assert "different tasks" in result.stderr
     assert "different models" in result.stderr
+    assert "different ways of putting texts (--bos, --chat): begun as the tok" in result.stderr
