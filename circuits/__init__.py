@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from circuits.evaluation.examine import examine
     from circuits.models import load_model
     from circuits.probes import probe
+    from circuits.question import ask
     from graphs import CircuitGraph
     from patching.scores import Scores
     from patching.scoring import score
@@ -92,6 +93,7 @@ _LAZY = {
     "SiteError": ("tasks.errors", "SiteError"),
     "TaskError": ("tasks.errors", "TaskError"),
     "ablate": ("circuits.ablation", "ablate"),
+    "ask": ("circuits.question", "ask"),
     "calibrate": ("circuits.calibrating.calibration", "calibrate"),
     "editing": ("circuits.edits.live", "editing"),
     "examine": ("circuits.evaluation.examine", "examine"),
@@ -127,6 +129,7 @@ __all__ = [
     "TaskError",
     "ablate",
     "af1",
+    "ask",
     "calibrate",
     "discover",
     "editing",

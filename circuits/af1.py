@@ -116,7 +116,9 @@ def ask(
     found = tasks.get(str(task))
     if model.tokenizer is None:
         raise TaskError(f"task {task} is text, and this model has no tokenizer; give prompt pairs")
-    made = found.pairs(model.tokenizer, n=settings.n, seed=settings.seed, **options)
+    # Conditional means hold one token fixed, so an operand has to be one.
+    whole = {"tokens": "one"} if "tokens" in found.options else {}
+    made = found.pairs(model.tokenizer, n=settings.n, seed=settings.seed, **(whole | dict(options)))
     pairs = of_one_length(made)
     if not hasattr(found, "conditional"):
         return pairs, Columns.of(pairs)

@@ -5,13 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from circuits.models import EMBEDDED, fingerprint, locate, name_of
+from circuits.models import EMBEDDED, fingerprint, lacks_template, locate, name_of
+from circuits.prompts import WRITTEN as WRITTEN_BY_HAND
 from circuits.settings import Choice, read_methods
+from tasks.chat import NO_TEMPLATE, TEMPLATE, form_of
 from tasks.errors import (
     CircuitsError,
     MethodError,
@@ -41,6 +43,11 @@ class Config:
     top         how many edges (of level node: nodes) make the circuit; None: as the choice has it
     n           how many prompt pairs; None: 64 of a task, all of a file
     ablation    what stands in for everything outside the circuit when it is run
+    bos         whether every text begins with the beginning-of-sequence token; None: as the
+                model's tokenizer does it
+    chat        the form of chat turns: template or plain; empty: none
+    asked       questions written by hand, in the place of a task: (prompt, corrupted prompt,
+                answer, counterfactual) each
     options     the method's own, by name
     """
 
@@ -56,6 +63,9 @@ class Config:
     seed: int = 0
     batch_size: int = 32
     ablation: str = "corrupted"
+    bos: bool | None = None
+    chat: str = ""
+    asked: Sequence[Sequence[str]] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -68,6 +78,8 @@ class Config:
     @property
     def folder_name(self) -> str:
         """What a run's folder is called where no other name is given."""
+        if self.asked:
+            return WRITTEN_BY_HAND
         if self.from_file:
             return Path(self.task or "").stem
         return re.sub(r"[^\w=+.-]+", "-", self.task or "")
@@ -121,8 +133,9 @@ class Config:
         """Plain values for a file, every default filled in."""
         from patching.ablations import outside
 
-        filled = {"n": self.count, "choose": self.choice.name, "top": self.size}
+        filled: dict[str, Any] = {"n": self.count, "choose": self.choice.name, "top": self.size}
         filled["ablation"] = outside(self.ablation).name
+        filled["asked"] = [list(question) for question in self.asked]
         return asdict(self) | filled | {"options": dict(self.options)}
 
     def digest(self) -> str:
@@ -153,7 +166,7 @@ class Config:
         """
         checks = (
             *(self._check_task, self._check_model, self._check_method, self._check_metric),
-            *(self._check_choice, self._check_ablation),
+            *(self._check_choice, self._check_ablation, self._check_chat),
         )
         faults = [fault for check in checks if (fault := _fault(check)) is not None]
         numbers = [("top", self.top, 1), ("n", self.count, 1)]
@@ -172,6 +185,10 @@ class Config:
 
         if self.task is None:
             return
+        if self.asked:
+            raise TaskError(
+                f"a task ({self.task}) and questions of your own are given; choose one of them"
+            )
         if self.from_file:
             if not Path(self.task).is_file():
                 raise TaskError(
@@ -189,6 +206,10 @@ class Config:
     def _check_model(self) -> None:
         if self.model is not None:
             locate(self.model)
+
+    def _check_chat(self) -> None:
+        if form_of(self.chat) == TEMPLATE and self.model and lacks_template(locate(self.model)):
+            raise TaskError(NO_TEMPLATE)
 
     def _check_method(self) -> None:
         from patching.methods import get, linearisation

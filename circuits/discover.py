@@ -7,12 +7,16 @@ the difference (patching); the strongest edges that connect input to logits are 
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from circuits.arguments import check_kinds
 from circuits.clock import Clock, Progress
 from circuits.config import N_FROM_TASK, Config
+from circuits.prompts import fitted, prompts_of
+from circuits.unlikely import unlikely
+from tasks.chat import form_of
 from tasks.errors import TaskError
 
 if TYPE_CHECKING:
@@ -37,6 +41,8 @@ def discover(
     seed: int = 0,
     batch_size: int = 32,
     ablation: str = "corrupted",
+    bos: bool | None = None,
+    chat: bool | str = "",
     progress: Progress | None = None,
     **options: Any,
 ) -> CircuitGraph:
@@ -49,8 +55,11 @@ def discover(
 
     `task` is a task or its name, a JSON-lines file of prompt pairs, or `PromptPairs`; `model` is
     anything that :func:`circuits.load_model` opens. `n` prompt pairs are drawn with `seed`
-    (default: 64 of a task, all of a file; of `PromptPairs` the first `n`). `progress` is called
-    with (done, total, what). Further options are the method's. Equal arguments give equal circuits.
+    (default: 64 of a task, all of a file; of `PromptPairs` the first `n`). `bos` and `chat` say
+    how texts are put to the model: see :meth:`tasks.base.Task.pairs`. `progress` is called with
+    (done, total, what). Further options are the method's. Equal arguments give equal circuits.
+    Right answers to which the model gives practically no probability are named in a warning of the
+    logger `circuits`.
 
     >>> circuits.discover("ioi", model=model, method="ig", steps=3, top=40, n=16)
     CircuitGraph(ioi ig noising: ... edges)
@@ -75,15 +84,24 @@ def discover(
         seed=seed,
         batch_size=batch_size,
         ablation=ablation,
+        bos=bos,
+        chat=form_of(chat),
         options=options,
     )
     config.check()
     if not isinstance(task, str | Path | Task):
         check_kinds(pairs=task)
+        if bos is not None or chat:
+            raise TaskError(
+                "these prompt pairs are token ids already; give bos and chat where they are made: "
+                "PromptPairs.from_texts, load_pairs, load_task(...).pairs"
+            )
         if n is not None and n > len(task):
             raise TaskError(f"n is {n}, and there are {len(task)} prompt pairs")
     opened = load_model(model)
     pairs = _pairs_of(task, config, opened)
+    for note in unlikely(opened, pairs, batch_size):
+        logging.getLogger("circuits").warning("%s", note)
     return find(config, measure(config, opened, pairs, progress), opened, pairs, progress)
 
 
@@ -92,11 +110,13 @@ def _pairs_of(task: str | Path | PromptPairs | Task, config: Config, model: Mode
     from tasks import PromptPairs, Task
 
     if isinstance(task, PromptPairs):
-        return task[: config.n]
+        return fitted(task[: config.n], config.metric)
     if isinstance(task, Task):
         n = N_FROM_TASK if config.n is None else config.n
-        return task.pairs(model.tokenizer, n=n, seed=config.seed)
-    return ask(config, model)
+        tokenizer, seed = model.tokenizer, config.seed
+        made = task.pairs(tokenizer, n=n, seed=seed, bos=config.bos, chat=config.chat)
+        return fitted(made, config.metric)
+    return prompts_of(config, model)
 
 
 def run(config: Config, folder: Path, progress: Progress | None = None) -> RunRecord:
@@ -117,7 +137,8 @@ def run(config: Config, folder: Path, progress: Progress | None = None) -> RunRe
     with clock("opening the model"):
         model = load_model(config.model)
     with clock("making the prompts"):
-        pairs = ask(config, model)
+        pairs = prompts_of(config, model)
+        notes = (*pairs.notes, *unlikely(model, pairs, config.batch_size))
     with clock("scoring"):
         scored = measure(config, model, pairs, progress)
     with clock("choosing the circuit"):
@@ -133,24 +154,9 @@ def run(config: Config, folder: Path, progress: Progress | None = None) -> RunRe
     if model.anatomy.n_experts:
         with clock("comparing the routers"):
             routes = routing(model, pairs, config.batch_size)
-    record = describe_run(config, model, pairs, graph, evaluation, clock.seconds, routes)
+    record = describe_run(config, model, pairs, graph, evaluation, clock.seconds, notes, routes)
     write(folder, record, scored.scores, graph, page)
     return record
-
-
-def ask(config: Config, model: Model) -> PromptPairs:
-    """The prompt pairs of the configured task or file, in the model's tokens."""
-    import tasks
-
-    source = config.task or ""
-    if config.from_file:
-        return tasks.read_pairs(source, model.tokenizer, n=config.n, seed=config.seed)
-    if model.tokenizer is None:
-        raise TaskError(
-            f"task {source} is text, and this model has no tokenizer; give it one, as in "
-            f"circuits.load_model(model, tokenizer=...), or prompts as lists of token ids"
-        )
-    return tasks.get(source).pairs(model.tokenizer, n=config.count or 0, seed=config.seed)
 
 
 def measure(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -152,6 +153,20 @@ def _check_file(path: Path) -> None:
             f"config.json and model.safetensors, or a GGUF file"
         )
     raise ModelError(f"'{path}' is a file, not a model; models are {choices()}")
+
+
+def lacks_template(path: str) -> bool:
+    """Whether this directory's tokenizer has no chat template; False where that is not known."""
+    folder = Path(path)
+    if not (folder / "tokenizer_config.json").is_file():
+        return False
+    if any(folder.glob("chat_template*")) or (folder / "additional_chat_templates").is_dir():
+        return False
+    try:
+        settings = json.loads((folder / "tokenizer_config.json").read_bytes())
+    except ValueError:
+        return False
+    return isinstance(settings, dict) and not settings.get("chat_template")
 
 
 def name_of(path: str) -> str:

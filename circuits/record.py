@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -71,11 +71,12 @@ class ModelUsed(Part):
 
 
 class Prompts(Part):
-    """The prompt pairs: how many, and the hash of their contents."""
+    """The prompt pairs: how many, the hash of their contents, and what to know of them."""
 
     task: str
     n: int
     sha256: str
+    notes: tuple[str, ...] = ()
 
 
 class StrongEdge(Part):
@@ -150,9 +151,10 @@ def describe_run(
     graph: CircuitGraph,
     evaluation: Evaluation,
     seconds: Mapping[str, float],
+    notes: Sequence[str] = (),
     routing: Routing | None = None,
 ) -> RunRecord:
-    """The record of a discovery that has just been made."""
+    """The record of a discovery that has just been made; `notes` are about its prompts."""
     import torch
 
     tokenizer = model.tokenizer
@@ -175,7 +177,7 @@ def describe_run(
             files=fingerprint(config.model) if config.model else "",
             tokenizer=None if tokenizer is None else type(tokenizer).__name__,
         ),
-        prompts=Prompts(task=pairs.task, n=len(pairs), sha256=pairs.digest),
+        prompts=Prompts(task=pairs.task, n=len(pairs), sha256=pairs.digest, notes=tuple(notes)),
         evaluation=Measured(**evaluation.to_json()),
         circuit=Found(
             nodes=len(graph.nodes),

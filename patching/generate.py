@@ -1,4 +1,4 @@
-"""Greedy generation with the engine's own forward pass and a cache of keys and values.
+"""Generation, greedy or sampled, by the engine's own forward pass and a cache of keys and values.
 
 The prompt is run once; afterwards every step runs one position, which reads the keys and values of
 all earlier ones. A tap sees every point of every step: of the prompt first, then of one new
@@ -9,6 +9,8 @@ key or a value is what later positions read.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from math import inf
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -17,7 +19,7 @@ from torch import Tensor
 from patching.forward import Past, Record, Tap, chain, no_tap, run_block
 from patching.model import Model
 from patching.ops import Point
-from tasks.errors import TaskError
+from tasks.errors import TaskError, number_faults
 
 CACHED = ("k_rot", "v_read")
 """The kinds of points whose earlier positions a block reads again."""
@@ -31,24 +33,35 @@ def generate(
     max_new_tokens: int,
     tap: Tap = no_tap,
     stop: int | Collection[int] | None = None,
+    *,
+    temperature: float = 0.0,
+    top_p: float = 1.0,
+    seed: int = 0,
 ) -> Int[Tensor, "b new"]:
-    """The most likely continuation of every left-padded prompt, token by token.
+    """A continuation of every left-padded prompt, token by token: by default the most likely one.
+
+    With a `temperature` above 0 tokens are drawn from the softmax of logits / temperature; `top_p`
+    draws among the most likely tokens that together have at least this probability (nucleus
+    sampling, Holtzman et al. 2020, arXiv 1904.09751). Equal seeds give equal texts.
 
     A row ends with the first token of ``stop`` (one id or several), which is then repeated until
     all rows have ended; ``new`` is ``max_new_tokens``, or less where all rows end sooner.
 
     Raises:
-        TaskError: nothing to generate, an empty prompt, token ids that the model does not have, or
-            more tokens than it has positions for.
+        TaskError: nothing to generate, an empty prompt, token ids that the model does not have,
+            more tokens than it has positions for, or a temperature, top_p or seed that is none.
     """
-    _check(model, tokens, mask, max_new_tokens)
+    choose = Choosing(temperature, top_p, seed)
+    _check(model, tokens, mask, max_new_tokens, choose)
+    # One stream of random numbers on the CPU: the same draws on every device.
+    draws = torch.Generator().manual_seed(seed)
     ends = [] if stop is None else [stop] if isinstance(stop, int) else list(stop)
     ending = torch.tensor(ends, dtype=torch.long, device=model.device)
     chosen: list[Tensor] = []
     logits, steps = None, Decoding(model, tokens, mask, max_new_tokens, tap)
     for _ in range(max_new_tokens):
         logits = steps.prompt() if logits is None else steps.step(chosen[-1])
-        best = logits.argmax(-1)
+        best = choose(logits, draws)
         if chosen:
             ended = torch.isin(chosen[-1], ending)
             best = torch.where(ended, chosen[-1], best)
@@ -56,6 +69,39 @@ def generate(
         if bool(torch.isin(best, ending).all()):
             break
     return torch.stack(chosen, dim=1)
+
+
+@dataclass(frozen=True)
+class Choosing:
+    """How a next token is chosen from its logits: the most likely one at temperature 0."""
+
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int = 0
+
+    def __call__(self, logits: Float[Tensor, "b v"], draws: torch.Generator) -> Int[Tensor, " b"]:
+        """One token of every row."""
+        if self.temperature == 0:
+            return logits.argmax(-1)
+        probs = self.distribution(logits).double().cpu()
+        return torch.multinomial(probs, 1, generator=draws)[:, 0].to(logits.device)
+
+    def distribution(self, logits: Float[Tensor, "b v"]) -> Float[Tensor, "b v"]:
+        """What is drawn from: probabilities, 0 outside the most likely tokens of `top_p`."""
+        probs = (logits.float() / self.temperature).softmax(-1)
+        ranked, order = probs.sort(dim=-1, descending=True)
+        # A token counts while those before it do not reach top_p, so the first always does.
+        ranked = ranked.masked_fill(ranked.cumsum(-1) - ranked >= self.top_p, 0.0)
+        kept = torch.zeros_like(probs).scatter(-1, order, ranked)
+        return kept / kept.sum(-1, keepdim=True)
+
+    def faults(self) -> Iterator[str]:
+        """What is wrong with these numbers."""
+        if not (isinstance(self.temperature, int | float) and 0 <= self.temperature < inf):
+            yield f"temperature is {self.temperature!r}, give 0 (the most likely token) or more"
+        if not (isinstance(self.top_p, int | float) and 0 < self.top_p <= 1):
+            yield f"top_p is {self.top_p!r}, give more than 0 and at most 1"
+        yield from number_faults(("seed", self.seed, 0))
 
 
 class Decoding:
@@ -106,9 +152,9 @@ class Decoding:
         return self.model.unembed(x[:, -1], tap)
 
 
-def _check(model: Model, tokens: Tensor, mask: Tensor, new: int) -> None:
+def _check(model: Model, tokens: Tensor, mask: Tensor, new: int, choose: Choosing) -> None:
     """Refuse what cannot be generated, all faults at once."""
-    faults = list(_faults(model, tokens, mask, new))
+    faults = [*choose.faults(), *_faults(model, tokens, mask, new)]
     if faults:
         raise TaskError("cannot generate: " + "; ".join(faults))
 

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from tasks.errors import MethodError, unknown
 from tasks.pairs import PromptPairs
+from tasks.spelled import SEQUENCE
 
 Metric = Callable[[Tensor, PromptPairs], Tensor]
 
@@ -47,11 +48,30 @@ def log_prob(logits: Float[Tensor, "n v"], pairs: PromptPairs) -> Float[Tensor, 
     return found.masked_fill(~used, float("-inf")).logsumexp(-1)
 
 
+def sequence_log_prob(logits: Float[Tensor, "n v"], pairs: PromptPairs) -> Float[Tensor, " n"]:
+    """Log-probability of the whole answer, teacher-forced, in nats.
+
+    Of answers of several tokens the pairs hold a row for every token
+    (:meth:`PromptPairs.each_token`), read after the right ones before it: the log-probability of
+    an answer is the sum over its rows, and a mean over rows is that of a token of an answer.
+
+    Raises:
+        MethodError: answers of several tokens without such rows would be measured only in part.
+    """
+    if pairs.metric != SEQUENCE and pairs.in_part:
+        raise MethodError(
+            f"{SEQUENCE} measures whole answers, and some of these are several tokens; give it "
+            f"pairs.each_token(), which has a row for every one"
+        )
+    return log_prob(logits, pairs)
+
+
 METRICS: dict[str, Metric] = {
     "logit_diff": logit_diff,
     "prob_diff": prob_diff,
     "answer_logit": answer_logit,
     "log_prob": log_prob,
+    SEQUENCE: sequence_log_prob,
 }
 
 

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, ClassVar, Self
 
+from tasks.chat import TEMPLATE, Asked, ChatForm, check_form, form_of
 from tasks.errors import TaskError, all_faults, number_faults, unknown
 from tasks.pairs import PromptPairs
-from tasks.tokenize import Tokenizer
+from tasks.tokenize import Tokenizer, with_start
 
 Value = str | int | float | bool
 
@@ -48,6 +49,7 @@ class Task(ABC):
     metric     name of its default metric
     options    name -> Option, everything `pairs` accepts beside n and seed
     given      options set beforehand; those given to `pairs` go before them
+    chat       how a question is put as a turn of a chat; None where it cannot be
     """
 
     name: ClassVar[str]
@@ -56,6 +58,7 @@ class Task(ABC):
     metric: ClassVar[str] = "logit_diff"
     options: ClassVar[Mapping[str, Option]] = {}
     given: Mapping[str, Any] = MappingProxyType({})
+    chat: ClassVar[ChatForm | None] = None
 
     def set(self, **options: Any) -> Self:
         """The same task with these options set; one `TaskError` lists all faults."""
@@ -65,18 +68,41 @@ class Task(ABC):
         return found
 
     def pairs(
-        self, tokenizer: Tokenizer, n: int = 64, seed: int = 0, **options: Any
+        self,
+        tokenizer: Tokenizer,
+        n: int = 64,
+        seed: int = 0,
+        *,
+        bos: bool | None = None,
+        chat: bool | str = "",
+        **options: Any,
     ) -> PromptPairs:
         """`n` distinct prompt pairs for this tokenizer; the same `seed` gives the same pairs.
 
+        `bos` begins every prompt with the beginning-of-sequence token, or with nothing, whatever
+        the tokenizer does by itself. `chat` puts every question as a turn of a chat: by the
+        tokenizer's "template" (or True), or in "plain" turns that every model reads.
+
         Raises `TaskError` for unknown options or values, for a tokenizer that cuts too many of the
-        task's words, and for more prompts than there are, with the counts.
+        task's words or has no chat template, and for more prompts than there are, with the counts.
         """
-        settings = self.settings(**options)
+        settings: dict[str, Any] = self.settings(**options)
+        chat = form_of(chat)
         faults = number_faults(("n", n, 1), ("seed", seed, 0))
+        if chat and self.chat is None:
+            faults.append("it has no chat form; ask it without chat")
         if faults:
             raise TaskError(all_faults(f"task {self.name}:", faults))
-        return self.make(tokenizer, n, seed, settings)
+        if chat:
+            check_form(tokenizer, chat)
+            settings["chat"] = chat
+        # A chat template writes the beginning of its text itself.
+        begun = False if bos is None and chat == TEMPLATE else bos
+        return self.make(with_start(tokenizer, begun), n, seed, settings)
+
+    def asked(self, tokenizer: Tokenizer, settings: Mapping[str, Any]) -> Asked:
+        """How the questions are put: as plain text, or as turns of a chat."""
+        return Asked(tokenizer, settings.get("chat", ""), self.chat or ChatForm())
 
     def settings(self, **options: Any) -> dict[str, Value]:
         """Every option's value, the given ones checked; one `TaskError` lists all faults."""
@@ -102,7 +128,10 @@ class Task(ABC):
     def make(
         self, tokenizer: Tokenizer, n: int, seed: int, settings: Mapping[str, Any]
     ) -> PromptPairs:
-        """The pairs themselves; `settings` holds every option by name, checked."""
+        """The pairs themselves; `settings` holds every option by name, checked.
+
+        Where the questions are to be put as turns of a chat, its form is under the name `chat`.
+        """
 
 
 def _converted(given: Any, kind: type) -> Value | None:

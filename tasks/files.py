@@ -12,7 +12,7 @@ of its entries counts.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,8 @@ import numpy as np
 
 from tasks.errors import TaskError, all_faults, unknown
 from tasks.pairs import PromptPairs
-from tasks.rows import ID_READERS, Reader, read_rows, shorten, text_readers
+from tasks.row import shorten
+from tasks.rows import ID_READERS, Reader, read_rows, text_readers
 from tasks.tokenize import Tokenizer
 
 KEYS = ("clean", "corrupted", "answer", "counterfactual")
@@ -45,6 +46,7 @@ def read_pairs(
     *,
     metric: str = "logit_diff",
     bos: bool | None = None,
+    chat: bool | str = "",
 ) -> PromptPairs:
     """The pairs of a JSON-lines file: all of them, or `n` drawn with `seed`, in the file's order.
 
@@ -60,14 +62,14 @@ def read_pairs(
     path = Path(path)
     lines = _read_lines(path)
     as_text = _holds_text(path, lines, tokenizer)
-    readers = text_readers(tokenizer, bos) if as_text and tokenizer else ID_READERS
+    readers = text_readers(tokenizer, bos, chat) if as_text and tokenizer else ID_READERS
     faults = [fault for line in lines for fault in _faults(line, readers)]
     if faults:
         raise TaskError(all_faults(f"{path} cannot be used:", faults))
     columns: dict[str, Any] = {key: [line.record[key] for line in lines] for key in KEYS}
     columns |= {"task": path.stem, "metric": metric}
     if as_text and tokenizer:
-        pairs = PromptPairs.from_texts(tokenizer, **columns, bos=bos)
+        pairs = PromptPairs.from_texts(tokenizer, **columns, bos=bos, chat=chat)
     else:
         pairs = PromptPairs.from_tokens(**columns)
     return _drawn(path, pairs, n, seed)
@@ -150,7 +152,7 @@ def _holds_text(path: Path, lines: list[Line], tokenizer: Tokenizer | None) -> b
     return as_text
 
 
-def _faults(line: Line, readers: Mapping[str, Reader]) -> list[str]:
+def _faults(line: Line, readers: Reader) -> list[str]:
     """Everything wrong with the line: its JSON and keys, then what its values hold."""
     faults = [f"line {line.number}: {fault}" for fault in line.faults]
     if all(key in line.record for key in KEYS):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from importlib.resources import files
 from itertools import combinations, product
@@ -13,16 +14,19 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from tasks.answers import size_of
 from tasks.base import Option, Task
+from tasks.chat import Asked, ChatForm
 from tasks.errors import TaskError
 from tasks.pairs import PromptPairs
 from tasks.registry import register
-from tasks.tokenize import Tokenizer, single_tokens, token_index
+from tasks.tokenize import Tokenizer, single_tokens
 
 ORDERS = ("ABBA", "BABA")
 SPLITS = ("test", "train", "all")
 HELD_OUT_OF = 5
 FEWEST = {"templates": 1, "names": 5, "places": 1, "objects": 1}
+TWO = 2
 DENSE = 20
 SMALL = 50_000
 
@@ -81,23 +85,30 @@ class Words:
     names: tuple[str, ...]
     places: tuple[str, ...]
     objects: tuple[str, ...]
+    sizes: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
     def read(cls) -> Words:
         """The words that come with the project."""
         text = (files("tasks") / "data" / "ioi.json").read_text(encoding="utf-8")
-        return cls(**{kind: tuple(words) for kind, words in json.loads(text).items()})
+        words: dict[str, list[str]] = json.loads(text)
+        templates, names, places, objects = (tuple(words[kind]) for kind in FEWEST)
+        return cls(templates, names, places, objects)
 
-    def for_tokenizer(self, tokenizer: Tokenizer) -> Words:
-        """Only names, places and objects that are one token; `TaskError` if too few are left."""
+    def for_tokenizer(self, tokenizer: Tokenizer, longer_names: bool = False) -> Words:
+        """Only names, places and objects that are one token; `TaskError` if too few are left.
+
+        With `longer_names`, also names of two tokens, where there are enough of them.
+        """
         kept = replace(
             self,
-            **{
-                kind: tuple(single_tokens(tokenizer, getattr(self, kind)))
-                for kind in ("names", "places", "objects")
-            },
+            names=tuple(single_tokens(tokenizer, self.names)),
+            places=tuple(single_tokens(tokenizer, self.places)),
+            objects=tuple(single_tokens(tokenizer, self.objects)),
         )
-        sizes = {field.name: len(getattr(kept, field.name)) for field in fields(kept)}
+        if longer_names:
+            kept = kept.with_names_of_two(tokenizer, self.names)
+        sizes = {kind: len(getattr(kept, kind)) for kind in FEWEST}
         if any(sizes[kind] < least for kind, least in FEWEST.items()):
             counts = ", ".join(
                 f"{sizes[kind]} of {len(getattr(self, kind))} {kind} (at least {least})"
@@ -106,10 +117,22 @@ class Words:
             raise TaskError(f"task ioi: too few words are one token for this tokenizer: {counts}")
         return kept
 
+    def with_names_of_two(self, tokenizer: Tokenizer, names: Sequence[str]) -> Words:
+        """These words and those of `names` that are two tokens after a space, if enough are."""
+        sizes = {name: size_of(tokenizer, f" {name}") for name in names}
+        longer = [name for name in names if sizes[name] == TWO]
+        kept = set(self.names) | (set(longer) if len(longer) >= FEWEST["names"] else set())
+        return replace(self, names=tuple(name for name in names if name in kept), sizes=sizes)
+
+    def alike(self, first: str, other: str) -> bool:
+        """Whether two names are equally many tokens, so that one can stand in for the other."""
+        return self.sizes.get(first, 1) == self.sizes.get(other, 1)
+
     def size(self) -> int:
         """Number of distinct scenes, both splits together."""
-        n = len(self.names)
-        return 2 * len(self.templates) * n * (n - 1) * len(self.places) * len(self.objects)
+        counts = Counter(self.sizes.get(name, 1) for name in self.names).values()
+        pairs = sum(n * (n - 1) for n in counts)
+        return 2 * len(self.templates) * pairs * len(self.places) * len(self.objects)
 
     def draw(self, rng: np.random.Generator, n: int, split: str) -> list[Scene]:
         """`n` distinct scenes of the split; `TaskError` with the count where there are fewer."""
@@ -125,6 +148,8 @@ class Words:
         drawn: dict[Scene, None] = {}
         while len(drawn) < n:
             scene = self.one(rng)
+            if not self.alike(scene.io, scene.s):
+                continue
             if split == "all" or scene.held_out() == (split == "test"):
                 drawn.setdefault(scene)
         return list(drawn)
@@ -142,6 +167,8 @@ class Words:
         for (a, b), place, object in product(
             combinations(self.names, 2), self.places, self.objects
         ):
+            if not self.alike(a, b):
+                continue
             if split != "all" and _held_out(a, b, place, object) != (split == "test"):
                 continue
             for template, order, (io, s) in product(self.templates, ORDERS, ((a, b), (b, a))):
@@ -157,6 +184,8 @@ class IOI(Task):
     """
 
     name = "ioi"
+    # With the reply begun, names follow a space there as they do in the sentence.
+    chat = ChatForm(before="Complete the sentence with one name.\n\n", reply="The answer is")
     claim = "name the person who receives; the corruption makes the other person act"
     reference = (
         "Wang et al. 2023, arXiv 2211.00593; corruption s2_io_flip as in MIB, arXiv 2504.13151"
@@ -169,6 +198,9 @@ class IOI(Task):
             "abc: three other names, none repeated, the counterfactual stays the clean subject",
             ("s2_io_flip", "random_names", "abc"),
         ),
+        "names": Option(
+            "one", "one: names of one token; two: also names of two tokens", ("one", "two")
+        ),
         "split": Option(
             "test", "combinations of names, place and object: held out from nano, or not", SPLITS
         ),
@@ -178,30 +210,32 @@ class IOI(Task):
         self, tokenizer: Tokenizer, n: int, seed: int, settings: Mapping[str, Any]
     ) -> PromptPairs:
         """`n` distinct scenes of the split, each with its corrupted prompt."""
-        words = Words.read().for_tokenizer(tokenizer)
+        words = Words.read().for_tokenizer(tokenizer, settings["names"] == "two")
+        asked = self.asked(tokenizer, settings)
         rng = np.random.default_rng(seed)
         scenes = words.draw(rng, n, settings["split"])
         kind = settings["corruption"]
-        corrupted = [_corrupt(scene, kind, words.names, rng) for scene in scenes]
+        corrupted = [_corrupt(scene, kind, words, rng) for scene in scenes]
         return PromptPairs.from_texts(
             tokenizer,
-            clean=[scene.text() for scene in scenes],
-            corrupted=[text for text, _ in corrupted],
-            answer=[f" {scene.io}" for scene in scenes],
-            counterfactual=[f" {name}" for _, name in corrupted],
-            positions=_positions(tokenizer, scenes),
+            clean=[asked.text(scene.text()) for scene in scenes],
+            corrupted=[asked.text(text) for text, _ in corrupted],
+            answer=[asked.answer(scene.io, scene.text()) for scene in scenes],
+            counterfactual=[asked.answer(name, text) for text, name in corrupted],
+            positions=_positions(asked, scenes),
             task=self.name,
             metric=self.metric,
         )
 
 
 def _corrupt(
-    scene: Scene, corruption: str, names: Sequence[str], rng: np.random.Generator
+    scene: Scene, corruption: str, words: Words, rng: np.random.Generator
 ) -> tuple[str, str]:
     """The corrupted prompt and its counterfactual answer."""
     if corruption == "s2_io_flip":
         return scene.text(second=scene.io), scene.s
-    others = [name for name in names if name not in (scene.io, scene.s)]
+    fit = (name for name in words.names if words.alike(name, scene.io))
+    others = [name for name in fit if name not in (scene.io, scene.s)]
     io, s, third = (others[i] for i in rng.choice(len(others), size=3, replace=False))
     renamed = replace(scene, io=io, s=s)
     if corruption == "random_names":
@@ -209,11 +243,10 @@ def _corrupt(
     return renamed.text(second=third), scene.s
 
 
-def _positions(tokenizer: Tokenizer, scenes: Sequence[Scene]) -> dict[str, list[int]]:
+def _positions(asked: Asked, scenes: Sequence[Scene]) -> dict[str, list[int]]:
     found: dict[str, list[int]] = {"IO": [], "S1": [], "S1+1": [], "S2": []}
     for scene in scenes:
-        text = scene.text()
-        at = {name: token_index(tokenizer, text, end) for name, end in scene.ends().items()}
+        at = asked.indices(scene.text(), scene.ends())
         at["S1+1"] = at["S1"] + 1
         for name, indices in found.items():
             indices.append(at[name])

@@ -9,16 +9,22 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from tasks.answers import Ids, answer_tokens, begin_alike, size_of
 from tasks.base import Option, Task
+from tasks.chat import Asked, ChatForm
 from tasks.errors import TaskError
 from tasks.mcq_files import read_questions
 from tasks.pairs import PromptPairs
 from tasks.questions import LAYOUTS, LETTERS, SYMBOLS, Entry, Question, bank
 from tasks.registry import register
-from tasks.tokenize import Tokenizer, encode, single_token, single_tokens, token_index
+from tasks.tokenize import Tokenizer, encode, token_index, unknown_words
 
 SPLITS = ("test", "train", "all")
 TRIES = 100
+RELABELLED = (
+    "the right option and the one it changes places with are not equally many tokens, so their "
+    "letters changed places instead"
+)
 
 
 @register
@@ -31,6 +37,7 @@ class MCQBias(Task):
     """
 
     name = "mcq_bias"
+    chat = ChatForm(before="Answer with the letter of the right option only.\n\n")
     claim = "say the letter of the right option; the corruption moves it to A, or elsewhere"
     reference = (
         "Li & Gao 2025, arXiv 2405.03205 (prompt, scoring); symbol counterfactuals as in MIB, "
@@ -48,10 +55,12 @@ class MCQBias(Task):
         ),
         "corruption": Option(
             "to_A",
-            "to_A: the right option changes places with the first one (when first, with another); "
+            "to_A: the right option changes places with the first one (when first, with another), "
+            "or, where the two are not equally many tokens, only their letters do; "
+            "letters: only the letters change places; "
             "cycle: all options move by the same number of places; "
             "symbols: the letters are replaced by others, the options stay",
-            ("to_A", "cycle", "symbols"),
+            ("to_A", "letters", "cycle", "symbols"),
         ),
         "against": Option(
             "corrupted",
@@ -66,14 +75,19 @@ class MCQBias(Task):
         self, tokenizer: Tokenizer, n: int, seed: int, settings: Mapping[str, Any]
     ) -> PromptPairs:
         """`n` distinct questions of the split, each with its corrupted prompt."""
-        _check(tokenizer, settings)
+        asked, layout = self.asked(tokenizer, settings), settings["layout"]
+        _check(asked, settings)
         rng = np.random.default_rng(seed)
-        layout, dropped = settings["layout"], 0
+        dropped = 0
         pairs: list[tuple[Question, Question]] = []
         for question in _questions(tokenizer, rng, n, settings):
             if len(pairs) == n:
                 break
             other = _corrupt(question, settings["corruption"], rng)
+            if settings["corruption"] == "to_A" and not _aligned(
+                tokenizer, question, other, layout
+            ):
+                other = question.relabelled(other.gold)
             if _aligned(tokenizer, question, other, layout):
                 pairs.append((question, other))
             else:
@@ -82,18 +96,26 @@ class MCQBias(Task):
             raise TaskError(
                 f"task mcq_bias: n={n}, but there are {len(pairs)} distinct prompts in split "
                 f"'{settings['split']}' ({dropped} more are cut differently once corrupted); ask "
-                "for fewer, or take corruption symbols, which keeps the options where they are"
+                "for fewer, or take corruption letters or symbols, which keep the options where "
+                "they are"
             )
-        return PromptPairs.from_texts(
+        made = PromptPairs.from_texts(
             tokenizer,
-            clean=[question.text(layout) for question, _ in pairs],
-            corrupted=[other.text(layout) for _, other in pairs],
-            answer=[f" {question.letter}" for question, _ in pairs],
-            counterfactual=[_against(*pair, settings["against"]) for pair in pairs],
-            positions=_positions(tokenizer, [question for question, _ in pairs], layout),
+            clean=[asked.text(question.text(layout)) for question, _ in pairs],
+            corrupted=[asked.text(other.text(layout)) for _, other in pairs],
+            answer=[asked.answer(question.letter, question.text(layout)) for question, _ in pairs],
+            counterfactual=[
+                [asked.answer(letter, other.text(layout)) for letter in letters]
+                for letters, (_, other) in zip(
+                    (_against(*pair, settings["against"]) for pair in pairs), pairs, strict=True
+                )
+            ],
+            positions=_positions(asked, [question for question, _ in pairs], layout),
             task=self.name,
             metric=self.metric,
         )
+        moved = [settings["corruption"] != "to_A" or q.letters == o.letters for q, o in pairs]
+        return replace(made, remarks=tuple("" if same else RELABELLED for same in moved))
 
 
 def cyclic_orders(question: Question) -> list[Question]:
@@ -104,13 +126,15 @@ def cyclic_orders(question: Question) -> list[Question]:
     return [question.turned(by) for by in range(len(question.options))]
 
 
-def _check(tokenizer: Tokenizer, settings: Mapping[str, Any]) -> None:
-    """Refuses letters that are not one token, and settings that contradict each other."""
-    known = single_tokens(tokenizer, LETTERS)
-    if len(known) < len(LETTERS):
+def _check(asked: Asked, settings: Mapping[str, Any]) -> None:
+    """Refuses letters that cannot be told apart, and settings that contradict each other."""
+    every = [_letter_ids(asked, letter, settings["layout"]) for letter in LETTERS]
+    shared = begin_alike(every)
+    apart = len({ids[shared] for ids in every if len(ids) > shared})
+    if apart < len(LETTERS):
         raise TaskError(
-            f"task mcq_bias: {len(known)} of {len(LETTERS)} letters ({', '.join(LETTERS)}) are "
-            "one token after a space for this tokenizer; all are needed"
+            f"task mcq_bias: {apart} of {len(LETTERS)} letters ({', '.join(LETTERS)}) are one "
+            "token of their own after a question for this tokenizer; all are needed"
         )
     if settings["against"] == "A" and settings["gold"] in ("balanced", "A"):
         raise TaskError(
@@ -123,6 +147,16 @@ def _check(tokenizer: Tokenizer, settings: Mapping[str, Any]) -> None:
             f"task mcq_bias: gold={settings['gold']} with {settings['n_options']} options; "
             f"give at least {place + 1}"
         )
+
+
+def _letter_ids(asked: Asked, letter: str, layout: str) -> Ids:
+    """The tokens of a letter after a question; none where it has none of its own there."""
+    question = Question("", ("", ""), 0).text(layout)
+    try:
+        prompt, answer = asked.text(question), asked.answer(letter, question)
+        return answer_tokens(asked.tokenizer, [prompt], answer)
+    except ValueError:
+        return ()
 
 
 def _questions(
@@ -164,24 +198,19 @@ def _from_file(rng: np.random.Generator, settings: Mapping[str, Any]) -> Iterato
 
 
 def _entries(tokenizer: Tokenizer, n_options: int) -> list[Entry]:
-    """The bank's entries with one-token answers and enough one-token wrong ones."""
+    """The bank's entries with wrong answers of as many tokens as the right one."""
     kept = []
     for entry in bank():
-        wrong = tuple(single_tokens(tokenizer, entry.wrong))
-        answered = single_token(tokenizer, f" {entry.answer}") is not None
-        if answered and len(wrong) >= n_options - 1 and _known(tokenizer, entry.stem):
+        size = size_of(tokenizer, f" {entry.answer}")
+        wrong = tuple(word for word in entry.wrong if size_of(tokenizer, f" {word}") == size)
+        if size and len(wrong) >= n_options - 1 and not unknown_words(tokenizer, entry.stem):
             kept.append(replace(entry, wrong=wrong))
     if not kept:
         raise TaskError(
             f"task mcq_bias: 0 of {len(bank())} questions have words that this tokenizer knows, "
-            f"a one-token answer and {n_options - 1} one-token wrong answers"
+            f"and an answer with {n_options - 1} wrong answers of as many tokens"
         )
     return kept
-
-
-def _known(tokenizer: Tokenizer, text: str) -> bool:
-    unknown = getattr(tokenizer, "unk_token_id", None)
-    return unknown is None or unknown not in encode(tokenizer, text, bos=False)
 
 
 def _in_split(question: Question, split: str) -> bool:
@@ -203,6 +232,8 @@ def _corrupt(question: Question, corruption: str, rng: np.random.Generator) -> Q
     if corruption == "symbols":
         drawn = rng.permutation(len(SYMBOLS))[: len(LETTERS)].tolist()
         return replace(question, letters="".join(SYMBOLS[i] for i in drawn))
+    if corruption == "letters":
+        return question.relabelled(int(rng.integers(1, n)) if question.gold == 0 else 0)
     if corruption == "cycle":
         return question.turned(int(rng.integers(1, n)))
     return question.with_gold(int(rng.integers(1, n)) if question.gold == 0 else 0)
@@ -219,27 +250,32 @@ def _letter_indices(tokenizer: Tokenizer, question: Question, layout: str) -> li
     return [*found, len(encode(tokenizer, text))]
 
 
+def _in_place(tokenizer: Tokenizer, question: Question, other: Question, layout: str) -> Question:
+    """`other`; with the letters moved, not the options, where these are cut differently."""
+    fits = _aligned(tokenizer, question, other, layout)
+    return other if fits else question.relabelled(other.gold)
+
+
 def _named(question: Question) -> str:
     return LETTERS[: len(question.options)]
 
 
 def _against(question: Question, other: Question, against: str) -> list[str]:
     if against == "A":
-        return [f" {question.letters[0]}"]
+        return [question.letters[0]]
     if against == "corrupted":
-        return [f" {other.letter}"]
-    return [f" {letter}" for letter in question.symbols if letter != question.letter]
+        return [other.letter]
+    return [letter for letter in question.symbols if letter != question.letter]
 
 
-def _positions(
-    tokenizer: Tokenizer, questions: Sequence[Question], layout: str
-) -> dict[str, list[int]]:
+def _positions(asked: Asked, questions: Sequence[Question], layout: str) -> dict[str, list[int]]:
     """Positions that every question has: letters up to the smallest number of options."""
     fewest = min(len(question.options) for question in questions)
     found: dict[str, list[int]] = {f"option_{place}": [] for place in LETTERS[:fewest]}
     found["gold"] = []
     for question in questions:
-        text, ends = question.text(layout), question.ends(layout)
-        for name, indices in found.items():
-            indices.append(token_index(tokenizer, text, ends[name]))
+        ends = question.ends(layout)
+        named = {name: ends[name] for name in found}
+        for name, index in asked.indices(question.text(layout), named).items():
+            found[name].append(index)
     return found | {"END": [-1] * len(questions)}

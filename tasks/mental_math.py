@@ -1,20 +1,22 @@
-"""Mental math: sums and differences of two or three numbers, answered in one token."""
+"""Mental math: sums and differences of two or three numbers, answered at once."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
-from jaxtyping import Bool, Int
+from jaxtyping import Int
 
 from tasks.base import Option, Task
+from tasks.chat import Asked, ChatForm
 from tasks.errors import TaskError
+from tasks.operands import Range, Results, operands
 from tasks.pairs import PromptPairs
 from tasks.problems import FORMS, SLOTS, STYLES, Problem
 from tasks.registry import register
-from tasks.tokenize import Tokenizer, encode, single_token, token_index
+from tasks.tokenize import Tokenizer, encode
 
 SPLITS = ("test", "train", "all")
 FLIPPABLE = ("bare", "verbal", "question", "python")
@@ -24,31 +26,20 @@ DRAWS = 200
 PER_DRAW = 1000
 
 
-@dataclass(frozen=True, slots=True)
-class Range:
-    """Operands to choose from, and the results allowed; running totals are at least `least`."""
-
-    numbers: tuple[int, ...]
-    least: int
-    most: int
-
-    def allows(self, form: str, operands: Int[np.ndarray, "n k"]) -> Bool[np.ndarray, " n"]:
-        """Which rows keep every running total at or above `least` and the result below `most`."""
-        signs = np.array([1, *(1 if sign == "+" else -1 for sign in form)])
-        totals = (operands * signs).cumsum(axis=1)[:, 1:]
-        found: Bool[np.ndarray, " n"] = (totals >= self.least).all(axis=1)
-        return found & (totals[:, -1] <= self.most)
-
-
 @register
 class MentalMath(Task):
-    """ "42+20-15=" -> "47", in six styles; every operand and every result is one token.
+    """ "42+20-15=" -> "47", in six styles.
 
-    Positions: the operands A, B (C), the operators op (op2), END. The default split is the one
-    that the embedded model was not trained on; to other models the splits are alike.
+    Numbers may be several tokens, as in models that cut every digit: corrupted operands have as
+    many tokens as the clean ones, and the first token at which the two results differ is measured.
+
+    Positions: the last token of the operands A, B (C), the operators op (op2), END. The default
+    split is the one that the embedded model was not trained on; to other models the splits are
+    alike.
     """
 
     name = "mental_math"
+    chat = ChatForm(before="Answer with a number only.\n\n")
     claim = "add and subtract in one step; the corruption changes operands or the operator"
     reference = (
         "Mamidanna et al. 2025, arXiv 2509.09650 (forms, styles, ranges); pairs as in MIB, "
@@ -62,6 +53,11 @@ class MentalMath(Task):
             "operands: all of them change; A, B, C: that operand alone changes; "
             "op: the first operator is turned into the other one",
             ("operands", "A", "B", "op"),
+        ),
+        "tokens": Option(
+            "any",
+            "any: numbers of any length; one: operands and results of one token each",
+            ("any", "one"),
         ),
         "smallest": Option(0, "smallest operand"),
         "largest": Option(99, "largest operand"),
@@ -80,24 +76,26 @@ class MentalMath(Task):
                 f"task {self.name}: in style {settings['style']} the operator does not change "
                 f"alone; for corruption op choose a style from {', '.join(FLIPPABLE)}"
             )
-        bounds = _range(tokenizer, settings)
+        bounds = operands(tokenizer, settings)
+        asked = self.asked(tokenizer, settings)
+        results = Results(asked, settings["tokens"] == "one")
         rng = np.random.default_rng(seed)
         pairs: list[tuple[Problem, Problem]] = []
         for problem in _problems(rng, bounds, settings):
             if len(pairs) == n:
                 break
             other = _corrupt(problem, corruption, bounds, rng)
-            if other is not None and _one_token_answers(tokenizer, problem, other):
+            if other is not None and results.differ(problem, other):
                 pairs.append((problem, other))
         if len(pairs) < n:
             raise TaskError(_too_few(n, len(pairs), bounds, settings))
         return PromptPairs.from_texts(
             tokenizer,
-            clean=[clean.text() for clean, _ in pairs],
-            corrupted=[other.text() for _, other in pairs],
-            answer=[clean.answer for clean, _ in pairs],
-            counterfactual=[other.answer for _, other in pairs],
-            positions=_positions(tokenizer, [clean for clean, _ in pairs]),
+            clean=[asked.text(clean.text()) for clean, _ in pairs],
+            corrupted=[asked.text(other.text()) for _, other in pairs],
+            answer=[results.answer(clean) for clean, _ in pairs],
+            counterfactual=[results.answer(other) for _, other in pairs],
+            positions=_positions(asked, [clean for clean, _ in pairs]),
             task=self.name,
             metric=self.metric,
         )
@@ -117,8 +115,8 @@ class MentalMath(Task):
         A sampler that keeps results in range leaks B into them (arXiv 2509.09650 does not say).
         Draws may repeat.
         """
-        settings: Mapping[str, Any] = self.settings(**options)
-        bounds = _range(tokenizer, settings)
+        settings: Mapping[str, Any] = self.settings(**options) | {"tokens": "one"}
+        bounds = operands(tokenizer, settings)
         slots = SLOTS[: len(settings["form"]) + 1]
         fixed = dict(fixed or {})
         faults = [slot for slot, value in fixed.items() if slot not in slots] + [
@@ -137,31 +135,6 @@ class MentalMath(Task):
             Problem(settings["form"], settings["style"], tuple(row)) for row in drawn.tolist()
         )
         return np.array([encode(tokenizer, problem.text()) for problem in problems])
-
-
-def _range(tokenizer: Tokenizer, settings: Mapping[str, Any]) -> Range:
-    """The operands that are one token in this form and style; `TaskError` with counts if < 2."""
-    asked = range(settings["smallest"], settings["largest"] + 1)
-    if settings["smallest"] < 0 or len(asked) < 2:
-        raise TaskError(
-            f"task mental_math: operands from {settings['smallest']} to {settings['largest']}; "
-            "give at least two numbers, none below 0"
-        )
-    probe = Problem(settings["form"], settings["style"], (1,) * (len(settings["form"]) + 1))
-    text = "".join("#" if slot in tuple(SLOTS) else part for slot, part in probe.parts())
-    gaps = {text[i - 1 : i] == " " for i, sign in enumerate(text) if sign == "#" and i}
-    numbers = tuple(
-        number
-        for number in asked
-        if all(single_token(tokenizer, f"{' ' * gap}{number}") is not None for gap in gaps)
-        and (text[0] != "#" or single_token(tokenizer, str(number)) is not None)
-    )
-    if len(numbers) < 2:
-        raise TaskError(
-            f"task mental_math: {len(numbers)} of {len(asked)} numbers from {asked[0]} to "
-            f"{asked[-1]} are one token for this tokenizer; at least 2 are needed"
-        )
-    return Range(numbers, settings["least"], settings["most"])
 
 
 def _problems(
@@ -202,6 +175,8 @@ def _corrupt(
         else (_redrawn(problem, corruption, bounds, rng) for _ in range(DRAWS))
     )
     for other in candidates:
+        if other is None:
+            return None
         fits = bounds.allows(other.form, np.array([other.operands]))[0]
         if fits and other.result != problem.result:
             return other
@@ -212,35 +187,38 @@ def _flipped(problem: Problem) -> Problem:
     return replace(problem, form=FLIP[problem.form[0]] + problem.form[1:])
 
 
-def _redrawn(problem: Problem, corruption: str, bounds: Range, rng: np.random.Generator) -> Problem:
-    """The problem with other operands: with `operands` each one differs from what it was."""
+def _redrawn(
+    problem: Problem, corruption: str, bounds: Range, rng: np.random.Generator
+) -> Problem | None:
+    """The problem with other operands of as many tokens: with `operands` each one differs.
+
+    None where an operand has none to be replaced by.
+    """
     changed = SLOTS if corruption == "operands" else corruption
     operands = list(problem.operands)
     for i, slot in enumerate(SLOTS[: len(operands)]):
-        while slot in changed and operands[i] == problem.operands[i]:
-            operands[i] = bounds.numbers[rng.integers(len(bounds.numbers))]
+        others = bounds.alike(operands[i]) if slot in changed else ()
+        if len(others) == 1:
+            return None
+        while others and operands[i] == problem.operands[i]:
+            operands[i] = others[rng.integers(len(others))]
     return replace(problem, operands=tuple(operands))
 
 
-def _one_token_answers(tokenizer: Tokenizer, *problems: Problem) -> bool:
-    return all(single_token(tokenizer, problem.answer) is not None for problem in problems)
-
-
-def _positions(tokenizer: Tokenizer, problems: Sequence[Problem]) -> dict[str, list[int]]:
+def _positions(asked: Asked, problems: Sequence[Problem]) -> dict[str, list[int]]:
     found: dict[str, list[int]] = {slot: [] for slot in problems[0].ends()}
     for problem in problems:
-        text = problem.text()
-        for slot, end in problem.ends().items():
-            found[slot].append(token_index(tokenizer, text, end))
+        for slot, index in asked.indices(problem.text(), problem.ends()).items():
+            found[slot].append(index)
     return found | {"END": [-1] * len(problems)}
 
 
 def _too_few(n: int, found: int, bounds: Range, settings: Mapping[str, Any]) -> str:
     form, numbers = settings["form"], bounds.numbers
+    alone = ", each of them one token (tokens=one)" if settings["tokens"] == "one" else ""
     return (
         f"task mental_math: n={n}, but there are {found} distinct prompts of form "
         f"A{''.join(map('{}{}'.format, form, SLOTS[1:]))} in split '{settings['split']}' with "
-        f"{len(numbers)} one-token operands from {numbers[0]} to {numbers[-1]}, running totals of "
-        f"at least {bounds.least} and one-token results up to {bounds.most}; "
-        "ask for fewer, or widen the range"
+        f"{len(numbers)} operands from {numbers[0]} to {numbers[-1]}, running totals of at least "
+        f"{bounds.least} and results up to {bounds.most}{alone}; ask for fewer, or widen the range"
     )

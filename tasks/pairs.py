@@ -12,14 +12,33 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Bool, Int
 
+from tasks.chat import Message
 from tasks.errors import TaskError, all_faults, counted
-from tasks.rows import ID_READERS, Row, left_pad, pad_answers, read_rows, text_readers
+from tasks.pairs_check import content_faults, read_positions, shape_faults
+from tasks.row import NO_ID, Row
+from tasks.rows import ID_READERS, left_pad, pad_answers, read_rows, text_readers
+from tasks.spelled import each_token, notes
 from tasks.tokenize import Tokenizer, check_tokenizer, pad_id
 
 if TYPE_CHECKING:
     import pandas as pd
 
 HEADLINE = "these prompt pairs cannot be used:"
+
+
+def _frozen(values: Any, dtype: type[np.generic]) -> np.ndarray:
+    """A read-only copy as `dtype`; fractions, and masks that are not 0 or 1, are refused."""
+    given = np.asarray(values)
+    array = np.array(given, dtype=dtype)
+    if given.size and (given.dtype.kind not in "iub" or not np.array_equal(array, given)):
+        raise TaskError(f"prompt pairs hold whole numbers and true/false masks, not {given.dtype}")
+    array.setflags(write=False)
+    return array
+
+
+def _none() -> Int[np.ndarray, "0"]:
+    """Nothing said yet."""
+    return np.empty(0, dtype=np.int64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +52,12 @@ class PromptPairs:
     positions:               name -> int64 [n], a column of the padded arrays
     texts:                   (clean, corrupted) strings, empty where there is no tokenizer
     task, metric:            names of the task and of its default metric
+    shared:                  int64 [n], how many of the prompts' last tokens are the beginning of
+                             the answer and of the counterfactual
+    rest:                    int64 [n, m], what follows the measured token in the (first) answer;
+                             filled with -1
+    longer:                  bool [n], whether any answer goes on after the measured token
+    remarks:                 what is odd about a pair, one text each, mostly empty
 
     The prediction is read at the last column. Arrays are copied and read-only. Anything that does
     not fit raises one `TaskError` that lists every fault.
@@ -51,6 +76,10 @@ class PromptPairs:
     texts: tuple[tuple[str, str], ...] = ()
     task: str = ""
     metric: str = "logit_diff"
+    shared: Int[np.ndarray, " n"] = field(default_factory=_none)
+    rest: Int[np.ndarray, "n m"] = field(default_factory=_none)
+    longer: Bool[np.ndarray, " n"] = field(default_factory=_none)
+    remarks: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("clean", "corrupted", "answer", "counterfactual"):
@@ -60,9 +89,21 @@ class PromptPairs:
         object.__setattr__(self, "positions", named)
         texts = tuple((str(a), str(b)) for a, b in self.texts) or (("", ""),) * len(self.clean)
         object.__setattr__(self, "texts", texts)
-        faults = _shape_faults(self) or _content_faults(self)
+        self._fill_spelling()
+        faults = shape_faults(self) or content_faults(self)
         if faults:
             raise TaskError(all_faults(HEADLINE, faults))
+
+    def _fill_spelling(self) -> None:
+        """Answers are one token each where nothing else is said."""
+        n = len(self.clean)
+        shared = self.shared if len(self.shared) else np.zeros(n, dtype=np.int64)
+        rest = self.rest if len(self.rest) else np.full((n, 0), NO_ID)
+        longer = self.longer if len(self.longer) else (rest >= 0).any(1)
+        object.__setattr__(self, "shared", _frozen(shared, np.int64))
+        object.__setattr__(self, "rest", _frozen(rest, np.int64))
+        object.__setattr__(self, "longer", _frozen(longer, np.bool_))
+        object.__setattr__(self, "remarks", tuple(self.remarks) or ("",) * n)
 
     @classmethod
     def from_tokens(
@@ -93,8 +134,8 @@ class PromptPairs:
     def from_texts(
         cls,
         tokenizer: Tokenizer,
-        clean: Sequence[str],
-        corrupted: Sequence[str],
+        clean: Sequence[str | Sequence[Message]],
+        corrupted: Sequence[str | Sequence[Message]],
         answer: Sequence[str | Sequence[str]],
         counterfactual: Sequence[str | Sequence[str]],
         *,
@@ -103,16 +144,23 @@ class PromptPairs:
         task: str = "",
         metric: str = "logit_diff",
         where: Sequence[str] | None = None,
+        chat: bool | str = "",
     ) -> PromptPairs:
-        """Pairs from strings. An answer is used as written (" Mary"), and must be one token.
+        """Pairs from strings. An answer is what follows its prompt as written (" Mary").
 
-        `positions` are indices into `encode(tokenizer, clean[i], bos)`, which starts with the
-        beginning-of-sequence token where there is one; negative from the end.
+        Of answers of several tokens, those that right and wrong answers share are put behind both
+        prompts, and the first at which they differ is measured; `notes` say where that was so.
+        `bos` begins the prompts in another way than the tokenizer does by default. A prompt may be
+        chat messages, `[{"role": "user", "content": ...}]`, which go through the chat template with
+        its generation prompt; with `chat` (True, or "plain") every string is a user's message.
+
+        `positions` are indices into `encode(tokenizer, clean[i], bos)`; negative ones count from
+        the end of the prompt as it is run, so -1 is where the prediction is read.
         """
         check_tokenizer(tokenizer)
         columns: dict[str, Any] = {"clean": clean, "corrupted": corrupted}
         columns |= {"answer": answer, "counterfactual": counterfactual}
-        rows = read_rows(columns, text_readers(tokenizer, bos), where)
+        rows = read_rows(columns, text_readers(tokenizer, bos, chat), where)
         return cls._from_rows(rows, positions, None, pad_id(tokenizer), task, metric)
 
     @classmethod
@@ -125,7 +173,7 @@ class PromptPairs:
         task: str,
         metric: str,
     ) -> PromptPairs:
-        named, faults = _read_positions(positions or {}, rows)
+        named, faults = read_positions(positions or {}, rows)
         if mask is None:
             faults = [*(fault for row in rows for fault in row.faults()), *faults]
         elif len({len(ids) for row in rows for ids in (row.clean, row.corrupted)}) > 1:
@@ -144,6 +192,10 @@ class PromptPairs:
             texts=tuple(row.texts for row in rows),
             task=task,
             metric=metric,
+            shared=np.array([row.shared for row in rows]),
+            rest=pad_answers([row.rest for row in rows], least=0),
+            longer=np.array([row.longer for row in rows]),
+            remarks=tuple(row.remark for row in rows),
         )
 
     def __len__(self) -> int:
@@ -163,7 +215,34 @@ class PromptPairs:
             counterfactual=self.counterfactual[chosen],
             positions={name: at[chosen] for name, at in self.positions.items()},
             texts=tuple(self.texts[i] for i in chosen),
+            shared=self.shared[chosen],
+            rest=self.rest[chosen],
+            longer=self.longer[chosen],
+            remarks=tuple(self.remarks[i] for i in chosen),
         )
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What to know of these pairs: what is measured of answers of several tokens, and oddities.
+
+        Empty where every answer is one token and nothing is odd.
+        """
+        return notes(self)
+
+    @property
+    def in_part(self) -> bool:
+        """Whether an answer or a counterfactual is several tokens, of which one is measured."""
+        return bool(self.longer.any() or self.shared.any())
+
+    def each_token(self) -> PromptPairs:
+        """A row for every token of every answer, for the metric `sequence_log_prob`.
+
+        See :func:`tasks.spelled.each_token`.
+
+        Raises:
+            TaskError: a pair has several right answers.
+        """
+        return each_token(self)
 
     def batches(self, size: int) -> Iterator[PromptPairs]:
         """The pairs in order, `size` at a time; the last batch may be smaller."""
@@ -173,7 +252,7 @@ class PromptPairs:
             yield self[start : start + size]
 
     def swapped(self) -> PromptPairs:
-        """Clean and corrupted exchanged, and their answers with them."""
+        """Clean and corrupted exchanged, and their answers with them, up to the measured token."""
         return replace(
             self,
             clean=self.corrupted,
@@ -181,6 +260,8 @@ class PromptPairs:
             answer=self.counterfactual,
             counterfactual=self.answer,
             texts=tuple((corrupted, clean) for clean, corrupted in self.texts),
+            rest=np.full((len(self), 0), NO_ID),
+            longer=self.longer,
         )
 
     @cached_property
@@ -190,6 +271,7 @@ class PromptPairs:
         arrays = [*prompts, self.mask, self.answer, self.counterfactual]
         names = sorted(self.positions)
         arrays += [self.positions[name] for name in names]
+        arrays += [self.rest] if self.rest.size else []
         header = [self.task, self.metric, names, self.texts, [array.shape for array in arrays]]
         digest = hashlib.sha256(json.dumps(header).encode())
         for array in arrays:
@@ -218,82 +300,3 @@ class PromptPairs:
         named = ", ".join(self.positions) or "none"
         size = f"{counted(n, 'pair')}, {counted(pos, 'token')}"
         return f"PromptPairs({self.task or 'no task'}: {size}, positions {named})"
-
-
-def _frozen(values: Any, dtype: type[np.generic]) -> np.ndarray:
-    """A read-only copy as `dtype`; fractions, and masks that are not 0 or 1, are refused."""
-    given = np.asarray(values)
-    array = np.array(given, dtype=dtype)
-    if given.size and (given.dtype.kind not in "iub" or not np.array_equal(array, given)):
-        raise TaskError(f"prompt pairs hold whole numbers and true/false masks, not {given.dtype}")
-    array.setflags(write=False)
-    return array
-
-
-def _read_positions(
-    positions: Mapping[str, Any], rows: list[Row]
-) -> tuple[dict[str, Int[np.ndarray, " n"]], list[str]]:
-    """Positions as indices from each row's start, and the faults of those outside their row."""
-    lengths = np.array([len(row.clean) for row in rows])
-    named, faults = {}, []
-    for name, at in positions.items():
-        indices = np.asarray(at)
-        if indices.shape != lengths.shape or indices.dtype.kind not in "iu":
-            faults.append(
-                f"position {name}: {indices.dtype} of shape {indices.shape}; "
-                f"give {len(rows)} whole numbers, one per pair"
-            )
-            continue
-        outside = (indices < -lengths) | (indices >= lengths)
-        faults += [
-            f"{rows[i].where}: position {name}={indices[i]} is outside its {lengths[i]} tokens"
-            for i in np.flatnonzero(outside)
-        ]
-        named[name] = np.where(indices < 0, indices + lengths, indices)
-    return named, faults
-
-
-def _shape_faults(pairs: PromptPairs) -> list[str]:
-    shape = pairs.clean.shape
-    if len(shape) != 2 or 0 in shape:
-        return [f"clean has shape {shape}; give [n, pos] with at least one pair and one token"]
-    faults = [
-        f"{name} has shape {getattr(pairs, name).shape}, clean {shape}; they must be equal"
-        for name in ("corrupted", "mask")
-        if getattr(pairs, name).shape != shape
-    ]
-    for name in ("answer", "counterfactual"):
-        got = getattr(pairs, name).shape
-        if len(got) != 2 or got[0] != shape[0] or got[1] == 0:
-            faults.append(f"{name} has shape {got}; give [{shape[0]}, k] with k at least 1")
-    for name, at in pairs.positions.items():
-        if at.shape != shape[:1]:
-            faults.append(f"position {name} has shape {at.shape}; give [{shape[0]}]")
-    if len(pairs.texts) != shape[0]:
-        faults.append(
-            f"{len(pairs.texts)} texts for {shape[0]} pairs; give one (clean, corrupted) each"
-        )
-    return faults
-
-
-def _content_faults(pairs: PromptPairs) -> list[str]:
-    faults = []
-    for i, mask in enumerate(pairs.mask):
-        if not mask[-1] or np.any(np.diff(mask.astype(np.int8)) < 0):
-            faults.append(f"pair {i}: padding must be on the left, and the last token real")
-            continue
-        row = Row(
-            f"pair {i}",
-            clean=pairs.clean[i][mask].tolist(),
-            corrupted=pairs.corrupted[i][mask].tolist(),
-            answer=pairs.answer[i].tolist(),
-            counterfactual=pairs.counterfactual[i].tolist(),
-            texts=pairs.texts[i],
-        )
-        faults += row.faults()
-        faults += [
-            f"pair {i}: position {name}={at[i]} is not on a token of the prompt"
-            for name, at in pairs.positions.items()
-            if not 0 <= at[i] < mask.size or not mask[at[i]]
-        ]
-    return faults

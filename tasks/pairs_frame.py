@@ -39,7 +39,8 @@ def pairs_html(pairs: PromptPairs) -> str:
     more = f"<p>and {rest} more</p>" if rest else ""
     head = f"<tr><th></th><th{LEFT}>clean, corrupted</th><th>answer ids</th></tr>"
     caption = f"<caption style='text-align:left;white-space:nowrap'>{escape(repr(pairs))}</caption>"
-    return f"<table>{caption}{head}{''.join(lines)}</table>{more}"
+    notes = "".join(f"<p>{escape(note)}</p>" for note in pairs.notes)
+    return f"<table>{caption}{head}{''.join(lines)}</table>{more}{notes}"
 
 
 def _prompts(pairs: PromptPairs, texts: tuple[str, ...], name: str) -> list[str]:

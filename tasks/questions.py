@@ -76,6 +76,12 @@ class Question:
         options[place], options[self.gold] = options[self.gold], options[place]
         return replace(self, options=tuple(options), gold=place)
 
+    def relabelled(self, place: int) -> Question:
+        """The right option's letter exchanged with the one at `place`; the options stay."""
+        letters = list(self.letters)
+        letters[place], letters[self.gold] = letters[self.gold], letters[place]
+        return replace(self, letters="".join(letters))
+
     def held_out(self) -> bool:
         """Whether this question with these options in this order is in the test split, a tenth."""
         key = "|".join((self.stem, *self.options))

@@ -1,79 +1,23 @@
-"""One prompt pair before it is padded: reading it, and everything that can be wrong with it."""
+"""Prompt pairs from their cells: token ids as they are, texts and chat messages by a tokenizer."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any, TypeVar
 
 import numpy as np
 from jaxtyping import Int
 
+from tasks.answers import Ids, answer_tokens, glued, measured, text_with
+from tasks.chat import PLAIN, TEMPLATE, chat_text, check_form, form_of, is_messages
 from tasks.errors import TaskError
-from tasks.tokenize import Tokenizer, encode, single_token, unknown_words, why_not_single
+from tasks.row import BOTH, NO_ID, Row, shorten
+from tasks.tokenize import Tokenizer, encode, unknown_words
 
-NO_ID = -1
-SHOWN = 70
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """Token ids of one pair, the texts they came from, and the faults found while reading them."""
-
-    where: str
-    clean: list[int]
-    corrupted: list[int]
-    answer: list[int]
-    counterfactual: list[int]
-    texts: tuple[str, str] = ("", "")
-    unreadable: Mapping[str, str] = field(default_factory=dict)
-
-    def faults(self) -> Iterator[str]:
-        """One line per fault, each starting with the pair's name."""
-        unread = (f"{column}: {fault}" for column, fault in self.unreadable.items())
-        for fault in (*unread, *self._prompt_faults(), *self._answer_faults()):
-            yield f"{self.where}: {fault}"
-
-    def _prompt_faults(self) -> Iterator[str]:
-        if {"clean", "corrupted"} & self.unreadable.keys():
-            return
-        sizes = len(self.clean), len(self.corrupted)
-        if not all(sizes):
-            yield "an empty prompt"
-        elif sizes[0] != sizes[1]:
-            yield (
-                f"clean has {sizes[0]} tokens, corrupted {sizes[1]}; "
-                f"both need the same number: {self._show()}"
-            )
-        elif self.clean == self.corrupted:
-            yield f"clean and corrupted are the same prompt: {self._show()}"
-        if any(token < 0 for token in (*self.clean, *self.corrupted)):
-            yield f"a negative token id: {self._show()}"
-
-    def _answer_faults(self) -> Iterator[str]:
-        answer = [token for token in self.answer if token != NO_ID]
-        counterfactual = [token for token in self.counterfactual if token != NO_ID]
-        for name, ids in (("answer", answer), ("counterfactual", counterfactual)):
-            if not ids and name not in self.unreadable:
-                yield f"no {name}: {self._show()}"
-            if any(token < 0 for token in ids):
-                yield f"{name} {ids} has a negative token id"
-        shared = sorted(set(answer) & set(counterfactual))
-        if shared:
-            yield f"answer and counterfactual are the same (token {shared[0]}): {self._show()}"
-
-    def _show(self) -> str:
-        """The prompt that is at fault: both where they differ in length, as text where possible."""
-        sides = [repr(text) for text in self.texts] if any(self.texts) else None
-        clean, corrupted = sides or (str(self.clean), str(self.corrupted))
-        if self.clean == self.corrupted or len(self.clean) == len(self.corrupted):
-            return shorten(clean)
-        return f"{shorten(clean)} against {shorten(corrupted)}"
-
-
-def shorten(text: str) -> str:
-    """`text` cut to a length that keeps a message on one line."""
-    return text if len(text) <= SHOWN else f"{text[: SHOWN - 3]}..."
+T = TypeVar("T")
+PROMPTS, ANSWERS = ("clean", "corrupted"), ("answer", "counterfactual")
 
 
 def id_list(value: Any) -> list[int]:
@@ -86,43 +30,160 @@ def id_list(value: Any) -> list[int]:
     return [int(token) for token in ids.reshape(-1)]
 
 
-Reader = Callable[[Any], list[int]]
-ID_READERS = dict.fromkeys(("clean", "corrupted", "answer", "counterfactual"), id_list)
+Cells = Mapping[str, Any]
+Reader = Callable[[str, Cells], Row]
+"""Makes a row of its name and of its cells clean, corrupted, answer and counterfactual."""
 
 
-def text_readers(tokenizer: Tokenizer, bos: bool | None = None) -> dict[str, Reader]:
-    """How each column of strings becomes ids: prompts are encoded, answers must be one token."""
+def read_ids(where: str, cells: Cells) -> Row:
+    """A row whose cells are token ids; an answer that is given twice counts once."""
+    faults: dict[str, str] = {}
 
-    def prompt(text: Any) -> list[int]:
-        if not isinstance(text, str):
-            raise ValueError(f"{shorten(repr(text))} is not a string")
-        unknown = unknown_words(tokenizer, text)
-        if unknown:
-            raise ValueError(f"words outside this tokenizer's vocabulary: {', '.join(unknown)}")
-        return encode(tokenizer, text, bos) if text else []
+    def ids(name: str) -> list[int]:
+        return _read(id_list, name, cells[name], faults) or []
 
-    def answer(given: Any) -> list[int]:
-        words = given if isinstance(given, list | tuple) else [given]
-        if not all(isinstance(word, str) for word in words):
-            raise ValueError(f"{shorten(repr(given))} is not a string or a list of strings")
-        ids = {word: single_token(tokenizer, word) for word in words}
-        broken = [why_not_single(tokenizer, word) for word, token in ids.items() if token is None]
-        if broken:
-            raise ValueError("; ".join(broken))
-        return [token for token in ids.values() if token is not None]
+    return Row(
+        where,
+        clean=ids("clean"),
+        corrupted=ids("corrupted"),
+        answer=list(dict.fromkeys(ids("answer"))),
+        counterfactual=list(dict.fromkeys(ids("counterfactual"))),
+        unreadable=faults,
+    )
 
-    return {"clean": prompt, "corrupted": prompt, "answer": answer, "counterfactual": answer}
+
+ID_READERS = read_ids
+
+
+def text_readers(tokenizer: Tokenizer, bos: bool | None = None, chat: bool | str = "") -> Reader:
+    """What makes rows of strings: prompts are encoded, answers are what follows them.
+
+    A prompt may be chat messages. `chat` is the form of their turns, the tokenizer's template if
+    it is empty; where it is given, a plain string is put as a user's message.
+
+    Raises:
+        TaskError: an unknown form of chat, or the tokenizer has no template.
+    """
+    form = form_of(chat)
+    if form:
+        check_form(tokenizer, form)
+
+    def read(where: str, cells: Cells) -> Row:
+        faults: dict[str, str] = {}
+        chatty = bool(form) or any(is_messages(cells[name]) for name in PROMPTS)
+        # A chat template writes the beginning of its text itself.
+        begun = False if chatty and bos is None and form != PLAIN else bos
+        prompt = partial(_prompt, tokenizer, form)
+        clean, corrupted = (_read(prompt, name, cells[name], faults) for name in PROMPTS)
+        row = Row(
+            where,
+            clean=encode(tokenizer, clean, begun) if clean else [],
+            corrupted=encode(tokenizer, corrupted, begun) if corrupted else [],
+            answer=[],
+            counterfactual=[],
+            texts=(clean or _text(cells["clean"]), corrupted or _text(cells["corrupted"])),
+            unreadable=faults,
+        )
+        return _answered(row, tokenizer, cells, begun)
+
+    return read
+
+
+def _answered(row: Row, tokenizer: Tokenizer, cells: Cells, bos: bool | None) -> Row:
+    """The row with its answers in their place: see :mod:`tasks.answers`."""
+    faults = dict(row.unreadable)
+    prompts = [text for text, ids in zip(row.texts, (row.clean, row.corrupted), strict=True) if ids]
+    words = [_read(_words, name, cells[name], faults) or [] for name in ANSWERS]
+    read = partial(_each_word, tokenizer, prompts, bos)
+    pairs = zip(ANSWERS, words, strict=True)
+    right, wrong = (_read(read, name, every, faults) or [] for name, every in pairs)
+    row = replace(row, unreadable=faults)
+    if not right or not wrong:
+        answer, counterfactual = ([ids[0] for ids in every] for every in (right, wrong))
+        return replace(row, answer=answer, counterfactual=counterfactual)
+    try:
+        found = measured(right, wrong)
+    except ValueError as fault:
+        return replace(row, unreadable=faults | {BOTH: f"{_named(words)}: {fault}"})
+    shared, texts = found.shared, row.texts
+    if shared and len(prompts) == len(texts):
+        clean, corrupted = (text_with(tokenizer, t, words[0][0], shared, bos) for t in texts)
+        texts = clean, corrupted
+    remarks = (glued(prompt, word) for prompt in prompts for every in words for word in every)
+    return replace(
+        row,
+        clean=[*row.clean, *shared],
+        corrupted=[*row.corrupted, *shared],
+        answer=list(found.answer),
+        counterfactual=list(found.counterfactual),
+        texts=texts,
+        shared=len(shared),
+        rest=found.rest,
+        longer=found.longer,
+        remark=next(filter(None, remarks), ""),
+    )
+
+
+def _prompt(tokenizer: Tokenizer, chat: str, given: Any) -> str:
+    """The text of a prompt; ValueError where it has none."""
+    if is_messages(given):
+        given = chat_text(tokenizer, given, chat or TEMPLATE)
+    elif not isinstance(given, str):
+        raise ValueError(f"{shorten(repr(given))} is not a string")
+    elif chat and given:
+        given = chat_text(tokenizer, [{"role": "user", "content": given}], chat)
+    _check_text(given)
+    if unknown := unknown_words(tokenizer, given):
+        raise ValueError(f"words outside this tokenizer's vocabulary: {', '.join(unknown)}")
+    return str(given)
+
+
+def _words(given: Any) -> list[str]:
+    """The answers of a cell; ValueError where they are no strings."""
+    words = given if isinstance(given, list | tuple) else [given]
+    if not all(isinstance(word, str) for word in words):
+        raise ValueError(f"{shorten(repr(given))} is not a string or a list of strings")
+    return list(words)
+
+
+def _each_word(
+    tokenizer: Tokenizer, prompts: Sequence[str], bos: bool | None, words: Sequence[str]
+) -> list[Ids]:
+    """The tokens of every answer, none twice; ValueError lists all that cannot follow."""
+    found: dict[Ids, None] = {}
+    faults = []
+    for word in words:
+        try:
+            _check_text(word)
+            found[answer_tokens(tokenizer, prompts, word, bos)] = None
+        except ValueError as fault:
+            faults.append(str(fault))
+    if faults:
+        raise ValueError("; ".join(faults))
+    return list(found)
+
+
+def _check_text(text: str) -> None:
+    """ValueError for half of a character that is written in two halves: no tokenizer reads it."""
+    if halves := [letter for letter in text if "\ud800" <= letter <= "\udfff"]:
+        raise ValueError(f"{shorten(repr(text))} holds half a character, {halves[0]!r}")
+
+
+def _named(words: Sequence[Sequence[str]]) -> str:
+    """Answers and counterfactuals, for a message."""
+    sides = (", ".join(map(repr, every)) for every in words)
+    return shorten(" against ".join(sides))
 
 
 def read_rows(
     columns: Mapping[str, Any],
-    readers: Mapping[str, Reader],
+    read: Reader,
     where: Sequence[str] | None = None,
 ) -> list[Row]:
     """The rows of the columns clean, corrupted, answer and counterfactual.
 
-    `readers` turn each column's cell into ids and raise ValueError where they cannot; that becomes
-    a fault of the row. Columns of different or no length raise `TaskError` at once.
+    What `read` cannot make ids of is a fault of the row. Columns of different or no length raise
+    `TaskError` at once.
     """
     if bare := [name for name, column in columns.items() if isinstance(column, str)]:
         raise TaskError(f"{', '.join(bare)}: one text given; give a list with one entry per pair")
@@ -135,26 +196,17 @@ def read_rows(
         raise TaskError("no prompt pairs; give at least one")
     if where is not None and len(where) != n:
         raise TaskError(f"{len(where)} names for {n} pairs; give one each")
-    rows = []
-    for i in range(n):
-        ids, unreadable = _read_row({name: cells[name][i] for name in cells}, readers)
-        label = where[i] if where is not None else f"pair {i}"
-        texts = _text(cells["clean"][i]), _text(cells["corrupted"][i])
-        rows.append(Row(label, **ids, texts=texts, unreadable=unreadable))
-    return rows
+    labels = [f"pair {i}" for i in range(n)] if where is None else where
+    return [read(labels[i], {name: cells[name][i] for name in cells}) for i in range(n)]
 
 
-def _read_row(
-    cells: Mapping[str, Any], readers: Mapping[str, Reader]
-) -> tuple[dict[str, list[int]], dict[str, str]]:
-    ids, unreadable = {}, {}
-    for name, cell in cells.items():
-        try:
-            ids[name] = readers[name](cell)
-        except ValueError as fault:
-            ids[name] = []
-            unreadable[name] = str(fault)
-    return ids, unreadable
+def _read(read: Callable[[Any], T], name: str, cell: Any, faults: dict[str, str]) -> T | None:
+    """What `read` makes of a cell; None, and a fault of that name, where it cannot."""
+    try:
+        return read(cell)
+    except ValueError as fault:
+        faults.setdefault(name, str(fault))
+        return None
 
 
 def left_pad(rows: Sequence[Sequence[int]], fill: int) -> Int[np.ndarray, "n pos"]:
@@ -165,9 +217,9 @@ def left_pad(rows: Sequence[Sequence[int]], fill: int) -> Int[np.ndarray, "n pos
     return padded
 
 
-def pad_answers(rows: Sequence[Sequence[int]]) -> Int[np.ndarray, "n k"]:
-    """The rows as one int64 array, filled with -1 on the right."""
-    padded = np.full((len(rows), max(1, *map(len, rows))), NO_ID, dtype=np.int64)
+def pad_answers(rows: Sequence[Sequence[int]], least: int = 1) -> Int[np.ndarray, "n k"]:
+    """The rows as one int64 array of at least `least` columns, filled with -1 on the right."""
+    padded = np.full((len(rows), max(least, *map(len, rows))), NO_ID, dtype=np.int64)
     for target, row in zip(padded, rows, strict=True):
         target[: len(row)] = row
     return padded

@@ -1,8 +1,9 @@
 """Text to token ids and back, in one place so that every task and every model agree.
 
-A prompt is encoded without the tokenizer's own special tokens and the beginning-of-sequence id is
-put in front whenever the tokenizer defines one. An answer is encoded without it and must be one
-token.
+A prompt is encoded as its tokenizer does by default: with the beginning-of-sequence id in front
+where that one puts it there, and without it where it does not. Nothing is put behind a prompt, and
+a prompt that is written with its beginning gets no second one. :func:`with_start` overrides this.
+What follows a prompt is read by :mod:`tasks.answers`.
 """
 
 from __future__ import annotations
@@ -11,6 +12,9 @@ from collections.abc import Iterable
 from typing import Any, Protocol
 
 from tasks.errors import TaskError
+
+PROBE = "a"
+"""A text that shows what a tokenizer puts around every text."""
 
 
 class Tokenizer(Protocol):
@@ -42,19 +46,73 @@ def check_tokenizer(given: object) -> None:
 
 
 def encode(tokenizer: Tokenizer, text: str, bos: bool | None = None) -> list[int]:
-    """Token ids of `text`, with the beginning-of-sequence id in front if the tokenizer has one.
+    """Token ids of `text`, begun as this tokenizer begins a text by default.
 
-    `bos=False` leaves it out, `bos=True` insists on it and raises `TaskError` where there is none.
+    `bos=False` puts no beginning-of-sequence id in front, `bos=True` does whatever the tokenizer
+    does by itself. A text that is written with its beginning, as those of chat templates are, never
+    gets a second one.
+
+    Raises:
+        TaskError: `bos=True`, and the tokenizer defines no beginning-of-sequence token.
     """
     check_tokenizer(tokenizer)
     ids = list(tokenizer.encode(text, add_special_tokens=False))
-    start = tokenizer.bos_token_id
-    if bos and start is None:
+    start = start_ids(tokenizer, bos)
+    return ids if ids[: len(start)] == start else [*start, *ids]
+
+
+def start_ids(tokenizer: Tokenizer, bos: bool | None = None) -> list[int]:
+    """The ids in front of every text: by default what the tokenizer itself puts there.
+
+    Raises:
+        TaskError: `bos=True`, and the tokenizer defines no beginning-of-sequence token.
+    """
+    if bos is False:
+        return []
+    if bos is None:
+        bare = list(tokenizer.encode(PROBE, add_special_tokens=False))
+        whole = list(tokenizer.encode(PROBE, add_special_tokens=True))
+        starts = (i for i in range(len(whole)) if whole[i : i + len(bare)] == bare)
+        return whole[: next(starts, 0)]
+    if tokenizer.bos_token_id is None:
         raise TaskError(
             "bos=True was asked for, but this tokenizer defines no beginning-of-sequence token; "
             "leave bos out, or set tokenizer.bos_token"
         )
-    return ids if start is None or bos is False else [start, *ids]
+    return [tokenizer.bos_token_id]
+
+
+class Started:
+    """A tokenizer with its texts begun in another way than by default; all else is its own."""
+
+    def __init__(self, tokenizer: Tokenizer, start: list[int]) -> None:
+        self.tokenizer = tokenizer
+        self._start = start
+
+    def encode(self, text: str, *, add_special_tokens: bool) -> list[int]:
+        """The ids of a text, after its beginning where special tokens are wanted."""
+        ids = self.tokenizer.encode(text, add_special_tokens=False)
+        return [*self._start, *ids] if add_special_tokens else ids
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "tokenizer":  # not set yet, as while it is being copied
+            raise AttributeError(name)
+        return getattr(self.tokenizer, name)
+
+
+def with_start(tokenizer: Any, bos: bool | None) -> Any:
+    """The tokenizer with every text begun by its beginning-of-sequence id, or by nothing.
+
+    None leaves it as it is.
+
+    Raises:
+        TaskError: it is no tokenizer, or has no such token and `bos` is True.
+    """
+    if bos is None:
+        return tokenizer
+    check_tokenizer(tokenizer)
+    plain = tokenizer.tokenizer if isinstance(tokenizer, Started) else tokenizer
+    return Started(plain, start_ids(plain, bos))
 
 
 def single_token(tokenizer: Tokenizer, text: str) -> int | None:
@@ -69,7 +127,7 @@ def single_token(tokenizer: Tokenizer, text: str) -> int | None:
         before = encode(tokenizer, "a", bos=False)
         after = encode(tokenizer, "a" + text, bos=False)
         ids = after[len(before) :] if after[: len(before)] == before else ids
-    return ids[0] if len(ids) == 1 and ids[0] != _unknown_id(tokenizer) else None
+    return ids[0] if len(ids) == 1 and ids[0] != unknown_id(tokenizer) else None
 
 
 def single_tokens(tokenizer: Tokenizer, words: Iterable[str]) -> list[str]:
@@ -98,7 +156,7 @@ def why_not_single(tokenizer: Tokenizer, text: str) -> str:
 
 def unknown_words(tokenizer: Tokenizer, text: str) -> list[str]:
     """The words of `text` that this tokenizer can only write as its unknown token."""
-    unknown = _unknown_id(tokenizer)
+    unknown = unknown_id(tokenizer)
     if unknown is None or unknown not in encode(tokenizer, text, bos=False):
         return []
     words = [word for word in text.split() if unknown in encode(tokenizer, word, bos=False)]
@@ -129,7 +187,7 @@ def pad_id(tokenizer: Tokenizer) -> int:
     return 0
 
 
-def _unknown_id(tokenizer: Tokenizer) -> int | None:
+def unknown_id(tokenizer: Tokenizer) -> int | None:
     """The id of words outside the vocabulary; None where one id serves as unknown and as start."""
     unknown = getattr(tokenizer, "unk_token_id", None)
     return None if unknown == tokenizer.bos_token_id else unknown

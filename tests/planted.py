@@ -109,15 +109,19 @@ def _move(block, head: int, query: str, key: str, value: str, into: str) -> None
 
 
 def tokenizer() -> object:
-    """Numbers up to 18, the two signs and BOS, as a fast tokenizer that can be saved."""
+    """Numbers up to 18, the two signs and BOS in front, as a fast tokenizer that can be saved."""
     from tokenizers import Regex, Tokenizer
     from tokenizers.models import WordLevel
     from tokenizers.pre_tokenizers import Split
+    from tokenizers.processors import TemplateProcessing
     from transformers import PreTrainedTokenizerFast
 
     words = ["<bos>", "+", "=", *map(str, range(LARGEST + 1)), "<unk>"]
     made = Tokenizer(WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>"))
     made.pre_tokenizer = Split(Regex(r"\d+|."), "isolated")
+    made.post_processor = TemplateProcessing(
+        single="<bos> $A", pair="<bos> $A <bos> $B", special_tokens=[("<bos>", BOS)]
+    )
     return PreTrainedTokenizerFast(tokenizer_object=made, bos_token="<bos>", unk_token="<unk>")
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from circuits.cli.asking import Bos, Chat, ChatPlain, how_of
 from circuits.cli.device import Device
 from circuits.cli.metric import Metric
 from tasks.errors import MethodError
@@ -37,6 +38,9 @@ def command(
     model: Annotated[str, typer.Option(help="nano, a Hugging Face id, or a directory.")] = "nano",
     _device: Device = None,
     metric: Metric = None,
+    bos: Bos = None,
+    chat: Chat = False,
+    chat_plain: ChatPlain = False,
     n: Annotated[
         int | None, typer.Option("--n", help="Prompt pairs. Default: 64 of a task, all of a file.")
     ] = None,
@@ -51,20 +55,21 @@ def command(
     from circuits.cli.discover import prepare
     from circuits.cli.text import printable
     from circuits.config import Config
-    from circuits.discover import ask
     from circuits.models import load_model
+    from circuits.prompts import prompts_of
     from patching.ablations import parse_ablation
 
     kind = parse_ablation(ablation)
     check_parts(what or (), kind)
-    config = Config(task=task, model=model, metric=metric, n=n, seed=seed, batch_size=batch_size)
+    how = how_of(bos, chat, chat_plain)
+    config = Config(task, model, metric=metric, n=n, seed=seed, batch_size=batch_size, **how)
     config.check()
     stated = _means(kind, means)
     prepare(config)
     opened = load_model(model)
     found = ablate(
         opened,
-        ask(config, opened),
+        prompts_of(config, opened),
         what or (),
         kind,
         metric=metric,

@@ -19,6 +19,18 @@ from circuits.cli import emotion as cli_emotion
 from circuits.cli import evaluate as cli_evaluate
 from circuits.cli import means as cli_means
 from circuits.cli import models as cli_models
+from circuits.cli.asking import (
+    Answer,
+    Bos,
+    Chat,
+    ChatPlain,
+    Corrupted,
+    Counterfactual,
+    Prompt,
+    Task,
+    how_of,
+    questions_of,
+)
 from circuits.cli.device import Device
 from circuits.cli.metric import Metric
 from tasks.errors import CircuitsError
@@ -64,6 +76,20 @@ app = typer.Typer(
     help="Find, draw and test the circuit in a language model that answers a question.",
 )
 
+Method = Annotated[
+    str, typer.Option(help="See 'circuits methods'. Several, parted by commas: their mean.")
+]
+Choose = Annotated[
+    str,
+    typer.Option(help="How the circuit is chosen, as in threshold:least=0.1: 'circuits ways'."),
+]
+Outside = Annotated[
+    str, typer.Option(help="What stands in outside the circuit: see 'circuits ablations'.")
+]
+Setting = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="An option of the method, as in steps=3: 'circuits methods'."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for other programs.")]
 
 
@@ -128,19 +154,21 @@ def list_ablations(as_json: AsJson = False) -> None:
 
 @app.command()
 def discover(
-    task: Annotated[str, typer.Argument(help="A task, or a JSON-lines file of prompt pairs.")],
+    task: Task = None,
     model: Annotated[str, typer.Option(help="See 'circuits models'.")] = "nano",
     _device: Device = None,
-    method: Annotated[
-        str, typer.Option(help="See 'circuits methods'. Several, parted by commas: their mean.")
-    ] = "secant",
+    prompt: Prompt = None,
+    corrupted: Corrupted = None,
+    answer: Answer = None,
+    counterfactual: Counterfactual = None,
+    bos: Bos = None,
+    chat: Chat = False,
+    chat_plain: ChatPlain = False,
+    method: Method = "secant",
     level: Annotated[str, typer.Option(help="edge or node.")] = "edge",
     direction: Annotated[str, typer.Option(help="noising or denoising.")] = "noising",
     metric: Metric = None,
-    choose: Annotated[
-        str,
-        typer.Option(help="How the circuit is chosen, as in threshold:least=0.1: 'circuits ways'."),
-    ] = "top",
+    choose: Choose = "top",
     top: Annotated[
         int | None, typer.Option(help="How many edges to keep. Default: 100 where that is chosen.")
     ] = None,
@@ -149,17 +177,11 @@ def discover(
     ] = None,
     seed: Annotated[int, typer.Option(help="Draws the prompt pairs.")] = 0,
     batch_size: Annotated[int, typer.Option(help="Prompt pairs per forward pass.")] = 32,
-    ablation: Annotated[
-        str,
-        typer.Option(help="What stands in outside the circuit: see 'circuits ablations'."),
-    ] = "corrupted",
+    ablation: Outside = "corrupted",
     out: Annotated[
         Path | None, typer.Option(help="The run folder to write. Default: runs/TASK.")
     ] = None,
-    setting: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="An option of the method, as in steps=3: 'circuits methods'."),
-    ] = None,
+    setting: Setting = None,
     force: Annotated[
         bool, typer.Option("--force", help="Replace a run that is in the folder.")
     ] = False,
@@ -182,6 +204,8 @@ def discover(
         seed=seed,
         batch_size=batch_size,
         ablation=ablation,
+        **how_of(bos, chat, chat_plain),
+        asked=questions_of(task, prompt, corrupted, answer, counterfactual),
         options=read_settings(method, setting or []),
     )
     carry_out(config, out or Path("runs") / config.folder_name, force)

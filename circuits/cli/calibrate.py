@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from circuits.cli.asking import Bos, Chat, ChatPlain, how_of
 from circuits.cli.device import Device
 from circuits.output import Output, written
 from tasks.errors import counted
@@ -28,6 +29,9 @@ def calibrate(
     task: Annotated[str, typer.Argument(help="A task, or a JSON-lines file of prompt pairs.")],
     model: Annotated[str, typer.Option(help="nano, a Hugging Face id, or a directory.")] = "nano",
     _device: Device = None,
+    bos: Bos = None,
+    chat: Chat = False,
+    chat_plain: ChatPlain = False,
     method: Annotated[
         list[str] | None,
         typer.Option(help="An estimate, such as relevance:rules=gim. Default: eight of them."),
@@ -52,21 +56,22 @@ def calibrate(
     from circuits.cli.discover import prepare
     from circuits.cli.progress import shown_progress
     from circuits.config import Config
-    from circuits.discover import ask
     from circuits.models import load_model, locate
+    from circuits.prompts import prompts_of
 
     if out is not None:
         OUTPUT.prepare(out, force)
     methods, kinds = tuple(method or calibration.METHODS), tuple(kind or calibration.KINDS)
     calibration.check_asked(methods, kinds)
-    config = Config(task=task, model=model, n=n, seed=seed, batch_size=batch_size)
+    how = how_of(bos, chat, chat_plain)
+    config = Config(task, model, n=n, seed=seed, batch_size=batch_size, **how)
     config.check()
     locate(model)
     with shown_progress() as progress:
         progress(0, 0, "opening the model")
         prepare(config)
         opened = load_model(model)
-        pairs = ask(config, opened)
+        pairs = prompts_of(config, opened)
         found = calibration.calibrate(
             opened,
             pairs,

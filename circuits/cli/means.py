@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from circuits.cli.asking import Bos, Chat, ChatPlain, how_of
 from circuits.cli.device import Device
 from tasks.errors import RunError
 
@@ -23,6 +24,9 @@ def means(
     ] = "mean",
     model: Annotated[str, typer.Option(help="nano, a Hugging Face id, or a directory.")] = "nano",
     _device: Device = None,
+    bos: Bos = None,
+    chat: Chat = False,
+    chat_plain: ChatPlain = False,
     n: Annotated[
         int | None, typer.Option("--n", help="Prompt pairs. Default: 64 of a task, all of a file.")
     ] = None,
@@ -34,15 +38,16 @@ def means(
     """Estimate the mean of everything that an edge carries, over a task's clean prompts."""
     from circuits.cli.discover import prepare
     from circuits.config import Config
-    from circuits.discover import ask
     from circuits.evaluation.outside import averaged
     from circuits.models import load_model
     from circuits.output import make_ready
+    from circuits.prompts import prompts_of
     from patching.averages import estimate_means
     from patching.circuit_run import sender_points
 
     by = averaged(ablation)
-    config = Config(task=task, model=model, n=n, seed=seed, batch_size=batch_size)
+    how = how_of(bos, chat, chat_plain)
+    config = Config(task, model, n=n, seed=seed, batch_size=batch_size, **how)
     config.check()
     if out.exists() and not force:
         raise RunError(f"{out} exists already; choose another --out, or replace it with --force")
@@ -51,7 +56,7 @@ def means(
     make_ready(out)
     prepare(config)
     opened = load_model(model)
-    pairs = ask(config, opened)
+    pairs = prompts_of(config, opened)
     found = estimate_means(opened, pairs, sender_points(opened.anatomy), by, batch_size)
     found.save(out)
     shortest, longest = min(found.origin.lengths), max(found.origin.lengths)

@@ -181,6 +181,7 @@ def print_summary(record: RunRecord, folder: Path, files: Iterable[str], note: s
     steps = (f"{step} {seconds:.1f}" for step, seconds in record.seconds.items())
     rows = {
         "task": f"{record.prompts.task}, {counted(record.prompts.n, 'prompt pair')}",
+        **({"note": "\n".join(record.prompts.notes)} if record.prompts.notes else {}),
         "model": record.model.description or record.model.name,
         "method": f"{record.config['method']}, {record.config['direction']}",
         **measured,

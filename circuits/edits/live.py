@@ -102,15 +102,29 @@ class Edited:
         max_new_tokens: int,
         positions: Mapping[str, Tensor] | None = None,
         stop: int | None = None,
+        *,
+        temperature: float = 0.0,
+        top_p: float = 1.0,
+        seed: int = 0,
     ) -> Int[Tensor, "b new"]:
-        """Greedy continuation of the edited model.
+        """Continuation by the edited model, greedy or sampled: see :func:`patching.generate`.
 
         Raises:
             EditError: a circuit is among the edits: use :meth:`generate_pairs`.
         """
         if self.circuit is not None:
             raise EditError("a circuit lives between two runs; use generate_pairs()")
-        return generate(self.model, tokens, mask, max_new_tokens, self.tap(mask, positions), stop)
+        return generate(
+            self.model,
+            tokens,
+            mask,
+            max_new_tokens,
+            self.tap(mask, positions),
+            stop,
+            temperature=temperature,
+            top_p=top_p,
+            seed=seed,
+        )
 
     def generate_pairs(self, pairs: PromptPairs, max_new_tokens: int) -> Int[np.ndarray, "n new"]:
         """Greedy continuation of every clean prompt, also with a circuit in force."""

@@ -187,6 +187,7 @@ def _check_alike(runs: Sequence[Run], allow_other: bool, ablation: str | None) -
     told = {
         "tasks": {run.record.prompts.task for run in runs},
         "metrics": {run.record.evaluation.metric for run in runs},
+        "ways of putting texts (--bos, --chat)": {_put(run) for run in runs},
     }
     if ablation is None:
         told["ablations (--ablation chooses one)"] = {run.ablation for run in runs}
@@ -199,6 +200,13 @@ def _check_alike(runs: Sequence[Run], allow_other: bool, ablation: str | None) -
     ]
     if faults:
         raise RunError(all_faults("these runs cannot be compared:", faults))
+
+
+def _put(run: Run) -> str:
+    """How a run put its texts to the model."""
+    began = {None: "begun as the tokenizer does", True: "bos", False: "no bos"}
+    chat = run.record.config.get("chat") or "none"
+    return f"{began[run.record.config.get('bos')]} and chat {chat}"
 
 
 def _hold_together(

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from circuits.config import Config
-from circuits.discover import ask
 from circuits.evaluation.outcomes import check_disjoint, prompt_keys
+from circuits.prompts import file_pairs, fitted, prompts_of
 from tasks.errors import RunError, TaskError
 
 if TYPE_CHECKING:
@@ -50,11 +50,12 @@ def used_prompts(record: RunRecord, model: Model, other_model: bool = False) -> 
             for ``other_model``, whose tokenizer may differ.
     """
     config = config_of(record)
-    pairs = ask(config, model)
+    pairs = prompts_of(config, model)
     if not other_model and pairs.digest != record.prompts.sha256:
         raise RunError(
-            f"the prompts of this run ({config.task}, seed {config.seed}) come out differently "
-            f"now, so other prompts cannot be told from them; discover it again"
+            f"the prompts of this run ({config.task or 'written by hand'}, seed {config.seed}) "
+            f"come out differently now, so other prompts cannot be told from them; discover it "
+            f"again"
         )
     return pairs
 
@@ -71,7 +72,7 @@ def held_out(
     """
     seen = {key for pairs in used for key in prompt_keys(pairs)}
     found: PromptPairs | None = None
-    for attempt in range(1 if config.from_file else ROUNDS):
+    for attempt in range(1 if config.from_file or config.asked else ROUNDS):
         drawn = _draw(config, model, n, config.seed + seed + attempt)
         if drawn is None:
             break
@@ -82,8 +83,8 @@ def held_out(
             break
     if found is None:
         raise RunError(
-            f"every prompt of {config.task} was used to find the circuit; give other prompts "
-            f"with --prompts FILE"
+            f"every prompt of {config.task or 'this run'} was used to find the circuit; give other "
+            f"prompts with --prompts FILE"
         )
     for pairs in used:
         check_disjoint(pairs, found)
@@ -92,27 +93,25 @@ def held_out(
 
 def _draw(config: Config, model: Model, n: int, seed: int) -> PromptPairs | None:
     """Prompts with another seed, some more than needed; of a file, all that it has."""
-    import tasks
-
+    if config.asked:
+        return None
     if config.from_file:
-        return tasks.read_pairs(config.task or "", model.tokenizer, n=None, seed=seed)
+        return fitted(file_pairs(config.task or "", config, model, None, seed), config.metric)
     for count in (2 * n, n):
         try:
-            return ask(replace(config, n=count, seed=seed), model)
+            return prompts_of(replace(config, n=count, seed=seed), model)
         except TaskError:
             continue
     return None
 
 
-def from_file(path: Path, model: Model, used: Sequence[PromptPairs]) -> PromptPairs:
-    """All prompts of a file, none of which may have been used.
+def from_file(path: Path, config: Config, model: Model, used: Sequence[PromptPairs]) -> PromptPairs:
+    """All prompts of a file, put to the model as those of a run; none of them may have been used.
 
     Raises:
         RunError: some were.
     """
-    import tasks
-
-    pairs = tasks.read_pairs(str(path), model.tokenizer, n=None, seed=0)
+    pairs = fitted(file_pairs(path, config, model, None, 0), config.metric)
     for each in used:
         check_disjoint(each, pairs)
     return pairs

@@ -31,7 +31,7 @@ class Outcomes:
     ``metric``, ``preferred`` and ``right`` have one row per run: the whole model, the empty
     circuit, then the circuits in the order given. ``preferred`` compares the mean logit of the
     answers with that of the counterfactual answers; ``right`` says that the most likely token of
-    the vocabulary is an answer.
+    the vocabulary is an answer. Without counterfactual answers ``preferred`` is ``right``.
     """
 
     name: str
@@ -141,7 +141,10 @@ def _judge(
 
     top = logits.argmax(-1).cpu().numpy()[:, None]
     value = metric(logits, pairs).double().cpu().numpy()
-    return [value, (logit_diff(logits, pairs) > 0).cpu().numpy(), (pairs.answer == top).any(1)]
+    right = (pairs.answer == top).any(1)
+    beats = (logit_diff(logits, pairs) > 0).cpu().numpy()
+    alone = (pairs.counterfactual < 0).all(1)
+    return [value, np.where(alone, right, beats), right]
 
 
 def check_same_model(

@@ -158,9 +158,10 @@ def fresh_prompts(runs: list[Run], model: Model, terms: Terms) -> PromptPairs:
     """
     others = [run.check_model(model, terms.allow_other_model) for run in runs]
     used = [used_prompts(run.record, model, other) for run, other in zip(runs, others, strict=True)]
+    config = config_of(runs[0].record)
     if terms.prompts is not None:
-        return from_file(terms.prompts, model, used)
-    return held_out(config_of(runs[0].record), model, used, terms.n, terms.seed + 1)
+        return from_file(terms.prompts, config, model, used)
+    return held_out(config, model, used, terms.n, terms.seed + 1)
 
 
 def read_reference(path: Path) -> CircuitGraph:

@@ -38,7 +38,7 @@ model = AutoModelForCausalLM.from_pretrained(nano.path())
 tokenizer = AutoTokenizer.from_pretrained(nano.path())
 ```
 
-A prompt starts with `<bos>`, which the tokenizer does not add by itself. A word and the space
+A prompt starts with `<bos>`, which the tokenizer adds by itself. A word and the space
 before it are one token; words outside the vocabulary become `<unk>`.
 Positions count from `<bos>`: with padding on the left, pass `position_ids` that say so.
 

@@ -25,8 +25,11 @@ def vocabulary(texts: Iterable[str]) -> list[str]:
 
 
 def build_tokenizer(texts: Iterable[str], context: int) -> PreTrainedTokenizerFast:
-    """A fast tokenizer that knows the words of `texts` and gives every such text back unchanged."""
-    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
+    """A fast tokenizer that knows the words of `texts` and gives every such text back unchanged.
+
+    It begins every text with `<bos>`, unless it is asked for no special tokens.
+    """
+    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
     tokens = [*SPECIAL.values(), *vocabulary(texts)]
@@ -34,6 +37,12 @@ def build_tokenizer(texts: Iterable[str], context: int) -> PreTrainedTokenizerFa
     core = Tokenizer(models.WordLevel(ids, unk_token=SPECIAL["unk_token"]))
     core.pre_tokenizer = pre_tokenizers.Split(Regex(PIECE), behavior="isolated")
     core.decoder = decoders.Fuse()
+    start = SPECIAL["bos_token"]
+    core.post_processor = processors.TemplateProcessing(
+        single=f"{start} $A",
+        pair=f"{start} $A {start} $B",
+        special_tokens=[(start, ids[start])],
+    )
     return PreTrainedTokenizerFast(
         tokenizer_object=core,
         model_max_length=context,

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from patching.generate import Decoding, generate
+from patching.generate import Choosing, Decoding, generate
 from tasks.errors import TaskError
 from tests.families import FAMILIES, VOCABULARY, make_pairs, opened, original
 
@@ -103,3 +103,55 @@ def test_all_faults_are_told_at_once(prompts):
     with pytest.raises(TaskError, match="give \\[b, s\\] both"):
         generate(model, tokens, mask[:, 1:], 1)
     assert generate(model, tokens, mask, 120).shape == (len(tokens), 120)
+
+
+def test_no_temperature_is_the_most_likely_token(prompts):
+    model = opened("gpt2")
+    greedy = generate(model, *prompts, NEW)
+    assert generate(model, *prompts, NEW, temperature=0.0, top_p=0.5, seed=3).equal(greedy)
+    assert generate(model, *prompts, NEW, temperature=1.0, top_p=1e-9, seed=3).equal(greedy)
+    assert generate(model, *prompts, NEW, temperature=1e-6, seed=3).equal(greedy)
+
+
+def test_a_seed_gives_the_same_text_and_another_seed_another(prompts):
+    model = opened("gpt2")
+    one, again, other = (
+        generate(model, *prompts, NEW, temperature=1.0, seed=seed) for seed in (0, 0, 1)
+    )
+    assert one.equal(again)
+    assert not one.equal(other)
+
+
+@pytest.mark.parametrize(("temperature", "top_p"), [(1.0, 1.0), (0.7, 1.0), (1.0, 0.8), (2.0, 0.5)])
+def test_tokens_are_drawn_as_often_as_their_probability_says(temperature, top_p):
+    logits = torch.tensor([[2.0, 1.0, 0.0, -1.0]])
+    probs = (logits[0] / temperature).softmax(-1)
+    kept, total = [], 0.0
+    for token in probs.argsort(descending=True).tolist():
+        if total < top_p:
+            kept.append(token)
+        total += float(probs[token])
+    expected = torch.zeros(4)
+    expected[kept] = probs[kept] / probs[kept].sum()
+    choose = Choosing(temperature, top_p)
+    torch.testing.assert_close(choose.distribution(logits)[0], expected)
+    drawn = choose(logits.expand(20_000, 4), torch.Generator().manual_seed(0))
+    shares = torch.bincount(drawn, minlength=4) / len(drawn)
+    assert torch.allclose(shares, expected, atol=0.02)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"temperature": -1.0}, "temperature is -1.0, give 0"),
+        ({"temperature": float("nan")}, "temperature is nan"),
+        ({"temperature": float("inf")}, "temperature is inf"),
+        ({"temperature": "hot"}, "temperature is 'hot'"),
+        ({"top_p": 0.0}, "top_p is 0.0, give more than 0 and at most 1"),
+        ({"top_p": 1.5}, "top_p is 1.5"),
+        ({"seed": -1}, "seed is -1; give at least 0"),
+    ],
+)
+def test_what_cannot_be_sampled_by_is_refused(prompts, wrong, message):
+    with pytest.raises(TaskError, match=message):
+        generate(opened("gpt2"), *prompts, NEW, **({"temperature": 1.0} | wrong))

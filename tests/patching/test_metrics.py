@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from patching.metrics import METRICS, check_metric
+from patching.runs import baselines
 from patching.scoring import score
 from tasks.errors import MethodError
 from tasks.pairs import PromptPairs
@@ -27,12 +28,37 @@ P = LOGITS.softmax(-1)
         ("answer_logit", [2.0 - 0.75, 2.0 - 1.0]),
         ("prob_diff", [P[0, 0] + P[0, 1] - P[0, 3], P[1, 2] - P[1, 0] - P[1, 3]]),
         ("log_prob", [(P[0, 0] + P[0, 1]).log(), P[1, 2].log()]),
+        ("sequence_log_prob", [(P[0, 0] + P[0, 1]).log(), P[1, 2].log()]),
     ],
 )
 def test_metrics_with_several_answers(name, expected):
     """Logits are averaged over the answers, probabilities are added; short rows are ignored."""
     found = check_metric(name)(LOGITS, PAIRS)
     torch.testing.assert_close(found, torch.tensor(expected, dtype=torch.float64))
+
+
+def test_a_whole_answer_is_measured_token_by_token(gpt2):
+    """The log-probability of a text is what teacher forcing gives, whatever its pieces."""
+    prompt, answer = [5, 9, 2], [7, 1, 4]
+    pairs = PromptPairs(
+        clean=np.array([[*prompt, answer[0]]]),
+        corrupted=np.array([[3, 9, 2, answer[0]]]),
+        mask=np.ones((1, 4), dtype=bool),
+        answer=np.array([[answer[1]]]),
+        counterfactual=np.array([[8]]),
+        shared=np.array([1]),
+        rest=np.array([[answer[2]]]),
+    )
+    with pytest.raises(MethodError, match=r"give it pairs.each_token\(\)"):
+        score(gpt2, pairs, "secant", "node", metric="sequence_log_prob")
+    rows = pairs.each_token()
+    found, _ = baselines(gpt2, rows, "sequence_log_prob")
+    ids = torch.tensor([[*prompt, *answer]])
+    logits = gpt2.bridge(ids)[0].log_softmax(-1)
+    expected = [logits[len(prompt) - 1 + k, token].item() for k, token in enumerate(answer)]
+    assert found == pytest.approx(expected, abs=1e-5)
+    scores = score(gpt2, rows, "secant", "node", metric="sequence_log_prob")
+    assert scores.count == len(answer)
 
 
 @pytest.mark.parametrize("name", METRICS)

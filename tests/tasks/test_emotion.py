@@ -10,6 +10,7 @@ from tasks import TaskError
 from tasks.emotion import Emotion, samples
 from tasks.judges import LexiconJudge
 from tasks.scenarios import EMOTIONS, THEMES, VALENCES, feelings, lexicon, scenarios
+from tests.tasks.conftest import WordTokenizer
 
 TASK = Emotion()
 BOTH = ("discovery", "test")
@@ -120,6 +121,39 @@ def test_more_than_there_are_is_refused(words):
         TASK.pairs(words, n=41, emotion="fear", valence="neutral")
 
 
-def test_a_tokenizer_without_the_words_is_refused_with_counts(stories_tokenizer):
-    with pytest.raises(TaskError, match=r"\d of 6 emotions' names.*\d of 7 words of anger"):
+def test_words_of_several_tokens_are_told_apart_by_their_first(words):
+    words.cut = feelings()["disgust"]
+    pairs = TASK.pairs(words, n=40, emotion="disgust")
+    assert pairs.longer.all()
+    begun = {f" {word[0]}" for word in feelings()["disgust"]}
+    assert {words.decode([token]) for token in pairs.answer.ravel() if token >= 0} <= begun
+
+
+def test_words_that_begin_alike_tell_no_emotion(words):
+    words.cut = (*feelings()["disgust"], *feelings()["fear"])
+    firsts = [{word[0] for word in feelings()[emotion]} for emotion in ("disgust", "fear")]
+    pairs = TASK.pairs(words, n=40, emotion="disgust", against="fear")
+    measured = {words.decode([token]) for token in pairs.answer.ravel() if token >= 0}
+    assert measured == {f" {letter}" for letter in firsts[0] - firsts[1]}
+
+
+def test_a_real_small_vocabulary_is_refused_with_counts(stories_tokenizer):
+    with pytest.raises(TaskError, match=r"can tell apart \d of 7 words of anger"):
         TASK.pairs(stories_tokenizer)
+
+
+def test_an_emotion_that_is_longer_than_all_others_is_left_out(words):
+    words.cut = ("disgust", *feelings()["disgust"])
+    pairs = TASK.pairs(words, n=100)
+    assert not any("disgust" in text for both in pairs.texts for text in both)
+    with pytest.raises(TaskError, match="there are 0 distinct prompts with emotion disgust"):
+        TASK.pairs(words, n=1, emotion="disgust")
+
+
+def test_a_tokenizer_without_the_words_is_refused_with_counts():
+    class Same(WordTokenizer):
+        def encode(self, text, *, add_special_tokens=False):
+            return [self._id(letter) for letter in text.lower().replace("f", "a").replace("s", "a")]
+
+    with pytest.raises(TaskError, match=r"\d of 7 words of anger"):
+        TASK.pairs(Same())

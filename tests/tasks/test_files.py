@@ -57,7 +57,6 @@ def test_text_without_a_tokenizer_is_refused(written):
 
 
 def test_every_fault_comes_with_its_line(written, words):
-    words.cut = ("elephant",)
     path = written(
         "{broken",
         GOOD,
@@ -65,7 +64,7 @@ def test_every_fault_comes_with_its_line(written, words):
         "",
         GOOD | {"anser": 1},
         GOOD | {"clean": "A is not"},
-        GOOD | {"answer": " elephant"},
+        GOOD | {"answer": "lephant"},
         GOOD | {"answer": " y"},
         "[1, 2]",
         GOOD | {"clean": 3},
@@ -77,7 +76,7 @@ def test_every_fault_comes_with_its_line(written, words):
     assert lines[2:5] == [f"line 3: missing key '{key}'" for key in list(GOOD)[1:]]
     assert lines[5].startswith("line 5: unknown key 'anser'; did you mean 'answer'?")
     assert lines[6].startswith("line 6: clean has 4 tokens, corrupted 3; both need the same number")
-    assert lines[7] == "line 7: answer: ' elephant' is 2 tokens [' e', 'lephant']"
+    assert lines[7].startswith("line 7: answer: 'lephant' does not follow this prompt")
     assert lines[8].startswith("line 8: answer and counterfactual are the same")
     assert lines[9].startswith("line 9: not a JSON object")
     assert lines[10].startswith("line 10: clean: 3 is not a string")
@@ -85,16 +84,9 @@ def test_every_fault_comes_with_its_line(written, words):
     assert all(line.startswith("line 11: ") for line in lines[11:])
 
 
-def test_an_answer_that_only_lacks_its_space_is_said_so(written):
-    from tests.tasks.conftest import WordTokenizer
-
-    class SpacedOnly(WordTokenizer):
-        def encode(self, text, *, add_special_tokens=False):
-            whole = super().encode(text)
-            return whole if text.startswith((" ", "A", "B")) else [*whole, 0]
-
-    (_, line) = faults_of(written(GOOD | {"answer": "x"}), SpacedOnly())
-    assert line.endswith("with a leading space, ' x', it is one")
+def test_an_answer_that_only_lacks_its_space_is_said_so(written, words):
+    (_, line) = faults_of(written(GOOD | {"answer": "x"}), words)
+    assert line.endswith("with a leading space, ' x', it does")
 
 
 @pytest.mark.parametrize("lines", [[""], ["", "  ", ""]])

@@ -11,6 +11,7 @@ import tasks
 from tasks import TaskError
 from tasks.ioi import ORDERS, Scene, Words
 from tasks.tokenize import encode
+from tests.tasks.conftest import WordTokenizer
 
 MARY = Scene(
     "When {A} and {B} saw the {place}, {S} gave the {object} to",
@@ -177,8 +178,33 @@ def test_too_few_words_are_refused_with_the_counts(words):
     assert "20 of 20 places" in str(caught.value)
 
 
-def test_prompts_of_gpt2_start_with_its_start_token(gpt2_tokenizer):
-    pairs = tasks.get("ioi").pairs(gpt2_tokenizer, n=5)
+@pytest.mark.parametrize(("bos", "started"), [(None, False), (False, False), (True, True)])
+def test_prompts_of_gpt2_start_with_its_start_token_if_told_to(gpt2_tokenizer, bos, started):
+    pairs = tasks.get("ioi").pairs(gpt2_tokenizer, n=5, bos=bos)
     for row, mask, (clean, _) in zip(pairs.clean, pairs.mask, pairs.texts, strict=True):
-        assert row[mask].tolist() == encode(gpt2_tokenizer, clean)
-        assert row[mask][0] == 50256
+        assert row[mask].tolist() == encode(gpt2_tokenizer, clean, bos)
+        assert (int(row[mask][0]) == 50256) is started
+
+
+def test_names_of_two_tokens_may_be_kept():
+    """Both names of a prompt are as long, and the first token at which they differ is measured."""
+    every = Words.read().names
+    words = WordTokenizer(cut=every[::2])
+    task = tasks.get("ioi")
+    few, all_names = (task.pairs(words, n=200, names=kept) for kept in ("one", "two"))
+    assert not few.in_part
+    assert all_names.in_part
+    said = {word for text, _ in all_names.texts for word in every if f"{word} " in text}
+    assert said & set(every[::2])
+    assert said & set(every[1::2])
+    for i, (text, _) in enumerate(all_names.texts):
+        at = all_names.positions["IO"][i], all_names.positions["S2"][i]
+        sizes = [words.decode([all_names.clean[i, k]]).startswith(" ") for k in at]
+        assert len(set(sizes)) == 1, text
+
+
+def test_too_few_names_of_two_tokens_are_left_out():
+    every = Words.read().names
+    words = WordTokenizer(cut=every[:3])
+    pairs = tasks.get("ioi").pairs(words, n=100, names="two")
+    assert pairs == tasks.get("ioi").pairs(words, n=100)

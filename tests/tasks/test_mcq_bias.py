@@ -1,6 +1,7 @@
 """Multiple-choice questions: the bank, places and letters, corruptions, positions."""
 
 import json
+import re
 from collections import Counter
 
 import numpy as np
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from tasks import TaskError
 from tasks.mcq_bias import MCQBias, cyclic_orders
 from tasks.questions import LETTERS, Question, bank
+from tests.tasks.conftest import WordTokenizer
 
 TASK = MCQBias()
 GRASS = Question("What color is grass?", ("red", "blue", "green"), 2)
@@ -189,9 +191,54 @@ def test_options_that_would_move_the_letters_are_counted(words, tmp_path):
     path = tmp_path / "arc.jsonl"
     path.write_text(json.dumps(ARC), encoding="utf-8")
     with pytest.raises(TaskError, match=r"there are 0 distinct.*\(1 more are cut differently"):
-        TASK.pairs(words, n=1, file=str(path))
+        TASK.pairs(words, n=1, file=str(path), corruption="cycle")
+
+
+@pytest.mark.parametrize("corruption", ["to_A", "letters"])
+def test_of_options_of_unequal_length_the_letters_change_places(words, tmp_path, corruption):
+    path = tmp_path / "arc.jsonl"
+    path.write_text(json.dumps(ARC), encoding="utf-8")
+    pairs = TASK.pairs(words, n=1, file=str(path), corruption=corruption)
+    ((clean, corrupted),) = pairs.texts
+    gold = words.decode(pairs.answer[0])[1:]
+    assert words.decode(pairs.counterfactual[0]) == " A"
+    swap = str.maketrans({"A": gold, gold: "A"})
+    letters = re.compile(r" ([A-E]):")
+    shown = letters.findall(clean)
+    assert [letter.translate(swap) for letter in shown] == letters.findall(corrupted)
+    assert letters.sub("", clean) == letters.sub("", corrupted)
+    told = "letters changed places instead (1 of 1 pairs)"
+    assert any(told in note for note in pairs.notes) is (corruption == "to_A")
+
+
+def test_letters_that_are_cut_from_their_space_are_measured_after_it():
+    class Apart(WordTokenizer):
+        def encode(self, text, *, add_special_tokens=False):
+            return [self._id(piece) for piece in re.findall(r" (?=[A-Z]\b)| ?\w+| ?[^\w\s]", text)]
+
+    words = Apart(bos=False)
+    pairs = TASK.pairs(words, n=8)
+    assert (pairs.shared == 1).all()
+    for text, answer in zip(pairs.texts, pairs.answer, strict=True):
+        assert text[0].endswith("Answer: ")
+        assert words.decode(answer) in tuple("BCD")
 
 
 def test_a_tokenizer_that_cuts_letters_is_refused(stories_tokenizer):
     with pytest.raises(TaskError, match=r"\d of 5 letters \(A, B, C, D, E\) are one token"):
         TASK.pairs(stories_tokenizer)
+
+
+def test_a_tokenizer_that_does_not_know_letters_is_refused():
+    class NoLetters(WordTokenizer):
+        unk_token_id = 1
+
+        def encode(self, text, *, add_special_tokens=False):
+            self.vocabulary += ["<unk>"] * (len(self.vocabulary) == 1)
+            return super().encode(re.sub(r"\b[B-E]\b", "<unk>", text))
+
+        def _id(self, piece):
+            return 1 if "unk" in piece else super()._id(piece)
+
+    with pytest.raises(TaskError, match=r"1 of 5 letters \(A, B, C, D, E\) are one token"):
+        TASK.pairs(NoLetters())

@@ -166,8 +166,41 @@ def test_operands_that_are_cut_are_left_out():
 
 
 def test_a_tokenizer_without_numbers_is_refused_with_the_counts(stories_tokenizer):
-    with pytest.raises(TaskError, match="0 of 100 numbers from 0 to 99 are one token"):
-        TASK.pairs(stories_tokenizer)
+    with pytest.raises(TaskError, match=r"0 distinct .* with 10 operands .*each of them one token"):
+        TASK.pairs(stories_tokenizer, tokens="one")
+    with pytest.raises(TaskError, match="0 of 100 numbers from 900 to 999 are one token for"):
+        TASK.pairs(
+            WordTokenizer(cut=tuple(map(str, range(900, 1000)))),
+            tokens="one",
+            smallest=900,
+            largest=999,
+        )
+
+
+@each_style
+@pytest.mark.parametrize("form", FORMS)
+def test_numbers_may_be_cut_into_digits(smollm2_tokenizer, style, form):
+    """Operands stay in their places, and the result is read where the two differ."""
+    pairs = TASK.pairs(smollm2_tokenizer, n=40, form=form, style=style, split="all")
+    at = np.arange(len(pairs))
+    for slot in "ABC"[: len(form) + 1]:
+        for ids in (pairs.clean, pairs.corrupted):
+            assert all(
+                smollm2_tokenizer.decode([token]).isdigit()
+                for token in ids[at, pairs.positions[slot]]
+            )
+    for i, (clean, _) in enumerate(pairs.texts):
+        prompt = smollm2_tokenizer.decode(pairs.clean[i][pairs.mask[i]])
+        assert prompt == clean
+        digits = re.findall(r"\d", prompt)[-int(pairs.shared[i]) :] if pairs.shared[i] else []
+        assert len(smollm2_tokenizer.decode(pairs.answer[i]).strip()) == 1, digits
+
+
+@pytest.mark.parametrize("corruption", ["A", "B", "op"])
+def test_corruptions_keep_the_digits_in_place(smollm2_tokenizer, corruption):
+    pairs = TASK.pairs(smollm2_tokenizer, n=40, corruption=corruption, style="verbal")
+    assert (pairs.clean != pairs.corrupted).any(1).all()
+    assert pairs.in_part
 
 
 def test_the_sampler_holds_the_fixed_operand_and_nothing_else(words):

@@ -38,6 +38,10 @@ def test_answers_of_unequal_number_are_filled_with_minus_one():
     assert small().counterfactual.tolist() == [[4], [5]]
 
 
+def test_an_answer_that_is_given_twice_counts_once():
+    assert small(answer=[[1, 1], [2, 3, 2]]).answer.tolist() == [[1, -1], [2, 3]]
+
+
 def test_arrays_are_int64_copies_that_cannot_be_written():
     source = np.array([[1, 2], [3, 4]], dtype=np.int32)
     pairs = small(clean=source, corrupted=source + 10)
@@ -169,7 +173,7 @@ def test_texts_are_encoded_with_the_start_token_and_kept(words):
         ["Mary is", "Big John is"],
         ["Tom is", "Big Tom is"],
         [" a", [" b", " c"]],
-        ["x", "y"],
+        [" x", " y"],
     )
     assert pairs.clean[0].tolist()[:2] == [0, 0]
     assert pairs.mask.tolist() == [[False, True, True, True], [True] * 4]
@@ -179,17 +183,19 @@ def test_texts_are_encoded_with_the_start_token_and_kept(words):
 
 
 def test_text_faults_show_the_prompt_and_how_an_answer_splits(words):
-    words.cut = ("Maryland",)
     with pytest.raises(TaskError) as caught:
         PromptPairs.from_texts(
             words,
             ["Mary is", "Tom is", "Ann is"],
             ["Tom isn't", "Bob is", "Bob is"],
-            [" Maryland", " a", 7],
+            ["land", " a", 7],
             [" x", " a", " x"],
         )
     message = str(caught.value)
-    assert "pair 0: answer: ' Maryland' is 2 tokens [' M', 'aryland']" in message
+    assert "pair 0: answer: 'land' does not follow this prompt as tokens of its own" in message
+    assert (
+        "the end of 'Mary island' is cut as [' island']; with a leading space, ' land'" in message
+    )
     assert "pair 0: clean has 3 tokens, corrupted 5" in message
     assert "'Mary is' against \"Tom isn't\"" in message
     assert "pair 1: answer and counterfactual are the same" in message

@@ -1,9 +1,19 @@
 """Text to ids: the start token, single-token words, and the index of a word."""
 
+import copy
+
 import pytest
 
 from tasks import PromptPairs, TaskError, get
-from tasks.tokenize import encode, pad_id, single_token, single_tokens, token_index, unknown_words
+from tasks.tokenize import (
+    encode,
+    pad_id,
+    single_token,
+    single_tokens,
+    token_index,
+    unknown_words,
+    with_start,
+)
 from tests.tasks.conftest import WordTokenizer
 
 
@@ -45,10 +55,43 @@ def test_an_index_inside_a_token_is_refused(words):
         token_index(words, "When Barbara", 6)
 
 
-def test_gpt2_has_the_start_token_that_its_vocabulary_defines(gpt2_tokenizer):
-    assert encode(gpt2_tokenizer, "Mary")[0] == 50256
+def test_gpt2_begins_no_text_unless_it_is_told_to(gpt2_tokenizer):
+    assert encode(gpt2_tokenizer, "Mary")[0] == 24119
+    assert encode(gpt2_tokenizer, "Mary", bos=True) == [50256, 24119]
+    assert encode(gpt2_tokenizer, "<|endoftext|>Mary", bos=True) == [50256, 24119]
     assert single_token(gpt2_tokenizer, " Mary") == 5335
     assert pad_id(gpt2_tokenizer) == 50256
+
+
+def test_a_beginning_that_the_text_is_written_with_is_not_put_there_twice(stories_tokenizer):
+    assert (
+        encode(stories_tokenizer, "<s>One")[:2]
+        == encode(stories_tokenizer, "<s>One", bos=False)[:2]
+    )
+    assert encode(stories_tokenizer, "One").count(stories_tokenizer.bos_token_id) == 1
+    assert encode(stories_tokenizer, "<s>One").count(stories_tokenizer.bos_token_id) == 1
+
+
+def test_what_a_tokenizer_puts_behind_a_text_is_left_out():
+    class Ending(WordTokenizer):
+        def encode(self, text, *, add_special_tokens=False):
+            ids = super().encode(text, add_special_tokens=add_special_tokens)
+            return [*ids, self._id("<eos>")] if add_special_tokens else ids
+
+    words = Ending()
+    assert words.decode(encode(words, "a b")) == "<bos>a b"
+
+
+def test_a_tokenizer_begun_otherwise_is_else_the_same(gpt2_tokenizer, nano_tokenizer):
+    begun = with_start(gpt2_tokenizer, True)
+    assert encode(begun, "Mary") == [50256, 24119]
+    assert begun.decode([24119]) == "Mary"
+    assert encode(with_start(begun, False), "Mary") == [24119]
+    assert with_start(gpt2_tokenizer, None) is gpt2_tokenizer
+    assert encode(with_start(nano_tokenizer, False), "Mary") == encode(nano_tokenizer, "Mary")[1:]
+    assert encode(copy.copy(begun), "Mary") == [50256, 24119]
+    with pytest.raises(TaskError, match="defines no beginning-of-sequence token"):
+        with_start(WordTokenizer(bos=False), True)
 
 
 def test_a_leading_space_written_as_a_token_of_its_own_is_looked_through(stories_tokenizer):

@@ -14,6 +14,7 @@ from circuits.evaluation.held_out import held_out
 from circuits.evaluation.outcomes import prompt_keys
 from circuits.evaluation.run import Run, carry_out
 from circuits.evaluation.terms import Terms
+from circuits.prompts import prompts_of
 from tasks.errors import ModelError, RunError
 from tests.known import interchange
 
@@ -80,10 +81,8 @@ def test_evaluating_twice_gives_the_same_numbers_and_picture(done):
 def test_no_prompt_of_the_discovery_is_used(home):
     first = Run.read(home / "secant")
     config = Config(**first.record.config)
-    from circuits.discover import ask
-
     model = interchange.opened()
-    used = ask(config, model)
+    used = prompts_of(config, model)
     assert used.digest == first.record.prompts.sha256
     fresh = held_out(config, model, [used], 64)
     assert not set(prompt_keys(fresh)) & set(prompt_keys(used))
@@ -180,7 +179,9 @@ def test_runs_that_cannot_be_compared(home, done):
     assert "give at least two runs" in result.stderr
     record = json.loads((done / "run.json").read_text())
     record["model"]["hash"], record["prompts"]["task"] = "0" * 64, "another"
+    record["config"]["bos"] = True
     (done / "run.json").write_text(json.dumps(record))
     result = cli("compare", home / "secant", done)
     assert "different tasks" in result.stderr
     assert "different models" in result.stderr
+    assert "different ways of putting texts (--bos, --chat): begun as the tok" in result.stderr

@@ -1,0 +1,79 @@
+"""The prompt pairs of a configuration: of a task, of a file, or written by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tasks.errors import TaskError
+
+if TYPE_CHECKING:
+    from circuits.config import Config
+    from patching.model import Model
+    from tasks import PromptPairs
+
+WRITTEN = "ask"
+"""What prompts that were written by hand are called in the place of a task."""
+
+
+def prompts_of(config: Config, model: Model) -> PromptPairs:
+    """The prompt pairs of the configured task, file or questions, in the model's tokens.
+
+    Raises:
+        TaskError: they cannot be made for this model.
+    """
+    import tasks
+
+    if config.asked:
+        pairs = written_pairs(config, model)[: config.n]
+    elif config.from_file:
+        pairs = file_pairs(config.task or "", config, model, config.n, config.seed)
+    else:
+        source, tokenizer = config.task or "", _tokenizer(f"task {config.task}", model)
+        n, seed = config.count or 0, config.seed
+        task = tasks.get(source)
+        pairs = task.pairs(tokenizer, n=n, seed=seed, bos=config.bos, chat=config.chat)
+    return fitted(pairs, config.metric)
+
+
+def written_pairs(config: Config, model: Model) -> PromptPairs:
+    """The questions that the configuration itself holds."""
+    from tasks import PromptPairs
+
+    clean, corrupted, answer, counterfactual = map(list, zip(*config.asked, strict=True))
+    return PromptPairs.from_texts(
+        _tokenizer("this question", model),
+        clean,
+        corrupted,
+        answer,
+        counterfactual,
+        bos=config.bos,
+        chat=config.chat,
+        task=WRITTEN,
+        where=[f"question {i + 1}" for i in range(len(clean))],
+    )
+
+
+def file_pairs(
+    path: str | Path, config: Config, model: Model, n: int | None, seed: int
+) -> PromptPairs:
+    """Prompt pairs of a file, put to the model as the configuration says."""
+    import tasks
+
+    return tasks.read_pairs(path, model.tokenizer, n=n, seed=seed, bos=config.bos, chat=config.chat)
+
+
+def fitted(pairs: PromptPairs, metric: str | None) -> PromptPairs:
+    """The pairs as the metric needs them: with a row for every token of an answer, or as is."""
+    from tasks.spelled import SEQUENCE
+
+    return pairs.each_token() if metric == SEQUENCE and pairs.in_part else pairs
+
+
+def _tokenizer(what: str, model: Model) -> Any:
+    if model.tokenizer is None:
+        raise TaskError(
+            f"{what} is text, and this model has no tokenizer; give it one, as in "
+            f"circuits.load_model(model, tokenizer=...), or prompts as lists of token ids"
+        )
+    return model.tokenizer
