@@ -7,6 +7,7 @@ the difference (patching); the strongest edges that connect input to logits are 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,7 +48,7 @@ def discover(
     the circuit put `ablation` in the place of all that is outside it. `top` defaults to what the
     way has (100).
 
-    `task` is a task or its name, a JSON-lines file of prompt pairs, or `PromptPairs`; `model` is
+    `task` is a task or its name, a file of prompt pairs, or `PromptPairs`; `model` is
     anything that :func:`circuits.load_model` opens. `n` prompt pairs are drawn with `seed`
     (default: 64 of a task, all of a file; of `PromptPairs` the first `n`). `progress` is called
     with (done, total, what). Further options are the method's. Equal arguments give equal circuits.
@@ -116,7 +117,7 @@ def run(config: Config, folder: Path, progress: Progress | None = None) -> RunRe
     with clock("opening the model"):
         model = load_model(config.model)
     with clock("making the prompts"):
-        pairs = ask(config, model)
+        pairs, left_out = asked(config, model)
     with clock("scoring"):
         scored = measure(config, model, pairs, progress)
     with clock("choosing the circuit"):
@@ -128,24 +129,34 @@ def run(config: Config, folder: Path, progress: Progress | None = None) -> RunRe
         graph = evaluation.noted(graph)
     with clock("testing its strongest edges"):
         page = run_page(graph, model, pairs, evaluation, config.batch_size)
-    record = describe_run(config, model, pairs, graph, evaluation, clock.seconds)
+    record = describe_run(config, model, pairs, graph, evaluation, clock.seconds, left_out)
     write(folder, record, scored.scores, graph, page)
     return record
 
 
 def ask(config: Config, model: Model) -> PromptPairs:
     """The prompt pairs of the configured task or file, in the model's tokens."""
+    return asked(config, model)[0]
+
+
+def asked(config: Config, model: Model) -> tuple[PromptPairs, Mapping[str, int]]:
+    """The same, and how many rows of a file were left out for which reason."""
     import tasks
+    from tasks.files import read_file
 
     source = config.task or ""
     if config.from_file:
-        return tasks.read_pairs(source, model.tokenizer, n=config.n, seed=config.seed)
+        found = read_file(
+            source, model.tokenizer, n=config.n, seed=config.seed, skip_bad=config.skip_bad
+        )
+        return found.pairs, found.left_out
     if model.tokenizer is None:
         raise TaskError(
             f"task {source} is text, and this model has no tokenizer; give it one, as in "
             f"circuits.load_model(model, tokenizer=...), or prompts as lists of token ids"
         )
-    return tasks.get(source).pairs(model.tokenizer, n=config.count or 0, seed=config.seed)
+    made = tasks.get(source).pairs(model.tokenizer, n=config.count or 0, seed=config.seed)
+    return made, {}
 
 
 def measure(

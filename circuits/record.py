@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -63,11 +64,12 @@ class ModelUsed(Part):
 
 
 class Prompts(Part):
-    """The prompt pairs: how many, and the hash of their contents."""
+    """The prompt pairs: how many, the hash of their contents, and rows of a file left out."""
 
     task: str
     n: int
     sha256: str
+    left_out: dict[str, int] = Field({}, description="rows of a file left out, by reason")
 
 
 class StrongEdge(Part):
@@ -132,6 +134,7 @@ def describe_run(
     graph: CircuitGraph,
     evaluation: Evaluation,
     seconds: Mapping[str, float],
+    left_out: Mapping[str, int] = MappingProxyType({}),
 ) -> RunRecord:
     """The record of a discovery that has just been made."""
     import torch
@@ -154,7 +157,9 @@ def describe_run(
             hash=model.hash,
             tokenizer=None if tokenizer is None else type(tokenizer).__name__,
         ),
-        prompts=Prompts(task=pairs.task, n=len(pairs), sha256=pairs.digest),
+        prompts=Prompts(
+            task=pairs.task, n=len(pairs), sha256=pairs.digest, left_out=dict(left_out)
+        ),
         evaluation=Measured(**evaluation.to_json()),
         circuit=Found(
             nodes=len(graph.nodes),

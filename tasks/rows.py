@@ -10,6 +10,8 @@ import numpy as np
 from jaxtyping import Int
 
 from tasks.errors import TaskError
+from tasks.json_text import half_surrogate
+from tasks.limits import MAX_ID, MAX_TOKENS
 from tasks.tokenize import Tokenizer, encode, single_token, unknown_words, why_not_single
 
 NO_ID = -1
@@ -78,12 +80,18 @@ def shorten(text: str) -> str:
 
 def id_list(value: Any) -> list[int]:
     """Token ids from one id or a sequence of them; ValueError says what else it was given."""
-    ids = np.asarray(value)
+    try:
+        ids = np.asarray(value)
+    except (ValueError, OverflowError):
+        raise ValueError(f"{shorten(repr(value))}, where one row of token ids is wanted") from None
     if ids.ndim > 1:
         raise ValueError(f"ids of shape {ids.shape}, where one row is wanted")
     if ids.size and ids.dtype.kind not in "iu":
         raise ValueError(f"{shorten(repr(value))}, where whole-number token ids are wanted")
-    return [int(token) for token in ids.reshape(-1)]
+    found = [int(token) for token in ids.reshape(-1)]
+    if found and max(found) > MAX_ID:
+        raise ValueError(f"token id {max(found)}, and no vocabulary is larger than {MAX_ID}")
+    return found
 
 
 Reader = Callable[[Any], list[int]]
@@ -96,6 +104,7 @@ def text_readers(tokenizer: Tokenizer, bos: bool | None = None) -> dict[str, Rea
     def prompt(text: Any) -> list[int]:
         if not isinstance(text, str):
             raise ValueError(f"{shorten(repr(text))} is not a string")
+        _check_whole(text)
         unknown = unknown_words(tokenizer, text)
         if unknown:
             raise ValueError(f"words outside this tokenizer's vocabulary: {', '.join(unknown)}")
@@ -105,6 +114,7 @@ def text_readers(tokenizer: Tokenizer, bos: bool | None = None) -> dict[str, Rea
         words = given if isinstance(given, list | tuple) else [given]
         if not all(isinstance(word, str) for word in words):
             raise ValueError(f"{shorten(repr(given))} is not a string or a list of strings")
+        _check_whole(*words)
         ids = {word: single_token(tokenizer, word) for word in words}
         broken = [why_not_single(tokenizer, word) for word, token in ids.items() if token is None]
         if broken:
@@ -112,6 +122,12 @@ def text_readers(tokenizer: Tokenizer, bos: bool | None = None) -> dict[str, Rea
         return [token for token in ids.values() if token is not None]
 
     return {"clean": prompt, "corrupted": prompt, "answer": answer, "counterfactual": answer}
+
+
+def _check_whole(*texts: str) -> None:
+    """Refuse half a surrogate pair, which no tokenizer takes."""
+    if half := "".join(map(half_surrogate, texts)):
+        raise ValueError(f"half a surrogate pair ({half}), which is no text")
 
 
 def read_rows(
@@ -158,8 +174,19 @@ def _read_row(
 
 
 def left_pad(rows: Sequence[Sequence[int]], fill: int) -> Int[np.ndarray, "n pos"]:
-    """The rows as one int64 array, filled with `fill` on the left."""
-    padded = np.full((len(rows), max(map(len, rows))), fill, dtype=np.int64)
+    """The rows as one int64 array, filled with `fill` on the left.
+
+    Raises:
+        TaskError: one long row beside many would make it too large, before memory is taken.
+    """
+    longest = max(map(len, rows))
+    if len(rows) * longest > MAX_TOKENS:
+        at = next(i for i, row in enumerate(rows) if len(row) == longest)
+        raise TaskError(
+            f"{len(rows):,} prompts as long as the longest, {longest:,} tokens (number {at + 1}), "
+            f"are more than {MAX_TOKENS:,} tokens; leave out long prompts, or give fewer"
+        )
+    padded = np.full((len(rows), longest), fill, dtype=np.int64)
     for target, row in zip(padded, rows, strict=True):
         target[target.size - len(row) :] = row
     return padded

@@ -19,6 +19,7 @@ from circuits.cli import emotion as cli_emotion
 from circuits.cli import evaluate as cli_evaluate
 from circuits.cli import means as cli_means
 from circuits.cli.device import Device
+from circuits.cli.files import SkipBad, TaskOrFile
 from circuits.cli.metric import Metric
 from tasks.errors import CircuitsError
 
@@ -135,7 +136,7 @@ def list_models(as_json: AsJson = False) -> None:
 
 @app.command()
 def discover(
-    task: Annotated[str, typer.Argument(help="A task, or a JSON-lines file of prompt pairs.")],
+    task: TaskOrFile,
     model: Annotated[str, typer.Option(help="nano, a Hugging Face id, or a directory.")] = "nano",
     _device: Device = None,
     method: Annotated[
@@ -156,6 +157,7 @@ def discover(
     ] = None,
     seed: Annotated[int, typer.Option(help="Draws the prompt pairs.")] = 0,
     batch_size: Annotated[int, typer.Option(help="Prompt pairs per forward pass.")] = 32,
+    skip_bad: SkipBad = False,
     ablation: Annotated[
         str,
         typer.Option(help="What stands in outside the circuit: see 'circuits ablations'."),
@@ -190,6 +192,7 @@ def discover(
         batch_size=batch_size,
         ablation=ablation,
         options=read_settings(method, setting or []),
+        skip_bad=skip_bad,
     )
     carry_out(config, out or Path("runs") / config.folder_name, force)
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from circuits.cli.device import Device
+from circuits.cli.files import SkipBad, TaskOrFile
 from circuits.output import Output, written
 from tasks.errors import counted
 
@@ -25,7 +26,7 @@ OUTPUT = Output(
 
 
 def calibrate(
-    task: Annotated[str, typer.Argument(help="A task, or a JSON-lines file of prompt pairs.")],
+    task: TaskOrFile,
     model: Annotated[str, typer.Option(help="nano, a Hugging Face id, or a directory.")] = "nano",
     _device: Device = None,
     method: Annotated[
@@ -39,6 +40,7 @@ def calibrate(
     n: Annotated[int, typer.Option("--n", help="Prompt pairs.")] = 32,
     seed: Annotated[int, typer.Option(help="Draws the prompt pairs and the resamples.")] = 0,
     batch_size: Annotated[int, typer.Option(help="Prompt pairs per forward pass.")] = 32,
+    skip_bad: SkipBad = False,
     out: Annotated[
         Path | None,
         typer.Option(help="A new folder for calibration.json, .csv and .svg. Default: none."),
@@ -59,7 +61,9 @@ def calibrate(
         OUTPUT.prepare(out, force)
     methods, kinds = tuple(method or calibration.METHODS), tuple(kind or calibration.KINDS)
     calibration.check_asked(methods, kinds)
-    config = Config(task=task, model=model, n=n, seed=seed, batch_size=batch_size)
+    config = Config(
+        task=task, model=model, n=n, seed=seed, batch_size=batch_size, skip_bad=skip_bad
+    )
     config.check()
     locate(model)
     with shown_progress() as progress:

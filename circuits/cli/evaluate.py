@@ -8,10 +8,11 @@ from typing import Annotated
 import typer
 
 from circuits.cli.device import Device
+from circuits.cli.files import SkipBad
 
 Prompts = Annotated[
     Path | None,
-    typer.Option(help="A JSON-lines file of other prompt pairs. Default: the task's own."),
+    typer.Option(help="A file of other prompt pairs. Default: the task's own."),
 ]
 AllowOther = Annotated[
     bool,
@@ -58,6 +59,7 @@ def evaluate(
     means: MeansFile = None,
     redraws: Redraws = 0,
     batch_size: BatchSize = 64,
+    skip_bad: SkipBad = False,
     _device: Device = None,
 ) -> None:
     """Test a run's circuit on held-out prompts; adds evaluation.json and curves.svg to the run."""
@@ -67,7 +69,9 @@ def evaluate(
     from circuits.evaluation.run import carry_out
     from circuits.evaluation.terms import Terms
 
-    terms = Terms(n, seed, prompts, allow_other_model, ablation, means, redraws, batch_size)
+    terms = Terms(
+        n, seed, prompts, allow_other_model, ablation, means, redraws, batch_size, skip_bad
+    )
     _prepare()
     with shown_progress() as progress:
         found = carry_out(run, terms, model=model, reference=reference, progress=progress)
@@ -86,6 +90,7 @@ def compare(
     means: MeansFile = None,
     redraws: Redraws = 0,
     batch_size: BatchSize = 64,
+    skip_bad: SkipBad = False,
     _device: Device = None,
     out: Annotated[
         Path | None, typer.Option(help="A folder for comparison.json and curves.svg.")
@@ -100,7 +105,9 @@ def compare(
     from circuits.evaluation.comparison import OUTPUT, compare_runs
     from circuits.evaluation.terms import Terms
 
-    terms = Terms(n, seed, prompts, allow_other_model, ablation, means, redraws, batch_size)
+    terms = Terms(
+        n, seed, prompts, allow_other_model, ablation, means, redraws, batch_size, skip_bad
+    )
     if out is not None:
         OUTPUT.prepare(out, force)
     _prepare()

@@ -95,7 +95,9 @@ def _draw(config: Config, model: Model, n: int, seed: int) -> PromptPairs | None
     import tasks
 
     if config.from_file:
-        return tasks.read_pairs(config.task or "", model.tokenizer, n=None, seed=seed)
+        return tasks.read_pairs(
+            config.task or "", model.tokenizer, seed=seed, skip_bad=config.skip_bad
+        )
     for count in (2 * n, n):
         try:
             return ask(replace(config, n=count, seed=seed), model)
@@ -104,7 +106,9 @@ def _draw(config: Config, model: Model, n: int, seed: int) -> PromptPairs | None
     return None
 
 
-def from_file(path: Path, model: Model, used: Sequence[PromptPairs]) -> PromptPairs:
+def from_file(
+    path: Path, model: Model, used: Sequence[PromptPairs], skip_bad: bool = False
+) -> PromptPairs:
     """All prompts of a file, none of which may have been used.
 
     Raises:
@@ -112,7 +116,7 @@ def from_file(path: Path, model: Model, used: Sequence[PromptPairs]) -> PromptPa
     """
     import tasks
 
-    pairs = tasks.read_pairs(str(path), model.tokenizer, n=None, seed=0)
+    pairs = tasks.read_pairs(path, model.tokenizer, skip_bad=skip_bad)
     for each in used:
         check_disjoint(each, pairs)
     return pairs

@@ -158,7 +158,7 @@ def fresh_prompts(runs: list[Run], model: Model, terms: Terms) -> PromptPairs:
     others = [run.check_model(model, terms.allow_other_model) for run in runs]
     used = [used_prompts(run.record, model, other) for run, other in zip(runs, others, strict=True)]
     if terms.prompts is not None:
-        return from_file(terms.prompts, model, used)
+        return from_file(terms.prompts, model, used, terms.skip_bad)
     return held_out(config_of(runs[0].record), model, used, terms.n, terms.seed + 1)
 
 

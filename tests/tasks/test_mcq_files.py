@@ -80,7 +80,7 @@ def test_every_fault_is_listed_with_its_line(tmp_path):
         "line 5: the same option twice: fire",
         "line 6: labels B, A; give A, B, ... or 1, 2, ... in order",
         "line 7: 1 options; give 2 to 5",
-        "line 8: not an object with question, choices and answerKey",
+        "line 8: not a JSON object: [1]",
         "line 9: the question is empty",
         "line 9: an empty option",
     ):
@@ -98,12 +98,14 @@ def test_faulty_csv_rows(tmp_path):
 
 
 def test_files_that_are_none_of_these(tmp_path):
-    with pytest.raises(TaskError, match=r"not from '\.txt'"):
+    with pytest.raises(TaskError, match="looks like plain text that begins with 'x'"):
         read_questions(written(tmp_path, "x", name="q.txt"))
-    with pytest.raises(TaskError, match="holds no questions"):
+    with pytest.raises(TaskError, match="is empty"):
         read_questions(written(tmp_path, "", name="q.jsonl"))
-    with pytest.raises(TaskError, match="holds no questions"):
+    with pytest.raises(TaskError, match="is empty"):
         read_questions(written(tmp_path, "", name="q.csv"))
+    with pytest.raises(TaskError, match="holds no questions"):
+        read_questions(written(tmp_path, "question,A,B,C,D,answer", name="q.csv"))
     with pytest.raises(TaskError, match="there is no file"):
         read_questions(tmp_path / "absent.jsonl")
     (tmp_path / "bytes.jsonl").write_bytes(b"\xff\xfe\x00")

@@ -1,0 +1,25 @@
+"""How large a text file that others wrote may be, in one place; all are checked before the work.
+
+They bound memory to about 1 GB and a refusal to about 5 seconds. Real sets of prompts and
+questions are far below: the largest of MIB holds 40,000 rows in 12 MB.
+"""
+
+from __future__ import annotations
+
+MAX_BYTES = 32 * 1024 * 1024
+"""Bytes of a file."""
+
+MAX_ROWS = 200_000
+"""Lines of a file, or rows of a table."""
+
+MAX_CELLS = 4_000_000
+"""Cells of a table; lists, objects and their members in JSON."""
+
+MAX_DEPTH = 100
+"""Lists and objects inside one another in JSON."""
+
+MAX_TOKENS = 20_000_000
+"""Prompt pairs times the tokens of the longest, since all are padded to its length."""
+
+MAX_ID = 2**31 - 1
+"""The largest token id."""
