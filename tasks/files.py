@@ -178,6 +178,11 @@ def _read_lines(path: Path) -> tuple[Form, list[_Line]]:
     records = rows.headed()
     if not records and form_of(rows.header):
         raise TaskError(f"{path} holds a header and no rows")
+    if any(_is_chat(record.values) for record in records):
+        raise TaskError(
+            f"{path} holds chat messages; pairs are plain text here: give each chat as the text "
+            f"that the model's chat template makes of it, under {', '.join(KEYS)}"
+        )
     forms = (form_of(record.values) for record in records if not record.faults)
     form = next((form for form in forms if form), None)
     if form is None:
@@ -206,11 +211,6 @@ def _line(record: Record, form: Form) -> _Line:
 def _refuse_others(path: Path, rows: Rows, records: Sequence[Record]) -> None:
     """Say what a file looks like that holds no prompt pairs; nothing where its rows say it."""
     keys = set(next((record.values for record in records if record.values), ()))
-    if any(_is_chat(record.values) for record in records):
-        raise TaskError(
-            f"{path} holds chat messages; pairs are plain text here: give each chat as the text "
-            f"that the model's chat template makes of it, under {', '.join(KEYS)}"
-        )
     if any(kind <= keys for kind in QUESTIONS):
         raise TaskError(f"{path} holds multiple-choice questions, not prompt pairs; {_ASK}{path}")
     if keys >= {"cfg", "nodes", "edges"} or keys >= {"format", "schema_version"}:

@@ -9,14 +9,17 @@ from __future__ import annotations
 MAX_BYTES = 32 * 1024 * 1024
 """Bytes of a file."""
 
-MAX_ROWS = 200_000
-"""Lines of a file, or rows of a table."""
+MAX_ROWS = 100_000
+"""Lines of a file, rows of a table, or entries of a list."""
 
 MAX_CELLS = 4_000_000
 """Cells of a table; lists, objects and their members in JSON."""
 
 MAX_DEPTH = 100
 """Lists and objects inside one another in JSON."""
+
+MAX_CHARACTERS = 1_000_000
+"""Characters of one prompt: about 250,000 tokens."""
 
 MAX_TOKENS = 20_000_000
 """Prompt pairs times the tokens of the longest, since all are padded to its length."""

@@ -93,7 +93,10 @@ def _ids(key: str, cell: Any) -> list[int]:
 
 def _word(tokenizer: Tokenizer, token: int) -> str:
     size = getattr(tokenizer, "__len__", lambda: token + 1)()
-    return tokenizer.decode([token]) if token < size else f"<no token {token}>"
+    try:
+        return tokenizer.decode([token]) if token < size else f"no token ({token})"
+    except LookupError:
+        return f"no token ({token})"
 
 
 def _in_prompt(values: Values, word: str) -> bool:

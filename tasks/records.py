@@ -179,6 +179,8 @@ def _entries(path: Path, line: int, value: Any) -> Iterator[Record]:
         value = under[0]
     if not value:
         raise TaskError(f"{path} holds an empty list")
+    if len(value) > MAX_ROWS:
+        raise TaskError(f"{path} holds {len(value):,} entries, at most {MAX_ROWS:,} are read")
     for number, entry in enumerate(value, start=1):
         where = f"entry {number}"
         if isinstance(entry, dict):

@@ -11,7 +11,7 @@ from jaxtyping import Int
 
 from tasks.errors import TaskError
 from tasks.json_text import half_surrogate
-from tasks.limits import MAX_ID, MAX_TOKENS
+from tasks.limits import MAX_CHARACTERS, MAX_ID, MAX_TOKENS
 from tasks.tokenize import Tokenizer, encode, single_token, unknown_words, why_not_single
 
 NO_ID = -1
@@ -105,6 +105,8 @@ def text_readers(tokenizer: Tokenizer, bos: bool | None = None) -> dict[str, Rea
         if not isinstance(text, str):
             raise ValueError(f"{shorten(repr(text))} is not a string")
         _check_whole(text)
+        if len(text) > MAX_CHARACTERS:
+            raise ValueError(f"{len(text):,} characters; at most {MAX_CHARACTERS:,} are read")
         unknown = unknown_words(tokenizer, text)
         if unknown:
             raise ValueError(f"words outside this tokenizer's vocabulary: {', '.join(unknown)}")

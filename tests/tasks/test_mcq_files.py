@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tasks import TaskError
-from tasks.mcq_files import read_questions
+from tasks.mcq_files import read_question_file, read_questions
 
 DATA = Path(__file__).parents[3] / "shared" / "data" / "mcq"
 
@@ -121,3 +121,55 @@ def test_the_real_sets():
     colors = read_questions(DATA / "memory_colors.csv")
     assert len(colors) >= 100
     assert colors[0].options[colors[0].gold] == "yellow"
+
+
+def test_questions_as_the_hub_has_them(tmp_path):
+    arc_row = {"id": "1", "question": "Which?", "answerKey": "2"}
+    arc_row["choices"] = {"text": ["x", "y"], "label": ["1", "2"]}
+    mmlu = {"question": "Which?", "subject": "s", "choices": ["x", "y", "z"], "answer": 1}
+    for row in (arc_row, mmlu, mmlu | {"answer": "B"}):
+        (found,) = read_questions(written(tmp_path, row))
+        assert (found.stem, found.options[1], found.gold) == ("Which?", "y", 1)
+    (found,) = read_questions(written(tmp_path, "question,A,B,C,D,answer", "W?,x,y,z,w,1"))
+    assert (found.stem, found.options, found.gold) == ("W?", ("x", "y", "z", "w"), 1)
+    listed = read_questions(written(tmp_path, [arc_row, mmlu]))
+    assert [question.gold for question in listed] == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"choices": {"text": ["x"], "label": ["A", "B"]}}, "give texts, or objects of label"),
+        ({"choices": {"text": ["x"]}}, "give texts, or objects of label"),
+        ({"choices": "xy"}, "give texts, or objects of label"),
+        ({"choices": [["x"], ["y"]]}, "give texts, or objects of label"),
+        ({"choices": [{"text": "x"}]}, "give texts, or objects of label"),
+        ({"choices": None}, "missing key 'choices'"),
+        ({"answer": None}, "missing key 'answerKey'"),
+        ({"answer": 7}, "answer '7' is none of the options A, B"),
+        ({"answer": ""}, "answer '' is none of the options"),
+        ({"question": {"stem": None, "choices": ["x", "y"]}}, "missing key 'stem'"),
+    ],
+)
+def test_rows_that_are_no_question_say_why(tmp_path, change, reason):
+    row = {"question": "Which?", "choices": ["x", "y"], "answer": 1}
+    with pytest.raises(TaskError, match=reason):
+        read_questions(written(tmp_path, row | change))
+
+
+def test_odd_questions_are_left_out_and_counted(tmp_path):
+    path = written(tmp_path, "q?,a,a,c,d,A", "p?,a,b,c,d,A", "r?,a,c,c,d,A", "s?,a,b,c,d,X")
+    found = read_question_file(path, skip_bad=True)
+    assert [question.stem for question in found.questions] == ["p?"]
+    assert found.left_out == {
+        "the same option twice": 2,
+        "answer ... is none of the options A, B, C, D": 1,
+    }
+
+
+def test_prompt_pairs_are_no_questions(tmp_path):
+    row = dict.fromkeys(("clean", "corrupted", "answer", "counterfactual"), "x")
+    with pytest.raises(TaskError, match="holds prompt pairs, not questions"):
+        read_questions(written(tmp_path, row))
+    with pytest.raises(TaskError, match="holds prompt pairs, not questions"):
+        read_questions(written(tmp_path, ",".join(row), "a,b,c,d"))
