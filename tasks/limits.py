@@ -1,4 +1,4 @@
-"""How large a text file that others wrote may be, in one place; all are checked before the work.
+"""How large a file that others wrote may be, in one place; all are checked before the work.
 
 They bound memory to about 1 GB and a refusal to about 5 seconds. Real sets of prompts and
 questions are far below: the largest of MIB holds 40,000 rows in 12 MB.
@@ -26,3 +26,9 @@ MAX_TOKENS = 20_000_000
 
 MAX_ID = 2**31 - 1
 """The largest token id."""
+
+MAX_HEADS = 100_000
+"""Attention heads that a circuit's file may claim for its model, over all layers."""
+
+MAX_EDGES = 5_000_000
+"""Edges of a model that a format can list which lists all of them; an 8B model has 1.6 million."""

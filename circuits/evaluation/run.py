@@ -19,6 +19,7 @@ from circuits.folder import CIRCUIT, CURVES, EVALUATION, SCORES
 from circuits.output import make_ready
 from circuits.record import RECORD, RunRecord, read_record
 from graphs import CircuitGraph
+from graphs.choose import check_comparable
 from patching.scores import Scores
 from tasks.errors import RunError
 
@@ -95,7 +96,7 @@ class Run:
             ModelError: see :func:`circuits.evaluation.outcomes.check_same_model`.
         """
         wanted = self.record.model.hash
-        check_same_model(wanted, self.graph.info.anatomy, model, allow_other)
+        check_same_model(wanted, self.graph.info, model, allow_other)
         return bool(wanted) and wanted != model.hash
 
 
@@ -136,6 +137,8 @@ def carry_out(
     make_ready(folder / EVALUATION)
     outside = terms.outside(run.ablation)
     known = None if reference is None else read_reference(reference)
+    if known is not None:
+        check_comparable(known, run.graph)
     opened = load_model(model or run.record.model.name or run.record.model.path)
     pairs = fresh_prompts([run], opened, terms)
     run.check_redraws(opened, terms.redraws)
