@@ -15,7 +15,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from tasks.rows import ID_READERS, shorten
+from tasks.rows import id_list, shorten
 from tasks.tokenize import Tokenizer, single_token
 
 KEYS = ("clean", "corrupted", "answer", "counterfactual")
@@ -83,7 +83,7 @@ def _ids(key: str, cell: Any) -> list[int]:
     """Token ids from a number, a list, or either as a table's text."""
     try:
         given = json.loads(cell) if isinstance(cell, str) else cell
-        ids = ID_READERS["answer"](given)
+        ids = id_list(given)
     except (ValueError, RecursionError):
         raise ValueError(f"{key} is {shorten(repr(cell))}, not a token id") from None
     if not ids or min(ids) < 0:

@@ -1,0 +1,187 @@
+"""What the field's standard tasks share: drawing distinct prompts that a tokenizer can be asked.
+
+A task of this kind names the axes that its prompts vary along; one choice on each makes a prompt,
+its corrupted one and their answers. Those that a tokenizer cuts so that the two prompts differ in
+length, or an answer is not the one token that would follow, are left out.
+"""
+
+from __future__ import annotations
+
+import json
+from abc import abstractmethod
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.resources import files
+from math import prod
+from typing import Any, ClassVar
+
+import numpy as np
+
+from tasks.base import Task
+from tasks.errors import TaskError, counted
+from tasks.pairs import PromptPairs
+from tasks.tokenize import Tokenizer, encode, single_token, token_index, unknown_words
+
+SMALL = 200_000
+FEWEST_TRIES, TRIES_PER_PROMPT = 200, 20
+Axes = Sequence[Sequence[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A prompt and its corrupted one, their answers as they follow, and characters of `clean` at
+    which its named positions end."""
+
+    clean: str
+    corrupted: str
+    answer: Sequence[str]
+    counterfactual: Sequence[str]
+    ends: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Fitting:
+    """Which prompts a tokenizer can be asked. `known` holds answers' ids, None where they are
+    not one token."""
+
+    tokenizer: Tokenizer
+    known: dict[str, int | None] = field(default_factory=dict)
+
+    def fitted(self, asked: Asked) -> Asked | str:
+        """The prompt with the answers that are one token here; or why it cannot be asked."""
+        if unknown_words(self.tokenizer, f"{asked.clean} {asked.corrupted}"):
+            return "have words that it does not know"
+        prompts = [encode(self.tokenizer, text) for text in (asked.clean, asked.corrupted)]
+        if len(prompts[0]) != len(prompts[1]):
+            return "differ in length from their corrupted ones"
+        if prompts[0] == prompts[1]:
+            return "are cut like their corrupted ones"
+        answer, counterfactual = (
+            [word for word in words if self._follows(asked.clean, prompts[0], word)]
+            for words in (asked.answer, asked.counterfactual)
+        )
+        if not answer or not counterfactual:
+            return "have answers that are not one token"
+        try:
+            self.positions(asked)
+        except TaskError:
+            return "have named positions inside a token"
+        return Asked(asked.clean, asked.corrupted, answer, counterfactual, asked.ends)
+
+    def positions(self, asked: Asked) -> dict[str, int]:
+        """Index of the token at each named position."""
+        ends = asked.ends.items()
+        return {name: token_index(self.tokenizer, asked.clean, at) for name, at in ends}
+
+    def _follows(self, prompt: str, ids: list[int], word: str) -> bool:
+        """Whether a word is one token, and the one that running text has after the prompt."""
+        if word not in self.known:
+            self.known[word] = single_token(self.tokenizer, word)
+        token = self.known[word]
+        return token is not None and encode(self.tokenizer, prompt + word) == [*ids, token]
+
+
+class Standard(Task):
+    """A task whose prompts are choices along axes. Subclasses give `axes` and `ask`.
+
+    advice  what to do where a tokenizer can be asked no prompt
+    """
+
+    advice: ClassVar[str] = "try another option, or another task"
+
+    @abstractmethod
+    def axes(self, settings: Mapping[str, Any]) -> Axes:
+        """What a prompt varies in; the product of their lengths counts the prompts."""
+
+    @abstractmethod
+    def ask(
+        self, choice: Sequence[Any], rng: np.random.Generator, settings: Mapping[str, Any]
+    ) -> Asked | None:
+        """The prompt of one choice on each axis, what else it needs drawn; None if it is none."""
+
+    def make(
+        self, tokenizer: Tokenizer, n: int, seed: int, settings: Mapping[str, Any]
+    ) -> PromptPairs:
+        """`n` distinct prompts that this tokenizer can be asked."""
+        axes, rng = self.axes(settings), np.random.default_rng(seed)
+        total, refused = prod(map(len, axes)), Counter[str]()
+        if n > total:
+            raise TaskError(
+                f"task {self.name}: n={n}, but there are at most {total} distinct prompts; "
+                f"ask for fewer"
+            )
+        found: dict[str, Asked] = {}
+        fitting = Fitting(tokenizer)
+        for tried, choice in enumerate(_choices(axes, total, rng)):
+            if len(found) == n or tried > FEWEST_TRIES + TRIES_PER_PROMPT * n:
+                break
+            asked = self.ask(choice, rng, settings)
+            if asked is None or asked.clean in found:
+                continue
+            fitted = fitting.fitted(asked)
+            if isinstance(fitted, str):
+                refused[fitted] += 1
+            else:
+                found[asked.clean] = fitted
+        if len(found) < n:
+            raise TaskError(self._too_few(n, len(found), refused))
+        return self._pairs(fitting, list(found.values()))
+
+    def _pairs(self, fitting: Fitting, asked: Sequence[Asked]) -> PromptPairs:
+        at = [fitting.positions(each) for each in asked]
+        return PromptPairs.from_texts(
+            fitting.tokenizer,
+            clean=[each.clean for each in asked],
+            corrupted=[each.corrupted for each in asked],
+            answer=[list(each.answer) for each in asked],
+            counterfactual=[list(each.counterfactual) for each in asked],
+            positions={name: [row[name] for row in at] for name in at[0]} | {"END": [-1] * len(at)},
+            task=self.name,
+            metric=self.metric,
+        )
+
+    def _too_few(self, n: int, found: int, refused: Mapping[str, int]) -> str:
+        tried = found + sum(refused.values())
+        why = "; ".join(f"{counted(k, 'prompt')} {what}" for what, k in refused.items())
+        advice = "ask for fewer" if found else self.advice
+        return (
+            f"task {self.name}: n={n}, but of this tokenizer {found} of {tried} distinct prompts "
+            f"can be asked ({why or 'there are no more'}); {advice}"
+        )
+
+
+def _choices(axes: Axes, total: int, rng: np.random.Generator) -> Iterator[list[Any]]:
+    """Choices in random order, each once; of very many, draws that differ."""
+    sizes = [len(axis) for axis in axes]
+    if total <= SMALL:
+        for index in rng.permutation(total):
+            at = np.unravel_index(index, sizes)
+            yield [axis[int(i)] for axis, i in zip(axes, at, strict=True)]
+        return
+    seen: set[tuple[int, ...]] = set()
+    while len(seen) < total:
+        drawn = tuple(int(rng.integers(size)) for size in sizes)
+        if drawn not in seen:
+            seen.add(drawn)
+            yield [axis[i] for axis, i in zip(axes, drawn, strict=True)]
+
+
+def other(rng: np.random.Generator, words: Sequence[Any], *without: Any) -> Any:
+    """One of the words that is none of those given."""
+    left = [word for word in words if word not in without]
+    return left[int(rng.integers(len(left)))]
+
+
+@cache
+def words(name: str) -> Any:
+    """A list of the words that come with these tasks."""
+    return _all_words()[name]
+
+
+@cache
+def _all_words() -> Mapping[str, Any]:
+    text = (files("tasks") / "data" / "standard.json").read_text(encoding="utf-8")
+    found: Mapping[str, Any] = json.loads(text)
+    return found
