@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -12,9 +13,10 @@ from tasks.ioi import Words
 from tasks.registry import register
 from tasks.standard import Asked, Axes, Standard, other, words
 
-CENTURIES = range(11, 20)
+CENTURIES = range(12, 18)
 YEARS = range(2, 99)
 SPEAKERS = 12
+DRAWS = 50
 
 
 @register
@@ -22,7 +24,7 @@ class GreaterThan(Standard):
     """ "The siege lasted from the year 1741 to the year 17" -> years above 41, against the others.
 
     The corruption makes the year end in 01. Of a tokenizer that cuts every digit the next digit is
-    asked: above the tens' digit, against those below it. Positions: year, END.
+    asked: above the tens' digit, against those below it. Positions: century, year, END.
     """
 
     name = "greater_than"
@@ -44,7 +46,15 @@ class GreaterThan(Standard):
         after = [f"{i:02d}" for i in range(year + 1, 100)] + [str(i) for i in range(tens + 1, 10)]
         before = [f"{i:02d}" for i in range(year + 1)] + [str(i) for i in range(tens)]
         clean = f"{start}{year:02d}"
-        return Asked(f"{clean}{end}", f"{start}01{end}", after, before, {"year": len(clean)})
+        ends = {"century": len(start), "year": len(clean)}
+        return Asked(f"{clean}{end}", f"{start}01{end}", after, before, ends)
+
+    def narrowed(self, asked: Asked) -> Asked:
+        """Two-digit years where any is one token, else digits: never both."""
+        sides = asked.answer, asked.counterfactual
+        longest = max(len(text) for side in sides for text in side)
+        answer, counterfactual = ([t for t in side if len(t) == longest] for side in sides)
+        return replace(asked, answer=answer, counterfactual=counterfactual)
 
 
 @register
@@ -152,10 +162,13 @@ class Arithmetic(Standard):
         sign = settings["operator"]
         result = _result(sign, *choice)
         size = len(self.axes(settings)[0])
-        # Numbers of as many digits, so that tokenizers which cut digits can be asked too.
-        drawn = [_alike(rng, number, size) for number in choice]
-        instead = _result(sign, *drawn)
-        if min(result, instead) < 0 or result == instead:
+        for _ in range(DRAWS):
+            # Numbers of as many digits, so that tokenizers which cut digits can be asked too.
+            drawn = [_alike(rng, number, size) for number in choice]
+            instead = _result(sign, *drawn)
+            if instead != result >= 0 and len(str(instead)) == len(str(result)):
+                break
+        else:
             return None
         clean, ends = _equation(settings, *choice)
         gap = " " * (settings["style"] == "words")

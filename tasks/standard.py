@@ -26,6 +26,7 @@ from tasks.tokenize import Tokenizer, encode, single_token, token_index, unknown
 
 SMALL = 200_000
 FEWEST_TRIES, TRIES_PER_PROMPT = 200, 20
+NO_ANSWER = "have answers that are not one token"
 Axes = Sequence[Sequence[Any]]
 
 
@@ -63,7 +64,7 @@ class Fitting:
             for words in (asked.answer, asked.counterfactual)
         )
         if not answer or not counterfactual:
-            return "have answers that are not one token"
+            return NO_ANSWER
         try:
             self.positions(asked)
         except TaskError:
@@ -101,6 +102,13 @@ class Standard(Task):
     ) -> Asked | None:
         """The prompt of one choice on each axis, what else it needs drawn; None if it is none."""
 
+    def narrowed(self, asked: Asked) -> Asked:
+        """The prompt with those of its answers that go together; all, where nothing else is said.
+
+        Answers of both sides are one token for the tokenizer that is asked.
+        """
+        return asked
+
     def make(
         self, tokenizer: Tokenizer, n: int, seed: int, settings: Mapping[str, Any]
     ) -> PromptPairs:
@@ -121,8 +129,11 @@ class Standard(Task):
             if asked is None or asked.clean in found:
                 continue
             fitted = fitting.fitted(asked)
+            fitted = fitted if isinstance(fitted, str) else self.narrowed(fitted)
             if isinstance(fitted, str):
                 refused[fitted] += 1
+            elif not fitted.answer or not fitted.counterfactual:
+                refused[NO_ANSWER] += 1
             else:
                 found[asked.clean] = fitted
         if len(found) < n:

@@ -1,5 +1,6 @@
 """What every registered task keeps to, whichever tokenizer it is given."""
 
+import contextlib
 import itertools
 import re
 
@@ -39,6 +40,21 @@ def tokenizer(request, kind):
     return request.getfixturevalue(kind)
 
 
+class Refused(Exception):
+    """A task said in words that a tokenizer cannot be asked it."""
+
+
+@contextlib.contextmanager
+def words_for_refusals():
+    """What counts as such words: how many prompts or words there are, or how they are cut."""
+    try:
+        yield
+    except tasks.TaskError as fault:
+        if re.search(r"\d+ of \d+|\d+ distinct|\d+ tokens", str(fault)):
+            raise Refused from fault
+        raise
+
+
 @pytest.fixture
 def ask(name, kind, tokenizer):
     """Pairs of the task, or None where the tokenizer cannot be asked it, which must be said why.
@@ -49,12 +65,11 @@ def ask(name, kind, tokenizer):
     every = strict and kind in TOKENIZERS[:2]
 
     def pairs(n=N, seed=0, **settings):
-        try:
+        if every or (strict and not settings):
             return task.pairs(tokenizer, n=n, seed=seed, **settings)
-        except tasks.TaskError as fault:
-            assert not (every or (strict and not settings)), fault
-            assert re.search(r"\d+ of \d+|\d+ distinct|\d+ tokens", str(fault)), fault
-            return None
+        with contextlib.suppress(Refused), words_for_refusals():
+            return task.pairs(tokenizer, n=n, seed=seed, **settings)
+        return None
 
     return pairs
 
