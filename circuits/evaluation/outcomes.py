@@ -125,7 +125,7 @@ def measure(
         batch = runner.batch
         first = model.run(batch.clean, batch.mask)
         logits = [first, *(runner.logits(w) if w is not None else first for w in wirings)]
-        parts.append([_judge(each, batch.pairs, checked) for each in logits])
+        parts.append([judge(each, batch.pairs, checked) for each in logits])
         if running.progress:
             running.progress(min((done + 1) * size, len(pairs)), len(pairs), "running circuits")
     metrics, preferred, right = (
@@ -134,9 +134,10 @@ def measure(
     return Outcomes(checked.name, metrics, preferred.astype(bool), right.astype(bool))
 
 
-def _judge(
+def judge(
     logits: Tensor, pairs: PromptPairs, metric: Callable[[Tensor, PromptPairs], Tensor]
 ) -> list[np.ndarray]:
+    """Per prompt: the metric, whether the answer is preferred, whether it is on top."""
     from patching.metrics import logit_diff
 
     top = logits.argmax(-1).cpu().numpy()[:, None]
