@@ -117,7 +117,7 @@ def run(config: Config, folder: Path, progress: Progress | None = None) -> RunRe
     with clock("opening the model"):
         model = load_model(config.model)
     with clock("making the prompts"):
-        pairs, left_out = asked(config, model)
+        pairs, left_out = pairs_of(config, model)
     with clock("scoring"):
         scored = measure(config, model, pairs, progress)
     with clock("choosing the circuit"):
@@ -136,20 +136,20 @@ def run(config: Config, folder: Path, progress: Progress | None = None) -> RunRe
 
 def ask(config: Config, model: Model) -> PromptPairs:
     """The prompt pairs of the configured task or file, in the model's tokens."""
-    return asked(config, model)[0]
+    return pairs_of(config, model)[0]
 
 
-def asked(config: Config, model: Model) -> tuple[PromptPairs, Mapping[str, int]]:
+def pairs_of(config: Config, model: Model) -> tuple[PromptPairs, Mapping[str, int]]:
     """The same, and how many rows of a file were left out for which reason."""
     import tasks
     from tasks.files import read_file
 
     source = config.task or ""
     if config.from_file:
-        found = read_file(
+        file = read_file(
             source, model.tokenizer, n=config.n, seed=config.seed, skip_bad=config.skip_bad
         )
-        return found.pairs, found.left_out
+        return file.pairs, file.left_out
     if model.tokenizer is None:
         raise TaskError(
             f"task {source} is text, and this model has no tokenizer; give it one, as in "

@@ -133,8 +133,8 @@ def evaluate(
 
     check_kinds(graph=graph, model=model, pairs=pairs)
     ablation = outside(ablation).name
-    if told := graph.info.differences(model.anatomy):
-        raise SiteError(f"this circuit is of another model: {', '.join(told)}")
+    if odd := graph.info.differences(model.anatomy):
+        raise SiteError(f"this circuit is of another model: {', '.join(odd)}")
     metric = metric or graph.info.metric or pairs.metric
     running = Running(metric, Outside(ablation, means), batch_size)
     runs = measure(model, pairs, [edges_of(graph)], running)

@@ -129,14 +129,14 @@ class CircuitInfo:
         What is unknown here, or named in ``unknown``, or a family without a name, contradicts
         nothing.
         """
-        found = []
+        odd = []
         for field_ in fields(anatomy):
             name = field_.name
             mine, theirs = getattr(self.anatomy, name), getattr(anatomy, name)
             silent = name in self.unknown or name in unknown or "" in (mine, theirs)
             if mine != theirs and not silent:
-                found.append(f"{name} {mine}, given {theirs}")
-        return found
+                odd.append(f"{name} {mine}, given {theirs}")
+        return odd
 
     @classmethod
     def from_scores(cls, scores: Scores, **changes: Any) -> CircuitInfo:
@@ -178,11 +178,11 @@ class CircuitInfo:
         if self.metrics != other.metrics:
             changes["metrics"] = Metrics()
         changes["unknown"] = tuple(set(self.unknown) & set(other.unknown))
-        told = {
+        stated = {
             name: getattr(other.anatomy, name) for name in set(self.unknown) - set(other.unknown)
         }
-        told["family"] = self.anatomy.family or other.anatomy.family
-        changes["anatomy"] = replace(self.anatomy, **told)
+        stated["family"] = self.anatomy.family or other.anatomy.family
+        changes["anatomy"] = replace(self.anatomy, **stated)
         considered = max(self.selection.considered, other.selection.considered)
         return replace(self, **changes).selected(considered=considered)
 

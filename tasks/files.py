@@ -54,12 +54,12 @@ class PairsFile:
 
     def notes(self) -> list[str]:
         """Lines for a report: what was passed over, and what was left out and why."""
-        told = []
+        lines = []
         if self.form != OURS.name:
-            told.append(f"rows of {self.form}")
+            lines.append(f"rows of {self.form}")
         if self.ignored:
-            told.append(f"keys not used: {', '.join(self.ignored)}")
-        return told + left_out_lines(self.left_out)
+            lines.append(f"keys not used: {', '.join(self.ignored)}")
+        return lines + left_out_lines(self.left_out)
 
 
 def left_out_lines(left_out: Mapping[str, int]) -> list[str]:

@@ -61,8 +61,8 @@ def _refuse(constant: str) -> NoReturn:
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
+    members = dict(pairs)
+    if len(members) != len(pairs):
         name, count = Counter(name for name, _ in pairs).most_common(1)[0]
         raise ValueError(f"key {name!r} appears {count} times in one object")
-    return found
+    return members

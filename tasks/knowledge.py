@@ -10,7 +10,7 @@ import numpy as np
 from tasks.base import Option
 from tasks.questions import LETTERS, SYMBOLS
 from tasks.registry import register
-from tasks.standard import Asked, Axes, Standard, other, words
+from tasks.standard import Axes, Prompt, Standard, other, words
 
 OPTIONS = 4
 
@@ -33,17 +33,17 @@ class Relations(Standard):
 
     def axes(self, settings: Mapping[str, Any]) -> Axes:
         """How it is asked, and of what."""
-        found = words("relations")[settings["relation"]]
-        return [found["templates"], [tuple(pair) for pair in found["pairs"]]]
+        relation = words("relations")[settings["relation"]]
+        return [relation["templates"], [tuple(pair) for pair in relation["pairs"]]]
 
     def ask(
         self, choice: Sequence[Any], rng: np.random.Generator, settings: Mapping[str, Any]
-    ) -> Asked:
+    ) -> Prompt:
         """See :class:`Standard`."""
         template, (subject, answer) = choice
         others = [pair for pair in self.axes(settings)[1] if pair[1] != answer]
         instead = other(rng, others)
-        return Asked(
+        return Prompt(
             template.format(subject),
             template.format(instead[0]),
             [f" {answer}"],
@@ -70,23 +70,23 @@ class ColoredObjects(Standard):
 
     def ask(
         self, choice: Sequence[Any], rng: np.random.Generator, settings: Mapping[str, Any]
-    ) -> Asked:
+    ) -> Prompt:
         """See :class:`Standard`."""
         thing, color, place = choice
         wrong = [each for each in words("colors") if each != color]
         listed = [wrong[i] for i in rng.permutation(len(wrong))[: OPTIONS - 1]]
         listed.insert(place, color)
         symbols = [SYMBOLS[i] for i in rng.permutation(len(SYMBOLS))[:OPTIONS]]
-        told = f"The {thing} is {color}"
-        head = f"{told}. What color is the {thing}?"
+        said = f"The {thing} is {color}"
+        head = f"{said}. What color is the {thing}?"
         clean = _with_options(head, LETTERS, listed)
         at = clean.index(f"\n{LETTERS[place]}. ") + 2
-        return Asked(
+        return Prompt(
             clean,
             _with_options(head, symbols, listed),
             [f" {LETTERS[place]}"],
             [f" {symbols[place]}"],
-            {"object": len(f"The {thing}"), "color": len(told), "symbol": at},
+            {"object": len(f"The {thing}"), "color": len(said), "symbol": at},
         )
 
 
@@ -113,15 +113,15 @@ class Docstring(Standard):
 
     def ask(
         self, choice: Sequence[Any], rng: np.random.Generator, settings: Mapping[str, Any]
-    ) -> Asked | None:
+    ) -> Prompt | None:
         """See :class:`Standard`."""
         if len(set(choice)) < len(choice):
             return None
-        plain, told = words("plain"), words("described")
+        plain, described = words("plain"), words("described")
         unused = [word for word in plain if word not in choice]
         drawn = [unused[i] for i in rng.permutation(len(unused))[:6]]
         instead, name, *more, first, second = drawn
-        a, b, _ = (told[i] for i in rng.permutation(len(told))[:3])
+        a, b, _ = (described[i] for i in rng.permutation(len(described))[:3])
         head = f"def {name}(self, {choice[0]}, {choice[1]}, "
         tail = (
             f', {", ".join(more)}):\n    """a {a} {first}\n\n'
@@ -129,7 +129,7 @@ class Docstring(Standard):
             f"    :param {choice[1]}: the {second}\n"
             f"    :param"
         )
-        return Asked(
+        return Prompt(
             f"{head}{choice[2]}{tail}",
             f"{head}{instead}{tail}",
             [f" {choice[2]}"],

@@ -59,19 +59,19 @@ def read_questions(path: str | Path, seed: int = 0, *, skip_bad: bool = False) -
 def read_question_file(path: str | Path, seed: int = 0, *, skip_bad: bool = False) -> QuestionFile:
     """The questions of a file as :func:`read_questions` gives them, with what was left out."""
     path = Path(path)
-    found: list[Question] = []
+    questions: list[Question] = []
     faults, left_out = [], Counter[str]()
     for where, item in _read(path, read_rows_of(path), seed):
         if isinstance(item, Question):
-            found.append(item)
+            questions.append(item)
         else:
             left_out[reason(item[0])] += 1
             faults += [f"{where}: {fault}" for fault in item]
-    if faults and not (skip_bad and found):
+    if faults and not (skip_bad and questions):
         raise TaskError(all_faults(f"{path} cannot be used:", faults))
-    if not found:
+    if not questions:
         raise TaskError(f"{path} holds no questions")
-    return QuestionFile(found, left_out)
+    return QuestionFile(questions, left_out)
 
 
 def _read(path: Path, rows: Rows, seed: int) -> Iterator[tuple[str, Read]]:
@@ -95,10 +95,10 @@ def _read(path: Path, rows: Rows, seed: int) -> Iterator[tuple[str, Read]]:
 
 
 def _unknown(path: Path, names: Sequence[str]) -> str:
-    told = shorten(", ".join(map(repr, names)))
+    begins = shorten(", ".join(map(repr, names)))
     what = "plain text" if len(names) == 1 else f"a table of {len(names)} columns"
     return (
-        f"{path} looks like {what} that begins with {told}; questions are "
+        f"{path} looks like {what} that begins with {begins}; questions are "
         f"tables of question, A, B, C, D, answer, or one JSON object per line with question, "
         f"choices and answerKey or answer"
     )
@@ -108,12 +108,12 @@ def _form(values: Mapping[str, Any]) -> Read:
     """The question of a row of any kind but memory colours."""
     if missing := [key for key in ("question",) if key not in values]:
         return [f"missing key '{key}'" for key in missing]
-    asked = values["question"]
-    choices = asked.get("choices") if isinstance(asked, dict) else values.get("choices")
-    if not isinstance(asked, dict) and "choices" not in values:
+    question = values["question"]
+    choices = question.get("choices") if isinstance(question, dict) else values.get("choices")
+    if not isinstance(question, dict) and "choices" not in values:
         choices = [values[letter] for letter in LETTERS if letter in values] or None
     key = next((values[name] for name in ("answerKey", "answer") if name in values), None)
-    stem = asked.get("stem") if isinstance(asked, dict) else asked
+    stem = question.get("stem") if isinstance(question, dict) else question
     lacking = {"choices": choices, "stem": stem, "answerKey": key}
     if missing := [name for name, value in lacking.items() if value is None]:
         return [f"missing key '{name}'" for name in missing]

@@ -52,7 +52,7 @@ class Form:
             return []
         extra = [key for key in values if key not in self.keys]
         near = ((key, get_close_matches(key, self.keys, n=1, cutoff=NEAR)) for key in extra)
-        return [(key, found[0]) for key, found in near if found]
+        return [(key, matches[0]) for key, matches in near if matches]
 
 
 def _renamed(*keys: str) -> Convert:
@@ -64,17 +64,17 @@ def _by_ids(answer: str, counterfactual: str, known: Known) -> Convert:
     """Prompts as they are, answers from ids, or lists of them, that `known` must recognise."""
 
     def convert(values: Values, tokenizer: Tokenizer) -> dict[str, Any]:
-        found = {key: values[key] for key in KEYS[:2]}
+        columns = {key: values[key] for key in KEYS[:2]}
         for mine, key in zip(KEYS[2:], (answer, counterfactual), strict=True):
-            found[mine] = [_word(tokenizer, token) for token in _ids(key, values[key])]
-            odd = [word for word in found[mine] if not known(values, word)]
+            columns[mine] = [_word(tokenizer, token) for token in _ids(key, values[key])]
+            odd = [word for word in columns[mine] if not known(values, word)]
             if odd:
                 raise ValueError(
                     f"{key} {shorten(str(values[key]))} is {odd[0]!r} in this tokenizer, which "
                     f"does not fit the prompt: these ids are of another tokenizer; give the model "
                     f"that the file was written for, or the answers as text"
                 )
-        return found
+        return columns
 
     return convert
 

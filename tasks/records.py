@@ -206,13 +206,13 @@ def _table(path: Path, text: str) -> Rows:
     delimiter = max(DELIMITERS, key=lambda mark: len(_split(first, mark)))
     rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
     header: tuple[str, ...] = ()
-    found = []
+    records = []
     for where, cells in _numbered(path, rows):
         if not header:
             header = tuple(cells)
         else:
-            found.append(Record(where, {_CELLS: cells}))
-    return Rows("a table", tuple(found), header)
+            records.append(Record(where, {_CELLS: cells}))
+    return Rows("a table", tuple(records), header)
 
 
 def _split(line: str, delimiter: str) -> list[str]:

@@ -10,7 +10,7 @@ import numpy as np
 from tasks.base import Option
 from tasks.pair_forms import verbs
 from tasks.registry import register
-from tasks.standard import Asked, Axes, Standard, words
+from tasks.standard import Axes, Prompt, Standard, words
 
 NUMBERS = (0, 1)
 
@@ -48,7 +48,7 @@ class Agreement(Standard):
 
     def ask(
         self, choice: Sequence[Any], rng: np.random.Generator, settings: Mapping[str, Any]
-    ) -> Asked | None:
+    ) -> Prompt | None:
         """See :class:`Standard`."""
         start, noun, number, *between = choice
         structure, before, after = settings["structure"], f"{start} ", ""
@@ -66,7 +66,7 @@ class Agreement(Standard):
                 after = f" that the {guest[many]} {('likes', 'like')[many]}"
         right, wrong = ([f" {verb[i]}" for verb in verbs()] for i in (number, 1 - number))
         subject = f"{before}{noun[number]}"
-        return Asked(
+        return Prompt(
             f"{subject}{after}",
             f"{before}{noun[1 - number]}{after}",
             right,
@@ -100,11 +100,11 @@ class GenderBias(Standard):
 
     def ask(
         self, choice: Sequence[Any], rng: np.random.Generator, settings: Mapping[str, Any]
-    ) -> Asked:
+    ) -> Prompt:
         """See :class:`Standard`."""
         (profession, answer, counterfactual, person), did = choice
         start = f"The {profession}"
-        return Asked(
+        return Prompt(
             f"{start} {did} because",
             f"The {person} {did} because",
             [answer],

@@ -11,7 +11,7 @@ import numpy as np
 from tasks.base import Option
 from tasks.ioi import Words
 from tasks.registry import register
-from tasks.standard import Asked, Axes, Standard, other, words
+from tasks.standard import Axes, Prompt, Standard, other, words
 
 CENTURIES = range(12, 18)
 YEARS = range(2, 99)
@@ -38,7 +38,7 @@ class GreaterThan(Standard):
 
     def ask(
         self, choice: Sequence[Any], rng: np.random.Generator, settings: Mapping[str, Any]
-    ) -> Asked:
+    ) -> Prompt:
         """See :class:`Standard`; digits are offered beside two-digit years."""
         what, century, year = choice
         start, end = f"The {what} lasted from the year {century}", f" to the year {century}"
@@ -47,14 +47,14 @@ class GreaterThan(Standard):
         before = [f"{i:02d}" for i in range(year + 1)] + [str(i) for i in range(tens)]
         clean = f"{start}{year:02d}"
         ends = {"century": len(start), "year": len(clean)}
-        return Asked(f"{clean}{end}", f"{start}01{end}", after, before, ends)
+        return Prompt(f"{clean}{end}", f"{start}01{end}", after, before, ends)
 
-    def narrowed(self, asked: Asked) -> Asked:
+    def narrowed(self, prompt: Prompt) -> Prompt:
         """Two-digit years where any is one token, else digits: never both."""
-        sides = asked.answer, asked.counterfactual
+        sides = prompt.answer, prompt.counterfactual
         longest = max(len(text) for side in sides for text in side)
         answer, counterfactual = ([t for t in side if len(t) == longest] for side in sides)
-        return replace(asked, answer=answer, counterfactual=counterfactual)
+        return replace(prompt, answer=answer, counterfactual=counterfactual)
 
 
 @register
@@ -75,14 +75,14 @@ class Induction(Standard):
 
     def ask(
         self, choice: Sequence[Any], rng: np.random.Generator, settings: Mapping[str, Any]
-    ) -> Asked | None:
+    ) -> Prompt | None:
         """See :class:`Standard`."""
         if len(set(choice)) < len(choice):
             return None
         answer, instead = choice[3], other(rng, words("plain"), *choice)
         before, again = " ".join(choice[:3]), " ".join((*choice[4:], *choice[:3]))
         source = f"{before} {answer}"
-        return Asked(
+        return Prompt(
             f"{source} {again}",
             f"{before} {instead} {again}",
             [f" {answer}"],
@@ -118,13 +118,13 @@ class Successor(Standard):
 
     def ask(
         self, choice: Sequence[Any], rng: np.random.Generator, settings: Mapping[str, Any]
-    ) -> Asked:
+    ) -> Prompt:
         """See :class:`Standard`."""
         speaker, way, step = choice
         instead = other(rng, self.axes(settings)[2], step)
         start = f"{speaker} said that {way}"
         given = start.index("{}") + len(step[0])
-        return Asked(
+        return Prompt(
             start.format(step[0]),
             start.format(instead[0]),
             [f" {step[1]}"],
@@ -157,7 +157,7 @@ class Arithmetic(Standard):
 
     def ask(
         self, choice: Sequence[Any], rng: np.random.Generator, settings: Mapping[str, Any]
-    ) -> Asked | None:
+    ) -> Prompt | None:
         """See :class:`Standard`."""
         sign = settings["operator"]
         result = _result(sign, *choice)
@@ -173,7 +173,7 @@ class Arithmetic(Standard):
         clean, ends = _equation(settings, *choice)
         gap = " " * (settings["style"] == "words")
         corrupted = _equation(settings, *drawn)[0]
-        return Asked(clean, corrupted, [f"{gap}{result}"], [f"{gap}{instead}"], ends)
+        return Prompt(clean, corrupted, [f"{gap}{result}"], [f"{gap}{instead}"], ends)
 
 
 def _result(sign: str, a: int, b: int) -> int:
@@ -216,7 +216,7 @@ class Acronyms(Standard):
 
     def ask(
         self, choice: Sequence[Any], rng: np.random.Generator, settings: Mapping[str, Any]
-    ) -> Asked | None:
+    ) -> Prompt | None:
         """See :class:`Standard`."""
         if len(set(choice)) < len(choice):
             return None
@@ -224,7 +224,7 @@ class Acronyms(Standard):
         instead = other(rng, [word for word in words("initials") if word[0] != last[0]])
         starts = [f"The {' '.join(choice[:i])}" for i in (1, 2, 3)]
         end = f" ({choice[0][0]}{choice[1][0]}"
-        return Asked(
+        return Prompt(
             f"{starts[2]}{end}",
             f"{starts[1]} {instead}{end}",
             [last[0]],

@@ -31,7 +31,7 @@ Axes = Sequence[Sequence[Any]]
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class Prompt:
     """A prompt and its corrupted one, their answers as they follow, and characters of `clean` at
     which its named positions end."""
 
@@ -50,31 +50,31 @@ class Fitting:
     tokenizer: Tokenizer
     known: dict[str, int | None] = field(default_factory=dict)
 
-    def fitted(self, asked: Asked) -> Asked | str:
+    def fitted(self, prompt: Prompt) -> Prompt | str:
         """The prompt with the answers that are one token here; or why it cannot be asked."""
-        if unknown_words(self.tokenizer, f"{asked.clean} {asked.corrupted}"):
+        if unknown_words(self.tokenizer, f"{prompt.clean} {prompt.corrupted}"):
             return "have words that it does not know"
-        prompts = [encode(self.tokenizer, text) for text in (asked.clean, asked.corrupted)]
-        if len(prompts[0]) != len(prompts[1]):
+        ids = [encode(self.tokenizer, text) for text in (prompt.clean, prompt.corrupted)]
+        if len(ids[0]) != len(ids[1]):
             return "differ in length from their corrupted ones"
-        if prompts[0] == prompts[1]:
+        if ids[0] == ids[1]:
             return "are cut like their corrupted ones"
         answer, counterfactual = (
-            [word for word in words if self._follows(asked.clean, prompts[0], word)]
-            for words in (asked.answer, asked.counterfactual)
+            [word for word in words if self._follows(prompt.clean, ids[0], word)]
+            for words in (prompt.answer, prompt.counterfactual)
         )
         if not answer or not counterfactual:
             return NO_ANSWER
         try:
-            self.positions(asked)
+            self.positions(prompt)
         except TaskError:
             return "have named positions inside a token"
-        return Asked(asked.clean, asked.corrupted, answer, counterfactual, asked.ends)
+        return Prompt(prompt.clean, prompt.corrupted, answer, counterfactual, prompt.ends)
 
-    def positions(self, asked: Asked) -> dict[str, int]:
+    def positions(self, prompt: Prompt) -> dict[str, int]:
         """Index of the token at each named position."""
-        ends = asked.ends.items()
-        return {name: token_index(self.tokenizer, asked.clean, at) for name, at in ends}
+        ends = prompt.ends.items()
+        return {name: token_index(self.tokenizer, prompt.clean, at) for name, at in ends}
 
     def _follows(self, prompt: str, ids: list[int], word: str) -> bool:
         """Whether a word is one token, and the one that running text has after the prompt."""
@@ -99,15 +99,15 @@ class Standard(Task):
     @abstractmethod
     def ask(
         self, choice: Sequence[Any], rng: np.random.Generator, settings: Mapping[str, Any]
-    ) -> Asked | None:
+    ) -> Prompt | None:
         """The prompt of one choice on each axis, what else it needs drawn; None if it is none."""
 
-    def narrowed(self, asked: Asked) -> Asked:
+    def narrowed(self, prompt: Prompt) -> Prompt:
         """The prompt with those of its answers that go together; all, where nothing else is said.
 
         Answers of both sides are one token for the tokenizer that is asked.
         """
-        return asked
+        return prompt
 
     def make(
         self, tokenizer: Tokenizer, n: int, seed: int, settings: Mapping[str, Any]
@@ -120,46 +120,46 @@ class Standard(Task):
                 f"task {self.name}: n={n}, but there are at most {total} distinct prompts; "
                 f"ask for fewer"
             )
-        found: dict[str, Asked] = {}
+        kept: dict[str, Prompt] = {}
         fitting = Fitting(tokenizer)
         for tried, choice in enumerate(_choices(axes, total, rng)):
-            if len(found) == n or tried > FEWEST_TRIES + TRIES_PER_PROMPT * n:
+            if len(kept) == n or tried > FEWEST_TRIES + TRIES_PER_PROMPT * n:
                 break
-            asked = self.ask(choice, rng, settings)
-            if asked is None or asked.clean in found:
+            prompt = self.ask(choice, rng, settings)
+            if prompt is None or prompt.clean in kept:
                 continue
-            fitted = fitting.fitted(asked)
+            fitted = fitting.fitted(prompt)
             fitted = fitted if isinstance(fitted, str) else self.narrowed(fitted)
             if isinstance(fitted, str):
                 refused[fitted] += 1
             elif not fitted.answer or not fitted.counterfactual:
                 refused[NO_ANSWER] += 1
             else:
-                found[asked.clean] = fitted
-        if len(found) < n:
-            raise TaskError(self._too_few(n, len(found), refused))
-        return self._pairs(fitting, list(found.values()))
+                kept[prompt.clean] = fitted
+        if len(kept) < n:
+            raise TaskError(self._too_few(n, len(kept), refused))
+        return self._pairs(fitting, list(kept.values()))
 
-    def _pairs(self, fitting: Fitting, asked: Sequence[Asked]) -> PromptPairs:
-        at = [fitting.positions(each) for each in asked]
+    def _pairs(self, fitting: Fitting, prompts: Sequence[Prompt]) -> PromptPairs:
+        at = [fitting.positions(each) for each in prompts]
         return PromptPairs.from_texts(
             fitting.tokenizer,
-            clean=[each.clean for each in asked],
-            corrupted=[each.corrupted for each in asked],
-            answer=[list(each.answer) for each in asked],
-            counterfactual=[list(each.counterfactual) for each in asked],
+            clean=[each.clean for each in prompts],
+            corrupted=[each.corrupted for each in prompts],
+            answer=[list(each.answer) for each in prompts],
+            counterfactual=[list(each.counterfactual) for each in prompts],
             positions={name: [row[name] for row in at] for name in at[0]} | {"END": [-1] * len(at)},
             task=self.name,
             metric=self.metric,
         )
 
-    def _too_few(self, n: int, found: int, refused: Mapping[str, int]) -> str:
-        tried = found + sum(refused.values())
+    def _too_few(self, n: int, kept: int, refused: Mapping[str, int]) -> str:
+        tried = kept + sum(refused.values())
         why = "; ".join(f"{counted(k, 'prompt')} {what}" for what, k in refused.items())
-        advice = "ask for fewer" if found else self.advice
+        advice = "ask for fewer" if kept else self.advice
         return (
-            f"task {self.name}: n={n}, but of this tokenizer {found} of {tried} distinct prompts "
-            f"can be asked ({why or 'there are no more'}); {advice}"
+            f"task {self.name}: n={n}, but this tokenizer can be asked {kept} of {tried} distinct "
+            f"prompts ({why or 'there are no more'}); {advice}"
         )
 
 
@@ -194,5 +194,5 @@ def words(name: str) -> Any:
 @cache
 def _all_words() -> Mapping[str, Any]:
     text = (files("tasks") / "data" / "standard.json").read_text(encoding="utf-8")
-    found: Mapping[str, Any] = json.loads(text)
-    return found
+    lists: Mapping[str, Any] = json.loads(text)
+    return lists

@@ -14,6 +14,7 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -103,7 +104,9 @@ def main(n: int, seed: int, *folders: str) -> int:
     files = [file for folder in folders for file in Path(folder).rglob("*") if file.is_file()]
     seeds = {str(file): file.read_bytes()[:20_000] for file in files}
     kinds, counts, faults, slowest = readers(), Counter[str](), Counter[str](), 0.0
-    import_module("pyarrow.parquet"), import_module("pandas")
+    for name in ("pandas", "pyarrow.parquet"):
+        with suppress(ImportError):
+            import_module(name)
     with tempfile.TemporaryDirectory() as folder:
         for name, kind, data in attacks(seeds, n, seed):
             path = Path(folder) / "file"

@@ -74,10 +74,10 @@ def prepare(model: Model, settings: Settings) -> Material:
 
     def drawn(n: int, split: str, n_options: int = k) -> list[Any]:
         if settings.file:
-            found = file_questions(
+            questions = file_questions(
                 settings.file, settings.seed, split, n_options, settings.skip_bad
             )
-            return found[:n]
+            return questions[:n]
         return draw_questions(tokenizer, n, settings.seed, split, n_options)
 
     train = make_items(tokenizer, drawn(settings.train, "train"), longest=longest)

@@ -28,12 +28,12 @@ def present(model: str, names: Sequence[str], n: int, seed: int, as_json: bool) 
     with shown_progress() as progress:
         progress(0, 0, "opening the model")
         prepare(Config(task=None, model=model))
-        found = list(abilities(load_model(model), names, n, seed, progress=progress))
+        results = list(abilities(load_model(model), names, n, seed, progress=progress))
     if as_json:
-        typer.echo(json.dumps([each.to_json() for each in found], indent=2))
+        typer.echo(json.dumps([each.to_json() for each in results], indent=2))
         return
-    print_columns(TITLES, [_row(each) for each in found if not each.refused])
-    for each in found:
+    print_columns(TITLES, [_row(each) for each in results if not each.refused])
+    for each in results:
         if each.refused:
             typer.echo(f"cannot be asked: {printable(each.refused)}")
     typer.echo(
@@ -43,12 +43,14 @@ def present(model: str, names: Sequence[str], n: int, seed: int, as_json: bool) 
 
 
 def _row(each: Ability) -> list[str]:
-    told = "" if each.interval is None else f" [{each.interval[0]:+.2f}, {each.interval[1]:+.2f}]"
+    interval = (
+        "" if each.interval is None else f" [{each.interval[0]:+.2f}, {each.interval[1]:+.2f}]"
+    )
     return [
         each.task,
         str(each.n),
         f"{each.right:.0%}",
         f"{each.preferred:.0%}",
         each.metric,
-        f"{each.value:+.2f}{told}",
+        f"{each.value:+.2f}{interval}",
     ]

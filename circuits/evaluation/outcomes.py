@@ -146,15 +146,15 @@ def judge(
 
 
 def check_same_model(
-    found_hash: str, found: CircuitInfo, model: Model, allow_other: bool = False
+    found_hash: str, info: CircuitInfo, model: Model, allow_other: bool = False
 ) -> None:
     """Refuse to evaluate a circuit on a model that it was not found on.
 
     Raises:
         ModelError: other weights, and ``allow_other`` is not given or the shapes differ too.
     """
-    if told := found.differences(model.anatomy):
-        raise ModelError(f"this circuit belongs to a model of another shape: {', '.join(told)}")
+    if odd := info.differences(model.anatomy):
+        raise ModelError(f"this circuit belongs to a model of another shape: {', '.join(odd)}")
     if found_hash and found_hash != model.hash and not allow_other:
         raise ModelError(
             f"this circuit was found on another model: weights {found_hash[:12]}, given "

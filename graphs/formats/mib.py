@@ -157,6 +157,9 @@ def from_mib(data: bytes, source: str = "this file") -> CircuitGraph:
 def scores_from_mib(data: bytes, source: str = "this file") -> Scores:
     """The scores of all edges in the file, in or out of the circuit, as one prompt's.
 
+    Of a file of theirs, give circuits made of them ``with_info(unknown=graphs.info.UNSTATED)``:
+    scores have no place for what the file does not state of the model.
+
     Raises:
         FormatError: listing everything that is wrong with the file.
     """

@@ -36,7 +36,9 @@ def test_it_is_the_metric_and_the_top_token_of_the_clean_prompts(nano, name):
     assert (found.task, found.metric, found.refused) == (name, pairs.metric, "")
     assert found.right == np.mean(right)
     assert found.preferred == (METRICS["logit_diff"](logits, pairs) > 0).double().mean().item()
-    assert found.value == pytest.approx(METRICS[pairs.metric](logits, pairs).mean().item(), abs=1e-5)
+    assert found.value == pytest.approx(
+        METRICS[pairs.metric](logits, pairs).mean().item(), abs=1e-5
+    )
     low, high = found.interval
     assert low <= found.value <= high
 

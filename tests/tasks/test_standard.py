@@ -7,7 +7,7 @@ import pytest
 
 import tasks
 from tasks.pair_forms import verbs
-from tasks.standard import Asked, Fitting, other, words
+from tasks.standard import Fitting, Prompt, other, words
 
 N = 40
 
@@ -171,13 +171,13 @@ def test_positions_are_where_the_words_are(gpt2_tokenizer):
 def test_what_cannot_be_asked_is_said_by_kind(word_tokenizer):
     fitting = Fitting(word_tokenizer)
     for asked, why in (
-        (Asked("A is", "The B is", [" x"], [" y"]), "differ in length"),
-        (Asked("A is", "A is", [" x"], [" y"]), "are cut like their corrupted ones"),
-        (Asked("A is", "B is", [" x y"], [" y"]), "have answers that are not one token"),
-        (Asked("A is", "B is", ["x"], [" y"]), "have answers that are not one token"),
+        (Prompt("A is", "The B is", [" x"], [" y"]), "differ in length"),
+        (Prompt("A is", "A is", [" x"], [" y"]), "are cut like their corrupted ones"),
+        (Prompt("A is", "B is", [" x y"], [" y"]), "have answers that are not one token"),
+        (Prompt("A is", "B is", ["x"], [" y"]), "have answers that are not one token"),
     ):
         assert fitting.fitted(asked).startswith(why)
-    kept = fitting.fitted(Asked("A is", "B is", [" x", " x y"], [" y"], {"A": 1}))
+    kept = fitting.fitted(Prompt("A is", "B is", [" x", " x y"], [" y"], {"A": 1}))
     assert kept.answer == [" x"]
     assert fitting.positions(kept) == {"A": 1}
 
