@@ -7,7 +7,7 @@ the difference (patching); the strongest edges that connect input to logits are 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -117,7 +117,7 @@ def run(config: Config, folder: Path, progress: Progress | None = None) -> RunRe
     with clock("opening the model"):
         model = load_model(config.model)
     with clock("making the prompts"):
-        pairs, left_out = pairs_of(config, model)
+        pairs, notes = pairs_of(config, model)
     with clock("scoring"):
         scored = measure(config, model, pairs, progress)
     with clock("choosing the circuit"):
@@ -129,7 +129,7 @@ def run(config: Config, folder: Path, progress: Progress | None = None) -> RunRe
         graph = evaluation.noted(graph)
     with clock("testing its strongest edges"):
         page = run_page(graph, model, pairs, evaluation, config.batch_size)
-    record = describe_run(config, model, pairs, graph, evaluation, clock.seconds, left_out)
+    record = describe_run(config, model, pairs, graph, evaluation, clock.seconds, notes)
     write(folder, record, scored.scores, graph, page)
     return record
 
@@ -139,8 +139,8 @@ def ask(config: Config, model: Model) -> PromptPairs:
     return pairs_of(config, model)[0]
 
 
-def pairs_of(config: Config, model: Model) -> tuple[PromptPairs, Mapping[str, int]]:
-    """The same, and how many rows of a file were left out for which reason."""
+def pairs_of(config: Config, model: Model) -> tuple[PromptPairs, Sequence[str]]:
+    """The same, and what to know of their file: see :meth:`tasks.files.PairsFile.notes`."""
     import tasks
     from tasks.files import read_file
 
@@ -149,14 +149,14 @@ def pairs_of(config: Config, model: Model) -> tuple[PromptPairs, Mapping[str, in
         file = read_file(
             source, model.tokenizer, n=config.n, seed=config.seed, skip_bad=config.skip_bad
         )
-        return file.pairs, file.left_out
+        return file.pairs, file.notes()
     if model.tokenizer is None:
         raise TaskError(
             f"task {source} is text, and this model has no tokenizer; give it one, as in "
             f"circuits.load_model(model, tokenizer=...), or prompts as lists of token ids"
         )
     made = tasks.get(source).pairs(model.tokenizer, n=config.count or 0, seed=config.seed)
-    return made, {}
+    return made, ()
 
 
 def measure(

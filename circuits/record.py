@@ -5,11 +5,10 @@ from __future__ import annotations
 import platform
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -64,12 +63,12 @@ class ModelUsed(Part):
 
 
 class Prompts(Part):
-    """The prompt pairs: how many, the hash of their contents, and rows of a file left out."""
+    """The prompt pairs: how many, the hash of their contents, and what to know of them."""
 
     task: str
     n: int
     sha256: str
-    left_out: dict[str, int] = Field({}, description="rows of a file left out, by reason")
+    notes: tuple[str, ...] = ()
 
 
 class StrongEdge(Part):
@@ -134,9 +133,9 @@ def describe_run(
     graph: CircuitGraph,
     evaluation: Evaluation,
     seconds: Mapping[str, float],
-    left_out: Mapping[str, int] = MappingProxyType({}),
+    notes: Sequence[str] = (),
 ) -> RunRecord:
-    """The record of a discovery that has just been made."""
+    """The record of a discovery that has just been made; `notes` are about its prompts."""
     import torch
 
     tokenizer = model.tokenizer
@@ -157,9 +156,7 @@ def describe_run(
             hash=model.hash,
             tokenizer=None if tokenizer is None else type(tokenizer).__name__,
         ),
-        prompts=Prompts(
-            task=pairs.task, n=len(pairs), sha256=pairs.digest, left_out=dict(left_out)
-        ),
+        prompts=Prompts(task=pairs.task, n=len(pairs), sha256=pairs.digest, notes=tuple(notes)),
         evaluation=Measured(**evaluation.to_json()),
         circuit=Found(
             nodes=len(graph.nodes),

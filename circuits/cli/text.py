@@ -207,7 +207,7 @@ def print_summary(record: RunRecord, folder: Path, files: Iterable[str], note: s
     steps = (f"{step} {seconds:.1f}" for step, seconds in record.seconds.items())
     rows = {
         "task": f"{record.prompts.task}, {counted(record.prompts.n, 'prompt pair')}",
-        **_left_out(record),
+        **({"note": "\n".join(record.prompts.notes)} if record.prompts.notes else {}),
         "model": record.model.name,
         "method": f"{record.config['method']}, {record.config['direction']}",
         **measured,
@@ -226,13 +226,6 @@ def print_summary(record: RunRecord, folder: Path, files: Iterable[str], note: s
         )
     if note:
         typer.echo(note)
-
-
-def _left_out(record: RunRecord) -> dict[str, str]:
-    from tasks.files import left_out_lines
-
-    lines = left_out_lines(record.prompts.left_out)
-    return {"left out": "; ".join(lines)} if lines else {}
 
 
 def _measured(record: RunRecord) -> dict[str, str]:
