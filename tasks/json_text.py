@@ -14,13 +14,13 @@ _BRACKET = re.compile(r"[\[\]{}]")
 _OPENING = "[{"
 
 
-def parse_json(text: str, allow_nan: bool = False) -> Any:
+def parse_json(text: str, allow_nan: bool = False, allow_halves: bool = False) -> Any:
     """The value of JSON text.
 
     Raises:
         ValueError: not JSON, cut short, nested too deeply, with NaN or infinity (unless
-            ``allow_nan``), with a key twice in one object, or with half a surrogate pair, which
-            is no text that can be written.
+            ``allow_nan``), with a key twice in one object, or (unless ``allow_halves``) with half
+            a surrogate pair, which is no text that can be written.
     """
     if _too_deep(text):
         raise ValueError(f"nested too deeply: at most {MAX_DEPTH} lists and objects in one another")
@@ -29,7 +29,7 @@ def parse_json(text: str, allow_nan: bool = False) -> Any:
         value = json.loads(text, object_pairs_hook=_unique, parse_constant=constants)
     except RecursionError:
         raise ValueError("nested too deeply") from None
-    if "\\ud" in text.lower() and (half := half_surrogate(value)):
+    if not allow_halves and "\\ud" in text.lower() and (half := half_surrogate(value)):
         raise ValueError(f"half a surrogate pair ({half}), which is no text")
     return value
 

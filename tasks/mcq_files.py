@@ -25,6 +25,7 @@ import numpy as np
 
 from tasks.errors import TaskError, all_faults
 from tasks.files import reason
+from tasks.json_text import half_surrogate
 from tasks.pair_forms import form_of
 from tasks.questions import LETTERS, Question
 from tasks.records import Record, Rows, read_rows_of
@@ -106,8 +107,10 @@ def _unknown(path: Path, names: Sequence[str]) -> str:
 
 def _form(values: Mapping[str, Any]) -> Read:
     """The question of a row of any kind but memory colours."""
-    if missing := [key for key in ("question",) if key not in values]:
-        return [f"missing key '{key}'" for key in missing]
+    if "question" not in values:
+        return ["missing key 'question'"]
+    if half := half_surrogate(dict(values)):
+        return [f"half a character, {half}, which is no text"]
     question = values["question"]
     choices = question.get("choices") if isinstance(question, dict) else values.get("choices")
     if not isinstance(question, dict) and "choices" not in values:

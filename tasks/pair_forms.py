@@ -15,10 +15,12 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
+from tasks.follow import Follow
 from tasks.rows import id_list, shorten
-from tasks.tokenize import Tokenizer, single_token
+from tasks.tokenize import Tokenizer
 
 KEYS = ("clean", "corrupted", "answer", "counterfactual")
+PROMPTS = KEYS[:2]
 NEAR = 0.8
 YEARS = 100
 
@@ -116,31 +118,28 @@ def _later_years(values: Values, tokenizer: Tokenizer) -> dict[str, Any]:
     """Years above the given one against the given one and those below it."""
     year = _whole("correct_idx", values["correct_idx"], YEARS - 1)
     numbers = [f"{i:02d}" for i in range(YEARS)]
-    single = [number for number in numbers if single_token(tokenizer, number) is not None]
-    return _sides(
-        values,
-        [number for number in single if int(number) > year],
-        [number for number in single if int(number) <= year],
-        "two-digit numbers",
-    )
+    return _sides(values, tokenizer, numbers[year + 1 :], numbers[: year + 1], "two-digit numbers")
 
 
 def _agreeing_verbs(values: Values, tokenizer: Tokenizer) -> dict[str, Any]:
     """Verbs in the subject's number against the same verbs in the other number."""
     plural = _whole("plural", values["plural"], 1)
-    single = [
-        pair
-        for pair in verbs()
-        if all(single_token(tokenizer, f" {verb}") is not None for verb in pair)
-    ]
-    agreeing, other = ([f" {pair[i]}" for pair in single] for i in (plural, 1 - plural))
-    return _sides(values, agreeing, other, "verbs")
+    agreeing, other = ([f" {pair[i]}" for pair in verbs()] for i in (plural, 1 - plural))
+    return _sides(values, tokenizer, agreeing, other, "verbs")
 
 
-def _sides(values: Values, answer: list[str], other: list[str], what: str) -> dict[str, Any]:
-    if not answer or not other:
+def _sides(
+    values: Values, tokenizer: Tokenizer, answer: list[str], other: list[str], what: str
+) -> dict[str, Any]:
+    """The prompts with those answers of either side that are one token after them."""
+    columns = {key: values[key] for key in PROMPTS}
+    if odd := [key for key, text in columns.items() if not isinstance(text, str)]:
+        raise ValueError(f"{odd[0]}: {shorten(repr(columns[odd[0]]))} is not a string")
+    follow, prompts = Follow(tokenizer), list(columns.values())
+    sides = [follow.words(prompts, side) for side in (answer, other)]
+    if not all(sides):
         raise ValueError(f"no {what} on one side are one token for this tokenizer")
-    return {key: values[key] for key in KEYS[:2]} | {"answer": answer, "counterfactual": other}
+    return columns | dict(zip(KEYS[2:], sides, strict=True))
 
 
 def _whole(key: str, cell: Any, most: int) -> int:
@@ -161,7 +160,6 @@ def verbs() -> tuple[tuple[str, str], ...]:
 
 
 OURS = Form("circuits", KEYS, _renamed(*KEYS))
-_PROMPTS = KEYS[:2]
 FORMS = (
     OURS,
     Form(
@@ -176,27 +174,27 @@ FORMS = (
     ),
     Form(
         "EAP-IG (ids of two answers)",
-        (*_PROMPTS, "correct_idx", "incorrect_idx"),
+        (*PROMPTS, "correct_idx", "incorrect_idx"),
         _by_ids("correct_idx", "incorrect_idx", _in_prompt),
     ),
     Form(
         "EAP-IG (gender bias)",
-        (*_PROMPTS, "clean_answer_idx", "corrupted_answer_idx"),
+        (*PROMPTS, "clean_answer_idx", "corrupted_answer_idx"),
         _by_ids("clean_answer_idx", "corrupted_answer_idx", _is_pronoun),
     ),
     Form(
         "EAP-IG (facts)",
-        (*_PROMPTS, "country_idx", "corrupted_country_idx"),
+        (*PROMPTS, "country_idx", "corrupted_country_idx"),
         _by_ids("country_idx", "corrupted_country_idx", _is_word),
     ),
     Form(
         "EAP-IG (hypernyms)",
-        (*_PROMPTS, "answers_idx", "corrupted_answers_idx"),
+        (*PROMPTS, "answers_idx", "corrupted_answers_idx"),
         _by_ids("answers_idx", "corrupted_answers_idx", _is_word),
         "prob_diff",
     ),
-    Form("EAP-IG (greater-than)", (*_PROMPTS, "correct_idx"), _later_years, "prob_diff"),
-    Form("EAP-IG (subject-verb agreement)", (*_PROMPTS, "plural"), _agreeing_verbs, "prob_diff"),
+    Form("EAP-IG (greater-than)", (*PROMPTS, "correct_idx"), _later_years, "prob_diff"),
+    Form("EAP-IG (subject-verb agreement)", (*PROMPTS, "plural"), _agreeing_verbs, "prob_diff"),
 )
 
 

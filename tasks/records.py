@@ -154,16 +154,21 @@ def _json(path: Path, text: str) -> Rows:
     alone = len(lines) > 1 and first.strip() in ("{", "[")
     if len(lines) == 1 or alone or not _parses(first):
         try:
-            return Rows("JSON", tuple(_entries(path, number, parse_json(text, allow_nan=True))))
+            return Rows("JSON", tuple(_entries(path, number, _parsed(text))))
         except ValueError as cause:
             if alone:
                 raise TaskError(f"{path} is not JSON ({cause})") from None
     return Rows("JSON lines", tuple(_line(number, line) for number, line in lines))
 
 
+def _parsed(text: str) -> Any:
+    # Half a surrogate pair is a fault of the value that has it, where that is in use.
+    return parse_json(text, allow_nan=True, allow_halves=True)
+
+
 def _parses(line: str) -> bool:
     try:
-        parse_json(line, allow_nan=True)
+        _parsed(line)
     except ValueError:
         return False
     return True
@@ -192,7 +197,7 @@ def _entries(path: Path, line: int, value: Any) -> Iterator[Record]:
 def _line(number: int, text: str) -> Record:
     where = f"line {number}"
     try:
-        value = parse_json(text, allow_nan=True)
+        value = _parsed(text)
     except ValueError as cause:
         return Record(where, {}, (f"not JSON ({cause}): {shorten(text.strip())}",))
     if not isinstance(value, dict):

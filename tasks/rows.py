@@ -10,7 +10,6 @@ import numpy as np
 from jaxtyping import Int
 
 from tasks.errors import TaskError
-from tasks.json_text import half_surrogate
 from tasks.limits import MAX_CHARACTERS, MAX_ID, MAX_TOKENS
 from tasks.tokenize import Tokenizer, encode, single_token, unknown_words, why_not_single
 
@@ -104,7 +103,7 @@ def text_readers(tokenizer: Tokenizer, bos: bool | None = None) -> dict[str, Rea
     def prompt(text: Any) -> list[int]:
         if not isinstance(text, str):
             raise ValueError(f"{shorten(repr(text))} is not a string")
-        _check_whole(text)
+        _check_text(text)
         if len(text) > MAX_CHARACTERS:
             raise ValueError(f"{len(text):,} characters; at most {MAX_CHARACTERS:,} are read")
         unknown = unknown_words(tokenizer, text)
@@ -116,7 +115,8 @@ def text_readers(tokenizer: Tokenizer, bos: bool | None = None) -> dict[str, Rea
         words = given if isinstance(given, list | tuple) else [given]
         if not all(isinstance(word, str) for word in words):
             raise ValueError(f"{shorten(repr(given))} is not a string or a list of strings")
-        _check_whole(*words)
+        for word in words:
+            _check_text(word)
         ids = {word: single_token(tokenizer, word) for word in words}
         broken = [why_not_single(tokenizer, word) for word, token in ids.items() if token is None]
         if broken:
@@ -126,10 +126,10 @@ def text_readers(tokenizer: Tokenizer, bos: bool | None = None) -> dict[str, Rea
     return {"clean": prompt, "corrupted": prompt, "answer": answer, "counterfactual": answer}
 
 
-def _check_whole(*texts: str) -> None:
-    """Refuse half a surrogate pair, which no tokenizer takes."""
-    if half := "".join(map(half_surrogate, texts)):
-        raise ValueError(f"half a surrogate pair ({half}), which is no text")
+def _check_text(text: str) -> None:
+    """ValueError for half of a character that is written in two halves: no tokenizer reads it."""
+    if halves := [letter for letter in text if "\ud800" <= letter <= "\udfff"]:
+        raise ValueError(f"{shorten(repr(text))} holds half a character, {halves[0]!r}")
 
 
 def read_rows(

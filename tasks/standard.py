@@ -21,8 +21,9 @@ import numpy as np
 
 from tasks.base import Task
 from tasks.errors import TaskError, counted
+from tasks.follow import Follow
 from tasks.pairs import PromptPairs
-from tasks.tokenize import Tokenizer, encode, single_token, token_index, unknown_words
+from tasks.tokenize import Tokenizer, encode, token_index, unknown_words
 
 SMALL = 200_000
 FEWEST_TRIES, TRIES_PER_PROMPT = 200, 20
@@ -44,11 +45,14 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True)
 class Fitting:
-    """Which prompts a tokenizer can be asked. `known` holds answers' ids, None where they are
-    not one token."""
+    """Which prompts a tokenizer can be asked."""
 
-    tokenizer: Tokenizer
-    known: dict[str, int | None] = field(default_factory=dict)
+    follow: Follow
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer."""
+        return self.follow.tokenizer
 
     def fitted(self, prompt: Prompt) -> Prompt | str:
         """The prompt with the answers that are one token here; or why it cannot be asked."""
@@ -59,10 +63,9 @@ class Fitting:
             return "differ in length from their corrupted ones"
         if ids[0] == ids[1]:
             return "are cut like their corrupted ones"
-        answer, counterfactual = (
-            [word for word in words if self._follows(prompt.clean, ids[0], word)]
-            for words in (prompt.answer, prompt.counterfactual)
-        )
+        both = prompt.clean, prompt.corrupted
+        answer = self.follow.words(both, prompt.answer)
+        counterfactual = self.follow.words(both, prompt.counterfactual)
         if not answer or not counterfactual:
             return NO_ANSWER
         try:
@@ -75,13 +78,6 @@ class Fitting:
         """Index of the token at each named position."""
         ends = prompt.ends.items()
         return {name: token_index(self.tokenizer, prompt.clean, at) for name, at in ends}
-
-    def _follows(self, prompt: str, ids: list[int], word: str) -> bool:
-        """Whether a word is one token, and the one that running text has after the prompt."""
-        if word not in self.known:
-            self.known[word] = single_token(self.tokenizer, word)
-        token = self.known[word]
-        return token is not None and encode(self.tokenizer, prompt + word) == [*ids, token]
 
 
 class Standard(Task):
@@ -121,7 +117,7 @@ class Standard(Task):
                 f"ask for fewer"
             )
         kept: dict[str, Prompt] = {}
-        fitting = Fitting(tokenizer)
+        fitting = Fitting(Follow(tokenizer))
         for tried, choice in enumerate(_choices(axes, total, rng)):
             if len(kept) == n or tried > FEWEST_TRIES + TRIES_PER_PROMPT * n:
                 break

@@ -148,6 +148,7 @@ def test_questions_as_the_hub_has_them(tmp_path):
         ({"answer": None}, "missing key 'answerKey'"),
         ({"answer": 7}, "answer '7' is none of the options A, B"),
         ({"answer": ""}, "answer '' is none of the options"),
+        ({"choices": ["x", "\ud83d"]}, "half a character"),
         ({"question": {"stem": None, "choices": ["x", "y"]}}, "missing key 'stem'"),
     ],
 )

@@ -86,10 +86,10 @@ LOOKS = {
     "questions": ('{"question": "?", "choices": []}', "questions, not prompt pairs; ask them with"),
     "questions without a header": ("Hot?,a,b,c,d,B\n", "MMLU's questions, not prompt pairs"),
     "a circuit": ('{"cfg": {}, "nodes": {}, "edges": {}}', "holds a circuit, not prompt pairs"),
-    "chat": ('{"messages": []}', "holds chat messages; pairs are plain text"),
+    "chat": ('{"messages": []}', "holds chat messages"),
     "chat as prompts": (
         json.dumps(ROW | {"clean": [{"role": "user", "content": "A"}]}),
-        "holds chat messages; pairs are plain text",
+        "holds chat messages",
     ),
     "gzip": (b"\x1f\x8b\x08", "looks like compressed with gzip"),
     "a pickle": (b"\x80\x04\x95", "a pickle, which is never opened"),
@@ -143,9 +143,9 @@ def test_a_prompt_beyond_any_context_is_a_fault_of_its_row(words):
 
 @pytest.mark.parametrize("text", ["a \ud83d", "\udc00"])
 def test_half_a_surrogate_pair_is_a_fault_of_its_row(words, text):
-    with pytest.raises(TaskError, match=r"pair 0: clean: half a surrogate pair \(\\ud"):
+    with pytest.raises(TaskError, match=r"pair 0: clean: .* holds half a character"):
         PromptPairs.from_texts(words, [text], ["b"], [" x"], [" y"])
-    with pytest.raises(TaskError, match=r"pair 0: answer: half a surrogate pair \(\\ud"):
+    with pytest.raises(TaskError, match=r"pair 0: answer: .* holds half a character"):
         PromptPairs.from_texts(words, ["a"], ["b"], [[" x", text]], [" y"])
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import tasks
+from tasks.follow import Follow
 from tasks.pair_forms import verbs
 from tasks.standard import Fitting, Prompt, other, words
 
@@ -169,7 +170,7 @@ def test_positions_are_where_the_words_are(gpt2_tokenizer):
 
 
 def test_what_cannot_be_asked_is_said_by_kind(word_tokenizer):
-    fitting = Fitting(word_tokenizer)
+    fitting = Fitting(Follow(word_tokenizer))
     for asked, why in (
         (Prompt("A is", "The B is", [" x"], [" y"]), "differ in length"),
         (Prompt("A is", "A is", [" x"], [" y"]), "are cut like their corrupted ones"),
