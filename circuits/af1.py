@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from circuits.arguments import check_kinds
 from circuits.clock import Progress
+from circuits.config import FILES
 from tasks.errors import MethodError, TaskError, number_faults
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ def af1(
 ) -> AllForOne:
     """The All-for-One subgraph with which `model` answers `task`, and the search that found it.
 
-    `task` is a task's name (`options` are the task's), a JSON-lines file of prompt pairs, or
+    `task` is a task's name (`options` are the task's), a file of prompt pairs, or
     `PromptPairs`. Prompts have to be of one length. `conditional(position, token, n, seed)` draws
     prompts with that token at that position and the rest independent of it; by default the task's
     own sampler, or, for pairs, every column drawn by itself. Shares are of the prompts that the
@@ -107,7 +108,7 @@ def ask(
     import tasks
     from circuits.allforone.samples import Columns, OfTask, of_one_length
 
-    if isinstance(task, str | Path) and str(task).endswith((".json", ".jsonl")):
+    if isinstance(task, str | Path) and str(task).endswith(FILES):
         task = tasks.read_pairs(task, model.tokenizer, n=None, seed=settings.seed)
     if not isinstance(task, str | Path):
         check_kinds(pairs=task)

@@ -25,7 +25,7 @@ from tasks.errors import (
 from tasks.written import WRITTEN, parted
 
 N_FROM_TASK = 64
-FILES = (".jsonl", ".json")
+FILES = (".jsonl", ".json", ".csv", ".tsv", ".txt", ".parquet")
 LEVELS = ("edge", "node")
 EXACT = "activation"
 
@@ -34,8 +34,8 @@ EXACT = "activation"
 class Config:
     """The choices of one discovery. Equal configurations give equal circuits.
 
-    task        a task, with options written behind it or none, or path of a JSON-lines file of
-                prompt pairs; None: in memory
+    task        a task, with options written behind it or none, or path of a file of prompt pairs
+                (tasks/files.py); None: in memory
     model       name of an embedded model, Hugging Face id, or directory; None: in memory
     method      a method, or several parted by commas: the mean of their scores
     metric      None: the task's own
@@ -49,6 +49,7 @@ class Config:
     asked       questions written by hand, in the place of a task: (prompt, corrupted prompt,
                 answer, counterfactual) each
     options     the method's own, by name
+    skip_bad    whether rows of a file that have a fault are left out, not refused
     """
 
     task: str | None
@@ -67,6 +68,7 @@ class Config:
     chat: str = ""
     asked: Sequence[Sequence[str]] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
+    skip_bad: bool = False
 
     @property
     def from_file(self) -> bool:
@@ -192,14 +194,16 @@ class Config:
         if self.from_file:
             if not Path(self.task).is_file():
                 raise TaskError(
-                    f"there is no file '{self.task}'; give a JSON-lines file of prompt pairs, "
+                    f"there is no file '{self.task}'; give a file of prompt pairs, "
                     f"or a task: {', '.join(tasks.names())}"
                 )
             check_lines(self.task)
         elif self.task in EMBEDDED:
             raise TaskError(f"'{self.task}' is a model, not a task; the task comes first")
         elif (name := parted(self.task)[0]) not in tasks.names():
-            raise TaskError(f"{unknown('task', name, tasks.names())}, or a .jsonl file")
+            raise TaskError(
+                f"{unknown('task', name, tasks.names())}, or a file such as pairs.jsonl"
+            )
         else:
             tasks.get(self.task)
 

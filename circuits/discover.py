@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from circuits.arguments import check_kinds
 from circuits.clock import Clock, Progress
 from circuits.config import N_FROM_TASK, Config
-from circuits.prompts import fitted, prompts_of
+from circuits.prompts import fitted, noted_prompts, prompts_of
 from circuits.unlikely import unlikely
 from tasks.chat import form_of
 from tasks.errors import TaskError
@@ -53,7 +53,7 @@ def discover(
     the circuit put `ablation` in the place of all that is outside it. `top` defaults to what the
     way has (100).
 
-    `task` is a task or its name, a JSON-lines file of prompt pairs, or `PromptPairs`; `model` is
+    `task` is a task or its name, a file of prompt pairs, or `PromptPairs`; `model` is
     anything that :func:`circuits.load_model` opens. `n` prompt pairs are drawn with `seed`
     (default: 64 of a task, all of a file; of `PromptPairs` the first `n`). `bos` and `chat` say
     how texts are put to the model: see :meth:`tasks.base.Task.pairs`. `progress` is called with
@@ -137,8 +137,8 @@ def run(config: Config, folder: Path, progress: Progress | None = None) -> RunRe
     with clock("opening the model"):
         model = load_model(config.model)
     with clock("making the prompts"):
-        pairs = prompts_of(config, model)
-        notes = (*pairs.notes, *unlikely(model, pairs, config.batch_size))
+        pairs, told = noted_prompts(config, model)
+        notes = (*told, *unlikely(model, pairs, config.batch_size))
     with clock("scoring"):
         scored = measure(config, model, pairs, progress)
     with clock("choosing the circuit"):

@@ -126,17 +126,15 @@ def evaluate(
         SiteError: the circuit is of a model of another shape.
         MethodError: an unknown ablation, or means that do not fit.
     """
-    from circuits.evaluation.outcomes import differences, measure
+    from circuits.evaluation.outcomes import measure
     from circuits.evaluation.outside import Outside
     from circuits.evaluation.running import Running
     from patching.ablations import outside
 
     check_kinds(graph=graph, model=model, pairs=pairs)
     ablation = outside(ablation).name
-    if graph.info.anatomy != model.anatomy:
-        raise SiteError(
-            f"this circuit is of another model: {differences(graph.info.anatomy, model)}"
-        )
+    if odd := graph.info.differences(model.anatomy):
+        raise SiteError(f"this circuit is of another model: {', '.join(odd)}")
     metric = metric or graph.info.metric or pairs.metric
     running = Running(metric, Outside(ablation, means), batch_size)
     runs = measure(model, pairs, [edges_of(graph)], running)

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from circuits.config import Config
     from patching.model import Model
     from tasks import PromptPairs
+    from tasks.files import PairsFile
 
 WRITTEN = "ask"
 """What prompts that were written by hand are called in the place of a task."""
@@ -22,18 +23,28 @@ def prompts_of(config: Config, model: Model) -> PromptPairs:
     Raises:
         TaskError: they cannot be made for this model.
     """
+    return noted_prompts(config, model)[0]
+
+
+def noted_prompts(config: Config, model: Model) -> tuple[PromptPairs, tuple[str, ...]]:
+    """The same, and what to know of them: of their file, and of how their answers are measured."""
+    if config.asked:
+        pairs, notes = written_pairs(config, model)[: config.n], list[str]()
+    elif config.from_file:
+        file = _file(config.task or "", config, model, config.n, config.seed)
+        pairs, notes = file.pairs, file.notes()
+    else:
+        pairs, notes = _task_pairs(config, model), []
+    pairs = fitted(pairs, config.metric)
+    return pairs, (*notes, *pairs.notes)
+
+
+def _task_pairs(config: Config, model: Model) -> PromptPairs:
     import tasks
 
-    if config.asked:
-        pairs = written_pairs(config, model)[: config.n]
-    elif config.from_file:
-        pairs = file_pairs(config.task or "", config, model, config.n, config.seed)
-    else:
-        source, tokenizer = config.task or "", _tokenizer(f"task {config.task}", model)
-        n, seed = config.count or 0, config.seed
-        task = tasks.get(source)
-        pairs = task.pairs(tokenizer, n=n, seed=seed, bos=config.bos, chat=config.chat)
-    return fitted(pairs, config.metric)
+    tokenizer, n = _tokenizer(f"task {config.task}", model), config.count or 0
+    task = tasks.get(config.task or "")
+    return task.pairs(tokenizer, n=n, seed=config.seed, bos=config.bos, chat=config.chat)
 
 
 def written_pairs(config: Config, model: Model) -> PromptPairs:
@@ -58,9 +69,14 @@ def file_pairs(
     path: str | Path, config: Config, model: Model, n: int | None, seed: int
 ) -> PromptPairs:
     """Prompt pairs of a file, put to the model as the configuration says."""
-    import tasks
+    return _file(path, config, model, n, seed).pairs
 
-    return tasks.read_pairs(path, model.tokenizer, n=n, seed=seed, bos=config.bos, chat=config.chat)
+
+def _file(path: str | Path, config: Config, model: Model, n: int | None, seed: int) -> PairsFile:
+    from tasks.files import read_file
+
+    how: dict[str, Any] = {"bos": config.bos, "chat": config.chat, "skip_bad": config.skip_bad}
+    return read_file(path, model.tokenizer, n=n, seed=seed, **how)
 
 
 def fitted(pairs: PromptPairs, metric: str | None) -> PromptPairs:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-from collections import Counter
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from tasks.errors import FormatError
+from tasks.json_text import parse_json
 
 MAX_BYTES = 256 * 1024 * 1024
 
@@ -56,27 +56,10 @@ def read_json(data: bytes, source: str, allow_nan: bool = False) -> Any:
             ``allow_nan``), or with a key that appears twice in one object.
     """
 
-    def refuse(constant: str) -> NoReturn:
-        raise ValueError(f"{constant} is not a number JSON allows")
-
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(pairs)
-        if len(found) != len(pairs):
-            name, count = Counter(name for name, _ in pairs).most_common(1)[0]
-            raise ValueError(f"key {name!r} appears {count} times in one object")
-        return found
-
-    constants = None if allow_nan else refuse
     try:
-        text = data.decode("utf-8")
-        value = json.loads(text, object_pairs_hook=unique, parse_constant=constants)
-        if "\\ud" in text.lower():
-            # Half of a surrogate pair can be escaped in JSON, but is no text that can be written.
-            json.dumps(value, ensure_ascii=False).encode()
-        return value
-    except (ValueError, RecursionError) as error:
-        reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
-        raise FormatError(f"{source} is not valid JSON: {reason}") from None
+        return parse_json(data.decode("utf-8"), allow_nan)
+    except ValueError as error:
+        raise FormatError(f"{source} is not valid JSON: {error}") from None
 
 
 def write_json(value: Any) -> str:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from patching.anatomy import Anatomy
@@ -12,6 +12,8 @@ from patching.scores import DIRECTIONS, Scores
 from tasks.errors import FormatError
 
 LEVELS = ("edge", "node")
+UNSTATED = ("n_kv_heads", "d_head", "d_mlp")
+"""What a file may leave unsaid of its model; circuits of heads and MLPs do not depend on it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +79,8 @@ class CircuitInfo:
     """Where a circuit comes from. Holds nothing that differs between two equal runs.
 
     ``prompts`` counts prompt pairs; ``options`` are the method's, as plain JSON values.
+    ``unknown`` names numbers of ``anatomy`` that the circuit's file does not state (those of other
+    programs state few): what stands there is a guess, which contradicts no model.
     """
 
     anatomy: Anatomy
@@ -92,6 +96,7 @@ class CircuitInfo:
     options: Mapping[str, Any] = field(default_factory=dict)
     selection: Selection = Selection()
     metrics: Metrics = Metrics()
+    unknown: tuple[str, ...] = ()
 
     @property
     def of_pairs(self) -> bool:
@@ -104,6 +109,8 @@ class CircuitInfo:
     def __post_init__(self) -> None:
         if self.level not in LEVELS:
             raise FormatError(f"level '{self.level}' is none of {', '.join(LEVELS)}")
+        if odd := [name for name in self.unknown if name not in UNSTATED]:
+            raise FormatError(f"'{odd[0]}' may not be unknown; {', '.join(UNSTATED)} may")
         if self.direction not in DIRECTIONS:
             raise FormatError(f"direction '{self.direction}' is none of {', '.join(DIRECTIONS)}")
         try:
@@ -114,6 +121,22 @@ class CircuitInfo:
         except (TypeError, ValueError) as error:
             raise FormatError(f"options must be plain JSON values, texts valid: {error}") from None
         object.__setattr__(self, "options", plain)
+        object.__setattr__(self, "unknown", tuple(sorted(set(self.unknown))))
+
+    def differences(self, anatomy: Anatomy, unknown: Sequence[str] = ()) -> list[str]:
+        """What contradicts a model, such as ``n_layers 12, given 4``; nothing where it fits.
+
+        What is unknown here, or named in ``unknown``, or a family without a name, contradicts
+        nothing.
+        """
+        odd = []
+        for field_ in fields(anatomy):
+            name = field_.name
+            mine, theirs = getattr(self.anatomy, name), getattr(anatomy, name)
+            silent = name in self.unknown or name in unknown or "" in (mine, theirs)
+            if mine != theirs and not silent:
+                odd.append(f"{name} {mine}, given {theirs}")
+        return odd
 
     @classmethod
     def from_scores(cls, scores: Scores, **changes: Any) -> CircuitInfo:
@@ -154,6 +177,12 @@ class CircuitInfo:
         changes["options"] = self.options if self.options == other.options else {}
         if self.metrics != other.metrics:
             changes["metrics"] = Metrics()
+        changes["unknown"] = tuple(set(self.unknown) & set(other.unknown))
+        stated = {
+            name: getattr(other.anatomy, name) for name in set(self.unknown) - set(other.unknown)
+        }
+        stated["family"] = self.anatomy.family or other.anatomy.family
+        changes["anatomy"] = replace(self.anatomy, **stated)
         considered = max(self.selection.considered, other.selection.considered)
         return replace(self, **changes).selected(considered=considered)
 

@@ -23,9 +23,10 @@ from patching.anatomy import Anatomy
 from patching.scores import SIGN
 from patching.sites import Edge, Site
 from tasks.errors import CircuitsError, FormatError, SiteError, all_faults
+from tasks.limits import MAX_HEADS
 
 FORMAT = "circuit"
-MAJOR, MINOR = 1, 0
+MAJOR, MINOR = 1, 1
 SCHEMA_VERSION = f"{MAJOR}.{MINOR}"
 
 Number = Annotated[float, Field(allow_inf_nan=False)]
@@ -103,6 +104,9 @@ class InfoPart(_Part):
     options: dict[str, JsonValue] = Field(default_factory=dict, description="The method's options.")
     selection: SelectionPart = SelectionPart()
     metrics: MetricsPart = MetricsPart()
+    unknown: list[Literal["n_kv_heads", "d_head", "d_mlp"]] = Field(
+        default_factory=list, description="Numbers of the anatomy that nobody stated: guesses."
+    )
 
 
 class NodePart(_Part):
@@ -174,7 +178,8 @@ def to_document(graph: CircuitGraph) -> dict[str, Any]:
 
 def info_document(info: CircuitInfo) -> dict[str, Any]:
     """The metadata as plain JSON values, in the shape of :class:`InfoPart`."""
-    return {**asdict(info), "anatomy": info.anatomy.to_json(), "sign": SIGN}
+    values = {**asdict(info), "anatomy": info.anatomy.to_json(), "unknown": list(info.unknown)}
+    return values | {"sign": SIGN}
 
 
 def _edge_document(item: ScoredEdge) -> dict[str, Any]:
@@ -223,6 +228,9 @@ def read_info(part: InfoPart) -> CircuitInfo:
     Raises:
         FormatError: numbers that do not fit together.
     """
+    heads = part.anatomy.n_layers * part.anatomy.n_heads
+    if heads > MAX_HEADS:
+        raise FormatError(f"a model of {heads:,} heads; circuits of at most {MAX_HEADS:,} are read")
     values = part.model_dump(exclude={"sign", "anatomy", "selection", "metrics"})
     return CircuitInfo(
         anatomy=Anatomy.from_json(part.anatomy.model_dump()),

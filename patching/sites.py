@@ -242,7 +242,11 @@ def crosses(edge: Edge) -> bool:
 
 
 def _first_reader(sender: Site, anatomy: Anatomy) -> Site:
-    return next(site for site in nodes(anatomy) if reaches(sender, site, anatomy))
+    if sender.kind == "input":
+        return head(0, 0)
+    if sender.kind != "mlp" and not anatomy.parallel:
+        return mlp(sender.layer)
+    return LOGITS if sender.layer == anatomy.n_layers - 1 else head(sender.layer + 1, 0)
 
 
 def stage(site: Site, anatomy: Anatomy) -> int:

@@ -1,41 +1,85 @@
-"""Prompt pairs from a file: JSON lines, one pair each, so any model and any question can be used.
+"""Prompt pairs from a file, so any model and any question can be used.
 
-With a tokenizer a line holds strings (answers as they follow the prompt, usually with a space):
+With a tokenizer a row holds strings (answers as they follow the prompt, usually with a space):
 
     {"clean": "The capital of France is", "corrupted": "The capital of Italy is",
      "answer": " Paris", "counterfactual": " Rome"}
 
 Without one, `clean`, `corrupted` and the answers are token ids. An answer may be a list; then any
-of its entries counts.
+of its entries counts. Rows come as JSON lines, as a JSON list (or one under "prompts"), as a table
+with a header (commas, tabs or semicolons) or as Parquet; further keys are passed over. The files
+of EAP-IG, auto-circuit and feature-circuits are known by their keys (tasks/pair_forms.py).
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
-from dataclasses import dataclass
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from tasks.chat import is_messages
 from tasks.errors import TaskError, all_faults, unknown
+from tasks.pair_forms import KEYS, OURS, Form, form_of
 from tasks.pairs import PromptPairs
+from tasks.records import Record, Rows, decoded, read_bytes, read_rows_of
 from tasks.row import shorten
 from tasks.rows import ID_READERS, Reader, read_rows, text_readers
 from tasks.tokenize import Tokenizer
 
-KEYS = ("clean", "corrupted", "answer", "counterfactual")
 PROMPTS = KEYS[:2]
+QUESTIONS = ({"question", "choices"}, {"question", "answerKey"}, {"question", "answer", "A", "B"})
+QUESTION_CELLS = 6
+LETTERS = tuple("ABCDE")
+_WANTED = f"give one JSON object per line, or a table with a header, with {', '.join(KEYS)}"
+_ASK = "ask them with mcq_bias:file="
+_DETAIL = re.compile(r"'(?:[^'\\]|\\.)*'|\"[^\"]*\"|\[[^\]]*\]|\d[\d,.]*")
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
-    """A numbered line of a file: its JSON object, empty where it is not one, and its faults."""
+class PairsFile:
+    """Prompt pairs with what became of their file.
 
-    number: int
-    record: dict[str, Any]
-    faults: tuple[str, ...]
+    form      whose rows they are: circuits, auto-circuit, EAP-IG (greater-than), ...
+    ignored   keys that are not used -> how many rows have them
+    left_out  reason -> how many rows it kept out; empty unless bad rows were to be skipped
+    """
+
+    pairs: PromptPairs
+    form: str
+    ignored: Mapping[str, int] = field(default_factory=dict)
+    left_out: Mapping[str, int] = field(default_factory=dict)
+
+    def notes(self) -> list[str]:
+        """Lines for a report: what was passed over, and what was left out and why."""
+        lines = []
+        if self.form != OURS.name:
+            lines.append(f"rows of {self.form}")
+        if self.ignored:
+            lines.append(f"keys not used: {', '.join(self.ignored)}")
+        return lines + left_out_lines(self.left_out)
+
+
+def left_out_lines(left_out: Mapping[str, int]) -> list[str]:
+    """How many rows were left out for which reason, the commonest first."""
+    order = sorted(left_out.items(), key=lambda item: (-item[1], item[0]))
+    return [f"left out {count}: {reason}" for reason, count in order]
+
+
+def reason(fault: str) -> str:
+    """A fault without what differs from row to row, so that equal ones can be counted.
+
+    >>> reason("clean has 4 tokens, corrupted 3; both need the same number: 'A is'")
+    'clean has ... tokens, corrupted ...'
+    """
+    short = _DETAIL.sub("...", fault.partition(";")[0])
+    column = re.match(r"(?:clean|corrupted|answer|counterfactual): ", short)
+    start = column.end() if column else 0
+    return short[: start + len(short[start:].partition(":")[0])].strip()
 
 
 def read_pairs(
@@ -44,14 +88,16 @@ def read_pairs(
     n: int | None = None,
     seed: int = 0,
     *,
-    metric: str = "logit_diff",
+    metric: str | None = None,
     bos: bool | None = None,
     chat: bool | str = "",
+    skip_bad: bool = False,
 ) -> PromptPairs:
-    """The pairs of a JSON-lines file: all of them, or `n` drawn with `seed`, in the file's order.
+    """The pairs of a file: all of them, or `n` drawn with `seed`, in the file's order.
 
-    Every line is checked, drawn or not, and `TaskError` lists all faults with their line numbers.
-    Blank lines are skipped.
+    Every row is checked, drawn or not, and `TaskError` lists all faults with their line numbers;
+    with `skip_bad` the rows that have any are left out. Blank lines are skipped. `metric` is by
+    default the one of the file's authors. :func:`read_file` also says what was left out.
 
     >>> line = '{"clean": [7, 9], "corrupted": [8, 9], "answer": 1, "counterfactual": 2}'
     >>> with open("pairs.jsonl", "w") as file:
@@ -59,92 +105,153 @@ def read_pairs(
     >>> circuits.load_pairs("pairs.jsonl")
     PromptPairs(pairs: 1 pair, 2 tokens, positions none)
     """
+    how: dict[str, Any] = {"bos": bos, "chat": chat, "skip_bad": skip_bad}
+    return read_file(path, tokenizer, n, seed, metric=metric, **how).pairs
+
+
+def read_file(
+    path: str | Path,
+    tokenizer: Tokenizer | None = None,
+    n: int | None = None,
+    seed: int = 0,
+    *,
+    metric: str | None = None,
+    bos: bool | None = None,
+    chat: bool | str = "",
+    skip_bad: bool = False,
+) -> PairsFile:
+    """The pairs of a file as :func:`read_pairs` gives them, with what was passed over."""
     path = Path(path)
-    lines = _read_lines(path)
-    as_text = _holds_text(path, lines, tokenizer)
+    form, lines = _read_lines(path)
+    as_text = _holds_text(path, form, lines, tokenizer)
     readers = text_readers(tokenizer, bos, chat) if as_text and tokenizer else ID_READERS
-    faults = [fault for line in lines for fault in _faults(line, readers)]
-    if faults:
-        raise TaskError(all_faults(f"{path} cannot be used:", faults))
-    columns: dict[str, Any] = {key: [line.record[key] for line in lines] for key in KEYS}
-    columns |= {"task": path.stem, "metric": metric}
+    lines = [_checked(line, form, tokenizer, readers) for line in lines]
+    left_out = Counter(reason(line.faults[0]) for line in lines if line.faults)
+    kept = [line for line in lines if not line.faults]
+    if left_out and not (skip_bad and kept):
+        raise TaskError(all_faults(f"{path} cannot be used:", _listed(lines)))
+    columns: dict[str, Any] = {key: [line.values[key] for line in kept] for key in KEYS}
+    columns |= {"task": path.stem, "metric": metric or form.metric}
+    columns["where"] = [line.where for line in kept]
     if as_text and tokenizer:
         pairs = PromptPairs.from_texts(tokenizer, **columns, bos=bos, chat=chat)
     else:
         pairs = PromptPairs.from_tokens(**columns)
-    return _drawn(path, pairs, n, seed)
+    extra = Counter(key for line in kept for key in line.extra)
+    return PairsFile(_drawn(path, pairs, n, seed), form.name, extra, left_out)
 
 
 def check_lines(path: str | Path) -> None:
-    """Refuse a file none of whose lines is an object with the right keys, without any tokenizer.
+    """Refuse a file none of whose rows has the right keys, without any tokenizer.
 
-    A file with some good lines is left to :func:`read_pairs`, which tells all its faults at once.
+    A file with some good rows is left to :func:`read_pairs`, which tells all its faults at once.
 
     Raises:
-        TaskError: there is no such file, it is no text or empty, or the faults of its lines.
+        TaskError: there is no such file, it is no text or empty, or the faults of its rows.
     """
-    lines = _read_lines(Path(path))
+    _, lines = _read_lines(Path(path))
     if all(line.faults for line in lines):
-        faults = [f"line {line.number}: {fault}" for line in lines for fault in line.faults]
-        raise TaskError(all_faults(f"{path} cannot be used:", faults))
+        raise TaskError(all_faults(f"{path} cannot be used:", _listed(lines)))
 
 
-def read_text(path: Path, encoding: str = "utf-8") -> str:
+def read_text(path: Path) -> str:
     """What a text file holds.
 
     Raises:
-        TaskError: there is no such file, or it is no text.
+        TaskError: there is no such file, it is too large, or it is no text.
     """
-    try:
-        return path.read_text(encoding=encoding)
-    except FileNotFoundError:
-        raise TaskError(f"there is no file '{path}'") from None
-    except OSError as cause:
-        raise TaskError(f"{path} cannot be read: {cause.strerror}") from None
-    except UnicodeDecodeError as cause:
-        raise TaskError(f"{path} is not a text file: byte {cause.start} is not UTF-8") from None
+    return decoded(path, read_bytes(path))
 
 
-def _read_lines(path: Path) -> list[Line]:
-    lines = [_read_line(number, text) for number, text in _numbered(path)]
-    if not lines:
-        raise TaskError(f"{path} is empty; give one JSON object per line with {', '.join(KEYS)}")
-    return lines
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """A row under our keys or its own, what is wrong with it, and keys that have no use."""
+
+    where: str
+    values: Mapping[str, Any]
+    faults: tuple[str, ...]
+    extra: tuple[str, ...] = ()
 
 
-def _numbered(path: Path) -> Iterator[tuple[int, str]]:
-    for number, line in enumerate(read_text(path).split("\n"), start=1):
-        if line.strip():
-            yield number, line
+def _listed(lines: Sequence[_Line]) -> list[str]:
+    return [f"{line.where}: {fault}" for line in lines for fault in line.faults]
 
 
-def _read_line(number: int, text: str) -> Line:
-    try:
-        record = json.loads(text)
-    except ValueError as cause:
-        return Line(number, {}, (f"not JSON ({cause}): {shorten(text.strip())}",))
-    if not isinstance(record, dict):
-        return Line(number, {}, (f"not a JSON object: {shorten(text.strip())}",))
-    missing = [f"missing key '{key}'" for key in KEYS if key not in record]
-    extra = [unknown("key", key, KEYS) for key in record if key not in KEYS]
-    return Line(number, record, (*missing, *extra))
+def _read_lines(path: Path) -> tuple[Form, list[_Line]]:
+    """Whose rows the file holds, which its first usable one decides, and what their keys lack."""
+    rows = read_rows_of(path)
+    records = rows.headed()
+    if not records and form_of(rows.header):
+        raise TaskError(f"{path} holds a header and no rows")
+    if any("messages" in record.values for record in records):
+        raise TaskError(
+            f"{path} holds chats under 'messages'; give one list of messages under each of "
+            f"{' and '.join(PROMPTS)}, and what follows them under {' and '.join(KEYS[2:])}"
+        )
+    forms = (form_of(record.values) for record in records if not record.faults)
+    form = next((form for form in forms if form), None)
+    if form is None:
+        _refuse_others(path, rows, records)
+    elif twice := rows.twice():
+        raise TaskError(f"{path}: the header names the column '{shorten(twice)}' twice")
+    return form or OURS, [_line(record, form or OURS) for record in records]
 
 
-def _form(record: dict[str, Any]) -> type[str] | type[int] | None:
+def _line(record: Record, form: Form) -> _Line:
+    faults, given = list(record.faults), record.values
+    other = form_of(given) if not faults and not form.fits(given) else None
+    if other:
+        faults.append(
+            f"a row of {other.name}, and the file began with rows of {form.name}; "
+            f"give one kind per file"
+        )
+    elif not faults:
+        faults += [f"missing key '{key}'" for key in form.keys if key not in given]
+    wrong = dict(form.misspelt(given))
+    faults += [unknown("key", key, form.keys) for key in wrong]
+    extra = tuple(key for key in given if key and key not in form.keys and key not in wrong)
+    return _Line(record.where, given, tuple(faults), extra)
+
+
+def _refuse_others(path: Path, rows: Rows, records: Sequence[Record]) -> None:
+    """Say what a file looks like that holds no prompt pairs; nothing where its rows say it."""
+    keys = set(next((record.values for record in records if record.values), ()))
+    if any(kind <= keys for kind in QUESTIONS):
+        raise TaskError(f"{path} holds multiple-choice questions, not prompt pairs; {_ASK}{path}")
+    if keys >= {"cfg", "nodes", "edges"} or keys >= {"format", "schema_version"}:
+        raise TaskError(f"{path} holds a circuit, not prompt pairs")
+    if len(rows.header) == 1:
+        raise TaskError(
+            f"{path} looks like plain text that begins with {shorten(rows.header[0])!r}; {_WANTED}"
+        )
+    if len(rows.header) == QUESTION_CELLS and rows.header[-1].strip() in LETTERS:
+        raise TaskError(f"{path} looks like MMLU's questions, not prompt pairs; {_ASK}{path}")
+    if rows.header:
+        names = ", ".join(repr(name.strip()) for name in rows.header[:10])
+        missing = [key for key in KEYS if key not in {name.strip() for name in rows.header}]
+        raise TaskError(
+            f"{path} looks like a table whose first row is {shorten(names)}; its header lacks "
+            f"{', '.join(missing)}; {_WANTED}"
+        )
+
+
+def _kind_of(values: Mapping[str, Any]) -> type[str] | type[int] | None:
     """str where the prompts are strings, int where they are lists of ids, None where neither."""
-    for prompt in (record.get(key) for key in PROMPTS):
-        if isinstance(prompt, str):
+    for prompt in (values.get(key) for key in PROMPTS):
+        if isinstance(prompt, str) or is_messages(prompt):
             return str
         if isinstance(prompt, list):
             return int
     return None
 
 
-def _holds_text(path: Path, lines: list[Line], tokenizer: Tokenizer | None) -> bool:
-    """Whether the file is of the text form, which its first usable line decides."""
-    forms = [form for line in lines if (form := _form(line.record)) is not None]
-    as_text = not forms or forms[0] is str
-    if as_text and forms and tokenizer is None:
+def _holds_text(
+    path: Path, form: Form, lines: Sequence[_Line], tokenizer: Tokenizer | None
+) -> bool:
+    """Whether the rows hold text, which the first usable one of ours decides."""
+    kinds = [kind for line in lines if (kind := _kind_of(line.values)) is not None]
+    as_text = form is not OURS or not kinds or kinds[0] is str
+    if as_text and (kinds or form is not OURS) and tokenizer is None:
         raise TaskError(
             f"{path} holds text, and this model has no tokenizer; "
             "give lists of token ids, or a model with a tokenizer"
@@ -152,14 +259,21 @@ def _holds_text(path: Path, lines: list[Line], tokenizer: Tokenizer | None) -> b
     return as_text
 
 
-def _faults(line: Line, readers: Reader) -> list[str]:
-    """Everything wrong with the line: its JSON and keys, then what its values hold."""
-    faults = [f"line {line.number}: {fault}" for fault in line.faults]
-    if all(key in line.record for key in KEYS):
-        columns = {key: [line.record[key]] for key in KEYS}
-        (row,) = read_rows(columns, readers, [f"line {line.number}"])
-        faults += row.faults()
-    return faults
+def _checked(line: _Line, form: Form, tokenizer: Tokenizer | None, reader: Reader) -> _Line:
+    """The row under our keys, with everything that is wrong with its values."""
+    if not form.fits(line.values):
+        return line
+    if form is OURS:
+        values: Mapping[str, Any] = {key: line.values[key] for key in KEYS}
+    else:
+        assert tokenizer is not None
+        try:
+            values = form.convert(line.values, tokenizer)
+        except ValueError as fault:
+            return _Line(line.where, {}, (*line.faults, str(fault)))
+    (row,) = read_rows({key: [value] for key, value in values.items()}, reader, [line.where])
+    wrong = (fault.removeprefix(f"{line.where}: ") for fault in row.faults())
+    return _Line(line.where, values, (*line.faults, *wrong), line.extra)
 
 
 def _drawn(path: Path, pairs: PromptPairs, n: int | None, seed: int) -> PromptPairs:

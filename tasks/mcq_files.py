@@ -1,121 +1,175 @@
 """Multiple-choice questions from files: ARC and CommonsenseQA, MMLU, memory colours.
 
-Every line of a file is checked; `TaskError` lists all faults with their line numbers.
+Every row of a file is checked; `TaskError` lists all faults with their line numbers. Rows may be
+JSON lines, a JSON list, a table or Parquet, and are known by their keys:
 
-ARC and CommonsenseQA   .jsonl: {"question": {"stem", "choices": [{"label", "text"}, ...]},
-                        "answerKey"}; labels A to E or 1 to 5
-MMLU                    .csv without a header: question, four options, answer letter
-memory colours          .csv with the header "Index, Descriptor, Item, Plural, Color": three other
-                        colours are drawn as wrong options
+ARC, CommonsenseQA   {"question": {"stem", "choices": [{"label", "text"}, ...]}, "answerKey"}, or
+                     as on the hub {"question", "choices": {"text": [...], "label": [...]},
+                     "answerKey"}; labels A to E or 1 to 5
+MMLU                 a table of question, four options, answer letter, with or without the header
+                     question, A, B, C, D, answer; or as on the hub {"question", "choices": [...],
+                     "answer"}; the answer is a letter or a number from 0
+memory colours       a table with the header "Index, Descriptor, Item, Plural, Color": three other
+                     colours are drawn as wrong options
 """
 
 from __future__ import annotations
 
-import csv
-import json
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from tasks.errors import TaskError, all_faults
-from tasks.files import read_text
+from tasks.files import reason
+from tasks.json_text import half_surrogate
+from tasks.pair_forms import form_of
 from tasks.questions import LETTERS, Question
+from tasks.records import Record, Rows, read_rows_of
+from tasks.row import shorten
 
 COLOR_COLUMNS = ["index", "descriptor", "item", "plural", "color"]
 FOUR = 4
 DIGITS = "12345"
 FEWEST = 2
+MMLU_CELLS = ("question", *LETTERS[:FOUR], "answer")
+
+Read = Question | list[str]
 
 
-def read_questions(path: str | Path, seed: int = 0) -> list[Question]:
+@dataclass(frozen=True, slots=True)
+class QuestionFile:
+    """The questions of a file in its order; `left_out` counts rows that were skipped by reason."""
+
+    questions: list[Question]
+    left_out: Mapping[str, int] = field(default_factory=dict)
+
+
+def read_questions(path: str | Path, seed: int = 0, *, skip_bad: bool = False) -> list[Question]:
     """The questions of a file, in its order, whichever of the known kinds it is.
 
-    `seed` draws the wrong options of memory colours and is not used otherwise.
+    `seed` draws the wrong options of memory colours and is not used otherwise. With `skip_bad`
+    rows with a fault are left out; :func:`read_question_file` also says which.
     """
+    return read_question_file(path, seed, skip_bad=skip_bad).questions
+
+
+def read_question_file(path: str | Path, seed: int = 0, *, skip_bad: bool = False) -> QuestionFile:
+    """The questions of a file as :func:`read_questions` gives them, with what was left out."""
     path = Path(path)
-    lines = list(enumerate(read_text(path, "utf-8-sig").split("\n"), start=1))
-    kind = _reader(path, lines)
-    found, faults = [], []
-    for number, item in kind(lines, seed):
+    questions: list[Question] = []
+    faults, left_out = [], Counter[str]()
+    for where, item in _read(path, read_rows_of(path), seed):
         if isinstance(item, Question):
-            found.append(item)
+            questions.append(item)
         else:
-            faults += [f"line {number}: {fault}" for fault in item]
-    if faults:
+            left_out[reason(item[0])] += 1
+            faults += [f"{where}: {fault}" for fault in item]
+    if faults and not (skip_bad and questions):
         raise TaskError(all_faults(f"{path} cannot be used:", faults))
-    if not found:
+    if not questions:
         raise TaskError(f"{path} holds no questions")
-    return found
+    return QuestionFile(questions, left_out)
 
 
-Read = Iterator[tuple[int, Question | list[str]]]
-Lines = Sequence[tuple[int, str]]
+def _read(path: Path, rows: Rows, seed: int) -> Iterator[tuple[str, Read]]:
+    """Where each row stands, and its question or what is wrong with it."""
+    records, form = rows.headed(), _form
+    if rows.header:
+        names = [name.strip().lower() for name in rows.header]
+        if names == COLOR_COLUMNS:
+            yield from _colors(records, seed)
+            return
+        if form_of(name.strip() for name in rows.header):
+            raise TaskError(f"{path} holds prompt pairs, not questions; give it as the task itself")
+        if "question" not in names or "answer" not in names:
+            if len(names) != len(MMLU_CELLS):
+                raise TaskError(_unknown(path, [name.strip() for name in rows.header]))
+            records = rows.bare(MMLU_CELLS)
+    if any(form_of(record.values) for record in records):
+        raise TaskError(f"{path} holds prompt pairs, not questions; give it as the task itself")
+    for record in records:
+        yield record.where, list(record.faults) or form(record.values)
 
 
-def _reader(path: Path, lines: Lines) -> Callable[[Lines, int], Read]:
-    if path.suffix in (".jsonl", ".json"):
-        return _json_lines
-    if path.suffix != ".csv":
-        raise TaskError(
-            f"{path}: questions are read from .jsonl (ARC, CommonsenseQA) or .csv (MMLU, memory "
-            f"colours), not from '{path.suffix}'"
-        )
-    header = [cell.strip().lower() for cell in lines[0][1].split(",")] if lines else []
-    return _colors if header == COLOR_COLUMNS else _mmlu
+def _unknown(path: Path, names: Sequence[str]) -> str:
+    begins = shorten(", ".join(map(repr, names)))
+    what = "plain text" if len(names) == 1 else f"a table of {len(names)} columns"
+    return (
+        f"{path} looks like {what} that begins with {begins}; questions are "
+        f"tables of question, A, B, C, D, answer, or one JSON object per line with question, "
+        f"choices and answerKey or answer"
+    )
 
 
-def _json_lines(lines: Lines, seed: int) -> Read:
-    del seed
-    for number, line in lines:
-        if line.strip():
-            yield number, _json_line(line)
-
-
-def _json_line(line: str) -> Question | list[str]:
+def _form(values: Mapping[str, Any]) -> Read:
+    """The question of a row of any kind but memory colours."""
+    if "question" not in values:
+        return ["missing key 'question'"]
+    if half := half_surrogate(dict(values)):
+        return [f"half a character, {half}, which is no text"]
+    question = values["question"]
+    choices = question.get("choices") if isinstance(question, dict) else values.get("choices")
+    if not isinstance(question, dict) and "choices" not in values:
+        choices = [values[letter] for letter in LETTERS if letter in values] or None
+    key = next((values[name] for name in ("answerKey", "answer") if name in values), None)
+    stem = question.get("stem") if isinstance(question, dict) else question
+    lacking = {"choices": choices, "stem": stem, "answerKey": key}
+    if missing := [name for name, value in lacking.items() if value is None]:
+        return [f"missing key '{name}'" for name in missing]
     try:
-        record = json.loads(line)
-    except ValueError as cause:
-        return [f"not JSON: {cause}"]
-    try:
-        question, key = record["question"], record["answerKey"]
-        stem, choices = question["stem"], question["choices"]
-        labels = [str(choice["label"]) for choice in choices]
-        texts = [str(choice["text"]) for choice in choices]
-    except KeyError as cause:
-        return [f"missing key {cause}"]
-    except TypeError as cause:
-        return [f"not an object with question, choices and answerKey: {cause}"]
-    return _question(str(stem), texts, labels, str(key))
+        labels, texts = _labelled(choices)
+    except (TypeError, KeyError, ValueError):
+        return [f"choices are {shorten(repr(choices))}; give texts, or objects of label and text"]
+    return _question(str(stem), texts, labels, _letter(key, labels))
 
 
-def _mmlu(lines: Lines, seed: int) -> Read:
-    del seed
-    rows = csv.reader(line for _, line in lines)
-    for row in filter(None, rows):
-        if len(row) != FOUR + 2:
-            yield rows.line_num, [f"{len(row)} columns, not question, four options and a letter"]
-            continue
-        stem, *options, key = row
-        yield rows.line_num, _question(stem, options, list(LETTERS[:FOUR]), key.strip())
+def _labelled(choices: Any) -> tuple[list[str], list[str]]:
+    """Labels and texts of options, which come in three ways; other errors mean none of these."""
+    if isinstance(choices, dict):
+        labels, texts = choices["label"], choices["text"]
+        if len(labels) != len(texts) or not all(isinstance(x, list) for x in (labels, texts)):
+            raise ValueError
+    elif choices and isinstance(choices[0], dict):
+        labels = [choice["label"] for choice in choices]
+        texts = [choice["text"] for choice in choices]
+    elif isinstance(choices, list):
+        labels, texts = list(LETTERS[: len(choices)]), choices
+    else:
+        raise TypeError
+    if any(isinstance(text, list | dict | None) for text in texts):
+        raise TypeError
+    return [str(label) for label in labels], [str(text) for text in texts]
 
 
-def _colors(lines: Lines, seed: int) -> Read:
+def _letter(key: Any, labels: Sequence[str]) -> str:
+    """The answer's label, also where a number from 0 is given and the labels are letters."""
+    text = str(key).strip()
+    if text not in labels and text.isdecimal() and len(text) == 1 and int(text) < len(labels):
+        return labels[int(text)]
+    return text
+
+
+def _colors(records: Sequence[Record], seed: int) -> Iterator[tuple[str, Read]]:
     rng = np.random.default_rng(seed)
     cells = [
-        (number, [cell.strip() for cell in row])
-        for (number, line), row in zip(lines, csv.reader(line for _, line in lines), strict=True)
-        if number > 1 and line.strip()
+        (row.where, [str(cell).strip() for cell in row.values.values()] or list(row.faults))
+        for row in records
     ]
     colors = sorted({row[-1] for _, row in cells if len(row) == len(COLOR_COLUMNS) and row[-1]})
-    for number, row in cells:
-        if len(row) != len(COLOR_COLUMNS) or not row[2] or not row[4]:
-            yield number, [f"{len(row)} columns, not {', '.join(COLOR_COLUMNS)} with both filled"]
-            continue
-        yield number, _color(row, colors, rng)
+    for where, row in cells:
+        if len(row) != len(COLOR_COLUMNS):
+            yield where, row
+        elif not row[2] or not row[4]:
+            yield where, ["item or color is empty"]
+        else:
+            yield where, _color(row, colors, rng)
 
 
-def _color(row: list[str], colors: list[str], rng: np.random.Generator) -> Question | list[str]:
+def _color(row: list[str], colors: list[str], rng: np.random.Generator) -> Read:
     _, descriptor, item, plural, color = row
     others = [other for other in colors if other != color]
     if len(others) < FOUR - 1:
@@ -128,9 +182,7 @@ def _color(row: list[str], colors: list[str], rng: np.random.Generator) -> Quest
     return Question(stem, tuple(options), gold)
 
 
-def _question(
-    stem: str, texts: Sequence[str], labels: Sequence[str], key: str
-) -> Question | list[str]:
+def _question(stem: str, texts: Sequence[str], labels: Sequence[str], key: str) -> Read:
     """The question, or everything that is wrong with it."""
     texts = [text.strip() for text in texts]
     faults = []

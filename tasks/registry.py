@@ -17,7 +17,10 @@ from tasks.errors import TaskError, unknown
 from tasks.written import parted
 
 GROUP = "circuits.tasks"
-BUILT_IN: tuple[str, ...] = ("tasks.ioi", "tasks.mcq_bias", "tasks.mental_math", "tasks.emotion")
+BUILT_IN: tuple[str, ...] = (
+    *("tasks.ioi", "tasks.mcq_bias", "tasks.mental_math", "tasks.emotion"),
+    *("tasks.sentences", "tasks.sequences", "tasks.knowledge"),
+)
 
 Kind = TypeVar("Kind", bound=type[Task])
 

@@ -13,6 +13,7 @@ from jaxtyping import Int
 from tasks.answers import Ids, answer_tokens, glued, measured, text_with
 from tasks.chat import PLAIN, TEMPLATE, chat_text, check_form, form_of, is_messages
 from tasks.errors import TaskError
+from tasks.limits import MAX_CHARACTERS, MAX_ID, MAX_TOKENS
 from tasks.row import BOTH, NO_ID, Row, shorten
 from tasks.tokenize import Tokenizer, encode, unknown_words
 
@@ -22,12 +23,18 @@ PROMPTS, ANSWERS = ("clean", "corrupted"), ("answer", "counterfactual")
 
 def id_list(value: Any) -> list[int]:
     """Token ids from one id or a sequence of them; ValueError says what else it was given."""
-    ids = np.asarray(value)
+    try:
+        ids = np.asarray(value)
+    except (ValueError, OverflowError):
+        raise ValueError(f"{shorten(repr(value))}, where one row of token ids is wanted") from None
     if ids.ndim > 1:
         raise ValueError(f"ids of shape {ids.shape}, where one row is wanted")
     if ids.size and ids.dtype.kind not in "iu":
         raise ValueError(f"{shorten(repr(value))}, where whole-number token ids are wanted")
-    return [int(token) for token in ids.reshape(-1)]
+    found = [int(token) for token in ids.reshape(-1)]
+    if found and max(found) > MAX_ID:
+        raise ValueError(f"token id {max(found)}, and no vocabulary is larger than {MAX_ID}")
+    return found
 
 
 Cells = Mapping[str, Any]
@@ -133,6 +140,8 @@ def _prompt(tokenizer: Tokenizer, chat: str, given: Any) -> str:
     elif chat and given:
         given = chat_text(tokenizer, [{"role": "user", "content": given}], chat)
     _check_text(given)
+    if len(given) > MAX_CHARACTERS:
+        raise ValueError(f"{len(given):,} characters; at most {MAX_CHARACTERS:,} are read")
     if unknown := unknown_words(tokenizer, given):
         raise ValueError(f"words outside this tokenizer's vocabulary: {', '.join(unknown)}")
     return str(given)
@@ -210,8 +219,19 @@ def _read(read: Callable[[Any], T], name: str, cell: Any, faults: dict[str, str]
 
 
 def left_pad(rows: Sequence[Sequence[int]], fill: int) -> Int[np.ndarray, "n pos"]:
-    """The rows as one int64 array, filled with `fill` on the left."""
-    padded = np.full((len(rows), max(map(len, rows))), fill, dtype=np.int64)
+    """The rows as one int64 array, filled with `fill` on the left.
+
+    Raises:
+        TaskError: one long row beside many would make it too large, before memory is taken.
+    """
+    longest = max(map(len, rows))
+    if len(rows) * longest > MAX_TOKENS:
+        at = next(i for i, row in enumerate(rows) if len(row) == longest)
+        raise TaskError(
+            f"{len(rows):,} prompts as long as the longest, {longest:,} tokens (number {at + 1}), "
+            f"are more than {MAX_TOKENS:,} tokens; leave out long prompts, or give fewer"
+        )
+    padded = np.full((len(rows), longest), fill, dtype=np.int64)
     for target, row in zip(padded, rows, strict=True):
         target[target.size - len(row) :] = row
     return padded

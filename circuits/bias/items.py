@@ -162,9 +162,10 @@ def draw_questions(
     return list(found)
 
 
-def commonest_options(path: str | Path) -> int:
+def commonest_options(path: str | Path, skip_bad: bool = False) -> int:
     """How many options most questions of a file have."""
-    counts = np.bincount([len(question.options) for question in read_questions(path)])
+    questions = read_questions(path, skip_bad=skip_bad)
+    counts = np.bincount([len(question.options) for question in questions])
     return int(counts.argmax())
 
 
@@ -175,9 +176,11 @@ def unknown_share(tokenizer: Any, questions: Sequence[Question]) -> float:
     return unknown / max(sum(len(text.split()) for text in texts), 1)
 
 
-def file_questions(path: str | Path, seed: int, split: str, n_options: int = 4) -> list[Question]:
+def file_questions(
+    path: str | Path, seed: int, split: str, n_options: int = 4, skip_bad: bool = False
+) -> list[Question]:
     """A file's questions with so many options, the right one put at every place equally often."""
-    questions = list(dict.fromkeys(read_questions(path)))
+    questions = list(dict.fromkeys(read_questions(path, skip_bad=skip_bad)))
     questions = [q for q in questions if len(q.options) == n_options]
     order = np.random.default_rng(seed).permutation(len(questions))
     first = round(TRAIN_SHARE * len(order))

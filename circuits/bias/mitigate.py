@@ -70,11 +70,14 @@ def prepare(model: Model, settings: Settings) -> Material:
     if tokenizer is None:
         raise TaskError("questions are text, and this model has no tokenizer")
     longest = model.longest
-    k = commonest_options(settings.file) if settings.file else OPTIONS
+    k = commonest_options(settings.file, settings.skip_bad) if settings.file else OPTIONS
 
     def drawn(n: int, split: str, n_options: int = k) -> list[Any]:
         if settings.file:
-            return file_questions(settings.file, settings.seed, split, n_options)[:n]
+            questions = file_questions(
+                settings.file, settings.seed, split, n_options, settings.skip_bad
+            )
+            return questions[:n]
         return draw_questions(tokenizer, n, settings.seed, split, n_options)
 
     train = make_items(tokenizer, drawn(settings.train, "train"), longest=longest)

@@ -24,7 +24,8 @@ RECIPES = (
 class Settings:
     """How many questions to choose on and to test on, from where, and the seed of all draws.
 
-    ``file`` holds questions of your own (:mod:`tasks.mcq_files`); ``others`` is the number of
+    ``file`` holds questions of your own (:mod:`tasks.mcq_files`), of which those with a fault are
+    left out with ``skip_bad``; ``others`` is the number of
     prompts of every other task, and of texts, that side effects are measured on. ``recipes`` are
     the ones to try, all of them by default.
 
@@ -38,6 +39,7 @@ class Settings:
     file: str = ""
     others: int = 200
     recipes: tuple[str, ...] = ()
+    skip_bad: bool = False
 
     def __post_init__(self) -> None:
         faults = number_faults(
@@ -48,7 +50,7 @@ class Settings:
         )
         if self.file:
             try:
-                read_questions(self.file)
+                read_questions(self.file, skip_bad=self.skip_bad)
             except TaskError as fault:
                 faults.append(str(fault))
         faults += [

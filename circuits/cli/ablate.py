@@ -10,6 +10,7 @@ import typer
 
 from circuits.cli.asking import Bos, Chat, ChatPlain, how_of
 from circuits.cli.device import Device
+from circuits.cli.files import SkipBad, TaskOrFile
 from circuits.cli.metric import Metric
 from tasks.errors import MethodError
 
@@ -24,7 +25,7 @@ def register(app: typer.Typer) -> None:
 
 
 def command(
-    task: Annotated[str, typer.Argument(help="A task, or a JSON-lines file of prompt pairs.")],
+    task: TaskOrFile,
     what: Annotated[
         list[str] | None,
         typer.Argument(help="Sites such as a3.h0, m2@END or m3.n17, or edges: 'm0->a3.h1<q>'."),
@@ -46,6 +47,7 @@ def command(
     ] = None,
     seed: Annotated[int, typer.Option(help="Draws the prompt pairs and the interval.")] = 0,
     batch_size: Annotated[int, typer.Option(help="Prompt pairs per forward pass.")] = 32,
+    skip_bad: SkipBad = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print JSON, for other programs.")
     ] = False,
@@ -62,7 +64,16 @@ def command(
     kind = parse_ablation(ablation)
     check_parts(what or (), kind)
     how = how_of(bos, chat, chat_plain)
-    config = Config(task, model, metric=metric, n=n, seed=seed, batch_size=batch_size, **how)
+    config = Config(
+        task,
+        model,
+        metric=metric,
+        n=n,
+        seed=seed,
+        batch_size=batch_size,
+        skip_bad=skip_bad,
+        **how,
+    )
     config.check()
     stated = _means(kind, means)
     prepare(config)

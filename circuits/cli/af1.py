@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from circuits.cli.device import Device
+from circuits.cli.files import TaskOrFile
 
 if TYPE_CHECKING:
     from circuits.allforone.run import SearchConfig
@@ -19,7 +20,7 @@ def register(app: typer.Typer) -> None:
 
 
 def command(
-    task: Annotated[str, typer.Argument(help="A task, or a JSON-lines file of prompt pairs.")],
+    task: TaskOrFile,
     model: Annotated[str, typer.Option(help="nano, a Hugging Face id, or a directory.")] = "nano",
     _device: Device = None,
     n: Annotated[int, typer.Option("--n", help="Prompts; the ones answered right are used.")] = 256,

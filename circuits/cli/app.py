@@ -32,8 +32,9 @@ from circuits.cli.asking import (
     questions_of,
 )
 from circuits.cli.device import Device
+from circuits.cli.files import SkipBad
 from circuits.cli.metric import Metric
-from tasks.errors import CircuitsError
+from tasks.errors import CircuitsError, TaskError
 
 INTERRUPTED = 130
 OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
@@ -110,10 +111,28 @@ def main(
 
 
 @app.command("tasks")
-def list_tasks(as_json: AsJson = False) -> None:
-    """What can be asked of a model."""
+def list_tasks(
+    task: Annotated[
+        list[str] | None, typer.Argument(help="With --model: these alone. Default: all.")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Say how well this model does each of them.")
+    ] = None,
+    _device: Device = None,
+    n: Annotated[int, typer.Option("--n", help="With --model: prompts of each.")] = 32,
+    seed: Annotated[int, typer.Option(help="Draws the prompts.")] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """What can be asked of a model; with --model how well it does each."""
     from circuits.cli.text import print_list, task_rows
 
+    if model is not None:
+        from circuits.cli.abilities import present
+
+        present(model, task or [], n, seed, as_json)
+        return
+    if task:
+        raise TaskError(f"{task[0]}: name a model, as in circuits tasks {task[0]} --model nano")
     print_list(task_rows(), as_json)
     if not as_json:
         typer.echo("Options are written behind the task, as in mental_math:form=-+style=question.")
@@ -177,6 +196,7 @@ def discover(
     ] = None,
     seed: Annotated[int, typer.Option(help="Draws the prompt pairs.")] = 0,
     batch_size: Annotated[int, typer.Option(help="Prompt pairs per forward pass.")] = 32,
+    skip_bad: SkipBad = False,
     ablation: Outside = "corrupted",
     out: Annotated[
         Path | None, typer.Option(help="The run folder to write. Default: runs/TASK.")
@@ -207,6 +227,7 @@ def discover(
         **how_of(bos, chat, chat_plain),
         asked=questions_of(task, prompt, corrupted, answer, counterfactual),
         options=read_settings(method, setting or []),
+        skip_bad=skip_bad,
     )
     carry_out(config, out or Path("runs") / config.folder_name, force)
 

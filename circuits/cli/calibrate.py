@@ -11,6 +11,7 @@ import typer
 
 from circuits.cli.asking import Bos, Chat, ChatPlain, how_of
 from circuits.cli.device import Device
+from circuits.cli.files import SkipBad, TaskOrFile
 from circuits.output import Output, written
 from tasks.errors import counted
 
@@ -26,7 +27,7 @@ OUTPUT = Output(
 
 
 def calibrate(
-    task: Annotated[str, typer.Argument(help="A task, or a JSON-lines file of prompt pairs.")],
+    task: TaskOrFile,
     model: Annotated[str, typer.Option(help="nano, a Hugging Face id, or a directory.")] = "nano",
     _device: Device = None,
     bos: Bos = None,
@@ -43,6 +44,7 @@ def calibrate(
     n: Annotated[int, typer.Option("--n", help="Prompt pairs.")] = 32,
     seed: Annotated[int, typer.Option(help="Draws the prompt pairs and the resamples.")] = 0,
     batch_size: Annotated[int, typer.Option(help="Prompt pairs per forward pass.")] = 32,
+    skip_bad: SkipBad = False,
     out: Annotated[
         Path | None,
         typer.Option(help="A new folder for calibration.json, .csv and .svg. Default: none."),
@@ -64,7 +66,7 @@ def calibrate(
     methods, kinds = tuple(method or calibration.METHODS), tuple(kind or calibration.KINDS)
     calibration.check_asked(methods, kinds)
     how = how_of(bos, chat, chat_plain)
-    config = Config(task, model, n=n, seed=seed, batch_size=batch_size, **how)
+    config = Config(task, model, n=n, seed=seed, batch_size=batch_size, skip_bad=skip_bad, **how)
     config.check()
     locate(model)
     with shown_progress() as progress:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from circuits.cli.device import Device
+from circuits.cli.files import SkipBad
 from tasks.errors import TaskError, counted, unknown
 
 MITIGATED = ("mcq_bias",)
@@ -29,6 +30,7 @@ def mitigate(
     model: Annotated[str, typer.Option(help="nano, a Hugging Face id, or a directory.")] = "nano",
     _device: Device = None,
     file: Annotated[str, typer.Option(help="Questions of your own (ARC, MMLU, ...).")] = "",
+    skip_bad: SkipBad = False,
     train: Annotated[int, typer.Option(help="Questions to choose the edit on.")] = 48,
     test: Annotated[int, typer.Option(help="Questions to measure it on.")] = 400,
     seed: Annotated[int, typer.Option(help="Draws the questions.")] = 0,
@@ -46,7 +48,7 @@ def mitigate(
     from circuits.cli.text import printable
     from circuits.models import load_model, locate
 
-    settings = Settings(train, test, seed, file, recipes=tuple(recipe or ()))
+    settings = Settings(train, test, seed, file, recipes=tuple(recipe or ()), skip_bad=skip_bad)
     OUTPUT.prepare(out, force)
     locate(model)
     opened = load_model(model)

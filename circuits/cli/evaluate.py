@@ -8,10 +8,12 @@ from typing import Annotated
 import typer
 
 from circuits.cli.device import Device
+from circuits.cli.files import SkipBad
+from tasks.errors import RunError
 
 Prompts = Annotated[
     Path | None,
-    typer.Option(help="A JSON-lines file of other prompt pairs. Default: the task's own."),
+    typer.Option(help="A file of other prompt pairs. Default: the task's own."),
 ]
 AllowOther = Annotated[
     bool,
@@ -43,9 +45,12 @@ def register(app: typer.Typer) -> None:
 
 
 def evaluate(
-    run: Annotated[Path, typer.Argument(help="A run folder.")],
+    run: Annotated[Path, typer.Argument(help="A run folder, or a circuit's file.")],
     model: Annotated[
-        str | None, typer.Option(help="Another model to test on. Default: the run's own.")
+        str | None, typer.Option(help="The model to test on. Default: the run's own.")
+    ] = None,
+    task: Annotated[
+        str | None, typer.Option(help="Of a circuit's file: the task to test it on.")
     ] = None,
     n: Count = 64,
     seed: Seed = 0,
@@ -58,17 +63,33 @@ def evaluate(
     means: MeansFile = None,
     redraws: Redraws = 0,
     batch_size: BatchSize = 64,
+    skip_bad: SkipBad = False,
     _device: Device = None,
 ) -> None:
-    """Test a run's circuit on held-out prompts; adds evaluation.json and curves.svg to the run."""
+    """Test a run's circuit on held-out prompts; adds evaluation.json and curves.svg to the run.
+
+    Of a circuit's file, also of EAP-IG and MIB, the faithfulness alone is printed.
+    """
     from circuits.cli.progress import shown_progress
     from circuits.cli.tables import print_curves
     from circuits.cli.text import print_rows
+    from circuits.evaluation.of_file import evaluate_file
     from circuits.evaluation.run import carry_out
     from circuits.evaluation.terms import Terms
 
-    terms = Terms(n, seed, prompts, allow_other_model, ablation, means, redraws, batch_size)
+    terms = Terms(
+        n, seed, prompts, allow_other_model, ablation, means, redraws, batch_size, skip_bad
+    )
     _prepare()
+    if run.is_file():
+        if reference is not None:
+            raise RunError(f"{run} is a circuit's file; 'circuits diff' compares two of them")
+        with shown_progress() as progress:
+            tested = evaluate_file(run, terms, model, task, progress)
+        print_rows(dict(tested.rows()))
+        return
+    if task is not None:
+        raise RunError("--task is for a circuit's file; a run is tested on its own task")
     with shown_progress() as progress:
         found = carry_out(run, terms, model=model, reference=reference, progress=progress)
     print_rows(found.rows() | {"written": ", ".join(str(path) for path in found.written)})
@@ -89,6 +110,7 @@ def compare(
     means: MeansFile = None,
     redraws: Redraws = 0,
     batch_size: BatchSize = 64,
+    skip_bad: SkipBad = False,
     _device: Device = None,
     out: Annotated[
         Path | None, typer.Option(help="A folder for comparison.json and curves.svg.")
@@ -103,7 +125,9 @@ def compare(
     from circuits.evaluation.comparison import OUTPUT, compare_runs
     from circuits.evaluation.terms import Terms
 
-    terms = Terms(n, seed, prompts, allow_other_model, ablation, means, redraws, batch_size)
+    terms = Terms(
+        n, seed, prompts, allow_other_model, ablation, means, redraws, batch_size, skip_bad
+    )
     if out is not None:
         OUTPUT.prepare(out, force)
     _prepare()

@@ -9,6 +9,7 @@ import typer
 
 from circuits.cli.asking import Bos, Chat, ChatPlain, how_of
 from circuits.cli.device import Device
+from circuits.cli.files import SkipBad, TaskOrFile
 from tasks.errors import RunError
 
 
@@ -18,7 +19,7 @@ def register(app: typer.Typer) -> None:
 
 
 def means(
-    task: Annotated[str, typer.Argument(help="A task, or a JSON-lines file of prompt pairs.")],
+    task: TaskOrFile,
     ablation: Annotated[
         str, typer.Option(help="The ablation they are for: mean, mean-by-position, mean-by-token.")
     ] = "mean",
@@ -32,6 +33,7 @@ def means(
     ] = None,
     seed: Annotated[int, typer.Option(help="Draws the prompt pairs.")] = 0,
     batch_size: Annotated[int, typer.Option(help="Prompts per forward pass.")] = 64,
+    skip_bad: SkipBad = False,
     out: Annotated[Path, typer.Option(help="The file to write.")] = Path("means.safetensors"),
     force: Annotated[bool, typer.Option("--force", help="Replace the file.")] = False,
 ) -> None:
@@ -47,7 +49,7 @@ def means(
 
     by = averaged(ablation)
     how = how_of(bos, chat, chat_plain)
-    config = Config(task, model, n=n, seed=seed, batch_size=batch_size, **how)
+    config = Config(task, model, n=n, seed=seed, batch_size=batch_size, skip_bad=skip_bad, **how)
     config.check()
     if out.exists() and not force:
         raise RunError(f"{out} exists already; choose another --out, or replace it with --force")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 
 from tasks.errors import FormatError, TaskError, all_faults
 from tasks.files import read_text
+from tasks.json_text import parse_json
 from tasks.judges import Judge, LexiconJudge
 
 SPLITS = ("discovery", "test")
@@ -116,7 +116,7 @@ def read_concept(path: Path) -> Concept:
             words.
     """
     try:
-        data = json.loads(read_text(path))
+        data = parse_json(read_text(path))
     except ValueError as error:
         raise FormatError(f"{path} is not valid JSON: {error}") from None
     faults = list(_faults(data))

@@ -22,6 +22,7 @@ from circuits.evaluation.scrutiny import (
     completeness,
     minimality,
 )
+from graphs.choose import check_comparable
 from patching.ablations import outside
 
 if TYPE_CHECKING:
@@ -216,9 +217,12 @@ def examine(
 
     Raises:
         SiteError: the circuit has an edge that the model does not have.
+        FormatError: the reference is of a model of another shape, or of another level.
         MethodError: an ablation that cannot stand in for every sender, or means that do not fit.
     """
     running = Running(metric, Outside(outside(ablation).name, means), batch_size, progress)
+    if reference is not None:
+        check_comparable(reference, graph)
     return examined(graph, scores, model, pairs, running, reference, seed)
 
 

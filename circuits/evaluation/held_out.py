@@ -105,12 +105,15 @@ def _draw(config: Config, model: Model, n: int, seed: int) -> PromptPairs | None
     return None
 
 
-def from_file(path: Path, config: Config, model: Model, used: Sequence[PromptPairs]) -> PromptPairs:
+def from_file(
+    path: Path, config: Config, model: Model, used: Sequence[PromptPairs], skip_bad: bool = False
+) -> PromptPairs:
     """All prompts of a file, put to the model as those of a run; none of them may have been used.
 
     Raises:
         RunError: some were.
     """
+    config = replace(config, skip_bad=skip_bad)
     pairs = fitted(file_pairs(path, config, model, None, 0), config.metric)
     for each in used:
         check_disjoint(each, pairs)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,7 +16,7 @@ from tasks.errors import ModelError, RunError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from patching.anatomy import Anatomy
+    from graphs import CircuitInfo
     from patching.model import Model
     from patching.sites import Edge
     from tasks import PromptPairs
@@ -125,7 +125,7 @@ def measure(
         batch = runner.batch
         first = model.run(batch.clean, batch.mask)
         logits = [first, *(runner.logits(w) if w is not None else first for w in wirings)]
-        parts.append([_judge(each, batch.pairs, checked) for each in logits])
+        parts.append([judge(each, batch.pairs, checked) for each in logits])
         if running.progress:
             running.progress(min((done + 1) * size, len(pairs)), len(pairs), "running circuits")
     metrics, preferred, right = (
@@ -134,9 +134,10 @@ def measure(
     return Outcomes(checked.name, metrics, preferred.astype(bool), right.astype(bool))
 
 
-def _judge(
+def judge(
     logits: Tensor, pairs: PromptPairs, metric: Callable[[Tensor, PromptPairs], Tensor]
 ) -> list[np.ndarray]:
+    """Per prompt: the metric, whether the answer is preferred, whether it is on top."""
     from patching.metrics import logit_diff
 
     top = logits.argmax(-1).cpu().numpy()[:, None]
@@ -148,29 +149,20 @@ def _judge(
 
 
 def check_same_model(
-    found_hash: str, found_anatomy: Anatomy, model: Model, allow_other: bool = False
+    found_hash: str, info: CircuitInfo, model: Model, allow_other: bool = False
 ) -> None:
     """Refuse to evaluate a circuit on a model that it was not found on.
 
     Raises:
         ModelError: other weights, and ``allow_other`` is not given or the shapes differ too.
     """
-    if found_anatomy != model.anatomy:
-        raise ModelError(
-            f"this circuit belongs to a model of another shape: {differences(found_anatomy, model)}"
-        )
+    if odd := info.differences(model.anatomy):
+        raise ModelError(f"this circuit belongs to a model of another shape: {', '.join(odd)}")
     if found_hash and found_hash != model.hash and not allow_other:
         raise ModelError(
             f"this circuit was found on another model: weights {found_hash[:12]}, given "
             f"{model.hash[:12]}; the shapes agree, so --allow-other-model evaluates it all the same"
         )
-
-
-def differences(found: Anatomy, model: Model) -> str:
-    """What differs between the anatomy a circuit was found in and a model's."""
-    here = model.anatomy
-    pairs = ((f.name, getattr(found, f.name), getattr(here, f.name)) for f in fields(found))
-    return ", ".join(f"{name} {one}, given {other}" for name, one, other in pairs if one != other)
 
 
 def check_disjoint(used: PromptPairs, held_out: PromptPairs) -> None:

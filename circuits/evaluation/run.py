@@ -19,6 +19,7 @@ from circuits.folder import CIRCUIT, CURVES, EVALUATION, SCORES
 from circuits.output import make_ready
 from circuits.record import RECORD, RunRecord, read_record
 from graphs import CircuitGraph
+from graphs.choose import check_comparable
 from patching.scores import Scores
 from tasks.errors import RunError
 
@@ -95,7 +96,7 @@ class Run:
             ModelError: see :func:`circuits.evaluation.outcomes.check_same_model`.
         """
         wanted = self.record.model.hash
-        check_same_model(wanted, self.graph.info.anatomy, model, allow_other)
+        check_same_model(wanted, self.graph.info, model, allow_other)
         return bool(wanted) and wanted != model.hash
 
 
@@ -137,6 +138,8 @@ def carry_out(
     make_ready(folder / EVALUATION)
     outside = terms.outside(run.ablation)
     known = None if reference is None else read_reference(reference)
+    if known is not None:
+        check_comparable(known, run.graph)
     opened = recorded_model(run.record.model, model)
     pairs = fresh_prompts([run], opened, terms)
     run.check_redraws(opened, terms.redraws)
@@ -160,7 +163,7 @@ def fresh_prompts(runs: list[Run], model: Model, terms: Terms) -> PromptPairs:
     used = [used_prompts(run.record, model, other) for run, other in zip(runs, others, strict=True)]
     config = config_of(runs[0].record)
     if terms.prompts is not None:
-        return from_file(terms.prompts, config, model, used)
+        return from_file(terms.prompts, config, model, used, terms.skip_bad)
     return held_out(config, model, used, terms.n, terms.seed + 1)
 
 

@@ -21,6 +21,7 @@ class Terms:
     means              a file of means for it; None for the held-out prompts' own
     redraws            how often to discover again on a resample of the discovery's prompts
     batch_size         prompt pairs per forward pass
+    skip_bad           whether rows of `prompts` that have a fault are left out, not refused
 
     Raises:
         RunError: numbers that cannot be meant.
@@ -34,6 +35,7 @@ class Terms:
     means: Path | None = None
     redraws: int = 0
     batch_size: int = 64
+    skip_bad: bool = False
 
     def __post_init__(self) -> None:
         if self.n < 2 or self.seed < 0 or self.batch_size < 1:

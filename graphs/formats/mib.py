@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from graphs.circuit import CircuitGraph
 from graphs.files import read_json, write_json
-from graphs.info import CircuitInfo, Selection
+from graphs.info import UNSTATED, CircuitInfo, Selection
 from graphs.order import read_node
 from graphs.parts import ScoredEdge, ScoredNode
 from graphs.schema import (
@@ -29,6 +29,7 @@ from patching.sites import edges as all_edges
 from patching.sites import nodes as all_nodes
 from patching.sites import parse_edge
 from tasks.errors import FormatError, SiteError, all_faults
+from tasks.limits import MAX_EDGES, MAX_HEADS
 
 _OURS = "circuit"
 
@@ -78,9 +79,15 @@ def to_mib(graph: CircuitGraph, scores: Scores | None = None) -> str:
     readers pass over. Loses nothing.
 
     Raises:
-        FormatError: the circuit has positions or neurons, which the format cannot say.
+        FormatError: the circuit has positions or neurons, which the format cannot say, or the
+            model has more edges than can be listed.
     """
     info, anatomy = graph.info, graph.info.anatomy
+    if (size := _edge_count(anatomy)) > MAX_EDGES:
+        raise FormatError(
+            f"MIB files list every edge of the model, here about {size:,}; at most {MAX_EDGES:,} "
+            f"are written: save the circuit as .json"
+        )
     plain = {site.name for site in all_nodes(anatomy)}
     if odd := [name for name in graph.nodes if name not in plain]:
         raise FormatError(f"MIB files have whole heads and MLPs only; this circuit has {odd[0]}")
@@ -113,6 +120,12 @@ def to_mib(graph: CircuitGraph, scores: Scores | None = None) -> str:
     return write_json({"cfg": cfg, "nodes": nodes, "edges": edges, _OURS: ours})
 
 
+def _edge_count(anatomy: Anatomy) -> int:
+    """About how many edges there are: half of all pairs of a sender and an input port."""
+    senders = 1 + anatomy.n_layers * (anatomy.n_heads + 1)
+    return senders * (anatomy.n_layers * (3 * anatomy.n_heads + 1) + 1) // 2
+
+
 def is_mib(document: Any) -> bool:
     """Whether parsed JSON looks like one of these files."""
     return isinstance(document, dict) and {"cfg", "nodes", "edges"} <= set(document)
@@ -122,14 +135,14 @@ def from_mib(data: bytes, source: str = "this file") -> CircuitGraph:
     """The edges marked ``in_graph``, with their scores; signs are taken as they are.
 
     A file with scores of nodes and none of edges is a node circuit. What their files do not say
-    is empty; of the model, query heads stand for key/value heads and widths are guessed from
-    ``d_model``.
+    is empty; of the model, the family and the number of key/value heads, the width of heads and
+    the number of neurons are unknown. Heads are query heads, named one by one.
 
     Raises:
         FormatError: listing everything that is wrong with the file.
     """
     file = _read(data, source)
-    info = _info(file)
+    info = _info(file, source)
     faults: list[str] = []
     nodes = _nodes(file, info, faults)
     edges = _edges(file, info.anatomy, faults)
@@ -144,11 +157,14 @@ def from_mib(data: bytes, source: str = "this file") -> CircuitGraph:
 def scores_from_mib(data: bytes, source: str = "this file") -> Scores:
     """The scores of all edges in the file, in or out of the circuit, as one prompt's.
 
+    Of a file of theirs, give circuits made of them ``with_info(unknown=graphs.info.UNSTATED)``:
+    scores have no place for what the file does not state of the model.
+
     Raises:
         FormatError: listing everything that is wrong with the file.
     """
     file = _read(data, source)
-    info = _info(file)
+    info = _info(file, source)
     faults: list[str] = []
     _edges(file, info.anatomy, faults)
     if faults:
@@ -188,10 +204,15 @@ def _read(data: bytes, source: str) -> _File:
     return file
 
 
-def _info(file: _File) -> CircuitInfo:
+def _info(file: _File, source: str) -> CircuitInfo:
     if file.circuit is not None:
         return read_info(file.circuit.graph)
     cfg = file.cfg
+    if cfg.n_layers * cfg.n_heads > MAX_HEADS:
+        raise FormatError(
+            f"{source} claims a model of {cfg.n_layers * cfg.n_heads:,} heads; at most "
+            f"{MAX_HEADS:,} are read"
+        )
     anatomy = Anatomy(
         n_layers=cfg.n_layers,
         n_heads=cfg.n_heads,
@@ -207,7 +228,7 @@ def _info(file: _File) -> CircuitInfo:
     parts: Mapping[str, _Node | _Edge] = file.nodes if level == "node" else file.edges
     kept = sum(part.in_graph for part in parts.values())
     chosen = Selection("as given", considered=len(parts), chosen=kept, kept=kept)
-    return CircuitInfo(anatomy, level=level, selection=chosen)
+    return CircuitInfo(anatomy, level=level, selection=chosen, unknown=UNSTATED)
 
 
 def _nodes(file: _File, info: CircuitInfo, faults: list[str]) -> list[ScoredNode]:

@@ -49,7 +49,7 @@ def _read_json(data: bytes, source: str) -> CircuitGraph:
     return schema.from_json(data, source)
 
 
-_SEEN = "numbers beyond three digits, options, standard errors"
+_SEEN = "numbers beyond three digits, standard errors, metadata but for the legend"
 _ALL = (
     Format(
         "json",
@@ -71,7 +71,7 @@ _ALL = (
         "mib",
         ".mib.json",
         "JSON of EAP-IG and the MIB benchmark: every edge of the model, in the circuit or not",
-        "nothing; refuses positions and neurons",
+        "nothing; refuses positions and neurons, and models of over 5 million edges",
         _text(mib.to_mib),
         mib.from_mib,
     ),
@@ -83,12 +83,18 @@ _ALL = (
         "metadata but for one line",
         _text(to_cytoscape),
     ),
-    Format("csv", ".csv", "a table of the edges", "metadata, nodes without edges", _text(to_csv)),
+    Format(
+        "csv",
+        ".csv",
+        "a table of the edges",
+        "metadata, nodes without an edge or a score",
+        _text(to_csv),
+    ),
     Format(
         "neuronpedia",
         ".neuronpedia.json",
         "attribution-graph JSON for Neuronpedia's viewer",
-        "ports (scores of q, k and v are summed), standard errors",
+        "ports (scores of q, k and v are summed), standard errors, the model's shape",
         _text(to_neuronpedia),
     ),
     Format(
@@ -105,6 +111,18 @@ _ALL = (
 )
 
 FORMATS: Mapping[str, Format] = MappingProxyType({format.name: format for format in _ALL})
+
+
+PICKLES = (".pt", ".pth", ".pkl", ".pickle", ".bin", ".ckpt")
+_PICKLED = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
+
+
+def _pickle(path: str | Path) -> str:
+    return (
+        f"{path} is a pickle, as PyTorch writes them, and is never opened: that could run code. "
+        f"Export the circuit as JSON where it was made (in EAP-IG graph.to_json('circuit.json')) "
+        f"and read that"
+    )
 
 
 def find_format(path: str | Path, name: str | None = None) -> Format:
@@ -152,8 +170,12 @@ def load(path: str | Path, format: str | None = None) -> CircuitGraph:
     Raises:
         FormatError: a format that is only written, or everything that is wrong with the file.
     """
+    if format is None and Path(path).suffix.lower() in PICKLES:
+        raise FormatError(_pickle(path))
     form = find_format(path, format)
     data = read_bytes(path)
+    if data.startswith(_PICKLED):
+        raise FormatError(_pickle(path))
     if form.read is None:
         readable = ", ".join(sorted(name for name, other in FORMATS.items() if other.read))
         raise FormatError(f"{path}: {form.name} files are only written; read {readable} instead")

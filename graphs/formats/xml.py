@@ -17,6 +17,12 @@ if TYPE_CHECKING:
 
 _HEADER = "circuit"
 _KNOWN = ("score", "standard_error")
+LEAST_WEIGHT = 1.2e-38
+"""What stands for a weight of 0: still above 0 in the single precision of other programs."""
+
+NO_PORT = "in"
+"""The kind of edges into an MLP or the logits, which have one input."""
+_EDGE = re.compile(r'<edge (?=[^>]*?\bid="[^"]*?(?:&lt;(?P<port>[qkv])&gt;)?")')
 
 
 def to_graphml(graph: CircuitGraph) -> str:
@@ -67,9 +73,10 @@ def from_graphml(data: bytes, source: str = "this file") -> CircuitGraph:
 
 
 def to_gexf(graph: CircuitGraph) -> str:
-    """GEXF 1.2 that Gephi and ``networkx.read_gexf`` open, with colours and widths.
+    """GEXF 1.3 that Gephi and ``networkx.read_gexf`` open, with colours and widths.
 
-    ``weight`` is ``|score|``, since Gephi's layouts need positive weights. Loses the metadata but
+    ``weight`` is ``|score|``, but never 0, which Gephi takes for an edge that is not there. Edges
+    carry their port as ``kind``: Gephi merges parallel edges of one kind. Loses the metadata but
     for its one-line description.
     """
     import networkx as nx
@@ -81,13 +88,19 @@ def to_gexf(graph: CircuitGraph) -> str:
         tone = style.POSITIVE if data["score"] >= 0 else style.NEGATIVE
         red, green, blue = (int(tone[i : i + 2], 16) for i in (1, 3, 5))
         colour = {"r": red, "g": green, "b": blue, "a": 1.0}
-        data |= {"id": name, "weight": abs(data["score"]), "label": name}
+        data |= {"id": name, "weight": max(abs(data["score"]), LEAST_WEIGHT), "label": name}
         data["viz"] = {"color": colour, "thickness": style.pen_width(share)}
-    text = "\n".join(nx.generate_gexf(plain)) + "\n"
+    text = "\n".join(nx.generate_gexf(plain, version="1.3")) + "\n"
     told = style.markup("; ".join(style.caption(graph.info)))
     # networkx dates the file; equal circuits shall give equal files.
     dated = re.compile(r'<meta lastmodifieddate="[^"]*">\s*<creator>[^<]*</creator>')
+    text = _EDGE.sub(_with_kind, text)
     return dated.sub(lambda _: f"<meta>\n      <description>{told}</description>", text, count=1)
+
+
+def _with_kind(edge: re.Match[str]) -> str:
+    """An edge's opening tag with the port that its name, which is its id, ends in."""
+    return f'{edge[0]}kind="{edge["port"] or NO_PORT}" '
 
 
 def _with_unique_keys(graph: CircuitGraph) -> nx.MultiDiGraph:

@@ -47,6 +47,10 @@ def test_golden_file_reads_and_is_written_again_to_the_byte():
     assert to_json(sample()).encode() == data
 
 
+def test_a_file_of_version_1_0_reads():
+    assert from_json((GOLDEN.parent / "circuit_1_0.json").read_bytes()) == sample()
+
+
 def test_schema_accepts_what_is_written_and_refuses_what_is_not():
     checker = jsonschema.Draft202012Validator(json.loads(COMMITTED.read_text()))
     checker.validate(document())

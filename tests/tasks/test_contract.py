@@ -1,5 +1,6 @@
 """What every registered task keeps to, whichever tokenizer it is given."""
 
+import contextlib
 import itertools
 import re
 
@@ -10,8 +11,19 @@ import tasks
 from tasks.problems import STYLES
 from tasks.tokenize import encode
 
-TOKENIZERS = ("nano_tokenizer", "gpt2_tokenizer")
 N = 24
+OWN = ("emotion", "ioi", "mcq_bias", "mental_math")
+CUT_DIGITS = set(tasks.names()) - {*OWN, "arithmetic"}
+ASKED = {
+    "nano_tokenizer": {*OWN, "arithmetic", "colored_objects", "successor"},
+    "gpt2_tokenizer": set(tasks.names()),
+    "stories_tokenizer": {"colored_objects", "gender_bias"},
+    "smollm2_tokenizer": {"ioi", "mcq_bias", *CUT_DIGITS},
+    "gemma3_tokenizer": {"ioi", "mcq_bias", *CUT_DIGITS},
+}
+"""Which tasks every tokenizer can be asked, with their own options; of others it says why not."""
+
+TOKENIZERS = tuple(ASKED)
 
 each_task = pytest.mark.parametrize("name", tasks.names())
 each_tokenizer = pytest.mark.parametrize("kind", TOKENIZERS)
@@ -29,12 +41,54 @@ def tokenizer(request, kind):
     return request.getfixturevalue(kind)
 
 
+class Refused(Exception):
+    """A task said in words that a tokenizer cannot be asked it."""
+
+
+@contextlib.contextmanager
+def words_for_refusals():
+    """What counts as such words: how many prompts or words there are, or how they are cut."""
+    try:
+        yield
+    except tasks.TaskError as fault:
+        if re.search(r"\d+ of \d+|\d+ distinct|\d+ tokens", str(fault)):
+            raise Refused from fault
+        raise
+
+
+@pytest.fixture
+def ask(name, kind, tokenizer):
+    """Pairs of the task, or None where the tokenizer cannot be asked it, which must be said why.
+
+    Only what `ASKED` does not list may be refused; GPT-2's and nano's take every option as well.
+    """
+    task, strict = tasks.get(name), name in ASKED[kind]
+    every = strict and kind in TOKENIZERS[:2]
+
+    def pairs(n=N, seed=0, **settings):
+        if every or (strict and not settings):
+            return task.pairs(tokenizer, n=n, seed=seed, **settings)
+        with contextlib.suppress(Refused), words_for_refusals():
+            return task.pairs(tokenizer, n=n, seed=seed, **settings)
+        return None
+
+    return pairs
+
+
+def skip_if_refused(pairs, name, kind):
+    if pairs is None:
+        pytest.skip(f"{kind} cannot be asked {name}")
+    return pairs
+
+
 @each_tokenizer
 @each_task
-def test_pairs_are_aligned_single_token_and_distinct(name, tokenizer):
+def test_pairs_are_aligned_single_token_and_distinct(name, tokenizer, ask):
     task = tasks.get(name)
     for settings in settings_of(task):
-        pairs = task.pairs(tokenizer, n=N, seed=1, **settings)
+        pairs = ask(seed=1, **settings)
+        if pairs is None:
+            continue
         assert len(pairs) == N, settings
         assert pairs.task == name
         assert pairs.metric == task.metric
@@ -46,8 +100,8 @@ def test_pairs_are_aligned_single_token_and_distinct(name, tokenizer):
 
 @each_tokenizer
 @each_task
-def test_answers_are_words_and_never_the_counterfactual(name, tokenizer):
-    pairs = tasks.get(name).pairs(tokenizer, n=N)
+def test_answers_are_words_and_never_the_counterfactual(name, kind, tokenizer, ask):
+    pairs = skip_if_refused(ask(), name, kind)
     for answer, other in zip(pairs.answer, pairs.counterfactual, strict=True):
         assert not set(answer[answer >= 0]) & set(other[other >= 0])
     unknown = getattr(tokenizer, "unk_token_id", None)
@@ -58,9 +112,8 @@ def test_answers_are_words_and_never_the_counterfactual(name, tokenizer):
 
 @each_tokenizer
 @each_task
-def test_a_seed_gives_the_same_pairs_and_another_seed_others(name, tokenizer):
-    task = tasks.get(name)
-    found = [task.pairs(tokenizer, n=N, seed=seed) for seed in (0, 0, 1, 2)]
+def test_a_seed_gives_the_same_pairs_and_another_seed_others(name, kind, ask):
+    found = [skip_if_refused(ask(seed=seed), name, kind) for seed in (0, 0, 1, 2)]
     assert found[0] == found[1]
     assert found[0].texts == found[1].texts
     for one, other in itertools.combinations(found[1:], 2):
@@ -70,8 +123,8 @@ def test_a_seed_gives_the_same_pairs_and_another_seed_others(name, tokenizer):
 
 @each_tokenizer
 @each_task
-def test_positions_are_named_and_end_is_the_last_column(name, tokenizer):
-    pairs = tasks.get(name).pairs(tokenizer, n=N)
+def test_positions_are_named_and_end_is_the_last_column(name, kind, ask):
+    pairs = skip_if_refused(ask(), name, kind)
     assert (pairs.positions["END"] == pairs.clean.shape[1] - 1).all()
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tasks import TaskError
-from tasks.mcq_files import read_questions
+from tasks.mcq_files import read_question_file, read_questions
 
 DATA = Path(__file__).parents[3] / "shared" / "data" / "mcq"
 
@@ -80,7 +80,7 @@ def test_every_fault_is_listed_with_its_line(tmp_path):
         "line 5: the same option twice: fire",
         "line 6: labels B, A; give A, B, ... or 1, 2, ... in order",
         "line 7: 1 options; give 2 to 5",
-        "line 8: not an object with question, choices and answerKey",
+        "line 8: not a JSON object: [1]",
         "line 9: the question is empty",
         "line 9: an empty option",
     ):
@@ -98,12 +98,14 @@ def test_faulty_csv_rows(tmp_path):
 
 
 def test_files_that_are_none_of_these(tmp_path):
-    with pytest.raises(TaskError, match=r"not from '\.txt'"):
+    with pytest.raises(TaskError, match="looks like plain text that begins with 'x'"):
         read_questions(written(tmp_path, "x", name="q.txt"))
-    with pytest.raises(TaskError, match="holds no questions"):
+    with pytest.raises(TaskError, match="is empty"):
         read_questions(written(tmp_path, "", name="q.jsonl"))
-    with pytest.raises(TaskError, match="holds no questions"):
+    with pytest.raises(TaskError, match="is empty"):
         read_questions(written(tmp_path, "", name="q.csv"))
+    with pytest.raises(TaskError, match="holds no questions"):
+        read_questions(written(tmp_path, "question,A,B,C,D,answer", name="q.csv"))
     with pytest.raises(TaskError, match="there is no file"):
         read_questions(tmp_path / "absent.jsonl")
     (tmp_path / "bytes.jsonl").write_bytes(b"\xff\xfe\x00")
@@ -119,3 +121,56 @@ def test_the_real_sets():
     colors = read_questions(DATA / "memory_colors.csv")
     assert len(colors) >= 100
     assert colors[0].options[colors[0].gold] == "yellow"
+
+
+def test_questions_as_the_hub_has_them(tmp_path):
+    arc_row = {"id": "1", "question": "Which?", "answerKey": "2"}
+    arc_row["choices"] = {"text": ["x", "y"], "label": ["1", "2"]}
+    mmlu = {"question": "Which?", "subject": "s", "choices": ["x", "y", "z"], "answer": 1}
+    for row in (arc_row, mmlu, mmlu | {"answer": "B"}):
+        (found,) = read_questions(written(tmp_path, row))
+        assert (found.stem, found.options[1], found.gold) == ("Which?", "y", 1)
+    (found,) = read_questions(written(tmp_path, "question,A,B,C,D,answer", "W?,x,y,z,w,1"))
+    assert (found.stem, found.options, found.gold) == ("W?", ("x", "y", "z", "w"), 1)
+    listed = read_questions(written(tmp_path, [arc_row, mmlu]))
+    assert [question.gold for question in listed] == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"choices": {"text": ["x"], "label": ["A", "B"]}}, "give texts, or objects of label"),
+        ({"choices": {"text": ["x"]}}, "give texts, or objects of label"),
+        ({"choices": "xy"}, "give texts, or objects of label"),
+        ({"choices": [["x"], ["y"]]}, "give texts, or objects of label"),
+        ({"choices": [{"text": "x"}]}, "give texts, or objects of label"),
+        ({"choices": None}, "missing key 'choices'"),
+        ({"answer": None}, "missing key 'answerKey'"),
+        ({"answer": 7}, "answer '7' is none of the options A, B"),
+        ({"answer": ""}, "answer '' is none of the options"),
+        ({"choices": ["x", "\ud83d"]}, "half a character"),
+        ({"question": {"stem": None, "choices": ["x", "y"]}}, "missing key 'stem'"),
+    ],
+)
+def test_rows_that_are_no_question_say_why(tmp_path, change, reason):
+    row = {"question": "Which?", "choices": ["x", "y"], "answer": 1}
+    with pytest.raises(TaskError, match=reason):
+        read_questions(written(tmp_path, row | change))
+
+
+def test_odd_questions_are_left_out_and_counted(tmp_path):
+    path = written(tmp_path, "q?,a,a,c,d,A", "p?,a,b,c,d,A", "r?,a,c,c,d,A", "s?,a,b,c,d,X")
+    found = read_question_file(path, skip_bad=True)
+    assert [question.stem for question in found.questions] == ["p?"]
+    assert found.left_out == {
+        "the same option twice": 2,
+        "answer ... is none of the options A, B, C, D": 1,
+    }
+
+
+def test_prompt_pairs_are_no_questions(tmp_path):
+    row = dict.fromkeys(("clean", "corrupted", "answer", "counterfactual"), "x")
+    with pytest.raises(TaskError, match="holds prompt pairs, not questions"):
+        read_questions(written(tmp_path, row))
+    with pytest.raises(TaskError, match="holds prompt pairs, not questions"):
+        read_questions(written(tmp_path, ",".join(row), "a,b,c,d"))

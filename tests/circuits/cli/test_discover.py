@@ -1,5 +1,6 @@
 """`circuits discover` and `circuits show` on the embedded model: what they write and refuse."""
 
+import csv
 import json
 import os
 import pty
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+import circuits
 from circuits.cli.app import app
 from circuits.cli.text import print_summary
 from circuits.folder import FILES, SCORES
@@ -298,3 +300,28 @@ def _read_until(terminal, words, seconds):
                 break
     assert words in seen, seen.decode(errors="replace")
     return seen
+
+
+def test_odd_rows_of_a_file_are_left_out_and_counted(tmp_path):
+    tokenizer = circuits.load_model("nano").tokenizer
+    pairs = circuits.load_task("ioi").pairs(tokenizer, n=8, seed=3)
+    words = [
+        [tokenizer.decode(ids) for ids in side] for side in (pairs.answer, pairs.counterfactual)
+    ]
+    file = tmp_path / "mine.csv"
+    with file.open("w", newline="") as out:
+        table = csv.writer(out)
+        table.writerow(["clean", "corrupted", "answer", "counterfactual", "id"])
+        for i, (texts, *answers) in enumerate(zip(pairs.texts, *words, strict=True)):
+            table.writerow([*texts, *answers, i])
+        table.writerow(["Mary gave", "John gave it", " Mary", " John", 8])
+    refused = cli("discover", file, "--top", "40", "--out", tmp_path / "run")
+    assert refused.exit_code == 2
+    assert "line 10: clean has" in refused.stderr
+    done = cli("discover", file, "--top", "40", "--out", tmp_path / "run", "--skip-bad")
+    assert done.exit_code == 0, done.stderr
+    reason = "clean has ... tokens, corrupted ..."
+    told = "keys not used: id", f"left out 1: {reason}"
+    assert all(line in " ".join(done.stdout.split()) for line in told)
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert (record["prompts"]["n"], record["prompts"]["notes"]) == (8, list(told))

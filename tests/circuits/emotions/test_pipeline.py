@@ -133,6 +133,13 @@ def test_a_concept_from_a_file_that_is_none(tmp_path):
     (tmp_path / "half.json").write_text('{"labels": ')
     with pytest.raises(FormatError, match="is not valid JSON: Expecting value"):
         read_concept(tmp_path / "half.json")
+    for text, why in (
+        ('{"labels": {}, "labels": {}}', "key 'labels' appears 2 times in one object"),
+        ("[" * 5000, "nested too deeply"),
+    ):
+        (tmp_path / "odd.json").write_text(text)
+        with pytest.raises(FormatError, match=f"is not valid JSON: {why}"):
+            read_concept(tmp_path / "odd.json")
 
 
 def test_a_judge_that_answers_something_else():

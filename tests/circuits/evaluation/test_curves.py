@@ -17,6 +17,7 @@ from circuits.evaluation.outcomes import (
     undefined,
 )
 from circuits.evaluation.running import Running
+from graphs import CircuitInfo
 from patching.circuit_run import run_circuit
 from patching.runs import baselines
 from patching.scoring import score
@@ -154,11 +155,12 @@ def test_bad_plans(options, words):
 
 def test_another_model_is_refused_unless_allowed_and_of_the_same_shape():
     model = MODEL()
-    check_same_model(model.hash, model.anatomy, model)
+    here = CircuitInfo(model.anatomy)
+    check_same_model(model.hash, here, model)
     with pytest.raises(ModelError, match="--allow-other-model"):
-        check_same_model("0" * 64, model.anatomy, model)
-    check_same_model("0" * 64, model.anatomy, model, allow_other=True)
-    other = replace(model.anatomy, n_layers=9)
+        check_same_model("0" * 64, here, model)
+    check_same_model("0" * 64, here, model, allow_other=True)
+    other = CircuitInfo(replace(model.anatomy, n_layers=9))
     with pytest.raises(ModelError, match=r"another shape: n_layers 9, given \d"):
         check_same_model("0" * 64, other, model, allow_other=True)
 

@@ -121,3 +121,70 @@ def test_positions_cannot_be_said():
 
 def test_the_models_shape_is_kept_in_our_own_part():
     assert from_mib(to_mib(GRAPH).encode()).info.anatomy == SMALL
+
+
+class Loader:
+    """What EAP-IG's own reader does with a file, restated: it builds a graph from ``cfg`` alone and
+    looks every name of the file up in it."""
+
+    def __init__(self, document):
+        cfg = document["cfg"]
+        layers, heads = cfg["n_layers"], cfg["n_heads"]
+        self.nodes, self.edges, stream = {"input": None}, {}, ["input"]
+        for layer in range(layers):
+            names = [f"a{layer}.h{head}" for head in range(heads)]
+            reads = [(name, f"<{port}>") for name in names for port in "qkv"]
+            self._link(stream, reads)
+            if cfg["parallel_attn_mlp"]:
+                self._link(stream, [(f"m{layer}", "")])
+                stream += [*names, f"m{layer}"]
+            else:
+                stream += names
+                self._link(stream, [(f"m{layer}", "")])
+                stream.append(f"m{layer}")
+            self.nodes |= dict.fromkeys([*names, f"m{layer}"])
+        self._link(stream, [("logits", "")])
+        for name, node in document["nodes"].items():
+            if name == "logits":
+                continue
+            assert name in self.nodes
+            self.nodes[name] = bool(node["in_graph"])
+            if "score" in node:
+                float(node["score"])
+        for name, edge in document["edges"].items():
+            assert name in self.edges
+            self.edges[name] = (float(edge["score"]), bool(edge["in_graph"]))
+        assert int(cfg["d_model"]) > 0
+
+    def _link(self, stream, receivers):
+        for sender in stream:
+            self.edges |= dict.fromkeys(f"{sender}->{name}{port}" for name, port in receivers)
+
+
+@given(circuits(at=st.none()) | node_circuits())
+def test_what_is_written_reads_back_in_their_loader(graph):
+    plain = {site.name for site in nodes(graph.info.anatomy)}
+    assume(set(graph.nodes) <= plain)
+    loaded = Loader(json.loads(to_mib(graph)))
+    assert None not in loaded.nodes.values()
+    assert None not in loaded.edges.values()
+    chosen = {name for name, (_, inside) in loaded.edges.items() if inside}
+    if graph.level == "edge":
+        assert chosen == set(graph.edges)
+        assert all(loaded.edges[name][0] == graph[name] for name in graph.edges)
+    inside = {name for name, kept in loaded.nodes.items() if kept}
+    assert inside == set(graph.nodes) - {"logits"}
+
+
+def test_models_that_no_machine_has_are_refused_at_once():
+    huge = {"n_layers": 10**6, "n_heads": 10**6, "d_model": 8}
+    with pytest.raises(FormatError, match="claims a model of 1,000,000,000,000 heads"):
+        read(theirs(cfg=huge))
+    large = {"n_layers": 100, "n_heads": 1000, "d_model": 8, "parallel_attn_mlp": False}
+    one = {"input->m99": {"score": 1.0, "in_graph": True}}
+    graph = read(theirs(cfg=large, nodes={}, edges=one))
+    with pytest.raises(FormatError, match="MIB files list every edge of the model"):
+        to_mib(graph)
+    back = {f"m{i}->m0": {"score": 1.0, "in_graph": True} for i in range(100)}
+    with pytest.raises(FormatError, match=r"the first that can is 'a1\.h0'"):
+        read(theirs(cfg=large, nodes={}, edges=back))

@@ -44,6 +44,14 @@ def test_json_of_the_benchmark_is_known_by_its_content(tmp_path):
     assert CircuitGraph.load(tmp_path / "importances.json") == GRAPH
 
 
+@pytest.mark.parametrize("name", ["c.pt", "c.pkl", "c.ckpt", "c.json", "c.mib.json"])
+@pytest.mark.parametrize("content", [b"PK\x03\x04torch", b"\x80\x02}q\x00."])
+def test_a_pickle_is_named_and_never_opened(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(FormatError, match=r"a pickle, as PyTorch .* never opened.*to_json"):
+        CircuitGraph.load(tmp_path / name)
+
+
 def test_unknown_formats_and_suffixes_are_refused_with_the_choices(tmp_path):
     with pytest.raises(FormatError, match="unknown format 'grafml'; did you mean 'graphml'"):
         GRAPH.save(tmp_path / "c", format="grafml")

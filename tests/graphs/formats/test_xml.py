@@ -5,7 +5,7 @@ import networkx as nx
 import pytest
 from hypothesis import given
 
-from graphs.formats.xml import from_graphml, to_gexf, to_graphml
+from graphs.formats.xml import LEAST_WEIGHT, from_graphml, to_gexf, to_graphml
 from tasks.errors import FormatError
 from tests.graphs.strategies import circuit, circuits, node_circuits
 
@@ -31,7 +31,21 @@ def test_networkx_reads_gexf(graph):
     assert list(plain) == list(graph.nodes)
     found = {data["id"]: data["score"] for *_, data in plain.edges(data=True)}
     assert found == {name: graph[name] for name in graph.edges}
-    assert all(data["weight"] == abs(data["score"]) for *_, data in plain.edges(data=True))
+    for *_, data in plain.edges(data=True):
+        assert data["weight"] == max(abs(data["score"]), LEAST_WEIGHT) > 0
+
+
+def test_parallel_edges_differ_in_kind_and_none_weighs_nothing():
+    ends = [("input->a0.h1<q>", 0.0), ("input->a0.h1<k>", -0.0), ("input->a0.h1<v>", 0.5)]
+    text = to_gexf(circuit(*ends, ("a0.h1->logits", 0.0)))
+    kinds = re.findall(r'<edge kind="(\w+)" source="input" target="a0.h1"', text)
+    assert sorted(kinds) == ["k", "q", "v"]
+    assert re.search(r'<edge kind="in" source="a0.h1" target="logits"', text)
+    weights = [float(weight) for weight in re.findall(r'weight="([^"]*)"', text)]
+    assert len(weights) == 4
+    assert min(weights) > 0
+    plain = nx.read_gexf(io.BytesIO(text.encode()))
+    assert sorted(data["score"] for *_, data in plain.edges(data=True)) == [0, 0, 0, 0.5]
 
 
 def test_gexf_has_no_date():
@@ -55,7 +69,7 @@ def test_what_other_tools_add_to_graphml_is_passed_over():
 FAULTS = {
     "no circuit": (to_graphml(GRAPH).replace('"circuit"', '"other"'), "has no attribute 'circuit'"),
     "another version": (
-        to_graphml(GRAPH).replace('"schema_version": "1.0"', '"schema_version": "3.0"'),
+        to_graphml(GRAPH).replace('"schema_version": "1.1"', '"schema_version": "3.0"'),
         "schema version '3.0'",
     ),
     "no metadata": (

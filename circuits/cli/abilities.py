@@ -1,0 +1,56 @@
+"""The command `tasks --model`: how well a model does every task, in one table."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+import typer
+
+from circuits.abilities import Ability, abilities
+from circuits.cli.text import printable
+
+TITLES = ["task", "n", "right", "preferred", "metric", "mean"]
+
+
+def present(model: str, names: Sequence[str], n: int, seed: int, as_json: bool) -> None:
+    """Ask the model every task (or those named) and print what came of it."""
+    import tasks
+    from circuits.cli.discover import prepare
+    from circuits.cli.progress import shown_progress
+    from circuits.cli.tables import print_columns
+    from circuits.config import Config
+    from circuits.models import load_model, locate
+
+    locate(model)
+    for name in names:
+        tasks.get(name)
+    with shown_progress() as progress:
+        progress(0, 0, "opening the model")
+        prepare(Config(task=None, model=model))
+        results = list(abilities(load_model(model), names, n, seed, progress=progress))
+    if as_json:
+        typer.echo(json.dumps([each.to_json() for each in results], indent=2))
+        return
+    print_columns(TITLES, [_row(each) for each in results if not each.refused])
+    for each in results:
+        if each.refused:
+            typer.echo(f"cannot be asked: {printable(each.refused)}")
+    typer.echo(
+        "right: the most likely token is an answer; preferred: over the counterfactual answer. "
+        "Other options of a task: circuits tasks sva:structure=noun --model ..."
+    )
+
+
+def _row(each: Ability) -> list[str]:
+    interval = (
+        "" if each.interval is None else f" [{each.interval[0]:+.2f}, {each.interval[1]:+.2f}]"
+    )
+    return [
+        each.task,
+        str(each.n),
+        f"{each.right:.0%}",
+        f"{each.preferred:.0%}",
+        each.metric,
+        f"{each.value:+.2f}{interval}",
+    ]

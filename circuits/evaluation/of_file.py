@@ -1,0 +1,60 @@
+"""A circuit's file, of this project or of another, on a model and a task of one's choice."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from circuits.config import Config
+from circuits.evaluate import Evaluation, evaluate
+from circuits.evaluation.terms import Terms
+from graphs import CircuitGraph
+from tasks.errors import RunError
+
+if TYPE_CHECKING:
+    from circuits.clock import Progress
+
+
+def evaluate_file(
+    path: Path,
+    terms: Terms,
+    model: str | None,
+    task: str | None,
+    progress: Progress | None = None,
+) -> Evaluation:
+    """The faithfulness of the file's circuit on `terms.n` prompts of a task, or all of a file.
+
+    Raises:
+        RunError: no model or no task is named, or terms that are for runs alone.
+        SiteError: the circuit is of a model of another shape.
+        CircuitsError: the file, the task or the model cannot be read.
+    """
+    from circuits.models import load_model
+    from circuits.prompts import prompts_of
+
+    source = str(terms.prompts) if terms.prompts is not None else task
+    if model is None or source is None:
+        raise RunError(
+            f"{path} is a circuit and no run, so it is not known what to test it on; name the "
+            f"model with --model, and a task with --task or prompts with --prompts"
+        )
+    if terms.redraws:
+        raise RunError(f"--redraws discovers a run again, and {path} is a circuit's file")
+    graph = CircuitGraph.load(path)
+    config = Config(task=source, model=model, seed=terms.seed, skip_bad=terms.skip_bad)
+    if not config.from_file:
+        config = Config(task=source, model=model, n=terms.n, seed=terms.seed)
+    config.check()
+    stand_in = terms.outside("corrupted")
+    if progress is not None:
+        progress(0, 0, "opening the model")
+    opened = load_model(model)
+    return evaluate(
+        graph,
+        opened,
+        prompts_of(config, opened),
+        ablation=stand_in.ablation,
+        means=stand_in.means,
+        batch_size=terms.batch_size,
+        seed=terms.seed,
+    )

@@ -1,0 +1,68 @@
+"""JSON from others: stricter than :mod:`json`, and never deeper than can be worked with."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from typing import Any, NoReturn
+
+from tasks.limits import MAX_DEPTH
+
+_STRING = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
+_BRACKET = re.compile(r"[\[\]{}]")
+_OPENING = "[{"
+
+
+def parse_json(text: str, allow_nan: bool = False, allow_halves: bool = False) -> Any:
+    """The value of JSON text.
+
+    Raises:
+        ValueError: not JSON, cut short, nested too deeply, with NaN or infinity (unless
+            ``allow_nan``), with a key twice in one object, or (unless ``allow_halves``) with half
+            a surrogate pair, which is no text that can be written.
+    """
+    if _too_deep(text):
+        raise ValueError(f"nested too deeply: at most {MAX_DEPTH} lists and objects in one another")
+    constants = None if allow_nan else _refuse
+    try:
+        value = json.loads(text, object_pairs_hook=_unique, parse_constant=constants)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    if not allow_halves and "\\ud" in text.lower() and (half := half_surrogate(value)):
+        raise ValueError(f"half a surrogate pair ({half}), which is no text")
+    return value
+
+
+def half_surrogate(value: Any) -> str:
+    """The first half of a surrogate pair in a text or in nested values; empty where none is."""
+    try:
+        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        text.encode()
+    except UnicodeEncodeError as fault:
+        return f"\\u{ord(fault.object[fault.start]):04x}"
+    return ""
+
+
+def _too_deep(text: str) -> bool:
+    """Whether brackets outside strings stand more than `MAX_DEPTH` deep."""
+    if text.count("[") + text.count("{") <= MAX_DEPTH:
+        return False
+    depth = 0
+    for bracket in _BRACKET.finditer(_STRING.sub('""', text)):
+        depth += 1 if bracket[0] in _OPENING else -1
+        if depth > MAX_DEPTH:
+            return True
+    return False
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is not a number JSON allows")
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        name, count = Counter(name for name, _ in pairs).most_common(1)[0]
+        raise ValueError(f"key {name!r} appears {count} times in one object")
+    return members
