@@ -129,7 +129,7 @@ def list_ablations(as_json: AsJson = False) -> None:
 @app.command()
 def discover(
     task: Annotated[str, typer.Argument(help="A task, or a JSON-lines file of prompt pairs.")],
-    model: Annotated[str, typer.Option(help="See 'circuits models'.")] = "nano",
+    model: Annotated[str, typer.Option(help="What to open: see 'circuits models'.")] = "nano",
     _device: Device = None,
     method: Annotated[
         str, typer.Option(help="See 'circuits methods'. Several, parted by commas: their mean.")

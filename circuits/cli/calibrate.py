@@ -26,7 +26,7 @@ OUTPUT = Output(
 
 def calibrate(
     task: Annotated[str, typer.Argument(help="A task, or a JSON-lines file of prompt pairs.")],
-    model: Annotated[str, typer.Option(help="nano, a Hugging Face id, or a directory.")] = "nano",
+    model: Annotated[str, typer.Option(help="What to open: see 'circuits models'.")] = "nano",
     _device: Device = None,
     method: Annotated[
         list[str] | None,

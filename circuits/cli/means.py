@@ -21,7 +21,7 @@ def means(
     ablation: Annotated[
         str, typer.Option(help="The ablation they are for: mean, mean-by-position, mean-by-token.")
     ] = "mean",
-    model: Annotated[str, typer.Option(help="nano, a Hugging Face id, or a directory.")] = "nano",
+    model: Annotated[str, typer.Option(help="What to open: see 'circuits models'.")] = "nano",
     _device: Device = None,
     n: Annotated[
         int | None, typer.Option("--n", help="Prompt pairs. Default: 64 of a task, all of a file.")
