@@ -136,7 +136,8 @@ def locate(name: str) -> str:
     if name in tasks.names():
         raise ModelError(f"'{name}' is a task, not a model; models are {choices()}")
     known = [*EMBEDDED, *NAMED]
-    if not name or get_close_matches(name, known, n=1, cutoff=0.75):
+    cut = len(name) > 3 and any(full.startswith(name.lower()) for full in known)
+    if not name or cut or get_close_matches(name, known, n=1, cutoff=0.75):
         raise ModelError(f"{unknown('model', name, known)}, or {OTHERS}")
     return name
 

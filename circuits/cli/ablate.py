@@ -36,7 +36,7 @@ def command(
     means: Annotated[
         Path | None, typer.Option(help="Means that 'circuits means' has estimated.")
     ] = None,
-    model: Annotated[str, typer.Option(help="nano, a Hugging Face id, or a directory.")] = "nano",
+    model: Annotated[str, typer.Option(help="What to open: see 'circuits models'.")] = "nano",
     _device: Device = None,
     metric: Metric = None,
     bos: Bos = None,

@@ -21,7 +21,7 @@ def register(app: typer.Typer) -> None:
 
 def command(
     task: TaskOrFile,
-    model: Annotated[str, typer.Option(help="nano, a Hugging Face id, or a directory.")] = "nano",
+    model: Annotated[str, typer.Option(help="What to open: see 'circuits models'.")] = "nano",
     _device: Device = None,
     n: Annotated[int, typer.Option("--n", help="Prompts; the ones answered right are used.")] = 256,
     seed: Annotated[int, typer.Option(help="Draws the prompts and the samples.")] = 0,

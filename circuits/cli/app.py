@@ -174,7 +174,7 @@ def list_ablations(as_json: AsJson = False) -> None:
 @app.command()
 def discover(
     task: Task = None,
-    model: Annotated[str, typer.Option(help="See 'circuits models'.")] = "nano",
+    model: Annotated[str, typer.Option(help="What to open: see 'circuits models'.")] = "nano",
     _device: Device = None,
     prompt: Prompt = None,
     corrupted: Corrupted = None,

@@ -28,7 +28,7 @@ OUTPUT = Output(
 
 def calibrate(
     task: TaskOrFile,
-    model: Annotated[str, typer.Option(help="nano, a Hugging Face id, or a directory.")] = "nano",
+    model: Annotated[str, typer.Option(help="What to open: see 'circuits models'.")] = "nano",
     _device: Device = None,
     bos: Bos = None,
     chat: Chat = False,

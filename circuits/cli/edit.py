@@ -27,7 +27,7 @@ def register(app: typer.Typer) -> None:
 def mitigate(
     task: Annotated[str, typer.Argument(help="What the model is biased in: mcq_bias.")],
     out: Annotated[Path, typer.Option(help="The folder to write.")],
-    model: Annotated[str, typer.Option(help="nano, a Hugging Face id, or a directory.")] = "nano",
+    model: Annotated[str, typer.Option(help="What to open: see 'circuits models'.")] = "nano",
     _device: Device = None,
     file: Annotated[str, typer.Option(help="Questions of your own (ARC, MMLU, ...).")] = "",
     skip_bad: SkipBad = False,

@@ -22,7 +22,7 @@ def register(app: typer.Typer) -> None:
 
 def command(
     out: Annotated[Path, typer.Option(help="The folder to write.")],
-    model: Annotated[str, typer.Option(help="nano, a Hugging Face id, or a directory.")] = "nano",
+    model: Annotated[str, typer.Option(help="What to open: see 'circuits models'.")] = "nano",
     _device: Device = None,
     prompts: Annotated[
         Path | None, typer.Option(help="A JSON file of labels and prompts; default: emotions.")

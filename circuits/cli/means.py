@@ -23,7 +23,7 @@ def means(
     ablation: Annotated[
         str, typer.Option(help="The ablation they are for: mean, mean-by-position, mean-by-token.")
     ] = "mean",
-    model: Annotated[str, typer.Option(help="nano, a Hugging Face id, or a directory.")] = "nano",
+    model: Annotated[str, typer.Option(help="What to open: see 'circuits models'.")] = "nano",
     _device: Device = None,
     bos: Bos = None,
     chat: Chat = False,

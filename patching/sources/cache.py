@@ -32,9 +32,9 @@ STAMP = re.compile(r"[0-9a-f]{32}\.stamp")
 def home() -> Path:
     """The folder of converted models; it need not exist."""
     if named := os.environ.get(VARIABLE):
-        return Path(named).expanduser() / "models"
+        return Path(os.path.expanduser(named)) / "models"
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(base).expanduser() / "circuits" / "models"
+    return Path(os.path.expanduser(base)) / "circuits" / "models"
 
 
 def folder(sha256: str) -> Path:

@@ -25,7 +25,7 @@ def test_directories_and_ids_are_left_as_they_are(tmp_path):
     assert locate("EleutherAI/pythia-70m") == "EleutherAI/pythia-70m"
 
 
-@pytest.mark.parametrize("name", ["nan", "Nano", "nnao", "nanoo", ""])
+@pytest.mark.parametrize("name", ["nan", "Nano", "nnao", "nanoo", "gemma", "smollm2", ""])
 def test_misspellings_name_the_choices(name):
     with pytest.raises(
         ModelError, match=r"choose from: gemma3-270m, nano, smollm2-135m, or a Hugging Face id"

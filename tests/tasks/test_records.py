@@ -86,10 +86,10 @@ LOOKS = {
     "questions": ('{"question": "?", "choices": []}', "questions, not prompt pairs; ask them with"),
     "questions without a header": ("Hot?,a,b,c,d,B\n", "MMLU's questions, not prompt pairs"),
     "a circuit": ('{"cfg": {}, "nodes": {}, "edges": {}}', "holds a circuit, not prompt pairs"),
-    "chat": ('{"messages": []}', "holds chat messages"),
-    "chat as prompts": (
+    "chat": ('{"messages": []}', "holds chats under 'messages'"),
+    "chat as prompts, for a model without a template": (
         json.dumps(ROW | {"clean": [{"role": "user", "content": "A"}]}),
-        "holds chat messages",
+        "no chat template",
     ),
     "gzip": (b"\x1f\x8b\x08", "looks like compressed with gzip"),
     "a pickle": (b"\x80\x04\x95", "a pickle, which is never opened"),
