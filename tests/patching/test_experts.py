@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from patching.ablate import run_ablated
 from patching.anatomy import Anatomy
+from patching.capture import Prompts, capture
 from patching.forward import Record, Write, chain, no_tap, wants
 from patching.methods import METHODS
 from patching.model import Model
@@ -20,7 +21,7 @@ from patching.scoring import score
 from patching.secant import SecantOps
 from patching.sites import parse_site
 from patching.sitesets import kinds_of, label_columns, site_set
-from tasks.errors import FormatError, SiteError
+from tasks.errors import FormatError, ModelError, SiteError
 from tests import definitions, families
 
 PARTS = ("expert", "router", "shared")
@@ -349,3 +350,9 @@ def test_scores_of_experts_draw_themselves_and_survive_a_file(tmp_path):
         again = type(found).load(tmp_path / "scores.safetensors")
         assert again.names == found.names
         assert again.anatomy == model.anatomy
+
+
+def test_what_needs_neurons_is_refused_where_there_are_none():
+    model, pairs = families.opened("mixtral"), families.make_pairs()
+    with pytest.raises(ModelError, match="a capture needs the neurons of ordinary MLPs"):
+        capture(model, Prompts(pairs.clean, pairs.mask))
