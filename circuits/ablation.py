@@ -135,11 +135,12 @@ def ablate(
 ) -> Ablated:
     """Run the clean prompts with named parts ablated, all of them at once.
 
-    `what` names sites (`a3.h0`, `m2`, `a1.h2.q`, `m3.n17`, `attn_out.3`, each with a position such
-    as `@END` or `@-1` if wanted) or edges (`m0->a3.h1<q>`). What comes after a site is computed
-    again; of an edge, the receiver alone reads what stands in for the sender. `ablation` is one of
-    `circuits ablations`; `cama:W` and the attention cuts say themselves where they act and take no
-    `what`. Means are those of the pairs' clean prompts unless others are given.
+    `what` names sites (`a3.h0`, `m2`, `a1.h2.q`, `m3.n17`, `m3.e17`, `m3.router`, `attn_out.3`,
+    each with a position such as `@END` or `@-1` if wanted) or edges (`m0->a3.h1<q>`). What comes
+    after a site is computed again; of an edge, the receiver alone reads what stands in for the
+    sender. `ablation` is one of `circuits ablations`; `cama:W` and the attention cuts say
+    themselves where they act and take no `what`. Means are those of the pairs' clean prompts unless
+    others are given.
 
     >>> circuits.ablate(model, pairs, ["a3.h0", "m3"], "mean-by-position")
     Ablated(a3.h0, m3: effect +... on 16 prompt pairs)

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from patching.forward import Tap, chain, run_block, run_block_end
 from patching.model import Model
+from patching.weights import check_neurons
 from tasks.errors import MethodError, TaskError
 
 KINDS = ("resid_mid", "resid_post", "mlp_post", "z")
@@ -165,9 +166,11 @@ def captures(
     ``tap`` changes the run before it is read.
 
     Raises:
+        ModelError: the model's MLPs are mixtures of experts.
         TaskError: the model cannot read the prompts.
         MethodError: columns that are padding or outside the prompts.
     """
+    check_neurons(model, "a capture")
     prompts.check(model)
     if columns is not None and columns.shape != (len(prompts),):
         raise MethodError(

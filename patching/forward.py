@@ -17,8 +17,9 @@ cut off, ``q_turned`` and ``k_turned`` before norms that follow the rotary embed
 A mixture of experts has no ``mlp_pre mlp_up mlp_post``, but ``router``, the weights of its experts
 ``[b, s, e]``; ``expert_out``, what each writes, times its weight ``[b, s, e, d]``; and where there
 is one, ``shared_out`` of the expert that answers every token ``[b, s, d]``. An expert answers where
-the router's weight is not zero, also when a tap has put it there. ``expert_out`` and ``shared_out``
-add up to ``mlp_raw``; experts are kept apart only for a tap that wants them.
+the router's weight is not zero, also when a tap has put it there, and everywhere for a tap that
+wants gradients at the router. ``expert_out`` and ``shared_out`` add up to ``mlp_raw``; experts are
+kept apart only for a tap that wants them.
 """
 
 from __future__ import annotations
@@ -252,7 +253,8 @@ def _experts(block: Block, n: Float[Tensor, "b s d"], tap: Tap, ops: Ops) -> Ten
     assert experts is not None
     routed = ops.route(experts, n.flatten(0, -2), block)
     weights = tap("router", layer, routed.weights.unflatten(0, n.shape[:-1]))
-    answers = mixture.answers(ops, routed, weights.flatten(0, -2), block.write_scale)
+    asked = weights.requires_grad and wants(tap, "router", layer)
+    answers = mixture.answers(ops, routed, weights.flatten(0, -2), block.write_scale, asked)
     if wants(tap, "expert_out", layer):
         out = mixture.added_up(tap("expert_out", layer, mixture.kept_apart(answers, weights, n)))
     else:

@@ -16,10 +16,13 @@ Answer = tuple[int, Int[Tensor, " r"], Float[Tensor, "r d"]]
 
 
 def answers(
-    ops: Ops, routed: Routed, weights: Float[Tensor, "t e"], scale: float
+    ops: Ops, routed: Routed, weights: Float[Tensor, "t e"], scale: float, asked: bool = False
 ) -> Iterator[Answer]:
-    """What each expert that has a weight writes, times its weight, in order of their numbers."""
-    for index, rows in tokens_of(routed.answering(weights)):
+    """What each expert that answers writes, times its weight, in order of their numbers.
+
+    ``asked`` says that someone asks for the gradient at the weights: see :meth:`Routed.answering`.
+    """
+    for index, rows in tokens_of(routed.answering(weights, asked)):
         yield index, rows, scaled(ops.expert(routed, index, rows, weights), scale)
 
 

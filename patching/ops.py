@@ -110,10 +110,17 @@ class Routed:
     weights: Float[Tensor, "t e"]
     other: Routed | None = None
 
-    def answering(self, weights: Float[Tensor, "t e"]) -> Bool[Tensor, "t e"]:
-        """Which experts answer: those that have a weight, here or in the other run."""
+    def answering(self, weights: Float[Tensor, "t e"], asked: bool) -> Bool[Tensor, "t e"]:
+        """Which experts answer: those that have a weight, here or in the other run.
+
+        With ``asked`` someone asks for the gradient at the weights. That of an expert without a
+        weight is not zero: it is what the expert would answer. Where the other run is not known,
+        every expert has to.
+        """
         here = weights != 0
-        return here if self.other is None else here | (self.other.weights != 0)
+        if self.other is not None:
+            return here | (self.other.weights != 0)
+        return torch.ones_like(here) if asked else here
 
 
 class Ops:

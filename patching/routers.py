@@ -33,6 +33,9 @@ class Routing:
     alike       share of tokens at which both runs choose the same experts, by layer ``[layers]``
     everywhere  share of tokens at which they do so in every layer
     tokens      how many tokens count
+
+    >>> Routing((0, 1), np.array([0.9, 0.7]), 0.65, 40)
+    Routing(both runs choose the same at 80.0% of 40 tokens and 2 layers, at 65.0% of tokens in ...)
     """
 
     layers: tuple[int, ...]
@@ -74,6 +77,13 @@ def routing(model: Model, pairs: PromptPairs, batch_size: int = 32) -> Routing:
     """Compare the experts that the clean and the corrupted run of every pair choose.
 
     Two forward passes. The order of weights does not count, only which of them are not zero.
+
+    >>> from transformers import MixtralConfig, MixtralForCausalLM
+    >>> counts = {"num_hidden_layers": 3, "num_attention_heads": 4, "num_key_value_heads": 4}
+    >>> widths = {"hidden_size": 32, "intermediate_size": 16, "vocab_size": model.vocabulary_size}
+    >>> mixture = circuits.load_model(MixtralForCausalLM(MixtralConfig(**counts, **widths)))
+    >>> circuits.routing(mixture, pairs)
+    Routing(both runs choose the same at ... tokens and 3 layers, at ... of tokens in every layer)
 
     Raises:
         ModelError: the model has no experts.

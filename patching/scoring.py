@@ -35,7 +35,8 @@ def score(
     """Score every node, every edge, or every site of one kind.
 
     Options of the method are given by name, or written behind it: ``"ig:steps=3"``.
-    ``level="site"`` scores the kind named by ``sites`` (``resid_pre``, ``z``, ``neuron``, ...).
+    ``level="site"`` scores the kind named by ``sites`` (``resid_pre``, ``z``, ``neuron``,
+    ``expert``, ...).
     Sites and edges are scored at ``positions`` ``all`` (together), ``token`` (each) or ``named``
     (each that the task names); ``level="crossing"`` scores what each head carries from each such
     position to each other one.

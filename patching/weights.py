@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from patching.blocks import weight_in_out
 from patching.model import Model
-from tasks.errors import EditError
+from tasks.errors import EditError, ModelError
 
 PARTS = ("mlp", "attention")
 
@@ -52,6 +52,19 @@ def output_module(model: Model, part: str, layer: int) -> nn.Module:
             f"activation or the heads"
         )
     return block.down
+
+
+def check_neurons(model: Model, what: str) -> None:
+    """Refuse a model whose MLPs have no neurons of their own, for something that reads neurons.
+
+    Raises:
+        ModelError: its MLPs, or some of them, are mixtures of experts.
+    """
+    if model.anatomy.n_experts:
+        raise ModelError(
+            f"{what} needs the neurons of ordinary MLPs, and this model has mixtures of experts, "
+            f"whose neurons are no parts of their own; take a model without experts"
+        )
 
 
 def value_vectors(model: Model, layer: int) -> Float[Tensor, "n d"]:

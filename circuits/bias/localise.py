@@ -23,7 +23,7 @@ from patching.forward import Record
 from patching.model import Model
 from patching.runs import batches
 from patching.sites import head, mlp
-from patching.weights import value_vectors
+from patching.weights import check_neurons, value_vectors
 from patching.writes import head_writes
 from tasks.errors import TaskError
 from tasks.pairs import PromptPairs
@@ -125,6 +125,7 @@ def localise_bias(
         TaskError: the letter is not one token, or it is the right answer somewhere.
     """
     check_kinds(model=model, pairs=pairs)
+    check_neurons(model, "localising a bias")
     biased = letter_id(model, letter)
     if (pairs.answer[:, 0] == biased).any():
         raise TaskError(f"{letter!r} is the right answer of some prompts; take gold=never_A")

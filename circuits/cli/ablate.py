@@ -28,7 +28,9 @@ def command(
     task: TaskOrFile,
     what: Annotated[
         list[str] | None,
-        typer.Argument(help="Sites such as a3.h0, m2@END or m3.n17, or edges: 'm0->a3.h1<q>'."),
+        typer.Argument(
+            help="Sites such as a3.h0, m2@END, m3.n17 or m3.e17, or edges: 'm0->a3.h1<q>'."
+        ),
     ] = None,
     ablation: Annotated[
         str, typer.Option(help="What stands in for them: see 'circuits ablations'.")

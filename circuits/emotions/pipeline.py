@@ -26,6 +26,7 @@ from circuits.emotions.settings import LEAST_GROUPS, Settings
 from circuits.emotions.trial import Harness, Trial
 from circuits.emotions.verdict import claims
 from patching.capture import Prompts, capture
+from patching.weights import check_neurons
 from tasks.tokenize import encode, pad_id
 
 if TYPE_CHECKING:
@@ -82,6 +83,7 @@ def study(
         CircuitsError: before the long part starts, where the model or a setting does not fit.
     """
     settings = settings or Settings()
+    check_neurons(model, "a circuit of emotions")
     settings.check(model, concept)
     budget = settings.budget(model.anatomy)
     clock = Clock(progress)

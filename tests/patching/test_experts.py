@@ -8,8 +8,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from patching import mixture
 from patching.ablate import run_ablated
 from patching.anatomy import Anatomy
+from patching.capture import Prompts, capture
+from patching.experts import tokens_of
 from patching.forward import Record, Write, chain, no_tap, wants
 from patching.methods import METHODS
 from patching.model import Model
@@ -20,7 +23,7 @@ from patching.scoring import score
 from patching.secant import SecantOps
 from patching.sites import parse_site
 from patching.sitesets import kinds_of, label_columns, site_set
-from tasks.errors import FormatError, SiteError
+from tasks.errors import FormatError, ModelError, SiteError
 from tests import definitions, families
 
 PARTS = ("expert", "router", "shared")
@@ -196,6 +199,22 @@ def test_a_router_gets_the_mean_answer_of_both_runs_under_secants(model, runs):
         assert found[f"m{layer}.router"] == pytest.approx(float(expected), abs=1e-12)
 
 
+@pytest.mark.parametrize("direction", ["noising", "denoising"])
+def test_attribution_of_a_router_is_how_fast_the_metric_moves_with_it(model, direction):
+    """By small steps, in which the experts of the other run answer too, however little."""
+    pairs = families.make_pairs()
+    runs = definitions.Runs.of(model, families.one_batch(model, pairs), direction)
+    found = score(model, pairs, "attribution", "site", direction, sites="router")
+    for layer in model.anatomy.mixtures:
+        point, ends = ("router", layer), []
+        delta = runs.delta(lambda values, at=point: values[at])
+        for step in (-1e-5, 1e-5):
+            move = Write({point: lambda v, by=step * delta: v + by})
+            ends.append(float(runs.run(move).mean()))
+        rate = (ends[1] - ends[0]) / 2e-5
+        assert found[f"m{layer}.router"] == pytest.approx(rate, abs=1e-8)
+
+
 @pytest.mark.parametrize("rules", ["relp", "gim", "gate=detach", "none"])
 def test_a_rule_for_gates_makes_the_weights_constants(model, runs, rules):
     """For all that stands before them; the router's own score is read all the same."""
@@ -349,3 +368,34 @@ def test_scores_of_experts_draw_themselves_and_survive_a_file(tmp_path):
         again = type(found).load(tmp_path / "scores.safetensors")
         assert again.names == found.names
         assert again.anatomy == model.anatomy
+
+
+def test_what_needs_neurons_is_refused_where_there_are_none():
+    model, pairs = families.opened("mixtral"), families.make_pairs()
+    with pytest.raises(ModelError, match="a capture needs the neurons of ordinary MLPs"):
+        capture(model, Prompts(pairs.clean, pairs.mask))
+
+
+@given(st.data())
+def test_kept_apart_or_added_up_at_once_is_the_same_to_the_bit(data):
+    """Also where no expert answers at all, and where every one does."""
+    prompts, length, count = (data.draw(st.integers(1, 4)) for _ in range(3))
+    chosen = data.draw(
+        st.lists(st.booleans(), min_size=(n := prompts * length * count), max_size=n)
+    )
+    weights = torch.tensor(chosen).view(prompts, length, count).float()
+    weights *= torch.rand(weights.shape, generator=torch.Generator().manual_seed(n)) + 0.1
+    answers = torch.randn(prompts * length, count, 3, generator=torch.Generator().manual_seed(n))
+    read = torch.zeros(prompts, length, 3)
+
+    def written():
+        for index, rows in tokens_of(weights.flatten(0, -2) != 0):
+            yield index, rows, answers[rows, index] * weights.flatten(0, -2)[rows, index, None]
+
+    apart = mixture.kept_apart(written(), weights, read)
+    wanted = answers.view(*weights.shape, 3) * weights[..., None]
+    assert torch.equal(apart, wanted)
+    assert torch.equal(mixture.added_up(apart), mixture.together(written(), read))
+    leaf, g = apart.clone().requires_grad_(), torch.randn(read.shape)
+    (found,) = torch.autograd.grad(mixture.added_up(leaf), leaf, g)
+    assert torch.equal(found, g[:, :, None].expand_as(leaf))
