@@ -11,13 +11,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from circuits.arguments import check_kinds
-from patching.ablate import run_ablated
+from patching.ablate import Progress, effects_ablated
 from patching.directions import default_basis, unembedding
 from patching.forward import Record
 from patching.model import Model
@@ -110,6 +109,7 @@ def localise_bias(
     top: int = TOP,
     basis: str | None = None,
     batch_size: int = 32,
+    progress: Progress | None = None,
 ) -> Bias:
     """Layers, heads and value vectors by their bias towards ``letter`` at the last position.
 
@@ -142,7 +142,7 @@ def localise_bias(
             gaps.add(name, gap)
             found.add(name, (gap > GAP) & passes)
             directs.add(name, _direct(model, written, seen.values, biased, right))
-    effects = _effects(model, pairs, list(gaps.totals), biased, batch_size)
+    effects = _effects(model, pairs, list(gaps.totals), biased, batch_size, progress)
     n = len(pairs)
     parts = [
         Biased(
@@ -247,7 +247,12 @@ def _direct(
 
 
 def _effects(
-    model: Model, pairs: PromptPairs, names: list[str], letter: int, batch_size: int
+    model: Model,
+    pairs: PromptPairs,
+    names: list[str],
+    letter: int,
+    batch_size: int,
+    progress: Progress | None,
 ) -> dict[str, tuple[float, float | None]]:
     """How much less the letter is ahead of the right one without each part, and its error."""
 
@@ -255,12 +260,11 @@ def _effects(
         right = torch.tensor(of.answer[:, 0], device=logits.device)
         return _difference(logits, letter, right)
 
-    whole = run_ablated(model, pairs, [], "zero", metric=ahead, batch_size=batch_size)
-
-    def effect(name: str) -> tuple[float, float | None]:
-        without = run_ablated(model, pairs, [name], "zero", metric=ahead, batch_size=batch_size)
-        less = np.asarray(whole - without, dtype=np.float64)
+    lost = effects_ablated(
+        model, pairs, names, "zero", metric=ahead, batch_size=batch_size, progress=progress
+    )
+    found: dict[str, tuple[float, float | None]] = {}
+    for name, less in zip(names, lost, strict=True):
         error = float(less.std(ddof=1) / len(less) ** 0.5) if len(less) > 1 else None
-        return float(less.mean()), error
-
-    return {name: effect(name) for name in names}
+        found[name] = float(less.mean()), error
+    return found
