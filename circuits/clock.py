@@ -30,3 +30,25 @@ class Clock:
             yield
         finally:
             self.seconds[step] = self.seconds.get(step, 0.0) + time.perf_counter() - start
+
+
+@dataclass(slots=True)
+class Count:
+    """Counts work whose whole is known beforehand, and says so: `count()` after every piece.
+
+    The first word of it, that nothing is done yet, is given when the count is made.
+    """
+
+    progress: Progress | None
+    total: int
+    what: str
+    done: int = 0
+
+    def __post_init__(self) -> None:
+        self(0)
+
+    def __call__(self, pieces: int = 1) -> None:
+        """So many pieces more are done."""
+        self.done += pieces
+        if self.progress is not None:
+            self.progress(self.done, self.total, self.what)

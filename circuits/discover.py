@@ -123,11 +123,16 @@ def run(config: Config, folder: Path, progress: Progress | None = None) -> RunRe
         graph = find(config, scored, model, pairs, progress)
     with clock("testing the circuit"):
         evaluation = evaluate(
-            graph, model, pairs, ablation=config.ablation, batch_size=config.batch_size
+            graph,
+            model,
+            pairs,
+            ablation=config.ablation,
+            batch_size=config.batch_size,
+            progress=progress,
         )
         graph = evaluation.noted(graph)
     with clock("testing its strongest edges"):
-        page = run_page(graph, model, pairs, evaluation, config.batch_size)
+        page = run_page(graph, model, pairs, evaluation, config.batch_size, progress)
     record = describe_run(config, model, pairs, graph, evaluation, clock.seconds)
     write(folder, record, scored.scores, graph, page)
     return record

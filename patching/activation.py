@@ -41,7 +41,10 @@ class ExactSweep:
     """
 
     def __init__(
-        self, setting: Setting, kinds: tuple[str, ...], standing: Mapping[Point, Tensor] | None = None
+        self,
+        setting: Setting,
+        kinds: tuple[str, ...],
+        standing: Mapping[Point, Tensor] | None = None,
     ) -> None:
         s = setting
         first = first_difference(s.batch) if standing is None else 0

@@ -201,15 +201,15 @@ def run_wirings(
 ) -> Float[np.ndarray, "circuits n"]:
     """As :func:`run_circuits`, for circuits that are wirings already."""
     checked: CheckedMetric = check_metric(metric)
-    found = []
-    done = 0
+    found, done, total = [], 0, len(wirings) * -(-len(pairs) // batch_size)
     for batch, standing_in in _off(model, pairs, outside(ablation), batch_size, means):
-        runner = CircuitRunner(model, batch, standing_in)
-        rows = [checked(runner.logits(wiring), batch.pairs) for wiring in wirings]
+        runner, rows = CircuitRunner(model, batch, standing_in), []
+        for wiring in wirings:
+            rows.append(checked(runner.logits(wiring), batch.pairs))
+            done += 1
+            if progress:
+                progress(done, total, "running circuits")
         found.append(torch.stack(rows).double().cpu().numpy())
-        done += len(batch)
-        if progress:
-            progress(done, len(pairs), "running circuits")
     return np.concatenate(found, axis=1)
 
 

@@ -167,6 +167,9 @@ def measured(
     if not isinstance(batch_size, Integral) or batch_size < 1:
         raise MethodError(f"batch_size must be a whole number of at least 1, given {batch_size!r}")
     measure, done = request.measure(), 0
+    what = f"{request.method} {request.level} scores"
+    if progress:
+        progress(0, len(pairs), what)
     while done < len(pairs):
         part = pairs[done : done + batch_size]
         try:
@@ -180,7 +183,7 @@ def measured(
             continue
         done += len(part)
         if progress:
-            progress(done, len(pairs), f"{request.method} {request.level} scores")
+            progress(done, len(pairs), what)
 
 
 @torch.no_grad()

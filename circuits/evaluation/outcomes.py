@@ -119,15 +119,21 @@ def measure(
     chosen = [set(edges) for edges in ([], *circuits)]
     wirings = [None if len(edges) == every else Wiring.of(edges, model.anatomy) for edges in chosen]
     checked = check_metric(running.metric or pairs.metric)
-    size, outside = running.batch_size, running.outside
+    size, outside, count = (
+        running.batch_size,
+        running.outside,
+        running.counting(len(circuits), pairs),
+    )
     parts = []
-    for done, runner in enumerate(runners(model, pairs, size, outside.ablation, outside.means)):
+    for runner in runners(model, pairs, size, outside.ablation, outside.means):
         batch = runner.batch
         first = model.run(batch.clean, batch.mask)
-        logits = [first, *(runner.logits(w) if w is not None else first for w in wirings)]
-        parts.append([_judge(each, batch.pairs, checked) for each in logits])
-        if running.progress:
-            running.progress(min((done + 1) * size, len(pairs)), len(pairs), "running circuits")
+        part = [_judge(first, batch.pairs, checked)]
+        for at, wiring in enumerate(wirings):
+            logits = first if wiring is None else runner.logits(wiring)
+            part.append(_judge(logits, batch.pairs, checked))
+            count(min(at, 1))
+        parts.append(part)
     metrics, preferred, right = (
         np.concatenate([[row[i] for row in part] for part in parts], axis=1) for i in range(3)
     )
