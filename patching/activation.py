@@ -9,7 +9,7 @@ goes on from the place it changes (:mod:`patching.resume`).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -141,10 +141,15 @@ class ExactSweep:
     def _mix(self, layer: int, pattern: Tensor) -> Tensor:
         return torch.einsum("bhqk,bkhe->bqhe", pattern, self.kept.values["v_read", layer])
 
-    def edges(self, at: Bool[Tensor, "b s"] | None = None) -> Float[Tensor, "b edges"]:
+    def edges(
+        self,
+        at: Bool[Tensor, "b s"] | None = None,
+        tell: Callable[[int], None] = lambda _: None,
+    ) -> Float[Tensor, "b edges"]:
         """The effect of every edge, in the order of :func:`patching.sites.edges`.
 
-        With ``at``, only where the receiver reads these columns (from ``first`` on).
+        With ``at``, only where the receiver reads these columns (from ``first`` on). ``tell`` is
+        given how many layers of receivers are done.
         """
         deltas = self._deltas()
         if at is not None:
@@ -156,6 +161,7 @@ class ExactSweep:
             parts += self._edges_into_heads(block, deltas[: 1 + units * layer])
             reads = units * layer + (1 if anatomy.parallel else units)
             parts.append(self._edges_into("mlp_in", layer, deltas[:reads]))
+            tell(layer + 1)
         parts.append(self._edges_into("final_in", anatomy.n_layers, deltas))
         return self.effect(torch.cat(parts)).T
 

@@ -140,20 +140,22 @@ def label_columns(labels: Sequence[int | str | None], batch: Batch) -> Int[Tenso
 
 
 def site_set(kind: str, anatomy: Anatomy, pairs: PromptPairs, positions: str = "all") -> SiteSet:
-    """All sites of one kind in this model.
+    """All sites of one kind in this model, or of several: ``"q,k,v"``.
 
     Raises:
         MethodError: the kind or the way of positions is unknown.
         SiteError: this model has no such sites, or the prompts have no such positions.
     """
-    if kind not in KINDS:
-        raise MethodError(unknown("kind of site", kind, KINDS))
-    if kind == "resid_mid" and anatomy.parallel:
-        raise SiteError(
-            "this model has no resid_mid: its attention and MLP read the same residual stream"
-        )
-    groups = _node_groups(anatomy) if kind == "node" else _kind_groups(kind, anatomy)
-    return SiteSet(groups, labels_of(positions, pairs))
+    groups: list[Group] = []
+    for each in kind.split(","):
+        if each not in KINDS:
+            raise MethodError(unknown("kind of site", each, KINDS))
+        if each == "resid_mid" and anatomy.parallel:
+            raise SiteError(
+                "this model has no resid_mid: its attention and MLP read the same residual stream"
+            )
+        groups += _node_groups(anatomy) if each == "node" else _kind_groups(each, anatomy)
+    return SiteSet(tuple(groups), labels_of(positions, pairs))
 
 
 def set_of(sites: Sequence[Site], anatomy: Anatomy) -> SiteSet:

@@ -135,7 +135,9 @@ def _lines(
     def say() -> None:
         while not ended.wait(every):
             if steps:
-                console.print(steps[-1].line(clock()), markup=False, highlight=False, soft_wrap=True)
+                console.print(
+                    steps[-1].line(clock()), markup=False, highlight=False, soft_wrap=True
+                )
 
     speaker = threading.Thread(target=say, daemon=True)
     speaker.start()
