@@ -14,7 +14,7 @@ from circuits.output import Output, written
 from tasks.errors import counted
 
 if TYPE_CHECKING:
-    from circuits.calibrating.calibration import Calibration
+    from circuits.calibrating.result import Calibration
 
 OUTPUT = Output(
     "calibration",
@@ -37,7 +37,12 @@ def calibrate(
         typer.Option(help="A kind of site (resid_pre, z, q, ..., edge). Default: seven of them."),
     ] = None,
     n: Annotated[int, typer.Option("--n", help="Prompt pairs.")] = 32,
-    seed: Annotated[int, typer.Option(help="Draws the prompt pairs and the resamples.")] = 0,
+    sites: Annotated[
+        int, typer.Option(help="Sites of each kind to compare; of more, so many are drawn.")
+    ] = 96,
+    seed: Annotated[
+        int, typer.Option(help="Draws the prompt pairs, the sites and the resamples.")
+    ] = 0,
     batch_size: Annotated[int, typer.Option(help="Prompt pairs per forward pass.")] = 32,
     out: Annotated[
         Path | None,
@@ -51,6 +56,7 @@ def calibrate(
     from circuits.calibrating import calibration
     from circuits.cli.discover import prepare
     from circuits.cli.progress import shown_progress
+    from circuits.cli.text import printable
     from circuits.config import Config
     from circuits.discover import ask
     from circuits.models import load_model, locate
@@ -67,15 +73,12 @@ def calibrate(
         prepare(config)
         opened = load_model(model)
         pairs = ask(config, opened)
-        found = calibration.calibrate(
-            opened,
-            pairs,
-            methods,
-            kinds,
-            batch_size=batch_size,
-            seed=seed,
-            progress=progress,
+        plan = calibration.Plan.of(
+            opened, pairs, methods, kinds, sites=sites, batch_size=batch_size, seed=seed
         )
+        for line in plan.work.told(len(pairs)):
+            typer.echo(printable(line), err=True)
+        found = calibration.carried_out(plan, progress=progress)
     _print(found)
     if out is not None:
         _write(found, out)
@@ -108,7 +111,8 @@ def _print(found: Calibration) -> None:
         f"{counted(found.count, 'prompt pair')}, mean effect of the whole difference "
         f"{found.total_effect:+.3f} {found.metric}; means over noising and denoising, whose 95 % "
         f"intervals over prompts are {widths} (--out writes them). Where the largest exact "
-        f"effect of a kind is a small part of that difference, its correlation says little.",
+        f"effect of a kind is a small part of that difference, its correlation says little."
+        + (f" The sites are {sample}." if (sample := found.sampled()) else ""),
         style="dim",
         highlight=False,
     )
