@@ -139,20 +139,23 @@ def search(
     from patching import allforone
     from patching.allforone_parts import Subgraph
     from patching.allforone_standins import cama
+    from patching.progress import Count
 
     tell = progress or _silent
     size = settings.batch_size
     asked, right = _right(model, pairs, size)
     bos = allforone.same_first_token(right)
-    tell(0, 0, "conditional means")
+    tell(0, 0, "drawing prompts for conditional means")
     samples = draw(right, conditional, settings.samples, settings.seed)
-    means = cama(model, right, samples)
-    tell(0, 0, "waiting")
-    waiting = allforone.waiting_alone(model, right, means, size)
-    grids = {MAIN: _shares(allforone.grid(model, right, means, bos, batch_size=size))}
+    means = cama(model, right, samples, progress=tell)
+    layers, parts = model.anatomy.n_layers, -(-len(right) // size)
+    runs = (2 * layers + 1 + allforone.grid_size(layers)) * parts
+    count = Count(tell, runs, "waits, transfers and blocks")
+    waiting = allforone.waiting_alone(model, right, means, size, count)
+    grids = {MAIN: _shares(allforone.grid(model, right, means, bos, "abp", size, count))}
+    necessity = allforone.necessity(model, right, bos, size, count)
     if settings.alternatives:
         grids |= _alternatives(model, right, samples, means, bos, settings, tell)
-    necessity = allforone.necessity(model, right, bos, size)
     chosen = choose(grids[MAIN], settings.tolerance)
     at = chosen or closest(grids[MAIN])
     subgraph = Subgraph.of(model, right, means, bos, at.wait, at.transfer, size)
@@ -206,19 +209,19 @@ def _alternatives(
     tell: Progress,
 ) -> dict[str, Any]:
     """The same grid with something else in the place of CAMA, or of ABP."""
-    from patching.allforone import PEEKS, grid
+    from patching.allforone import PEEKS, grid, grid_size
     from patching.allforone_standins import alternatives
+    from patching.progress import Count
 
     others = alternatives(model, pairs, samples, means, bos, settings.seed)
     runs = [(f"{name}, abp", table, "abp") for name, table in others.items()]
     runs += [(f"cama, {peek}", means, peek) for peek in PEEKS if peek != "abp"]
-    found = {}
-    for done, (name, table, peek) in enumerate(runs):
-        tell(done, len(runs), "alternatives")
-        if bos or peek != "no-bos":
-            measured = grid(model, pairs, table, bos, peek, settings.batch_size)
-            found[name] = _shares(measured)
-    tell(len(runs), len(runs), "alternatives")
+    runs = [run for run in runs if bos or run[2] != "no-bos"]
+    size = grid_size(model.anatomy.n_layers) * -(-len(pairs) // settings.batch_size)
+    found, count = {}, Count(tell, len(runs) * size, "alternatives")
+    for name, table, peek in runs:
+        measured = grid(model, pairs, table, bos, peek, settings.batch_size, count)
+        found[name] = _shares(measured)
     return found
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-Progress = Callable[[int, int, str], None]
+from patching.progress import Progress as Progress
 
 
 @dataclass(slots=True)
@@ -30,25 +30,3 @@ class Clock:
             yield
         finally:
             self.seconds[step] = self.seconds.get(step, 0.0) + time.perf_counter() - start
-
-
-@dataclass(slots=True)
-class Count:
-    """Counts work whose whole is known beforehand, and says so: `count()` after every piece.
-
-    The first word of it, that nothing is done yet, is given when the count is made.
-    """
-
-    progress: Progress | None
-    total: int
-    what: str
-    done: int = 0
-
-    def __post_init__(self) -> None:
-        self(0)
-
-    def __call__(self, pieces: int = 1) -> None:
-        """So many pieces more are done."""
-        self.done += pieces
-        if self.progress is not None:
-            self.progress(self.done, self.total, self.what)

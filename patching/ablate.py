@@ -18,6 +18,7 @@ from patching.means import Means
 from patching.metrics import Metric, check_metric
 from patching.model import Model
 from patching.ops import Point
+from patching.progress import Count, Progress
 from patching.runs import Batch, batches
 from patching.setting import Setting
 from patching.sites import Edge, Site, check_site, parse_site
@@ -25,8 +26,6 @@ from patching.sitesets import label_columns, point_of, set_of, unit_axis
 from patching.standins import Values, stand_ins
 from tasks.errors import SiteError, all_faults
 from tasks.pairs import PromptPairs
-
-Progress = Callable[[int, int, str], None]
 
 MASKS: dict[str, Callable[[Tensor, bool], Tensor]] = {
     "full-peek": full_peek,
@@ -44,6 +43,7 @@ def run_ablated(
     metric: str | Metric = "logit_diff",
     means: Means | None = None,
     batch_size: int = 32,
+    progress: Progress | None = None,
 ) -> Float[np.ndarray, " n"]:
     """The metric of every clean prompt with ``what`` ablated, in units of the metric.
 
@@ -51,7 +51,7 @@ def run_ablated(
     ``@position`` if wanted) or edges. Everything after a site is recomputed; an edge's receiver
     alone reads what stands in for its sender. ``cama:W`` and attention cuts say themselves where
     they act, and take no ``what``. Means are those of the pairs' clean prompts unless ``means`` of
-    another prompt set are given.
+    another prompt set are given. ``progress`` counts prompts.
 
     Raises:
         SiteError: sites that are not there or cannot be ablated, or sites mixed with edges.
@@ -62,19 +62,19 @@ def run_ablated(
     if what and (isinstance(ablation, AttentionCut) or ablation.kind == "cama"):
         raise SiteError(f"'{ablation}' says itself where it acts; leave out {what[0]}")
     if isinstance(ablation, AttentionCut):
-        return _run_cut(model, pairs, ablation, metric, batch_size)
+        return _run_cut(model, pairs, ablation, metric, batch_size, progress)
     if ablation.kind == "cama":
         return _run_sites(
-            model, pairs, [_stream(model, ablation)], ablation, metric, means, batch_size
+            model, pairs, [_stream(model, ablation)], ablation, metric, means, batch_size, progress
         )
     edges = [one for one in what if not isinstance(one, Site) and "->" in str(one)]
     if edges and len(edges) < len(what):
         raise SiteError("give sites or edges to ablate, not both at once")
     if edges:
         wiring = Wiring.full(model.anatomy).without(edges, model.anatomy)
-        return run_wirings(model, pairs, [wiring], metric, batch_size, None, ablation, means)[0]
+        return run_wirings(model, pairs, [wiring], metric, batch_size, progress, ablation, means)[0]
     sites = [_site(one, model) for one in what]
-    return _run_sites(model, pairs, sites, ablation, metric, means, batch_size)
+    return _run_sites(model, pairs, sites, ablation, metric, means, batch_size, progress)
 
 
 @torch.no_grad()
@@ -162,30 +162,38 @@ def _run_sites(
     metric: str | Metric,
     means: Means | None,
     batch_size: int,
+    progress: Progress | None,
 ) -> Float[np.ndarray, " n"]:
     _check_sites(model, pairs, sites)
     checked = check_metric(metric)
     points = [point_of(site) for site in sites]
-    found = []
+    found, count = [], Count(progress, len(pairs), "ablating")
     for batch, values in stand_ins(model, pairs, ablation, points, batch_size, means):
         logits = model.run(batch.clean, batch.mask, ablating(sites, batch, values))
         found.append(checked(logits, batch.pairs))
+        count(len(batch))
     return torch.cat(found).double().cpu().numpy()
 
 
 @torch.no_grad()
 def _run_cut(
-    model: Model, pairs: PromptPairs, cut: AttentionCut, metric: str | Metric, batch_size: int
+    model: Model,
+    pairs: PromptPairs,
+    cut: AttentionCut,
+    metric: str | Metric,
+    batch_size: int,
+    progress: Progress | None,
 ) -> Float[np.ndarray, " n"]:
     cut.check(model.anatomy)
     checked = check_metric(metric)
-    found = []
+    found, count = [], Count(progress, len(pairs), "ablating")
     for batch in batches(model, pairs, batch_size):
         allowed = MASKS[cut.kind](batch.mask, True)
         if cut.head is not None:
             allowed = on_heads(allowed, [cut.head], model.anatomy.n_heads)
         logits = model.run(batch.clean, batch.mask, Attention(dict.fromkeys(cut.layers, allowed)))
         found.append(checked(logits, batch.pairs))
+        count(len(batch))
     return torch.cat(found).double().cpu().numpy()
 
 

@@ -8,7 +8,7 @@ definition used by EAP-IG and the MIB benchmark); any other ablation does as wel
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,13 +24,12 @@ from patching.means import Means
 from patching.metrics import CheckedMetric, Metric, check_metric
 from patching.model import Model
 from patching.ops import Point
+from patching.progress import Progress
 from patching.runs import Batch, batches
 from patching.sites import PORTS, Edge, Site, parse_edge, ports, reaches, senders
 from patching.standins import Replace, stand_ins
 from patching.wired_run import Watch, WiredRun, read_on
 from tasks.pairs import PromptPairs
-
-Progress = Callable[[int, int, str], None]
 
 KINDS = (
     *("input", "resid_pre", "q", "k_read", "v_read", "z", "attn_raw", "mlp_in", "mlp_out"),

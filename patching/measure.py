@@ -17,6 +17,7 @@ from patching.linearised import Kinds, Linearise
 from patching.methods import get, linearisation
 from patching.metrics import CheckedMetric, Metric, check_metric
 from patching.model import Model
+from patching.progress import Progress
 from patching.rules import Rules
 from patching.runs import batches
 from patching.setting import Setting, check_direction
@@ -26,7 +27,6 @@ from patching.written import read_method
 from tasks.errors import MethodError, ModelError, TaskError, unknown
 from tasks.pairs import PromptPairs
 
-Progress = Callable[[int, int, str], None]
 Labels = tuple[int | str | None, ...]
 
 Told = Callable[[int], None]

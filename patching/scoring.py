@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from patching.measure import Measured, Progress, Request, Sample, measured
+from patching.measure import Measured, Request, Sample, measured
 from patching.metrics import Metric
 from patching.model import Model
+from patching.progress import Progress
 from patching.scores import Scores
 from tasks.pairs import PromptPairs
 

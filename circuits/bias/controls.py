@@ -12,9 +12,9 @@ from circuits.bias.answers import answer, measures, start_at
 from circuits.bias.items import Items
 from circuits.edits.edit import Add, AnyEdit, Direction, Project, RankOne
 from circuits.edits.live import editing
-from patching.ablate import Progress
 from patching.blocks import weight_in_out
 from patching.model import Model
+from patching.progress import Progress
 from patching.weights import WeightChange, changed_weights, output_module
 
 DRAWS = 10

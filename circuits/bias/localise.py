@@ -16,10 +16,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from circuits.arguments import check_kinds
-from patching.ablate import Progress, effects_ablated
+from patching.ablate import effects_ablated
 from patching.directions import default_basis, unembedding
 from patching.forward import Record
 from patching.model import Model
+from patching.progress import Progress
 from patching.runs import batches
 from patching.sites import head, mlp
 from patching.weights import value_vectors

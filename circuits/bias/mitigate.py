@@ -27,11 +27,12 @@ from circuits.bias.items import (
 from circuits.bias.localise import TOP, Bias, localise_bias
 from circuits.bias.other_tasks import Others, other_prompts
 from circuits.bias.recipes import Evidence, candidates, gather
-from circuits.bias.search import Bench, Progress, Search, search
+from circuits.bias.search import Bench, Search, search
 from circuits.bias.settings import FEWEST, RECIPES, Settings
 from circuits.bias.unibias import unibias
 from circuits.edits.plan import EditPlan, plan_for
 from patching.model import Model
+from patching.progress import Progress
 from patching.sites import Site, parse_site
 from tasks.errors import TaskError
 from tasks.pairs import PromptPairs

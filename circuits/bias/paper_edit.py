@@ -23,8 +23,8 @@ from circuits.bias.localise import Bias
 from circuits.bias.start import Start
 from circuits.edits.edit import add
 from circuits.edits.live import editing
-from patching.ablate import Progress
 from patching.model import Model
+from patching.progress import Progress
 from patching.sites import parse_site
 from tasks.questions import LETTERS
 

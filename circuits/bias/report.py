@@ -17,12 +17,12 @@ from circuits.bias.mitigate import Material, Mitigation, unseen
 from circuits.bias.other_tasks import Others, OtherStarts, Sideways, look
 from circuits.bias.paper_edit import paper_edit
 from circuits.bias.report_card import ReportCard
-from circuits.bias.search import Progress
 from circuits.bias.settings import RECIPES
 from circuits.bias.start import Start
 from circuits.bias.ways import NO_EDIT, RIVAL, Way, all_ways
 from circuits.edits.edit import AnyEdit
 from patching.model import Model
+from patching.progress import Progress
 from tasks import bias_measures as bias
 
 ORDERED = 100

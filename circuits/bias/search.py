@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -25,6 +25,7 @@ from circuits.bias.start import Start
 from circuits.bias.unibias import HEADS, VECTORS, both
 from circuits.edits.live import editing
 from patching.model import Model
+from patching.progress import Progress
 from tasks.bias_measures import chosen_options
 
 if TYPE_CHECKING:
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 PERPLEXITY = 1.005
 FALL = 0.005
 RESAMPLES = 200
-Progress = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True)

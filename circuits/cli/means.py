@@ -33,6 +33,7 @@ def means(
 ) -> None:
     """Estimate the mean of everything that an edge carries, over a task's clean prompts."""
     from circuits.cli.discover import prepare
+    from circuits.cli.progress import shown_progress
     from circuits.config import Config
     from circuits.discover import ask
     from circuits.evaluation.outside import averaged
@@ -50,9 +51,12 @@ def means(
         raise RunError(f"{out} cannot be written: there is no folder {out.resolve().parent}")
     make_ready(out)
     prepare(config)
-    opened = load_model(model)
-    pairs = ask(config, opened)
-    found = estimate_means(opened, pairs, sender_points(opened.anatomy), by, batch_size)
+    with shown_progress() as progress:
+        progress(0, 0, "opening the model")
+        opened = load_model(model)
+        pairs = ask(config, opened)
+        points = sender_points(opened.anatomy)
+        found = estimate_means(opened, pairs, points, by, batch_size, progress)
     found.save(out)
     shortest, longest = min(found.origin.lengths), max(found.origin.lengths)
     tokens = f"{shortest}" if shortest == longest else f"{shortest} to {longest}"

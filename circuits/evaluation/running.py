@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from circuits.clock import Count
 from circuits.evaluation.outside import CORRUPTED, Outside
+from patching.progress import Count
 
 if TYPE_CHECKING:
     from circuits.clock import Progress

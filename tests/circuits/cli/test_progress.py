@@ -7,7 +7,8 @@ import pytest
 from rich.console import Console
 
 from circuits.cli import progress
-from circuits.clock import Clock, Count
+from circuits.clock import Clock
+from patching.progress import Count
 
 
 def test_time_left_is_that_of_the_pace_so_far():
