@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from circuits.arguments import check_kinds
 from circuits.clock import Progress
+from circuits.split import split_options
 from tasks.errors import MethodError, TaskError, number_faults
 
 if TYPE_CHECKING:
@@ -95,6 +96,8 @@ def af1(
     settings = Settings(n, seed, samples, tolerance, alternatives, prune, batch_size)
     opened = load_model(model)
     name = name_of(opened.path)
+    if isinstance(task, str) and not task.endswith((".json", ".jsonl")):
+        options = split_options(task, options, opened.path)
     pairs, own = ask(task, opened, settings, options)
     found = search(opened, pairs, conditional or own, settings, progress, name)
     return replace(found, options=options)

@@ -6,12 +6,13 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from circuits.models import EMBEDDED, fingerprint, locate
 from circuits.settings import Choice, read_methods
+from circuits.split import with_split
 from tasks.errors import (
     CircuitsError,
     MethodError,
@@ -145,6 +146,20 @@ class Config:
         for path in (task,) if self.from_file else parted(task)[1].values():
             if Path(path).is_file():
                 yield hashlib.sha256(Path(path).read_bytes()).hexdigest()
+
+    def settled(self, model: str | None = None) -> Self:
+        """With the split of the task's prompts that goes with the model, where none is given.
+
+        ``model`` is where the model was opened from, if it has no name here. What is no task is
+        left to :meth:`check`.
+        """
+        model = self.model or model
+        if self.task is None or self.from_file or model is None:
+            return self
+        try:
+            return replace(self, task=with_split(self.task, model))
+        except TaskError:
+            return self
 
     def check(self) -> None:
         """Refuse what cannot work, without loading a model.

@@ -49,8 +49,10 @@ def discover(
 
     `task` is a task or its name, a JSON-lines file of prompt pairs, or `PromptPairs`; `model` is
     anything that :func:`circuits.load_model` opens. `n` prompt pairs are drawn with `seed`
-    (default: 64 of a task, all of a file; of `PromptPairs` the first `n`). `progress` is called
-    with (done, total, what). Further options are the method's. Equal arguments give equal circuits.
+    (default: 64 of a task, all of a file; of `PromptPairs` the first `n`). Of a task named without
+    a split, the embedded model is asked what it was not trained on, any other model everything.
+    `progress` is called with (done, total, what). Further options are the method's. Equal arguments
+    give equal circuits.
 
     >>> circuits.discover("ioi", model=model, method="ig", steps=3, top=40, n=16)
     CircuitGraph(ioi ig noising: ... edges)
@@ -83,6 +85,7 @@ def discover(
         if n is not None and n > len(task):
             raise TaskError(f"n is {n}, and there are {len(task)} prompt pairs")
     opened = load_model(model)
+    config = config.settled(opened.path)
     pairs = _pairs_of(task, config, opened)
     return find(config, measure(config, opened, pairs, progress), opened, pairs, progress)
 

@@ -10,6 +10,7 @@ import typer
 
 from circuits.cli.device import Device
 from circuits.cli.metric import Metric
+from circuits.cli.task import Task
 from tasks.errors import MethodError
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ def register(app: typer.Typer) -> None:
 
 
 def command(
-    task: Annotated[str, typer.Argument(help="A task, or a JSON-lines file of prompt pairs.")],
+    task: Task,
     what: Annotated[
         list[str] | None,
         typer.Argument(help="Sites such as a3.h0, m2@END or m3.n17, or edges: 'm0->a3.h1<q>'."),
@@ -60,6 +61,7 @@ def command(
     check_parts(what or (), kind)
     config = Config(task=task, model=model, metric=metric, n=n, seed=seed, batch_size=batch_size)
     config.check()
+    config = config.settled()
     stated = _means(kind, means)
     prepare(config)
     with shown_progress() as progress:

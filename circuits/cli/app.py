@@ -20,6 +20,7 @@ from circuits.cli import evaluate as cli_evaluate
 from circuits.cli import means as cli_means
 from circuits.cli.device import Device
 from circuits.cli.metric import Metric
+from circuits.cli.task import Task
 from tasks.errors import CircuitsError
 
 INTERRUPTED = 130
@@ -90,6 +91,7 @@ def list_tasks(as_json: AsJson = False) -> None:
     print_list(task_rows(), as_json)
     if not as_json:
         typer.echo("Options are written behind the task, as in mental_math:form=-+style=question.")
+        typer.echo("Where no split is given, nano is asked split=test, other models split=all.")
 
 
 @app.command("methods")
@@ -135,7 +137,7 @@ def list_models(as_json: AsJson = False) -> None:
 
 @app.command()
 def discover(
-    task: Annotated[str, typer.Argument(help="A task, or a JSON-lines file of prompt pairs.")],
+    task: Task,
     model: Annotated[str, typer.Option(help="nano, a Hugging Face id, or a directory.")] = "nano",
     _device: Device = None,
     method: Annotated[
@@ -191,7 +193,7 @@ def discover(
         ablation=ablation,
         options=read_settings(method, setting or []),
     )
-    carry_out(config, out or Path("runs") / config.folder_name, force)
+    carry_out(config.settled(), out or Path("runs") / config.folder_name, force)
 
 
 @app.command()

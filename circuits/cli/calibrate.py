@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from circuits.cli.device import Device
+from circuits.cli.task import Task
 from circuits.output import Output, written
 from tasks.errors import counted
 
@@ -25,7 +26,7 @@ OUTPUT = Output(
 
 
 def calibrate(
-    task: Annotated[str, typer.Argument(help="A task, or a JSON-lines file of prompt pairs.")],
+    task: Task,
     model: Annotated[str, typer.Option(help="nano, a Hugging Face id, or a directory.")] = "nano",
     _device: Device = None,
     method: Annotated[
@@ -65,7 +66,7 @@ def calibrate(
         OUTPUT.prepare(out, force)
     methods, kinds = tuple(method or calibration.METHODS), tuple(kind or calibration.KINDS)
     calibration.check_asked(methods, kinds)
-    config = Config(task=task, model=model, n=n, seed=seed, batch_size=batch_size)
+    config = Config(task=task, model=model, n=n, seed=seed, batch_size=batch_size).settled()
     config.check()
     locate(model)
     with shown_progress() as progress:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from circuits.cli.device import Device
+from circuits.cli.task import Task
 from tasks.errors import RunError
 
 
@@ -17,7 +18,7 @@ def register(app: typer.Typer) -> None:
 
 
 def means(
-    task: Annotated[str, typer.Argument(help="A task, or a JSON-lines file of prompt pairs.")],
+    task: Task,
     ablation: Annotated[
         str, typer.Option(help="The ablation they are for: mean, mean-by-position, mean-by-token.")
     ] = "mean",
@@ -43,7 +44,7 @@ def means(
     from patching.circuit_run import sender_points
 
     by = averaged(ablation)
-    config = Config(task=task, model=model, n=n, seed=seed, batch_size=batch_size)
+    config = Config(task=task, model=model, n=n, seed=seed, batch_size=batch_size).settled()
     config.check()
     if out.exists() and not force:
         raise RunError(f"{out} exists already; choose another --out, or replace it with --force")
