@@ -42,6 +42,8 @@ class Config:
     top         how many edges (of level node: nodes) make the circuit; None: as the choice has it
     n           how many prompt pairs; None: 64 of a task, all of a file
     ablation    what stands in for everything outside the circuit when it is run
+    model_correct   whether pairs are left out on which the model does not prefer the right answer
+                of both runs
     options     the method's own, by name
     """
 
@@ -58,6 +60,7 @@ class Config:
     batch_size: int = 32
     ablation: str = "corrupted"
     options: Mapping[str, Any] = field(default_factory=dict)
+    model_correct: bool = False
 
     @property
     def from_file(self) -> bool:

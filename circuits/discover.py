@@ -37,6 +37,7 @@ def discover(
     seed: int = 0,
     batch_size: int = 32,
     ablation: str = "corrupted",
+    model_correct: bool = False,
     progress: Progress | None = None,
     **options: Any,
 ) -> CircuitGraph:
@@ -51,6 +52,8 @@ def discover(
     anything that :func:`circuits.load_model` opens. `n` prompt pairs are drawn with `seed`
     (default: 64 of a task, all of a file; of `PromptPairs` the first `n`). Of a task named without
     a split, the embedded model is asked what it was not trained on, any other model everything.
+    `model_correct` leaves out pairs on which the model does not prefer the right answer of both
+    runs.
     `progress` is called with (done, total, what). Further options are the method's. Equal arguments
     give equal circuits.
 
@@ -78,6 +81,7 @@ def discover(
         batch_size=batch_size,
         ablation=ablation,
         options=options,
+        model_correct=model_correct,
     )
     config.check()
     if not isinstance(task, str | Path | Task):
@@ -92,14 +96,17 @@ def discover(
 
 def _pairs_of(task: str | Path | PromptPairs | Task, config: Config, model: Model) -> PromptPairs:
     """The prompt pairs of a task, of its name or of a file, or some of those given."""
+    from circuits.knowledge import only_known
     from tasks import PromptPairs, Task
 
+    n = N_FROM_TASK if config.n is None else config.n
     if isinstance(task, PromptPairs):
-        return task[: config.n]
-    if isinstance(task, Task):
-        n = N_FROM_TASK if config.n is None else config.n
-        return task.pairs(model.tokenizer, n=n, seed=config.seed)
-    return ask(config, model)
+        pairs = task[: config.n]
+    elif isinstance(task, Task):
+        pairs = task.pairs(model.tokenizer, n=n, seed=config.seed)
+    else:
+        return ask(config, model)
+    return only_known(model, pairs, config.batch_size) if config.model_correct else pairs
 
 
 def run(config: Config, folder: Path, progress: Progress | None = None) -> RunRecord:
@@ -110,6 +117,7 @@ def run(config: Config, folder: Path, progress: Progress | None = None) -> RunRe
     """
     from circuits.evaluate import evaluate
     from circuits.folder import write
+    from circuits.knowledge import knowledge
     from circuits.models import load_model
     from circuits.record import describe_run
     from circuits.run_page import run_page
@@ -120,6 +128,7 @@ def run(config: Config, folder: Path, progress: Progress | None = None) -> RunRe
         model = load_model(config.model)
     with clock("making the prompts"):
         pairs = ask(config, model)
+        known = knowledge(model, pairs, config.batch_size)
     with clock("scoring"):
         scored = measure(config, model, pairs, progress)
     with clock("choosing the circuit"):
@@ -136,13 +145,30 @@ def run(config: Config, folder: Path, progress: Progress | None = None) -> RunRe
         graph = evaluation.noted(graph)
     with clock("testing its strongest edges"):
         page = run_page(graph, model, pairs, evaluation, config.batch_size, progress)
-    record = describe_run(config, model, pairs, graph, evaluation, clock.seconds)
+    record = describe_run(config, model, pairs, graph, evaluation, clock.seconds, known)
     write(folder, record, scored.scores, graph, page)
     return record
 
 
 def ask(config: Config, model: Model) -> PromptPairs:
-    """The prompt pairs of the configured task or file, in the model's tokens."""
+    """The prompt pairs of the configured task or file, in the model's tokens.
+
+    With ``model_correct`` those of them that the model knows, so fewer than ``n`` where it does not
+    know some.
+
+    Raises:
+        TaskError: there is no such task, or the model knows none of the pairs.
+    """
+    pairs = _drawn(config, model)
+    if not config.model_correct:
+        return pairs
+    from circuits.knowledge import only_known
+
+    return only_known(model, pairs, config.batch_size)
+
+
+def _drawn(config: Config, model: Model) -> PromptPairs:
+    """The prompt pairs as they are, whether the model knows the answer or not."""
     import tasks
 
     source = config.task or ""

@@ -19,13 +19,14 @@ from tasks.errors import FormatError, all_faults
 
 if TYPE_CHECKING:
     from circuits.evaluate import Evaluation
+    from circuits.knowledge import Knowledge
     from graphs import CircuitGraph
     from patching.model import Model
     from tasks import PromptPairs
 
 RECORD = "run.json"
 KIND = "circuits run"
-SCHEMA_VERSION = "1.1"
+SCHEMA_VERSION = "1.2"
 STRONGEST = 10
 LIBRARIES = (
     "torch",
@@ -62,12 +63,21 @@ class ModelUsed(Part):
     tokenizer: str | None = None
 
 
+class Known(Part):
+    """On how many pairs the model prefers the right answer in both runs, and of each template."""
+
+    pairs: int
+    of: int
+    by_template: dict[str, tuple[int, int]]
+
+
 class Prompts(Part):
-    """The prompt pairs: how many, and the hash of their contents."""
+    """The prompt pairs: how many, the hash of their contents, how many the model knows."""
 
     task: str
     n: int
     sha256: str
+    known: Known | None = None
 
 
 class StrongEdge(Part):
@@ -132,6 +142,7 @@ def describe_run(
     graph: CircuitGraph,
     evaluation: Evaluation,
     seconds: Mapping[str, float],
+    known: Knowledge | None = None,
 ) -> RunRecord:
     """The record of a discovery that has just been made."""
     import torch
@@ -154,7 +165,12 @@ def describe_run(
             hash=model.hash,
             tokenizer=None if tokenizer is None else type(tokenizer).__name__,
         ),
-        prompts=Prompts(task=pairs.task, n=len(pairs), sha256=pairs.digest),
+        prompts=Prompts(
+            task=pairs.task,
+            n=len(pairs),
+            sha256=pairs.digest,
+            known=None if known is None else Known(**known.to_json()),
+        ),
         evaluation=Measured(**evaluation.to_json()),
         circuit=Found(
             nodes=len(graph.nodes),

@@ -183,7 +183,7 @@ class IOI(Task):
         scenes = words.draw(rng, n, settings["split"])
         kind = settings["corruption"]
         corrupted = [_corrupt(scene, kind, words.names, rng) for scene in scenes]
-        return PromptPairs.from_texts(
+        pairs = PromptPairs.from_texts(
             tokenizer,
             clean=[scene.text() for scene in scenes],
             corrupted=[text for text, _ in corrupted],
@@ -193,6 +193,7 @@ class IOI(Task):
             task=self.name,
             metric=self.metric,
         )
+        return replace(pairs, templates=tuple(scene.template for scene in scenes))
 
 
 def _corrupt(

@@ -33,6 +33,7 @@ class PromptPairs:
     positions:               name -> int64 [n], a column of the padded arrays
     texts:                   (clean, corrupted) strings, empty where there is no tokenizer
     task, metric:            names of the task and of its default metric
+    templates:               what each pair was made from, its words left out; empty for none
 
     The prediction is read at the last column. Arrays are copied and read-only. Anything that does
     not fit raises one `TaskError` that lists every fault.
@@ -51,6 +52,7 @@ class PromptPairs:
     texts: tuple[tuple[str, str], ...] = ()
     task: str = ""
     metric: str = "logit_diff"
+    templates: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("clean", "corrupted", "answer", "counterfactual"):
@@ -60,6 +62,8 @@ class PromptPairs:
         object.__setattr__(self, "positions", named)
         texts = tuple((str(a), str(b)) for a, b in self.texts) or (("", ""),) * len(self.clean)
         object.__setattr__(self, "texts", texts)
+        templates = tuple(self.templates) or ("",) * len(self.clean)
+        object.__setattr__(self, "templates", templates)
         faults = _shape_faults(self) or _content_faults(self)
         if faults:
             raise TaskError(all_faults(HEADLINE, faults))
@@ -163,6 +167,7 @@ class PromptPairs:
             counterfactual=self.counterfactual[chosen],
             positions={name: at[chosen] for name, at in self.positions.items()},
             texts=tuple(self.texts[i] for i in chosen),
+            templates=tuple(self.templates[i] for i in chosen),
         )
 
     def batches(self, size: int) -> Iterator[PromptPairs]:
@@ -273,6 +278,8 @@ def _shape_faults(pairs: PromptPairs) -> list[str]:
         faults.append(
             f"{len(pairs.texts)} texts for {shape[0]} pairs; give one (clean, corrupted) each"
         )
+    if len(pairs.templates) != shape[0]:
+        faults.append(f"{len(pairs.templates)} templates for {shape[0]} pairs; give one each")
     return faults
 
 

@@ -162,6 +162,13 @@ def discover(
         str,
         typer.Option(help="What stands in outside the circuit: see 'circuits ablations'."),
     ] = "corrupted",
+    model_correct: Annotated[
+        bool,
+        typer.Option(
+            "--model-correct",
+            help="Only pairs on which the model prefers the right answer of both runs.",
+        ),
+    ] = False,
     out: Annotated[
         Path | None, typer.Option(help="The run folder to write. Default: runs/TASK.")
     ] = None,
@@ -192,6 +199,7 @@ def discover(
         batch_size=batch_size,
         ablation=ablation,
         options=read_settings(method, setting or []),
+        model_correct=model_correct,
     )
     carry_out(config.settled(), out or Path("runs") / config.folder_name, force)
 

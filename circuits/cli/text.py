@@ -209,6 +209,7 @@ def print_summary(record: RunRecord, folder: Path, files: Iterable[str], note: s
         "task": f"{record.prompts.task}, {counted(record.prompts.n, 'prompt pair')}",
         "model": record.model.name,
         "method": f"{record.config['method']}, {record.config['direction']}",
+        **_known(record),
         **measured,
         "circuit": f"{counted(found.nodes, 'node')}, {counted(found.edges, 'edge')} "
         f"({found.selection})",
@@ -225,6 +226,14 @@ def print_summary(record: RunRecord, folder: Path, files: Iterable[str], note: s
         )
     if note:
         typer.echo(note)
+
+
+def _known(record: RunRecord) -> dict[str, str]:
+    """How many pairs the model knows, where that was looked at."""
+    from circuits.knowledge import told
+
+    known = record.prompts.known
+    return {} if known is None else {"known": told(known.model_dump())}
 
 
 def _measured(record: RunRecord) -> dict[str, str]:

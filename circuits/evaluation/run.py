@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,6 +17,7 @@ from circuits.evaluation.plot_curves import plot
 from circuits.evaluation.running import Running
 from circuits.evaluation.terms import Terms
 from circuits.folder import CIRCUIT, CURVES, EVALUATION, SCORES
+from circuits.knowledge import knowledge, told
 from circuits.output import make_ready
 from circuits.record import RECORD, RunRecord, read_record
 from graphs import CircuitGraph
@@ -105,6 +107,7 @@ class Evaluated:
 
     examination: Examination
     written: tuple[Path, ...]
+    known: Mapping[str, Any]
 
     @property
     def curves(self) -> tuple[Curve, ...]:
@@ -113,7 +116,7 @@ class Evaluated:
 
     def rows(self) -> dict[str, str]:
         """Label and value of a table."""
-        return self.examination.rows()
+        return {"known": told(self.known)} | self.examination.rows()
 
 
 def carry_out(
@@ -135,17 +138,17 @@ def carry_out(
     run = Run.read(folder)
     make_ready(folder / EVALUATION)
     outside = terms.outside(run.ablation)
-    known = None if reference is None else read_reference(reference)
+    other = None if reference is None else read_reference(reference)
     opened = load_model(model or run.record.model.name or run.record.model.path)
     pairs = fresh_prompts([run], opened, terms)
     run.check_redraws(opened, terms.redraws)
     metric = run.record.evaluation.metric
     running = Running(metric, outside, terms.batch_size, progress).settled(opened, pairs)
-    found = examined(run.graph, run.scores, opened, pairs, running, known, terms.seed)
+    found = examined(run.graph, run.scores, opened, pairs, running, other, terms.seed)
     if terms.redraws and found.faithfulness is not None:
         found = replace(found, redraws=run.redrawn(opened, pairs, terms, running))
     described = describe(opened, pairs, found.to_json() | running.outside.to_json())
-    return Evaluated(found, _write(run, found, described))
+    return Evaluated(found, _write(run, found, described), described["prompts"]["known"])
 
 
 def fresh_prompts(runs: list[Run], model: Model, terms: Terms) -> PromptPairs:
@@ -174,7 +177,13 @@ def describe(model: Model, pairs: PromptPairs, found: dict[str, Any]) -> dict[st
         "schema_version": SCHEMA_VERSION,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "model_hash": model.hash,
-        "prompts": {"task": pairs.task, "n": len(pairs), "sha256": pairs.digest, "held_out": True},
+        "prompts": {
+            "task": pairs.task,
+            "n": len(pairs),
+            "sha256": pairs.digest,
+            "held_out": True,
+            "known": knowledge(model, pairs).to_json(),
+        },
         **found,
     }
 
