@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test check bench picture trust clean
+.PHONY: demo test check bench picture trust real-table clean
 
 # Find the circuit by which the embedded model answers "who gets the drink?", and draw it.
 demo: $(READY)
@@ -39,6 +39,10 @@ picture: $(READY)
 # of the embedded model.
 trust: $(READY)
 	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m circuits.calibrating.trust_measure README.md
+
+# What every command does on a real language model, and how long it takes: MODEL=directory.
+real-table: $(READY)
+	$(BIN)/python -P tests/bench_real.py $(MODEL) circuits/SMOLLM2.md
 
 # Modules are compiled when they are first imported; compiling all of them doubles the set-up.
 $(READY): pyproject.toml constraints.txt
