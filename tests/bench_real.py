@@ -25,7 +25,7 @@ import typer
 import circuits
 from circuits.models import load_model, name_of
 
-METHODS = ("secant", "ig", "attribution", "relevance")
+METHODS = ("ig", "attribution", "relevance")
 HEADLINES = {
     "discover": ("known", "faithfulness", "circuit "),
     "evaluate": ("known", "faithfulness", "completeness", "minimality", "random"),
@@ -55,7 +55,7 @@ JOBS = (
         Job(f"discover, {m}", f"discover ioi --top 500 --method {m} --out OUT/{m}", "", "--n 16")
         for m in METHODS
     ),
-    Job("compare", f"compare {' '.join(f'OUT/{m}' for m in METHODS)}", "", "--n 16"),
+    Job("compare", f"compare OUT/ioi {' '.join(f'OUT/{m}' for m in METHODS)}", "", "--n 16"),
     Job("calibrate", "calibrate ioi", "", "--n 4 --sites 24 --method secant --method attribution"),
     Job(
         "mitigate",

@@ -114,10 +114,21 @@ def measure(
     from patching.circuit_run import Wiring, runners
     from patching.metrics import check_metric
     from patching.sites import edges as edges_of
+    from patching.sites import parse_edge
 
-    every = len(list(edges_of(model.anatomy)))
-    chosen = [set(edges) for edges in ([], *circuits)]
-    wirings = [None if len(edges) == every else Wiring.of(edges, model.anatomy) for edges in chosen]
+    every, full = frozenset(edges_of(model.anatomy)), Wiring.full(model.anatomy)
+
+    def wired(edges: Iterable[str | Edge]) -> Wiring | None:
+        mine = {parse_edge(edge) if isinstance(edge, str) else edge for edge in edges}
+        if mine == every:
+            return None
+        rest = every - mine
+        if len(rest) < len(mine) and len(rest) + len(mine) == len(every):
+            # A circuit of most edges is told sooner by the few that it lacks.
+            return full.without(rest, model.anatomy)
+        return Wiring.of(mine, model.anatomy)
+
+    wirings = [wired(edges) for edges in ([], *circuits)]
     checked = check_metric(running.metric or pairs.metric)
     size, outside, count = (
         running.batch_size,
