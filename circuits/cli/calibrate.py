@@ -77,8 +77,9 @@ def calibrate(
         plan = calibration.Plan.of(
             opened, pairs, methods, kinds, sites=sites, batch_size=batch_size, seed=seed
         )
-        for line in plan.work.told(len(pairs)):
-            typer.echo(printable(line), err=True)
+    for line in plan.work.told(len(pairs)):
+        typer.echo(printable(line), err=True)
+    with shown_progress() as progress:
         found = calibration.carried_out(plan, progress=progress)
     _print(found)
     if out is not None:
