@@ -12,6 +12,7 @@ import json
 import os
 import re
 import resource
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -28,7 +29,7 @@ from circuits.models import load_model, name_of
 METHODS = ("ig", "attribution", "relevance")
 HEADLINES = {
     "discover": ("known", "faithfulness", "circuit "),
-    "evaluate": ("known", "faithfulness", "completeness", "minimality", "random"),
+    "evaluate": ("known", "faithfulness", "completeness", "minimality", "random circuits"),
 }
 KEPT = 500
 DATA = re.compile(r"<!-- rows: (.*) -->")
@@ -45,7 +46,7 @@ class Job:
 
     def arguments(self, small: bool) -> list[str]:
         """The command line."""
-        return [*self.command.split(), *(self.small if small else self.full).split()]
+        return shlex.split(f"{self.command} {self.small if small else self.full}")
 
 
 JOBS = (
@@ -61,7 +62,7 @@ JOBS = (
         "mitigate",
         "mitigate mcq_bias --out OUT/letters",
         "",
-        "--train 8 --test 40 --others 12 --recipe zero --recipe least\xa0squares",
+        "--train 8 --test 40 --others 12 --recipe zero --recipe 'least squares'",
     ),
     Job("emotion", "emotion --out OUT/emotion"),
     Job("af1", "af1 mental_math --out OUT/af1", "", "--n 16 --samples 16"),
@@ -105,7 +106,7 @@ def main(
 
 def run(job: Job, model: str, folder: Path, small: bool) -> Row:
     """Carry out one command."""
-    given = [a.replace("\xa0", " ") for a in job.arguments(small)]
+    given = job.arguments(small)
     if job.command.split()[0] not in OWN_MODEL:
         given += ["--model", model]
     real = [a.replace("OUT", str(folder)) for a in given]
@@ -119,7 +120,7 @@ def run(job: Job, model: str, folder: Path, small: bool) -> Row:
     )
     seconds, cpu = time.perf_counter() - start, _cpu() - before
     text = done.stdout if done.returncode == 0 else done.stderr
-    told = " ".join("'" + a + "'" if " " in a else a for a in given).replace("OUT/", "runs/")
+    told = shlex.join(given).replace("OUT/", "runs/")
     told = told.replace(f" --model {model}", "")
     return Row(job.name, told, seconds, cpu, done.returncode, headlines(job.name, text, model))
 

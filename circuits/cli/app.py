@@ -20,7 +20,7 @@ from circuits.cli import evaluate as cli_evaluate
 from circuits.cli import means as cli_means
 from circuits.cli.device import Device
 from circuits.cli.metric import Metric
-from circuits.cli.task import Task
+from circuits.cli.task import ModelCorrect, Task
 from tasks.errors import CircuitsError
 
 INTERRUPTED = 130
@@ -162,13 +162,7 @@ def discover(
         str,
         typer.Option(help="What stands in outside the circuit: see 'circuits ablations'."),
     ] = "corrupted",
-    model_correct: Annotated[
-        bool,
-        typer.Option(
-            "--model-correct",
-            help="Only pairs on which the model prefers the right answer of both runs.",
-        ),
-    ] = False,
+    model_correct: ModelCorrect = False,
     out: Annotated[
         Path | None, typer.Option(help="The run folder to write. Default: runs/TASK.")
     ] = None,
