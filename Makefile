@@ -40,7 +40,8 @@ picture: $(READY)
 trust: $(READY)
 	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m circuits.calibrating.trust_measure README.md
 
-# What every command does on a real language model, and how long it takes: MODEL=directory.
+# What every command does on a real language model, and how long it takes.
+MODEL ?= smollm2-135m
 real-table: $(READY)
 	$(BIN)/python -P tests/bench_real.py $(MODEL) circuits/SMOLLM2.md
 

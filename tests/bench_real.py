@@ -29,7 +29,7 @@ from circuits.models import load_model, name_of
 METHODS = ("ig", "attribution", "relevance")
 HEADLINES = {
     "discover": ("known", "faithfulness", "circuit "),
-    "evaluate": ("known", "faithfulness", "completeness", "minimality", "random circuits"),
+    "evaluate": ("known", "faithfulness  ", "completeness", "minimality", "random circuits"),
 }
 KEPT = 500
 DATA = re.compile(r"<!-- rows: (.*) -->")
@@ -119,7 +119,8 @@ def run(job: Job, model: str, folder: Path, small: bool) -> Row:
         env={**os.environ, "COLUMNS": "200"},
     )
     seconds, cpu = time.perf_counter() - start, _cpu() - before
-    text = done.stdout if done.returncode == 0 else done.stderr
+    refused = done.stderr[done.stderr.find("circuits: ") :]
+    text = done.stdout if done.returncode == 0 else refused
     told = shlex.join(given).replace("OUT/", "runs/")
     told = told.replace(f" --model {model}", "")
     return Row(job.name, told, seconds, cpu, done.returncode, headlines(job.name, text, model))
