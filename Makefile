@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo real test check bench picture trust families clean
+.PHONY: demo real test check bench picture trust families real-table clean
 
 # Find the circuit by which the embedded model answers "who gets the drink?", and draw it.
 demo: $(READY)
@@ -52,6 +52,11 @@ trust: $(READY)
 # The page of model families, from the tests' table.
 families: $(READY)
 	$(BIN)/python -m tests.families_page circuits/FAMILIES.md
+
+# What every command does on a real language model, and how long it takes.
+MODEL ?= smollm2-135m
+real-table: $(READY)
+	$(BIN)/python -P tests/bench_real.py $(MODEL) circuits/SMOLLM2.md
 
 # Modules are compiled when they are first imported; compiling all of them doubles the set-up.
 $(READY): pyproject.toml constraints.txt

@@ -17,6 +17,7 @@ from tasks.errors import counted
 if TYPE_CHECKING:
     import pandas as pd
 
+    from circuits.clock import Progress
     from patching.ablations import Ablation, AttentionCut
     from patching.means import Means
     from patching.metrics import Metric
@@ -132,6 +133,7 @@ def ablate(
     means: Means | None = None,
     batch_size: int = 32,
     seed: int = 0,
+    progress: Progress | None = None,
 ) -> Ablated:
     """Run the clean prompts with named parts ablated, all of them at once.
 
@@ -140,7 +142,7 @@ def ablate(
     after a site is computed again; of an edge, the receiver alone reads what stands in for the
     sender. `ablation` is one of `circuits ablations`; `cama:W` and the attention cuts say
     themselves where they act and take no `what`. Means are those of the pairs' clean prompts unless
-    others are given.
+    others are given. `progress` is called with (done, total, what).
 
     >>> circuits.ablate(model, pairs, ["a3.h0", "m3"], "mean-by-position")
     Ablated(a3.h0, m3: effect +... on 16 prompt pairs)
@@ -160,7 +162,16 @@ def ablate(
     parts = [what] if isinstance(what, str | Site | Edge) else list(what)
     check_parts(parts, kind)
     chosen = metric or pairs.metric
-    lost = run_ablated(model, pairs, parts, kind, metric=chosen, means=means, batch_size=batch_size)
+    lost = run_ablated(
+        model,
+        pairs,
+        parts,
+        kind,
+        metric=chosen,
+        means=means,
+        batch_size=batch_size,
+        progress=progress,
+    )
     clean, corrupted = baselines(model, pairs, chosen, batch_size)
     names = tuple(str(part) for part in parts)
     return Ablated(names, kind.name, check_metric(chosen).name, clean, lost, corrupted, seed)

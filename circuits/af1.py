@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from circuits.arguments import check_kinds
 from circuits.clock import Progress
 from circuits.config import FILES
+from circuits.split import split_options
 from tasks.errors import MethodError, TaskError, number_faults
 
 if TYPE_CHECKING:
@@ -96,6 +97,8 @@ def af1(
     settings = Settings(n, seed, samples, tolerance, alternatives, prune, batch_size)
     opened = load_model(model)
     name = name_of(opened.path)
+    if isinstance(task, str) and not task.endswith((".json", ".jsonl")):
+        options = split_options(task, options, opened.path)
     pairs, own = ask(task, opened, settings, options)
     found = search(opened, pairs, conditional or own, settings, progress, name)
     return replace(found, options=options)
@@ -142,20 +145,23 @@ def search(
     from patching import allforone
     from patching.allforone_parts import Subgraph
     from patching.allforone_standins import cama
+    from patching.progress import Count
 
     tell = progress or _silent
     size = settings.batch_size
     asked, right = _right(model, pairs, size)
     bos = allforone.same_first_token(right)
-    tell(0, 0, "conditional means")
+    tell(0, 0, "drawing prompts for conditional means")
     samples = draw(right, conditional, settings.samples, settings.seed)
-    means = cama(model, right, samples)
-    tell(0, 0, "waiting")
-    waiting = allforone.waiting_alone(model, right, means, size)
-    grids = {MAIN: _shares(allforone.grid(model, right, means, bos, batch_size=size))}
+    means = cama(model, right, samples, progress=tell)
+    layers, parts = model.anatomy.n_layers, -(-len(right) // size)
+    runs = (2 * layers + 1 + allforone.grid_size(layers)) * parts
+    count = Count(tell, runs, "waits, transfers and blocks")
+    waiting = allforone.waiting_alone(model, right, means, size, count)
+    grids = {MAIN: _shares(allforone.grid(model, right, means, bos, "abp", size, count))}
+    necessity = allforone.necessity(model, right, bos, size, count)
     if settings.alternatives:
         grids |= _alternatives(model, right, samples, means, bos, settings, tell)
-    necessity = allforone.necessity(model, right, bos, size)
     chosen = choose(grids[MAIN], settings.tolerance)
     at = chosen or closest(grids[MAIN])
     subgraph = Subgraph.of(model, right, means, bos, at.wait, at.transfer, size)
@@ -209,19 +215,19 @@ def _alternatives(
     tell: Progress,
 ) -> dict[str, Any]:
     """The same grid with something else in the place of CAMA, or of ABP."""
-    from patching.allforone import PEEKS, grid
+    from patching.allforone import PEEKS, grid, grid_size
     from patching.allforone_standins import alternatives
+    from patching.progress import Count
 
     others = alternatives(model, pairs, samples, means, bos, settings.seed)
     runs = [(f"{name}, abp", table, "abp") for name, table in others.items()]
     runs += [(f"cama, {peek}", means, peek) for peek in PEEKS if peek != "abp"]
-    found = {}
-    for done, (name, table, peek) in enumerate(runs):
-        tell(done, len(runs), "alternatives")
-        if bos or peek != "no-bos":
-            measured = grid(model, pairs, table, bos, peek, settings.batch_size)
-            found[name] = _shares(measured)
-    tell(len(runs), len(runs), "alternatives")
+    runs = [run for run in runs if bos or run[2] != "no-bos"]
+    size = grid_size(model.anatomy.n_layers) * -(-len(pairs) // settings.batch_size)
+    found, count = {}, Count(tell, len(runs) * size, "alternatives")
+    for name, table, peek in runs:
+        measured = grid(model, pairs, table, bos, peek, settings.batch_size, count)
+        found[name] = _shares(measured)
     return found
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-Progress = Callable[[int, int, str], None]
+from patching.progress import Progress as Progress
 
 
 @dataclass(slots=True)

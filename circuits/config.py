@@ -6,13 +6,14 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from circuits.models import EMBEDDED, fingerprint, lacks_template, locate, name_of
 from circuits.prompts import WRITTEN as WRITTEN_BY_HAND
 from circuits.settings import Choice, read_methods
+from circuits.split import with_split
 from tasks.chat import NO_TEMPLATE, TEMPLATE, form_of
 from tasks.errors import (
     CircuitsError,
@@ -48,6 +49,8 @@ class Config:
     chat        the form of chat turns: template or plain; empty: none
     asked       questions written by hand, in the place of a task: (prompt, corrupted prompt,
                 answer, counterfactual) each
+    model_correct   whether pairs are left out on which the model does not prefer the right answer
+                of both runs
     options     the method's own, by name
     skip_bad    whether rows of a file that have a fault are left out, not refused
     """
@@ -69,6 +72,7 @@ class Config:
     asked: Sequence[Sequence[str]] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
     skip_bad: bool = False
+    model_correct: bool = False
 
     @property
     def from_file(self) -> bool:
@@ -159,6 +163,20 @@ class Config:
         for path in (task,) if self.from_file else parted(task)[1].values():
             if Path(path).is_file():
                 yield hashlib.sha256(Path(path).read_bytes()).hexdigest()
+
+    def settled(self, model: str | None = None) -> Self:
+        """With the split of the task's prompts that goes with the model, where none is given.
+
+        ``model`` is where the model was opened from, if it has no name here. What is no task is
+        left to :meth:`check`.
+        """
+        model = self.model or model
+        if self.task is None or self.from_file or model is None:
+            return self
+        try:
+            return replace(self, task=with_split(self.task, model))
+        except TaskError:
+            return self
 
     def check(self) -> None:
         """Refuse what cannot work, without loading a model.

@@ -43,6 +43,7 @@ def discover(
     ablation: str = "corrupted",
     bos: bool | None = None,
     chat: bool | str = "",
+    model_correct: bool = False,
     progress: Progress | None = None,
     **options: Any,
 ) -> CircuitGraph:
@@ -55,11 +56,13 @@ def discover(
 
     `task` is a task or its name, a file of prompt pairs, or `PromptPairs`; `model` is
     anything that :func:`circuits.load_model` opens. `n` prompt pairs are drawn with `seed`
-    (default: 64 of a task, all of a file; of `PromptPairs` the first `n`). `bos` and `chat` say
-    how texts are put to the model: see :meth:`tasks.base.Task.pairs`. `progress` is called with
-    (done, total, what). Further options are the method's. Equal arguments give equal circuits.
-    Right answers to which the model gives practically no probability are named in a warning of the
-    logger `circuits`.
+    (default: 64 of a task, all of a file; of `PromptPairs` the first `n`). Of a task named without
+    a split, the embedded model is asked what it was not trained on, any other model everything.
+    `model_correct` leaves out pairs on which the model does not prefer the right answer of both
+    runs. `bos` and `chat` say how texts are put to the model: see :meth:`tasks.base.Task.pairs`.
+    `progress` is called with (done, total, what). Further options are the method's. Equal arguments
+    give equal circuits. Right answers to which the model gives practically no probability are named
+    in a warning of the logger `circuits`.
 
     >>> circuits.discover("ioi", model=model, method="ig", steps=3, top=40, n=16)
     CircuitGraph(ioi ig noising: ... edges)
@@ -87,6 +90,7 @@ def discover(
         bos=bos,
         chat=form_of(chat),
         options=options,
+        model_correct=model_correct,
     )
     config.check()
     if not isinstance(task, str | Path | Task):
@@ -99,6 +103,7 @@ def discover(
         if n is not None and n > len(task):
             raise TaskError(f"n is {n}, and there are {len(task)} prompt pairs")
     opened = load_model(model)
+    config = config.settled(opened.path)
     pairs = _pairs_of(task, config, opened)
     for note in unlikely(opened, pairs, batch_size):
         logging.getLogger("circuits").warning("%s", note)
@@ -107,16 +112,19 @@ def discover(
 
 def _pairs_of(task: str | Path | PromptPairs | Task, config: Config, model: Model) -> PromptPairs:
     """The prompt pairs of a task, of its name or of a file, or some of those given."""
+    from circuits.knowledge import only_known
     from tasks import PromptPairs, Task
 
+    n = N_FROM_TASK if config.n is None else config.n
     if isinstance(task, PromptPairs):
-        return fitted(task[: config.n], config.metric)
-    if isinstance(task, Task):
-        n = N_FROM_TASK if config.n is None else config.n
+        pairs = task[: config.n]
+    elif isinstance(task, Task):
         tokenizer, seed = model.tokenizer, config.seed
-        made = task.pairs(tokenizer, n=n, seed=seed, bos=config.bos, chat=config.chat)
-        return fitted(made, config.metric)
-    return prompts_of(config, model)
+        pairs = task.pairs(tokenizer, n=n, seed=seed, bos=config.bos, chat=config.chat)
+    else:
+        return prompts_of(config, model)
+    pairs = fitted(pairs, config.metric)
+    return only_known(model, pairs, config.batch_size) if config.model_correct else pairs
 
 
 def run(config: Config, folder: Path, progress: Progress | None = None) -> RunRecord:
@@ -127,8 +135,9 @@ def run(config: Config, folder: Path, progress: Progress | None = None) -> RunRe
     """
     from circuits.evaluate import evaluate
     from circuits.folder import write
+    from circuits.knowledge import knowledge
     from circuits.models import load_model
-    from circuits.record import describe_run
+    from circuits.record import AboutPrompts, describe_run
     from circuits.run_page import run_page
     from patching.routers import routing
 
@@ -139,22 +148,29 @@ def run(config: Config, folder: Path, progress: Progress | None = None) -> RunRe
     with clock("making the prompts"):
         pairs, told = noted_prompts(config, model)
         notes = (*told, *unlikely(model, pairs, config.batch_size))
+        known = knowledge(model, pairs, config.batch_size)
     with clock("scoring"):
         scored = measure(config, model, pairs, progress)
     with clock("choosing the circuit"):
         graph = find(config, scored, model, pairs, progress)
     with clock("testing the circuit"):
         evaluation = evaluate(
-            graph, model, pairs, ablation=config.ablation, batch_size=config.batch_size
+            graph,
+            model,
+            pairs,
+            ablation=config.ablation,
+            batch_size=config.batch_size,
+            progress=progress,
         )
         graph = evaluation.noted(graph)
     with clock("testing its strongest edges"):
-        page = run_page(graph, model, pairs, evaluation, config.batch_size)
+        page = run_page(graph, model, pairs, evaluation, config.batch_size, progress)
     routes = None
     if model.anatomy.n_experts:
         with clock("comparing the routers"):
             routes = routing(model, pairs, config.batch_size)
-    record = describe_run(config, model, pairs, graph, evaluation, clock.seconds, notes, routes)
+    about = AboutPrompts(notes, known, routes)
+    record = describe_run(config, model, pairs, graph, evaluation, clock.seconds, about)
     write(folder, record, scored.scores, graph, page)
     return record
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from jaxtyping import Float
 
+    from circuits.clock import Progress
     from graphs import CircuitGraph
     from patching.means import Means
     from patching.model import Model
@@ -110,13 +111,14 @@ def evaluate(
     means: Means | None = None,
     batch_size: int = 32,
     seed: int = 0,
+    progress: Progress | None = None,
 ) -> Evaluation:
     """Run the circuit alone: clean activations on its edges, ablated ones on all others.
 
     A circuit of nodes keeps every edge between its nodes and the logits. `metric` defaults to the
     circuit's own. `ablation` is one of :data:`patching.ablations.OUTSIDE`; its means are those of
     the pairs' clean prompts unless `means` of another prompt set are given. `seed` draws the
-    resamples of the bootstrap interval.
+    resamples of the bootstrap interval; `progress` is called with (done, total, what).
 
     >>> circuits.evaluate(graph, model, pairs)
     Evaluation(logit_diff, 16 prompt pairs: faithfulness 0.9...)
@@ -136,7 +138,7 @@ def evaluate(
     if odd := graph.info.differences(model.anatomy):
         raise SiteError(f"this circuit is of another model: {', '.join(odd)}")
     metric = metric or graph.info.metric or pairs.metric
-    running = Running(metric, Outside(ablation, means), batch_size)
+    running = Running(metric, Outside(ablation, means), batch_size, progress)
     runs = measure(model, pairs, [edges_of(graph)], running)
     return summarize(metric, runs.full, runs.empty, runs.circuits[0], seed, ablation)
 

@@ -20,8 +20,11 @@ WRITTEN = "ask"
 def prompts_of(config: Config, model: Model) -> PromptPairs:
     """The prompt pairs of the configured task, file or questions, in the model's tokens.
 
+    With ``model_correct`` those of them that the model knows, so fewer than ``n`` where it does not
+    know some.
+
     Raises:
-        TaskError: they cannot be made for this model.
+        TaskError: they cannot be made for this model, or it knows none of them.
     """
     return noted_prompts(config, model)[0]
 
@@ -36,6 +39,10 @@ def noted_prompts(config: Config, model: Model) -> tuple[PromptPairs, tuple[str,
     else:
         pairs, notes = _task_pairs(config, model), []
     pairs = fitted(pairs, config.metric)
+    if config.model_correct:
+        from circuits.knowledge import only_known
+
+        pairs = only_known(model, pairs, config.batch_size)
     return pairs, (*notes, *pairs.notes)
 
 

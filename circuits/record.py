@@ -6,6 +6,7 @@ import platform
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -20,6 +21,7 @@ from tasks.errors import FormatError, all_faults
 
 if TYPE_CHECKING:
     from circuits.evaluate import Evaluation
+    from circuits.knowledge import Knowledge
     from graphs import CircuitGraph
     from patching.model import Model
     from patching.routers import Routing
@@ -70,13 +72,22 @@ class ModelUsed(Part):
     tokenizer: str | None = None
 
 
+class Known(Part):
+    """On how many pairs the model prefers the right answer in both runs, and of each template."""
+
+    pairs: int
+    of: int
+    by_template: dict[str, tuple[int, int]]
+
+
 class Prompts(Part):
-    """The prompt pairs: how many, the hash of their contents, and what to know of them."""
+    """The prompt pairs: how many, the hash of their contents, and what is known of them."""
 
     task: str
     n: int
     sha256: str
     notes: tuple[str, ...] = ()
+    known: Known | None = None
 
 
 class StrongEdge(Part):
@@ -144,6 +155,20 @@ class RunRecord(Part):
         return self.model_dump_json(indent=2) + "\n"
 
 
+@dataclass(frozen=True)
+class AboutPrompts:
+    """What a run found out about its prompts before it looked for a circuit.
+
+    notes     what to know of their file and of how their answers are measured
+    known     on which of them the model prefers the right answers
+    routing   how often both runs choose the same experts
+    """
+
+    notes: Sequence[str] = ()
+    known: Knowledge | None = None
+    routing: Routing | None = None
+
+
 def describe_run(
     config: Config,
     model: Model,
@@ -151,10 +176,10 @@ def describe_run(
     graph: CircuitGraph,
     evaluation: Evaluation,
     seconds: Mapping[str, float],
-    notes: Sequence[str] = (),
-    routing: Routing | None = None,
+    about: AboutPrompts | None = None,
 ) -> RunRecord:
-    """The record of a discovery that has just been made; `notes` are about its prompts."""
+    """The record of a discovery that has just been made."""
+    about = about or AboutPrompts()
     import torch
 
     tokenizer = model.tokenizer
@@ -177,7 +202,13 @@ def describe_run(
             files=fingerprint(config.model) if config.model else "",
             tokenizer=None if tokenizer is None else type(tokenizer).__name__,
         ),
-        prompts=Prompts(task=pairs.task, n=len(pairs), sha256=pairs.digest, notes=tuple(notes)),
+        prompts=Prompts(
+            task=pairs.task,
+            n=len(pairs),
+            sha256=pairs.digest,
+            notes=tuple(about.notes),
+            known=None if about.known is None else Known(**about.known.to_json()),
+        ),
         evaluation=Measured(**evaluation.to_json()),
         circuit=Found(
             nodes=len(graph.nodes),
@@ -185,7 +216,7 @@ def describe_run(
             selection=graph.info.selection.describe(graph.level),
             strongest=tuple(strongest),
         ),
-        experts=None if routing is None else _experts(routing),
+        experts=None if about.routing is None else _experts(about.routing),
         seconds={step: round(value, 3) for step, value in seconds.items()},
     )
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from graphs.page import READABLE, Prompt, to_html
 
 if TYPE_CHECKING:
+    from circuits.clock import Progress
     from circuits.evaluate import Evaluation
     from graphs import CircuitGraph
     from patching.model import Model
@@ -22,9 +23,10 @@ def run_page(
     pairs: PromptPairs,
     evaluation: Evaluation,
     batch_size: int = 32,
+    progress: Progress | None = None,
 ) -> str:
     """The HTML of a circuit that was evaluated on `pairs`; the first prompts are shown."""
-    curve = strongest_alone(graph, model, pairs, evaluation, batch_size)
+    curve = strongest_alone(graph, model, pairs, evaluation, batch_size, progress)
     return to_html(graph, page_prompts(model, pairs), curve)
 
 
@@ -46,6 +48,7 @@ def strongest_alone(
     pairs: PromptPairs,
     evaluation: Evaluation,
     batch_size: int = 32,
+    progress: Progress | None = None,
 ) -> dict[int, float]:
     """Faithfulness of the strongest edges alone, by their number.
 
@@ -59,7 +62,7 @@ def strongest_alone(
     ranked = graph.ranked()
     chosen = [ranked[:size] for size in sizes]
     runs = run_circuits(
-        model, pairs, chosen, evaluation.metric, batch_size, ablation=evaluation.ablation
+        model, pairs, chosen, evaluation.metric, batch_size, progress, evaluation.ablation
     )
     span = evaluation.full - evaluation.empty
     shares = (runs.mean(axis=1) - evaluation.empty) / span

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from graphs.diff import CircuitDiff
 
 PICTURES = ("dot", "pdf", "png", "svg")
-MOST_EDGES = 400
+MOST_EDGES = 250
 DPI = 144
 
 _NOISE = re.compile(

@@ -9,8 +9,9 @@ goes on from the place it changes (:mod:`patching.resume`).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -19,6 +20,7 @@ from patching import writes
 from patching.blocks import Block
 from patching.forward import head_outputs
 from patching.norms import precise
+from patching.ops import Point
 from patching.resume import Resumption, first_difference
 from patching.runs import record
 from patching.setting import Setting
@@ -36,17 +38,33 @@ ROW_TOKENS = 8192
 
 
 class ExactSweep:
-    """The exact effect of many sites or edges on one batch."""
+    """The exact effect of many sites or edges on one batch.
 
-    def __init__(self, setting: Setting, kinds: tuple[str, ...]) -> None:
+    Sites are replaced by their values in the other run or, where ``standing`` is given, by what
+    stands in for whole points under an ablation.
+    """
+
+    def __init__(
+        self,
+        setting: Setting,
+        kinds: tuple[str, ...],
+        standing: Mapping[Point, Tensor] | None = None,
+    ) -> None:
         s = setting
-        first = first_difference(s.batch)
+        first = first_difference(s.batch) if standing is None else 0
         self.setting = setting
         parts = {"router", *SUMMANDS} & {*kinds}
         also = (*parts, "mlp_raw") if parts else ()
         self.kept = Resumption.of(s.model, s.batch, s.receiving, s.metric, first, also)
-        self.other_logits, self.other = record(s.model, s.batch, s.giving, kinds)
         self.base = s.metric(self.kept.logits, s.batch.pairs)
+        if standing is None:
+            self.other_logits, self.other = record(s.model, s.batch, s.giving, kinds)
+        else:
+            self.other_logits, self.other = self.kept.logits, self._standing(standing)
+
+    def _standing(self, values: Mapping[Point, Tensor]) -> dict[Point, Tensor]:
+        whole = {point: self.kept.values[point] for point in values}
+        return {point: v.to(whole[point]).expand_as(whole[point]) for point, v in values.items()}
 
     @property
     def rows(self) -> int:
@@ -60,64 +78,76 @@ class ExactSweep:
 
     def sites(self, sites: SiteSet) -> Iterator[Float[Tensor, "b names"]]:
         """Group by group, the effect of every site at every position."""
-        for group in sites.groups:
-            patched = [
-                self._label(group, mask)
-                for mask in label_masks(sites.labels, self.setting, self.kept.first)
-            ]
-            stacked = torch.stack(patched, dim=1)
-            yield self.effect(stacked.flatten(0, 1)).T
+        masks = tuple(label_masks(sites.labels, self.setting, self.kept.first))
+        for group, meant in sites.parts():
+            patched: dict[tuple[int, int], Tensor] = {}
+            for label in np.flatnonzero(meant.any(0)).tolist():
+                units = np.flatnonzero(meant[:, label]).tolist()
+                rows = self._label(group, masks[label], units)
+                patched |= {(u, label): row for u, row in zip(units, rows, strict=True)}
+            yield self.effect(torch.stack([patched[key] for key in sorted(patched)])).T
 
-    def _label(self, group: Group, at: Tensor) -> Float[Tensor, "u b"]:
-        """The metric with each unit of a group patched at the columns ``at [b, s']``."""
+    def _label(self, group: Group, at: Tensor, units: Sequence[int]) -> Float[Tensor, "u b"]:
+        """The metric with each of some units patched at the columns ``at [b, s']``."""
+        if not bool(at.any()):
+            return self.base.expand(len(units), -1)
         kind, layer = group.point
         given = self._given(kind, layer)
         base = self.kept.tail(kind, layer)
         if kind == "pattern":
             patched = torch.where(at[:, None, :, None], given, base)
-            return self._heads(layer, self._mix(layer, patched), 1)
+            return self._heads(layer, self._mix(layer, patched), 1, units)
         patched = torch.where(at.view(*at.shape, *[1] * (base.ndim - 2)), given, base)
         if kind in ("q", "k", "v"):
             z = self._attend(layer, {kind: patched})
             groups = self.setting.model.anatomy.n_heads // len(group.sites)
-            return self._heads(layer, z, groups)
+            return self._heads(layer, z, groups, units)
         if kind == "z":
-            return self._heads(layer, patched, 1)
+            return self._heads(layer, patched, 1, units)
         if kind in SUMMANDS:
-            return self._summands(layer, precise(patched) - precise(base))
+            return self._summands(layer, precise(patched) - precise(base), units)
         if unit_axis(kind) is None:
             return self.kept.go_on(kind, layer, patched[None])
-        return self._units(kind, layer, base, patched)
+        return self._units(kind, layer, base, patched, 1, units)
 
     def _given(self, kind: str, layer: int) -> Tensor:
         value, first = self.other[kind, layer], self.kept.first
         return value[:, :, first:] if kind == "pattern" else value[:, first:]
 
-    def _heads(self, layer: int, z: Tensor, groups: int) -> Float[Tensor, "u b"]:
-        """The metric with each head's output (or each group of heads') taken from ``z``."""
-        return self._units("z", layer, self.kept.tail("z", layer), z, groups)
+    def _heads(
+        self, layer: int, z: Tensor, groups: int, units: Sequence[int]
+    ) -> Float[Tensor, "u b"]:
+        """The metric with a head's output (or a group of heads') taken from ``z``, one by one."""
+        return self._units("z", layer, self.kept.tail("z", layer), z, groups, units)
 
     def _units(
-        self, kind: str, layer: int, base: Tensor, patched: Tensor, groups: int = 1
+        self,
+        kind: str,
+        layer: int,
+        base: Tensor,
+        patched: Tensor,
+        groups: int,
+        units: Sequence[int],
     ) -> Float[Tensor, "u b"]:
-        count = base.shape[2]
         found = []
-        for start in range(0, count // groups, self.rows):
-            stop = min(start + self.rows, count // groups)
-            rows = base.expand(stop - start, *base.shape).clone()
-            for row, unit in enumerate(range(start, stop)):
+        for start in range(0, len(units), self.rows):
+            some = units[start : start + self.rows]
+            rows = base.expand(len(some), *base.shape).clone()
+            for row, unit in enumerate(some):
                 which = slice(unit * groups, (unit + 1) * groups)
                 rows[row, :, :, which] = patched[:, :, which]
             found.append(self.kept.go_on(kind, layer, rows))
         return torch.cat(found)
 
-    def _summands(self, layer: int, change: Float[Tensor, "b s *u d"]) -> Float[Tensor, "u b"]:
+    def _summands(
+        self, layer: int, change: Float[Tensor, "b s *u d"], units: Sequence[int]
+    ) -> Float[Tensor, "u b"]:
         """The metric with each expert's write changed, in the sum that all of them make.
 
         The sum is all that the rest of the run reads, so that no row has to hold every expert.
         """
         raw = self.kept.tail("mlp_raw", layer)
-        each = change.movedim(2, 0) if change.ndim == 4 else change[None]
+        each = change.movedim(2, 0)[list(units)] if change.ndim == 4 else change[None]
         rows = [(raw + part).to(raw.dtype) for part in each.split(self.rows)]
         return torch.cat([self.kept.go_on("mlp_raw", layer, part) for part in rows])
 
@@ -131,10 +161,15 @@ class ExactSweep:
     def _mix(self, layer: int, pattern: Tensor) -> Tensor:
         return torch.einsum("bhqk,bkhe->bqhe", pattern, self.kept.values["v_read", layer])
 
-    def edges(self, at: Bool[Tensor, "b s"] | None = None) -> Float[Tensor, "b edges"]:
+    def edges(
+        self,
+        at: Bool[Tensor, "b s"] | None = None,
+        tell: Callable[[int], None] = lambda _: None,
+    ) -> Float[Tensor, "b edges"]:
         """The effect of every edge, in the order of :func:`patching.sites.edges`.
 
-        With ``at``, only where the receiver reads these columns (from ``first`` on).
+        With ``at``, only where the receiver reads these columns (from ``first`` on). ``tell`` is
+        given how many layers of receivers are done.
         """
         deltas = self._deltas()
         if at is not None:
@@ -146,6 +181,7 @@ class ExactSweep:
             parts += self._edges_into_heads(block, deltas[: 1 + units * layer])
             reads = units * layer + (1 if anatomy.parallel else units)
             parts.append(self._edges_into("mlp_in", layer, deltas[:reads]))
+            tell(layer + 1)
         parts.append(self._edges_into("final_in", anatomy.n_layers, deltas))
         return self.effect(torch.cat(parts)).T
 

@@ -31,6 +31,7 @@ from patching.masks import Attention, cut_last, full_peek, hide_first, self_peek
 from patching.means import Means
 from patching.model import Model
 from patching.ops import Point
+from patching.progress import Tell, nobody
 from patching.runs import Batch, batches
 from tasks.errors import MethodError, unknown
 from tasks.pairs import PromptPairs
@@ -183,7 +184,11 @@ def full_run(model: Model, pairs: PromptPairs, batch_size: int = 64) -> Bool[np.
 
 @torch.no_grad()
 def waiting_alone(
-    model: Model, pairs: PromptPairs, means: Means, batch_size: int = 64
+    model: Model,
+    pairs: PromptPairs,
+    means: Means,
+    batch_size: int = 64,
+    tell: Tell = nobody,
 ) -> dict[int, Bool[np.ndarray, " n"]]:
     """Correct or not, by W, when only the stream after block W is replaced; the rest is intact."""
     found: dict[int, list[Tensor]] = {}
@@ -192,6 +197,7 @@ def waiting_alone(
         for wait in range(-1, model.anatomy.n_layers):
             logits = model.run_from(wait + 1, stages.waited(means, wait), stages.frame)
             found.setdefault(wait, []).append(correct(logits, batch))
+            tell()
     return {wait: torch.cat(hits).cpu().numpy() for wait, hits in found.items()}
 
 
@@ -203,13 +209,20 @@ def grid(
     bos: bool,
     peek: str = "abp",
     batch_size: int = 64,
+    tell: Tell = nobody,
 ) -> dict[tuple[int, int], Bool[np.ndarray, " n"]]:
     """Correct or not, by (W, T), for every subgraph there is."""
     found: dict[tuple[int, int], list[Tensor]] = {}
     for batch in batches(model, pairs, batch_size):
         for point, logits in _batch_grid(Stages.of(model, batch, bos, peek), means):
             found.setdefault(point, []).append(correct(logits, batch))
+            tell()
     return {point: torch.cat(hits).cpu().numpy() for point, hits in found.items()}
+
+
+def grid_size(layers: int) -> int:
+    """How many subgraphs there are."""
+    return (layers + 1) * (layers + 2) // 2
 
 
 def _batch_grid(stages: Stages, means: Means) -> Iterator[tuple[tuple[int, int], Tensor]]:
@@ -225,7 +238,11 @@ def _batch_grid(stages: Stages, means: Means) -> Iterator[tuple[tuple[int, int],
 
 @torch.no_grad()
 def necessity(
-    model: Model, pairs: PromptPairs, bos: bool, batch_size: int = 64
+    model: Model,
+    pairs: PromptPairs,
+    bos: bool,
+    batch_size: int = 64,
+    tell: Tell = nobody,
 ) -> dict[int, Bool[np.ndarray, " n"]]:
     """Correct or not, by block, when the last token sees no other there; the rest is intact.
 
@@ -237,6 +254,7 @@ def necessity(
         for layer in range(model.anatomy.n_layers):
             logits = model.run(batch.clean, batch.mask, Attention({layer: allowed}))
             found.setdefault(layer, []).append(correct(logits, batch))
+            tell()
     return {layer: torch.cat(hits).cpu().numpy() for layer, hits in found.items()}
 
 

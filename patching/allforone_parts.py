@@ -17,12 +17,11 @@ from patching.means import Means
 from patching.metrics import Metric, check_metric, log_prob, metric_name
 from patching.model import Model
 from patching.ops import Point
+from patching.progress import Progress
 from patching.runs import batches
 from patching.scores import Scores
 from patching.sites import LOGITS, Edge, Site, head, mlp, reaches
 from tasks.pairs import PromptPairs
-
-Progress = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True)

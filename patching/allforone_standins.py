@@ -16,6 +16,7 @@ from patching.masks import self_peek
 from patching.means import Means
 from patching.model import Model
 from patching.ops import Point
+from patching.progress import Progress
 from tasks.pairs import PromptPairs
 
 Samples = Mapping[tuple[int, int], Int[np.ndarray, "n pos"]]
@@ -31,9 +32,16 @@ STAND_INS: Mapping[str, str] = {
 }
 
 
-def cama(model: Model, pairs: PromptPairs, samples: Samples, batch_size: int = 256) -> Means:
+def cama(
+    model: Model,
+    pairs: PromptPairs,
+    samples: Samples,
+    batch_size: int = 256,
+    progress: Progress | None = None,
+) -> Means:
     """The residual stream after every block, -1 the embedding, given the token alone."""
-    return conditional_means(model, samples, waiting_points(model), pairs.task, batch_size)
+    points = waiting_points(model)
+    return conditional_means(model, samples, points, pairs.task, batch_size, progress=progress)
 
 
 def alternatives(

@@ -21,6 +21,7 @@ from patching.masks import Allowed, Attention
 from patching.means import BY, Keys, Means, Origin, listed, token_keys
 from patching.model import Model
 from patching.ops import Point
+from patching.progress import Count, Progress
 from patching.runs import batches
 from tasks.errors import MethodError, all_faults, unknown
 from tasks.pairs import PromptPairs
@@ -35,8 +36,9 @@ def estimate_means(
     points: Iterable[Point],
     by: str = "all",
     batch_size: int = 64,
+    progress: Progress | None = None,
 ) -> Means:
-    """Means over every real token of the clean prompts.
+    """Means over every real token of the clean prompts; ``progress`` counts prompts.
 
     Raises:
         MethodError: means are not told apart like that.
@@ -50,7 +52,8 @@ def estimate_means(
     chunks = _whole_prompts(model, pairs, rows, batch_size)
     lengths = tuple(sorted({int(length) for length in pairs.mask.sum(1)}))
     origin = Origin(model.hash, pairs.task, pairs.digest, len(pairs), lengths)
-    return _means(model, by, distinct, points, chunks, origin)
+    count = Count(progress, len(pairs), "means")
+    return _means(model, by, distinct, points, chunks, origin, count)
 
 
 def conditional_means(
@@ -60,12 +63,13 @@ def conditional_means(
     task: str = "",
     batch_size: int = 256,
     attention: Peek | None = None,
+    progress: Progress | None = None,
 ) -> Means:
     """Means by token: ``samples[position, token]`` are prompts that have that token there.
 
     Only the activation at that position counts. As nothing after it can matter, prompts are cut
     there and equal beginnings are run once, so an exhaustive sample costs little. With
-    ``attention`` every layer attends to no more than that mask allows.
+    ``attention`` every layer attends to no more than that mask allows. ``progress`` counts prompts.
 
     Raises:
         MethodError: prompts of several lengths, or without the token they are to have.
@@ -80,7 +84,8 @@ def conditional_means(
     n = sum(len(rows) for rows in samples.values())
     origin = Origin(model.hash, task, digest.hexdigest(), n, (length,), "conditional")
     chunks = _prefixes(model, samples, cells, batch_size)
-    return _means(model, "token", keys, points, chunks, origin, attention)
+    count = Count(progress, n, "conditional means")
+    return _means(model, "token", keys, points, chunks, origin, count, attention)
 
 
 @dataclass(frozen=True)
@@ -133,6 +138,7 @@ def _means(
     points: Iterable[Point],
     chunks: Iterable[Chunk],
     origin: Origin,
+    count: Count,
     attention: Peek | None = None,
 ) -> Means:
     points = tuple(dict.fromkeys(points))
@@ -153,6 +159,7 @@ def _means(
                 sums[point] = values.new_zeros(len(keys), *values.shape[1:])
             values *= weight.view(-1, *[1] * (values.ndim - 1))
             sums[point].index_add_(0, rows[counted], values)
+        count(int(chunk.times.sum()))
     dtype = torch.float64 if model.dtype == torch.float64 else torch.float32
     means = {
         point: (total / counts.view(-1, *[1] * (total.ndim - 1))).to(dtype)

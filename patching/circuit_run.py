@@ -8,7 +8,7 @@ definition used by EAP-IG and the MIB benchmark); any other ablation does as wel
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,13 +24,12 @@ from patching.means import Means
 from patching.metrics import CheckedMetric, Metric, check_metric
 from patching.model import Model
 from patching.ops import Point
+from patching.progress import Progress
 from patching.runs import Batch, batches
 from patching.sites import PORTS, Edge, Site, parse_edge, ports, reaches, senders
 from patching.standins import Replace, stand_ins
 from patching.wired_run import Watch, WiredRun, read_on
 from tasks.pairs import PromptPairs
-
-Progress = Callable[[int, int, str], None]
 
 KINDS = (
     *("input", "resid_pre", "q", "k_read", "v_read", "z", "attn_raw", "mlp_in", "mlp_out"),
@@ -201,15 +200,15 @@ def run_wirings(
 ) -> Float[np.ndarray, "circuits n"]:
     """As :func:`run_circuits`, for circuits that are wirings already."""
     checked: CheckedMetric = check_metric(metric)
-    found = []
-    done = 0
+    found, done, total = [], 0, len(wirings) * -(-len(pairs) // batch_size)
     for batch, standing_in in _off(model, pairs, outside(ablation), batch_size, means):
-        runner = CircuitRunner(model, batch, standing_in)
-        rows = [checked(runner.logits(wiring), batch.pairs) for wiring in wirings]
+        runner, rows = CircuitRunner(model, batch, standing_in), []
+        for wiring in wirings:
+            rows.append(checked(runner.logits(wiring), batch.pairs))
+            done += 1
+            if progress:
+                progress(done, total, "running circuits")
         found.append(torch.stack(rows).double().cpu().numpy())
-        done += len(batch)
-        if progress:
-            progress(done, len(pairs), "running circuits")
     return np.concatenate(found, axis=1)
 
 

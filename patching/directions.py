@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from patching.model import Model
@@ -47,20 +47,33 @@ def unembedding(model: Model, basis: str) -> Float[Tensor, "v d"]:
     """
     if fault := basis_fault(model, basis):
         raise EditError(fault)
-    weight = model.unembedding.float()
+    return directions_of(model, basis, slice(None))
+
+
+def directions_of(
+    model: Model, basis: str, tokens: Int[Tensor, " t"] | slice
+) -> Float[Tensor, "t d"]:
+    """The directions of some tokens, without forming those of all."""
+    weight = model.unembedding
+    rows = weight[tokens].float()
     if basis == "raw":
-        return weight
-    folded = weight * model.final_norm.weight.float()
+        return rows
+    scale = model.final_norm.weight.detach().float()
     if basis == "folded":
-        return folded
-    folded = folded - folded.mean(-1, keepdim=True)
-    return folded - folded.mean(0)
+        return rows * scale
+    # The mean over the vocabulary of what is folded and centred, from that of the weights.
+    mean = weight.float().mean(0) * scale
+    folded = rows * scale
+    return folded - folded.mean(-1, keepdim=True) - (mean - mean.mean())
 
 
+@torch.no_grad()
 def token_direction(model: Model, basis: str, weights: Mapping[int, float]) -> Float[Tensor, " d"]:
     """The weighted sum of some tokens' directions."""
-    directions = unembedding(model, basis)
-    ids = torch.tensor(list(weights), device=directions.device)
+    if fault := basis_fault(model, basis):
+        raise EditError(fault)
+    ids = torch.tensor(list(weights), device=model.device)
+    directions = directions_of(model, basis, ids)
     by = torch.tensor(list(weights.values()), device=directions.device, dtype=directions.dtype)
-    found: Tensor = by @ directions[ids]
+    found: Tensor = by @ directions
     return found

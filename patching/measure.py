@@ -17,6 +17,7 @@ from patching.linearised import Kinds, Linearise
 from patching.methods import get, linearisation
 from patching.metrics import CheckedMetric, Metric, check_metric
 from patching.model import Model
+from patching.progress import Progress
 from patching.rules import Rules
 from patching.runs import batches
 from patching.setting import Setting, check_direction
@@ -26,10 +27,17 @@ from patching.written import read_method
 from tasks.errors import MethodError, ModelError, TaskError, unknown
 from tasks.pairs import PromptPairs
 
-Progress = Callable[[int, int, str], None]
 Labels = tuple[int | str | None, ...]
 
+Told = Callable[[int], None]
+Sample = tuple[int, int]
+"""How many sites at the most, and the seed that draws them."""
+
 LEVELS = ("node", "edge", "site", "crossing")
+
+
+def _nobody(step: int) -> None:
+    """Nobody is told."""
 
 
 @dataclass(frozen=True)
@@ -61,8 +69,11 @@ class Request:
         sites: str,
         positions: str,
         options: Mapping[str, Any],
+        sample: Sample | None = None,
     ) -> Request:
         """Check everything that can be known before the first forward pass.
+
+        With ``sample`` sites are no more than a number, drawn with a seed.
 
         Raises:
             ModelError, TaskError: the model is not an open one, the pairs are something else.
@@ -96,14 +107,24 @@ class Request:
             return cls(method, filled, level, direction, checked, names, None, labels)
         kind = "node" if level == "node" else sites
         wanted = site_set(kind, model.anatomy, pairs, positions)
-        check_reached(method, filled, kind)
+        for each in kind.split(","):
+            check_reached(method, filled, each)
+        wanted = wanted if sample is None else wanted.sample(*sample)
         return cls(method, filled, level, direction, checked, wanted.names, wanted, labels)
 
-    def measure(self) -> Callable[[Setting], Measured]:
-        """The function that scores one batch."""
+    def steps(self, model: Model) -> int:
+        """In how many steps a batch is told of: those of the exact effect, else one."""
+        if self.method != "activation" or self.level == "crossing":
+            return 1
+        if self.wanted is not None:
+            return len(self.wanted)
+        return model.anatomy.n_layers + 1 if self.labels == (None,) else 1
+
+    def measure(self, tell: Told = _nobody) -> Callable[[Setting], Measured]:
+        """The function that scores one batch; ``tell`` is given how many of its steps are done."""
         wanted, labels, crosses = self.wanted, self.labels, self.level == "crossing"
         if self.method == "activation":
-            return lambda setting: _exact(setting, wanted, labels, crosses)
+            return lambda setting: _exact(setting, wanted, labels, crosses, tell)
         linearise = linearisation(self.method, self.options)
         if crosses:
             return lambda setting: _crossing(setting, labels, linearise)
@@ -166,9 +187,18 @@ def measured(
     """
     if not isinstance(batch_size, Integral) or batch_size < 1:
         raise MethodError(f"batch_size must be a whole number of at least 1, given {batch_size!r}")
-    measure, done = request.measure(), 0
+    done, size, steps = 0, 0, request.steps(model)
+
+    def tell(step: int) -> None:
+        if progress:
+            what = f"{request.method} {request.level} scores"
+            progress(done * steps + size * step, len(pairs) * steps, what)
+
+    measure = request.measure(tell)
+    tell(0)
     while done < len(pairs):
         part = pairs[done : done + batch_size]
+        size = len(part)
         try:
             (batch,) = batches(model, part, batch_size)
             yield measure(Setting(model, batch, request.metric, request.direction))
@@ -179,20 +209,26 @@ def measured(
             torch.cuda.empty_cache()
             continue
         done += len(part)
-        if progress:
-            progress(done, len(pairs), f"{request.method} {request.level} scores")
+        tell(0)
 
 
 @torch.no_grad()
-def _exact(setting: Setting, wanted: SiteSet | None, labels: Labels, crosses: bool) -> Measured:
+def _exact(
+    setting: Setting, wanted: SiteSet | None, labels: Labels, crosses: bool, tell: Told
+) -> Measured:
     kinds = activation.EDGE_KINDS if wanted is None else wanted.kinds
     sweep = activation.ExactSweep(setting, crossing.KINDS.read if crosses else kinds)
     if crosses:
         found = crossing.exact(sweep, labels)
     elif wanted is not None:
-        found = torch.cat(list(sweep.sites(wanted)), dim=1)
+        parts, scored = [], 0
+        for part in sweep.sites(wanted):
+            parts.append(part)
+            scored += part.shape[1]
+            tell(scored)
+        found = torch.cat(parts, dim=1)
     else:
-        found = _over(sweep, labels)
+        found = _over(sweep, labels, tell)
     other = setting.metric(sweep.other_logits, setting.batch.pairs)
     clean, corrupted = setting.ordered(sweep.base, other)
     return Measured(found, clean, corrupted)
@@ -212,10 +248,10 @@ def _edges_answered(setting: Setting, labels: Labels, linearise: Linearise) -> M
     return Measured(_over(sweep, labels), found.metric_clean, found.metric_corrupted)
 
 
-def _over(sweep: activation.ExactSweep, labels: Labels) -> Tensor:
+def _over(sweep: activation.ExactSweep, labels: Labels, tell: Told = _nobody) -> Tensor:
     """All edges, over all positions or at each labelled one."""
     if labels == (None,):
-        return sweep.edges()
+        return sweep.edges(tell=tell)
     masks = softmax_response.label_masks(labels, sweep.setting, sweep.kept.first)
     return torch.stack([sweep.edges(at) for at in masks], dim=-1).flatten(1)
 
@@ -229,7 +265,7 @@ def _edges(setting: Setting, labels: Labels, linearise: Linearise) -> Measured:
 
 def _estimate(setting: Setting, wanted: SiteSet, linearise: Linearise) -> Measured:
     found = linearise(setting, Kinds.scoring(wanted.kinds))
-    scores = site_scores(found, wanted, setting.batch)
+    scores = wanted.select(site_scores(found, wanted, setting.batch))
     return Measured(scores, found.metric_clean, found.metric_corrupted)
 
 
@@ -237,5 +273,5 @@ def _estimate_with_response(setting: Setting, wanted: SiteSet, linearise: Linear
     """Query and key sites answered by the exact softmax (the QK fix)."""
     found = linearise(setting, Kinds.scoring(wanted.kinds).also(*softmax_response.KINDS))
     response = softmax_response.SoftmaxResponse(setting, found, wanted)
-    scores = site_scores(found, wanted, setting.batch, response)
+    scores = wanted.select(site_scores(found, wanted, setting.batch, response))
     return Measured(scores, found.metric_clean, found.metric_corrupted)

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from patching.measure import Measured, Progress, Request, measured
+from patching.measure import Measured, Request, Sample, measured
 from patching.metrics import Metric
 from patching.model import Model
+from patching.progress import Progress
 from patching.scores import Scores
 from tasks.pairs import PromptPairs
 
@@ -75,13 +76,17 @@ def prompt_scores(
     positions: str = "all",
     batch_size: int = 32,
     progress: Progress | None = None,
+    sample: Sample | None = None,
     **options: Any,
 ) -> tuple[Scores, Float[np.ndarray, "n names"]]:
     """Scores, and those of every single prompt, from which the scores of other draws follow.
 
-    Arguments and errors are those of :func:`score`; memory grows with the number of prompts.
+    Arguments and errors are those of :func:`score`; memory grows with the number of prompts. With
+    ``sample``, a number and a seed, no more sites than that are scored, drawn with the seed.
     """
-    request = Request.of(model, pairs, method, level, direction, metric, sites, positions, options)
+    request = Request.of(
+        model, pairs, method, level, direction, metric, sites, positions, options, sample
+    )
     asked = _asked(level, sites, positions)
     total: Scores | None = None
     rows = []

@@ -7,12 +7,12 @@ them. A router is one site, the weights of all experts, since they are one choic
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from patching.anatomy import Anatomy
@@ -82,21 +82,49 @@ class SiteSet:
     """Groups of sites and the positions at which each is scored.
 
     ``labels`` are the positions: ``(None,)`` for whole sites, token indices counted from the
-    start of the prompt, or names of positions.
+    start of the prompt, or names of positions. ``kept`` are the sites meant, as rising indices
+    into all of them, where not all are.
     """
 
     groups: tuple[Group, ...]
     labels: tuple[int | str | None, ...]
+    kept: tuple[int, ...] | None = None
+
+    def __len__(self) -> int:
+        return self._count if self.kept is None else len(self.kept)
+
+    @property
+    def _count(self) -> int:
+        return sum(len(group.sites) for group in self.groups) * len(self.labels)
 
     @property
     def names(self) -> tuple[str, ...]:
         """Site names: group by group, unit by unit, position by position."""
-        return tuple(
-            site.at(label).name
-            for group in self.groups
-            for site in group.sites
-            for label in self.labels
-        )
+        every = [(site, label) for g in self.groups for site in g.sites for label in self.labels]
+        chosen = every if self.kept is None else [every[i] for i in self.kept]
+        return tuple(site.at(label).name for site, label in chosen)
+
+    def sample(self, most: int, seed: int) -> SiteSet:
+        """At most this many of the sites, drawn without replacement."""
+        if most >= len(self):
+            return self
+        drawn = np.random.default_rng(seed).choice(len(self), most, replace=False)
+        every = range(self._count) if self.kept is None else self.kept
+        return replace(self, kept=tuple(every[i] for i in sorted(drawn.tolist())))
+
+    def parts(self) -> Iterator[tuple[Group, Bool[np.ndarray, "units labels"]]]:
+        """Every group some of whose sites are meant, and which: by unit and by position."""
+        meant = np.full(self._count, self.kept is None)
+        meant[list(self.kept or ())] = True
+        end = 0
+        for group in self.groups:
+            start, end = end, end + len(group.sites) * len(self.labels)
+            if meant[start:end].any():
+                yield group, meant[start:end].reshape(len(group.sites), -1)
+
+    def select(self, scores: Float[Tensor, "b every"]) -> Float[Tensor, "b names"]:
+        """The columns of the sites meant, from those of all of them."""
+        return scores if self.kept is None else scores[:, list(self.kept)]
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -127,18 +155,29 @@ def label_columns(labels: Sequence[int | str | None], batch: Batch) -> Int[Tenso
 
 
 def site_set(kind: str, anatomy: Anatomy, pairs: PromptPairs, positions: str = "all") -> SiteSet:
-    """All sites of one kind in this model.
+    """All sites of one kind in this model, or of several: ``"q,k,v"``.
 
     Raises:
         MethodError: the kind or the way of positions is unknown.
         SiteError: this model has no such sites, or the prompts have no such positions.
     """
-    if kind not in KINDS:
-        raise MethodError(unknown("kind of site", kind, KINDS))
-    if absent := _absent(kind, anatomy):
-        raise SiteError(f"this model has no {kind} sites: {absent}")
-    groups = _node_groups(anatomy) if kind == "node" else _kind_groups(kind, anatomy)
-    return SiteSet(groups, labels_of(positions, pairs))
+    groups: list[Group] = []
+    for each in kind.split(","):
+        if each not in KINDS:
+            raise MethodError(unknown("kind of site", each, KINDS))
+        if absent := _absent(each, anatomy):
+            raise SiteError(f"this model has no {each} sites: {absent}")
+        groups += _node_groups(anatomy) if each == "node" else _kind_groups(each, anatomy)
+    return SiteSet(tuple(groups), labels_of(positions, pairs))
+
+
+def set_of(sites: Sequence[Site], anatomy: Anatomy) -> SiteSet:
+    """Given sites, each once and without a position, in the order of :attr:`SiteSet.names`."""
+    wanted = set(sites)
+    found = dict.fromkeys((s.kind, point_of(s)) for s in sorted(sites, key=lambda s: s.layer))
+    groups = tuple(_group(kind, point, anatomy) for kind, point in found)
+    every = [site for group in groups for site in group.sites]
+    return SiteSet(groups, (None,), tuple(i for i, site in enumerate(every) if site in wanted))
 
 
 def kinds_of(anatomy: Anatomy) -> tuple[str, ...]:
@@ -169,13 +208,17 @@ def _node_groups(anatomy: Anatomy) -> tuple[Group, ...]:
 
 
 def _kind_groups(kind: str, anatomy: Anatomy) -> tuple[Group, ...]:
-    groups = []
-    for layer in anatomy.mixtures if kind in MIXTURE_PARTS else range(anatomy.n_layers):
-        point = point_of(Site(kind, layer))
-        count = units_of(point[0], anatomy)
-        units = range(count) if kind in _UNITS else (-1,)
-        groups.append(Group(point, tuple(Site(kind, layer, unit) for unit in units)))
-    return tuple(groups)
+    layers = anatomy.mixtures if kind in MIXTURE_PARTS else range(anatomy.n_layers)
+    points = [point_of(Site(kind, layer)) for layer in layers]
+    return tuple(_group(kind, point, anatomy) for point in points)
+
+
+def _group(kind: str, point: Point, anatomy: Anatomy) -> Group:
+    """All sites of one kind at a point."""
+    if kind == "input":
+        return Group(point, (INPUT,))
+    units = range(units_of(point[0], anatomy)) if kind in _UNITS else (-1,)
+    return Group(point, tuple(Site(kind, point[1], unit) for unit in units))
 
 
 def labels_of(positions: str, pairs: PromptPairs) -> tuple[int | str | None, ...]:

@@ -216,7 +216,7 @@ class IOI(Task):
         scenes = words.draw(rng, n, settings["split"])
         kind = settings["corruption"]
         corrupted = [_corrupt(scene, kind, words, rng) for scene in scenes]
-        return PromptPairs.from_texts(
+        pairs = PromptPairs.from_texts(
             tokenizer,
             clean=[asked.text(scene.text()) for scene in scenes],
             corrupted=[asked.text(text) for text, _ in corrupted],
@@ -226,6 +226,7 @@ class IOI(Task):
             task=self.name,
             metric=self.metric,
         )
+        return replace(pairs, templates=tuple(scene.template for scene in scenes))
 
 
 def _corrupt(

@@ -58,6 +58,7 @@ class PromptPairs:
                              filled with -1
     longer:                  bool [n], whether any answer goes on after the measured token
     remarks:                 what is odd about a pair, one text each, mostly empty
+    templates:               what each pair was made from, its words left out; empty for none
 
     The prediction is read at the last column. Arrays are copied and read-only. Anything that does
     not fit raises one `TaskError` that lists every fault.
@@ -80,6 +81,7 @@ class PromptPairs:
     rest: Int[np.ndarray, "n m"] = field(default_factory=_none)
     longer: Bool[np.ndarray, " n"] = field(default_factory=_none)
     remarks: tuple[str, ...] = ()
+    templates: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("clean", "corrupted", "answer", "counterfactual"):
@@ -90,6 +92,8 @@ class PromptPairs:
         texts = tuple((str(a), str(b)) for a, b in self.texts) or (("", ""),) * len(self.clean)
         object.__setattr__(self, "texts", texts)
         self._fill_spelling()
+        templates = tuple(self.templates) or ("",) * len(self.clean)
+        object.__setattr__(self, "templates", templates)
         faults = shape_faults(self) or content_faults(self)
         if faults:
             raise TaskError(all_faults(HEADLINE, faults))
@@ -219,6 +223,7 @@ class PromptPairs:
             rest=self.rest[chosen],
             longer=self.longer[chosen],
             remarks=tuple(self.remarks[i] for i in chosen),
+            templates=tuple(self.templates[i] for i in chosen),
         )
 
     @property

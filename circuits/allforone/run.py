@@ -12,7 +12,9 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
+
+from typing_extensions import override
 
 from circuits.af1 import Settings, ask, search
 from circuits.clock import Clock, Progress
@@ -21,6 +23,7 @@ from circuits.folder import CIRCUIT, OF_A_SEARCH, PAGE, PICTURE, RUN, SCORES
 from circuits.output import written
 from circuits.record import RECORD, RunRecord, describe_run
 from circuits.run_page import page_prompts
+from circuits.split import split_options
 from tasks.errors import TaskError, all_faults
 
 if TYPE_CHECKING:
@@ -46,6 +49,14 @@ class SearchConfig(Config):
             "direction": self.direction,
         }
         return plain | asdict(self.settings) | {"options": dict(self.options)}
+
+    @override
+    def settled(self, model: str | None = None) -> Self:
+        """With the split that goes with the model among the task's options."""
+        model = self.model or model
+        if self.task is None or self.from_file or model is None:
+            return self
+        return replace(self, options=split_options(self.task, self.options, model))
 
     def check(self) -> None:
         """Refuse what cannot work, without loading a model.

@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
-from torch import Tensor
+from jaxtyping import Float, Int
 
 from circuits.bias.items import Items
-from patching.forward import run_block, run_block_end
-from patching.frame import Frame
+from circuits.bias.start import Start
 from patching.model import Model
 from tasks import bias_measures as bias
-
-BATCH = 128
-TOKENS = 8192
-"""Questions and tokens of a batch, at most: attention of long prompts is large."""
 
 RESAMPLES = 1000
 COVERAGE = 0.95
@@ -53,26 +47,9 @@ class Answers:
         return shares * self.mass[:, None]
 
 
-@dataclass(frozen=True)
-class Start:
-    """The residual stream of some questions where it enters block ``layer``, by batch.
-
-    Answers under edits of that block or later ones can start there.
-    """
-
-    layer: int
-    streams: tuple[tuple[Float[Tensor, "b s d"], Frame], ...]
-
-
-@torch.no_grad()
 def start_at(model: Model, items: Items, layer: int) -> Start:
     """Run the blocks before ``layer`` once for all."""
-    found = []
-    for x, frame in _embedded(model, items):
-        for block in model.blocks[:layer]:
-            x = run_block(block, x, frame)
-        found.append((x, frame))
-    return Start(layer, tuple(found))
+    return Start.of(model, items.tokens, items.mask).at(model, layer)
 
 
 @torch.no_grad()
@@ -83,30 +60,12 @@ def answer(model: Model, items: Items, start: Start | None = None) -> Answers:
     """
     letters, tops, masses = [], [], []
     ids = torch.tensor(items.letters, device=model.device)
-    streams = _embedded(model, items) if start is None else start.streams
-    for x, frame in streams:
-        for block in model.blocks[start.layer if start else 0 : -1]:
-            x = run_block(block, x, frame)
-        logits = model.unembed(run_block_end(model.blocks[-1], x, frame)[:, -1]).double()
+    for found in (start or start_at(model, items, 0)).logits(model):
+        logits = found.double()
         letters.append(logits[:, ids].cpu().numpy())
         tops.append(bias.letter_predictions(logits.cpu().numpy(), items.letters))
         masses.append(logits.softmax(-1)[:, ids].sum(-1).cpu().numpy())
     return Answers(np.concatenate(letters), np.concatenate(tops), np.concatenate(masses))
-
-
-def batch_rows(mask: Bool[np.ndarray, "n pos"]) -> Iterator[slice]:
-    """Slices of rows, few where they are long."""
-    size = max(1, min(BATCH, TOKENS // max(mask.shape[1], 1)))
-    yield from (slice(start, start + size) for start in range(0, len(mask), size))
-
-
-def _embedded(model: Model, items: Items) -> Iterator[tuple[Float[Tensor, "b s d"], Frame]]:
-    """The streams that enter the first block, without columns that are padding throughout."""
-    for rows in batch_rows(items.mask):
-        first = int(items.mask[rows].any(0).argmax())
-        tokens = torch.tensor(items.tokens[rows, first:], device=model.device)
-        frame = model.frame(torch.tensor(items.mask[rows, first:], device=model.device))
-        yield model.embed(tokens, frame), frame
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,32 +8,47 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from circuits.bias.answers import answer, measures
+from circuits.bias.answers import answer, measures, start_at
 from circuits.bias.items import Items
 from circuits.edits.edit import Add, AnyEdit, Direction, Project, RankOne
 from circuits.edits.live import editing
 from patching.blocks import weight_in_out
 from patching.model import Model
+from patching.progress import Progress
 from patching.weights import WeightChange, changed_weights, output_module
 
 DRAWS = 10
 
 
 def random_moves(
-    model: Model, edits: Sequence[AnyEdit], basis: str, items: Items, seed: int
+    model: Model,
+    edits: Sequence[AnyEdit],
+    basis: str,
+    items: Items,
+    seed: int,
+    progress: Progress | None = None,
 ) -> list[float]:
     """By how much the share of 'A' moves under each of several random edits of the same norm."""
+    draws = [random_changes(model, edits, basis, seed + draw) for draw in range(DRAWS)]
+    start = start_at(model, items, first_changed(draws[0]))
 
     def share() -> float:
-        top = answer(model, items).top
+        top = answer(model, items, start).top
         found = measures(top, items.gold, items.n_options)["A share, gold not A"]
         return found(np.arange(len(items)))
 
     plain, moved = share(), []
-    for draw in range(DRAWS):
-        with changed_weights(model, random_changes(model, edits, basis, seed + draw)):
+    for done, changes in enumerate(draws):
+        if progress:
+            progress(done, DRAWS, "random edits")
+        with changed_weights(model, changes):
             moved.append(share() - plain)
     return moved
+
+
+def first_changed(changes: Sequence[WeightChange]) -> int:
+    """The first layer that changes; 0 where none does."""
+    return min((change.layer for change in changes), default=0)
 
 
 def random_changes(

@@ -16,9 +16,9 @@ from circuits.output import Output, written
 
 if TYPE_CHECKING:
     from circuits.bias.report_card import ReportCard
-    from circuits.bias.search import Progress
     from circuits.bias.settings import Settings
     from patching.model import Model
+    from patching.progress import Progress
 
 KIND = "circuits report card"
 REPORT = "report.json"

@@ -7,20 +7,20 @@ points. Whether it matters is another question, answered here beside it by takin
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from circuits.arguments import check_kinds
-from patching.ablate import run_ablated
+from patching.ablate import effects_ablated
 from patching.directions import default_basis, unembedding
 from patching.forward import Record
 from patching.model import Model
+from patching.progress import Progress
 from patching.runs import batches
 from patching.sites import head, mlp
 from patching.weights import check_neurons, value_vectors
@@ -36,6 +36,8 @@ TOP = 10
 GAP = 4.0
 TOKENS = 8
 SHOWN = 12
+UNEMBEDDED = 256
+"""How many writes are unembedded at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +112,7 @@ def localise_bias(
     top: int = TOP,
     basis: str | None = None,
     batch_size: int = 32,
+    progress: Progress | None = None,
 ) -> Bias:
     """Layers, heads and value vectors by their bias towards ``letter`` at the last position.
 
@@ -138,13 +141,16 @@ def localise_bias(
         seen = Record(["z", "attn_raw", "attn_out", "mlp_out", "mlp_post", "final_in"])
         logits = model.run(batch.clean, batch.mask, seen)
         total += float(_difference(logits, biased, right).sum())
-        for name, written, passes in _written(model, seen.values, kept, top):
-            gap = _difference(model.unembed(written), biased, right)
+        written = list(_written(model, seen.values, kept, top))
+        for (name, wrote, passes), gap in zip(
+            written, _gaps(model, [wrote for _, wrote, _ in written], biased, right), strict=True
+        ):
             gaps.add(name, gap)
             found.add(name, (gap > GAP) & passes)
-            directs.add(name, _direct(model, written, seen.values, biased, right))
-    effects = _effects(model, pairs, list(gaps.totals), biased, batch_size)
-    n = len(pairs)
+            directs.add(name, _direct(model, wrote, seen.values, biased, right))
+    effects = _effects(model, pairs, list(gaps.totals), biased, batch_size, progress)
+    n, neurons = len(pairs), [name for name in gaps.totals if ".n" in name]
+    tokens = dict(zip(neurons, promoted(model, neurons, basis), strict=True))
     parts = [
         Biased(
             name,
@@ -152,7 +158,7 @@ def localise_bias(
             directs.totals[name] / n,
             *effects[name],
             found.totals[name] / n,
-            promoted(model, name, basis) if ".n" in name else (),
+            tokens.get(name, ()),
         )
         for name in gaps.totals
     ]
@@ -174,14 +180,19 @@ def letter_id(model: Model, letter: str) -> int:
     return found
 
 
-def promoted(model: Model, name: str, basis: str, count: int = TOKENS) -> tuple[str, ...]:
-    """The tokens whose directions a value vector lies along most."""
-    layer, neuron = (int(part[1:]) for part in name.split("."))
-    along = unembedding(model, basis) @ value_vectors(model, layer)[neuron].float()
-    ids = along.topk(min(count, len(along))).indices.tolist()
+def promoted(
+    model: Model, names: Sequence[str], basis: str, count: int = TOKENS
+) -> list[tuple[str, ...]]:
+    """The tokens whose directions each of some value vectors lies along most."""
+    places = [[int(part[1:]) for part in name.split(".")] for name in names]
+    if not places:
+        return []
+    vectors = torch.stack([value_vectors(model, layer)[unit] for layer, unit in places]).float()
+    along = unembedding(model, basis) @ vectors.T
+    ids = along.topk(min(count, len(along)), dim=0).indices.T.tolist()
     if model.tokenizer is None:
-        return tuple(f"#{i}" for i in ids)
-    return tuple(model.tokenizer.decode([i]) for i in ids)
+        return [tuple(f"#{i}" for i in row) for row in ids]
+    return [tuple(model.tokenizer.decode([i]) for i in row) for row in ids]
 
 
 class _Sums:
@@ -233,6 +244,17 @@ def _written(
             yield f"m{layer}.n{neuron}", written, size[:, neuron] >= least
 
 
+def _gaps(
+    model: Model, written: Sequence[Float[Tensor, "b d"]], letter: int, right: Tensor
+) -> Iterator[Float[Tensor, " b"]]:
+    """The letter's lead in what each part writes, unembedded by itself, some parts at a time."""
+    size = max(1, UNEMBEDDED // len(right))
+    for start in range(0, len(written), size):
+        some = torch.stack(list(written[start : start + size]))
+        logits = model.unembed(some.flatten(0, 1)).unflatten(0, some.shape[:2])
+        yield from (_difference(each, letter, right) for each in logits)
+
+
 def _direct(
     model: Model,
     written: Float[Tensor, "b d"],
@@ -248,7 +270,12 @@ def _direct(
 
 
 def _effects(
-    model: Model, pairs: PromptPairs, names: list[str], letter: int, batch_size: int
+    model: Model,
+    pairs: PromptPairs,
+    names: list[str],
+    letter: int,
+    batch_size: int,
+    progress: Progress | None,
 ) -> dict[str, tuple[float, float | None]]:
     """How much less the letter is ahead of the right one without each part, and its error."""
 
@@ -256,12 +283,11 @@ def _effects(
         right = torch.tensor(of.answer[:, 0], device=logits.device)
         return _difference(logits, letter, right)
 
-    whole = run_ablated(model, pairs, [], "zero", metric=ahead, batch_size=batch_size)
-
-    def effect(name: str) -> tuple[float, float | None]:
-        without = run_ablated(model, pairs, [name], "zero", metric=ahead, batch_size=batch_size)
-        less = np.asarray(whole - without, dtype=np.float64)
+    lost = effects_ablated(
+        model, pairs, names, "zero", metric=ahead, batch_size=batch_size, progress=progress
+    )
+    found: dict[str, tuple[float, float | None]] = {}
+    for name, less in zip(names, lost, strict=True):
         error = float(less.std(ddof=1) / len(less) ** 0.5) if len(less) > 1 else None
-        return float(less.mean()), error
-
-    return {name: effect(name) for name in names}
+        found[name] = float(less.mean()), error
+    return found

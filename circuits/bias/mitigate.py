@@ -1,8 +1,9 @@
 """Mitigating a letter bias: look, propose, choose on the training split, test on the other.
 
-The search sees no right answers. It asks every training question in every cyclic order of its
-options, so that each option stands at every letter once: a model without letter bias then answers
-with every letter equally often, and chooses one option whatever its letter.
+The search sees no right answers; only where it looks, at which layers and heads, comes from
+localising the bias, which compares with the right letter. It asks every training question in every
+cyclic order of its options, so that each option stands at every letter once: a model without letter
+bias then answers with every letter equally often, and chooses one option whatever its letter.
 """
 
 from __future__ import annotations
@@ -23,14 +24,16 @@ from circuits.bias.items import (
     random_questions,
     unknown_share,
 )
-from circuits.bias.localise import Bias, localise_bias
+from circuits.bias.localise import TOP, Bias, localise_bias
 from circuits.bias.other_tasks import Others, other_prompts
 from circuits.bias.recipes import Evidence, candidates, gather
-from circuits.bias.search import Bench, Progress, Search, search
-from circuits.bias.settings import FEWEST, Settings
+from circuits.bias.search import Bench, Search, search
+from circuits.bias.settings import FEWEST, RECIPES, Settings
 from circuits.bias.unibias import unibias
 from circuits.edits.plan import EditPlan, plan_for
 from patching.model import Model
+from patching.progress import Progress
+from patching.sites import Site, parse_site
 from tasks.errors import TaskError
 from tasks.pairs import PromptPairs
 
@@ -38,6 +41,13 @@ if TYPE_CHECKING:
     import pandas as pd
 
 LAYERS = 2
+HEADS = 16
+"""How many heads are tried: those whose removal takes most from the letter's lead."""
+
+RUNS = 6000
+LEAST, MOST = 8, 24
+"""Prompts that the bias is localised on: about as many ablated runs as RUNS, in these bounds."""
+
 OPTIONS = 4
 RANDOM_WORDS = "random words"
 NUMBERS = ("no", "one", "two", "three", "four")
@@ -105,8 +115,14 @@ def prepare(model: Model, settings: Settings) -> Material:
     )
 
 
-def where(model: Model, items: Items, n: int = 24) -> Bias:
-    """Localise the bias on training questions in an order in which another letter is right."""
+def where(
+    model: Model, items: Items, n: int | None = None, progress: Progress | None = None
+) -> Bias:
+    """Localise the bias on training questions in an order in which another letter is right.
+
+    On ``n`` questions; by default on 24, on fewer in a model of many parts, but 8 at the least.
+    """
+    n = n or prompts_to_localise(model)
     k = items.n_options
     first = np.arange(0, len(items), k) + items.gold.reshape(-1, k).argmin(axis=1)
     rows = np.array([at - at % k + (at + 1 + i % (k - 1)) % k for i, at in enumerate(first)])
@@ -121,7 +137,18 @@ def where(model: Model, items: Items, n: int = 24) -> Bias:
         counterfactual=np.full((len(rows), 1), items.letters[0]),
         mask=items.mask[rows],
     )
-    return localise_bias(model, pairs, items.names[0])
+
+    def localising(done: int, total: int, _what: str) -> None:
+        if progress is not None:
+            progress(done, total, "localising")
+
+    return localise_bias(model, pairs, items.names[0], progress=localising)
+
+
+def prompts_to_localise(model: Model) -> int:
+    """How many prompts keep the time of removing every part in bounds."""
+    parts = model.anatomy.n_layers * (model.anatomy.n_heads + 1 + TOP)
+    return max(LEAST, min(MOST, RUNS // parts))
 
 
 def chosen_layers(bias: Bias, n_layers: int) -> list[int]:
@@ -129,6 +156,13 @@ def chosen_layers(bias: Bias, n_layers: int) -> list[int]:
     direct = {part.name: part.direct for part in bias.parts}
     ranked = sorted(range(n_layers), key=lambda layer: -direct[f"m{layer}"])
     return sorted({*ranked[: LAYERS - 1], n_layers - 1})
+
+
+def chosen_heads(bias: Bias) -> list[Site]:
+    """The heads whose removal takes most from the letter's lead, layer by layer."""
+    sites = [parse_site(part.name) for part in bias.parts]
+    ranked = [site for site in sites if site.kind == "head"][:HEADS]
+    return sorted(ranked, key=lambda site: (site.layer, site.unit))
 
 
 @dataclass(frozen=True)
@@ -162,19 +196,17 @@ def find_mitigation(model: Model, settings: Settings, progress: Progress = unsee
     """Localise, search, and make a plan of the best edit; no plan where nothing helps."""
     progress(0, 0, "drawing questions")
     material = prepare(model, settings)
-    progress(0, 0, "localising")
-    bias = where(model, material.train)
-    evidence = gather(model, material.train, answer(model, material.train), material.train_others)
+    bias = where(model, material.train, progress=progress)
     layers = chosen_layers(bias, model.anatomy.n_layers)
+    progress(0, 0, "looking at the training questions")
+    recipes, answers = settings.recipes or RECIPES, answer(model, material.train)
+    solved = layers if "least squares" in recipes else []
+    evidence = gather(model, material.train, answers, material.train_others, solved)
     proposals = [
-        candidate
-        for candidate in (
-            *candidates(model, evidence, layers),
-            *unibias(model, material.train, evidence),
-        )
-        if not settings.recipes or candidate.recipe in settings.recipes
+        *candidates(model, evidence, layers, chosen_heads(bias), recipes),
+        *unibias(model, material.train, evidence, recipes),
     ]
-    bench = Bench.of(model, material.train, material.train_others, evidence.basis)
+    bench = Bench.of(model, material.train, material.train_others, evidence.basis, answers)
     found = search(bench, proposals, progress)
     best, plan = found.best, None
     if best is not None:

@@ -11,10 +11,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from circuits.bias.answers import batch_rows
+from circuits.bias.start import Start, batch_rows
 from patching.forward import run_block
 from patching.model import Model
-from patching.runs import batches
 from tasks.base import Task
 from tasks.emotion import Emotion
 from tasks.errors import TaskError
@@ -26,6 +25,9 @@ from tasks.tokenize import encode, pad_id, unknown_words
 
 TASKS: tuple[Task, ...] = (IOI(), MentalMath(), Emotion())
 SPLITS = {"test": 0, "train": 1}
+
+UNEMBEDDED = 1024
+"""How many tokens are unembedded at a time."""
 
 
 @dataclass(frozen=True)
@@ -81,17 +83,48 @@ def other_prompts(tokenizer: Any, n: int, split: str, longest: int | None) -> Ot
     return Others(pairs, tokens, mask, missing)
 
 
+@dataclass(frozen=True)
+class OtherStarts:
+    """Where the prompts of other tasks and the texts enter a block (:class:`Start`)."""
+
+    pairs: Mapping[str, Start]
+    text: Start
+
+    @classmethod
+    def of(cls, model: Model, others: Others) -> OtherStarts:
+        """What enters the first block."""
+        pairs = {name: Start.of(model, p.clean, p.mask) for name, p in others.pairs.items()}
+        return cls(pairs, Start.of(model, others.tokens, others.mask))
+
+    @property
+    def layer(self) -> int:
+        """The block that they enter."""
+        return self.text.layer
+
+    def at(self, model: Model, layer: int) -> OtherStarts:
+        """The same where they enter a later block."""
+        pairs = {name: start.at(model, layer) for name, start in self.pairs.items()}
+        return OtherStarts(pairs, self.text.at(model, layer))
+
+
 @torch.no_grad()
-def look(model: Model, others: Others, batch_size: int = 64) -> Sideways:
-    """How the model does on them now."""
-    right = {name: _right(model, pairs, batch_size) for name, pairs in others.pairs.items()}
+def look(model: Model, others: Others, starts: OtherStarts | None = None) -> Sideways:
+    """How the model does on them now.
+
+    ``starts`` is where they enter a block before which nothing has changed.
+    """
+    starts = starts or OtherStarts.of(model, others)
+    right = {name: _right(model, pairs, starts.pairs[name]) for name, pairs in others.pairs.items()}
     losses, counts = [np.zeros(0)], [np.zeros(0, int)]
-    for rows in batch_rows(others.mask):
-        tokens = torch.tensor(others.tokens[rows], device=model.device)
-        mask = torch.tensor(others.mask[rows], device=model.device)
-        loss, counted = _losses(model, tokens, mask)
-        losses.append((loss * counted).sum(1).cpu().numpy())
-        counts.append(counted.sum(1).cpu().numpy())
+    for rows, (x, frame) in zip(batch_rows(others.mask), starts.text.streams, strict=True):
+        for block in model.blocks[starts.text.layer :]:
+            x = run_block(block, x, frame)
+        width = x.shape[1]
+        tokens = torch.tensor(others.tokens[rows, -width:], device=model.device)
+        mask = torch.tensor(others.mask[rows, -width:], device=model.device)
+        loss, counted = _losses(model, x, tokens, mask)
+        losses.append(loss)
+        counts.append(counted)
     return Sideways(right, np.concatenate(losses), np.concatenate(counts))
 
 
@@ -103,23 +136,27 @@ def _split(task: Task, split: str) -> str:
     )
 
 
-def _right(model: Model, pairs: PromptPairs, batch_size: int) -> Bool[np.ndarray, " n"]:
+def _right(model: Model, pairs: PromptPairs, start: Start) -> Bool[np.ndarray, " n"]:
     """Whether the most likely token is among the right answers."""
-    found = []
-    for batch in batches(model, pairs, batch_size):
-        best = model.run(batch.clean, batch.mask).argmax(-1).cpu().numpy()
-        found.append((best[:, None] == batch.pairs.answer).any(1))
-    return np.concatenate(found)
+    best = torch.cat([logits.argmax(-1) for logits in start.logits(model)]).cpu().numpy()
+    found: Bool[np.ndarray, " n"] = (best[:, None] == pairs.answer).any(1)
+    return found
 
 
 def _losses(
-    model: Model, tokens: Int[Tensor, "b s"], mask: Bool[Tensor, "b s"]
-) -> tuple[Float[Tensor, "b t"], Bool[Tensor, "b t"]]:
-    """Loss of every token given those before it, and which of them count (t = s - 1)."""
-    frame = model.frame(mask)
-    x = model.embed(tokens, frame)
-    for block in model.blocks:
-        x = run_block(block, x, frame)
-    logits = model.unembed(x[:, :-1].flatten(0, 1)).float()
-    loss = torch.nn.functional.cross_entropy(logits, tokens[:, 1:].flatten(), reduction="none")
-    return loss.double().unflatten(0, tokens[:, 1:].shape), mask[:, :-1] & mask[:, 1:]
+    model: Model, x: Float[Tensor, "b s d"], tokens: Int[Tensor, "b s"], mask: Bool[Tensor, "b s"]
+) -> tuple[Float[np.ndarray, " b"], Int[np.ndarray, " b"]]:
+    """Summed loss of every text's tokens given those before them, and how many tokens those are.
+
+    ``x`` is the stream behind the last block. Only real tokens are unembedded, some at a time,
+    because the vocabulary is large.
+    """
+    counted = mask[:, :-1] & mask[:, 1:]
+    stream, wanted = x[:, :-1][counted], tokens[:, 1:][counted]
+    parts = [
+        torch.nn.functional.cross_entropy(model.unembed(some).float(), ids, reduction="none")
+        for some, ids in zip(stream.split(UNEMBEDDED), wanted.split(UNEMBEDDED), strict=True)
+    ]
+    loss = torch.zeros(counted.shape, dtype=torch.float64)
+    loss[counted.cpu()] = torch.cat(parts).double().cpu()
+    return loss.sum(1).numpy(), counted.sum(1).cpu().numpy()

@@ -17,12 +17,15 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
-from circuits.bias.answers import Value, answer, bootstrap
+from circuits.bias.answers import Value, answer, bootstrap, start_at
 from circuits.bias.items import Items
 from circuits.bias.localise import Bias
+from circuits.bias.start import Start
 from circuits.edits.edit import add
 from circuits.edits.live import editing
 from patching.model import Model
+from patching.progress import Progress
+from patching.sites import parse_site
 from tasks.questions import LETTERS
 
 LAMBDAS = (1.0, 8.0)
@@ -87,6 +90,7 @@ def paper_edit(
     bias: Bias,
     before: Int[np.ndarray, " n"],
     lambdas: tuple[float, float] = LAMBDAS,
+    progress: Progress | None = None,
 ) -> PaperEdit:
     """Edit the value vector that the published test finds, for every letter written in.
 
@@ -106,8 +110,9 @@ def paper_edit(
         hits: np.ndarray = tops[gold, np.arange(len(gold))] == gold
         return hits
 
-    tops = _tops(model, items, part.name, lambdas)
-    none = _top(model, items, part.name, {items.names[0]: -lambdas[0]})
+    trial = _Trial(model, items, start_at(model, items, parse_site(part.name).layer), progress)
+    tops = trial.each(part.name, lambdas)
+    none = trial.top(part.name, {items.names[0]: -lambdas[0]})
     fixed = {
         LETTERS[i]: (
             _share(tops[i] == gold),
@@ -125,28 +130,37 @@ def paper_edit(
         _share(own(tops)[gold == 0]),
         _share(own(tops)),
         anchored(none == gold),
-        anchored(own(_tops(model, items, other.name, lambdas))),
+        anchored(own(trial.each(other.name, lambdas))),
         fixed,
     )
 
 
-def _tops(
-    model: Model, items: Items, neuron: str, lambdas: tuple[float, float]
-) -> Int[np.ndarray, "k n"]:
-    """Predictions with each letter written in."""
-    found = []
-    for wanted in items.names:
-        weights = {items.names[0]: -lambdas[0]}
-        weights[wanted] = weights.get(wanted, 0.0) + lambdas[1]
-        found.append(_top(model, items, neuron, weights))
-    return np.stack(found)
+@dataclass
+class _Trial:
+    """Predictions under one edit after the other, from the layer on that they change."""
 
+    model: Model
+    items: Items
+    start: Start
+    progress: Progress | None
+    done: int = 0
 
-def _top(
-    model: Model, items: Items, neuron: str, weights: Mapping[str, float]
-) -> Int[np.ndarray, " n"]:
-    with editing(model, add(neuron, weights)):
-        return answer(model, items).top
+    def each(self, neuron: str, lambdas: tuple[float, float]) -> Int[np.ndarray, "k n"]:
+        """With each letter written in."""
+        found, first = [], self.items.names[0]
+        for wanted in self.items.names:
+            weights = {first: -lambdas[0]}
+            weights[wanted] = weights.get(wanted, 0.0) + lambdas[1]
+            found.append(self.top(neuron, weights))
+        return np.stack(found)
+
+    def top(self, neuron: str, weights: Mapping[str, float]) -> Int[np.ndarray, " n"]:
+        """With some letters' directions added."""
+        if self.progress:
+            self.progress(self.done, 2 * self.items.n_options + 1, "the published edit")
+        self.done += 1
+        with editing(self.model, add(neuron, weights)):
+            return answer(self.model, self.items, self.start).top
 
 
 def _share(hits: np.ndarray) -> Value:

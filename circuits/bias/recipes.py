@@ -6,7 +6,7 @@ with the final norm's scale held fixed. All of them act on value vectors of one 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -14,15 +14,18 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from typing_extensions import override
 
-from circuits.bias.answers import Answers, batch_rows
+from circuits.bias.answers import Answers
 from circuits.bias.items import Items
 from circuits.bias.other_tasks import Others
+from circuits.bias.settings import RECIPES
+from circuits.bias.start import batch_rows
 from circuits.edits.edit import AnyEdit, Circuit, Direction, RankOne, add, project, scale
 from patching.directions import default_basis, unembedding
-from patching.forward import Record, run_block
+from patching.forward import Record, no_tap, run_block
 from patching.model import Model
-from patching.sites import parse_site
+from patching.sites import Site, head, parse_site
 from patching.weights import value_vectors
 from patching.writes import head_writes
 from tasks.bias_measures import letter_prior
@@ -67,7 +70,7 @@ class Evidence:
     prior      mean log-probability of each letter over balanced questions, less its mean
     post       neuron activations of each layer at the last position of the questions
     norms      the final norm's mean scale there
-    keys       second moment of each layer's neuron activations on other text
+    keys       second moment of a layer's neuron activations on other text, of the layers asked for
     spoken     what each head adds to each letter's logit there, the final norm's scale held fixed
     logits     the letters' logits
     """
@@ -77,26 +80,45 @@ class Evidence:
     prior: Float[np.ndarray, " k"]
     post: tuple[Float[Tensor, "n m"], ...]
     norms: float
-    keys: tuple[Float[Tensor, "m m"], ...]
+    keys: Mapping[int, Float[Tensor, "m m"]]
     directions: Float[Tensor, "k d"]
     spoken: Float[Tensor, "n layer h k"]
     logits: Float[np.ndarray, "n k"]
 
 
+class _AtEnd(Record):
+    """Keeps values at the last position only."""
+
+    @override
+    def __call__(self, kind: str, layer: int, value: Tensor) -> Tensor:
+        if kind in self.kinds:
+            self.values[kind, layer] = value[:, -1].clone() if value.ndim > 2 else value
+        return value
+
+
 @torch.no_grad()
-def gather(model: Model, items: Items, answers: Answers, others: Others) -> Evidence:
-    """Look at the model on questions in all orders, and on other text."""
+def gather(
+    model: Model,
+    items: Items,
+    answers: Answers,
+    others: Others,
+    moments: Sequence[int] | None = None,
+) -> Evidence:
+    """Look at the model on questions in all orders, and on other text.
+
+    ``moments`` are the layers whose second moments are wanted; by default those of all.
+    """
     layers = range(model.anatomy.n_layers)
     post: list[list[Tensor]] = [[] for _ in layers]
     norms, spoken = [], []
     basis = default_basis(model)
     directions = unembedding(model, basis)[torch.tensor(items.letters)]
     for rows in batch_rows(items.mask):
-        seen = Record(["mlp_post", "final_in", "z", "attn_raw"])
+        seen = _AtEnd(["mlp_post", "final_in", "z", "attn_raw"])
         tokens = torch.tensor(items.tokens[rows], device=model.device)
         model.run(tokens, torch.tensor(items.mask[rows], device=model.device), seen)
         for layer in layers:
-            post[layer].append(seen.values["mlp_post", layer][:, -1].float())
+            post[layer].append(seen.values["mlp_post", layer].float())
         scales = model.final_norm.scale(seen.values["final_in", len(layers)])
         norms.append(scales)
         said = [_head_writes(model, seen, layer) @ directions.T for layer in layers]
@@ -108,7 +130,7 @@ def gather(model: Model, items: Items, answers: Answers, others: Others) -> Evid
         prior=prior - prior.mean(),
         post=tuple(torch.cat(parts).cpu() for parts in post),
         norms=float(torch.cat(norms).mean()),
-        keys=_second_moments(model, others),
+        keys=_second_moments(model, others, layers if moments is None else moments),
         directions=directions.cpu(),
         spoken=torch.cat(spoken).cpu(),
         logits=answers.letters,
@@ -117,14 +139,16 @@ def gather(model: Model, items: Items, answers: Answers, others: Others) -> Evid
 
 def _head_writes(model: Model, seen: Record, layer: int) -> Float[Tensor, "n h d"]:
     """What each head of a layer writes at the last position."""
-    z, raw = (seen.values[kind, layer][:, -1:] for kind in ("z", "attn_raw"))
+    z, raw = (seen.values[kind, layer][:, None] for kind in ("z", "attn_raw"))
     return head_writes(model.blocks[layer], z, raw)[:, :, 0].float()
 
 
-def _second_moments(model: Model, others: Others) -> tuple[Tensor, ...]:
-    """E[k k^T] of every layer over plain text and the prompts of other tasks."""
-    size, layers = model.anatomy.d_mlp, range(model.anatomy.n_layers)
-    sums = [torch.zeros(size, size, device=model.device) for _ in layers]
+def _second_moments(model: Model, others: Others, layers: Sequence[int]) -> dict[int, Tensor]:
+    """E[k k^T] of some layers over plain text and the prompts of other tasks."""
+    if not layers:
+        return {}
+    size = model.anatomy.d_mlp
+    sums = {layer: torch.zeros(size, size, device=model.device) for layer in layers}
     total = 0
     texts = [(pairs.clean, pairs.mask) for pairs in others.pairs.values()]
     for ids, real in [*texts, (others.tokens, others.mask)]:
@@ -133,27 +157,45 @@ def _second_moments(model: Model, others: Others) -> tuple[Tensor, ...]:
             mask = torch.tensor(real[rows], device=model.device)
             seen, frame = Record(["mlp_post"]), model.frame(mask)
             x = model.embed(tokens, frame)
-            for block in model.blocks:
-                x = run_block(block, x, frame, seen)
+            for block in model.blocks[: max(layers) + 1]:
+                x = run_block(block, x, frame, seen if block.layer in sums else no_tap)
             for layer in layers:
                 keys = seen.values["mlp_post", layer][mask].float()
                 sums[layer] += keys.T @ keys
             total += int(mask.sum())
-    return tuple((each / max(total, 1)).cpu() for each in sums)
+    return {layer: (each / max(total, 1)).cpu() for layer, each in sums.items()}
 
 
-def candidates(model: Model, evidence: Evidence, layers: Sequence[int]) -> Iterator[Candidate]:
-    """All proposals of all label-free recipes for some layers."""
+def candidates(
+    model: Model,
+    evidence: Evidence,
+    layers: Sequence[int],
+    which: Sequence[Site] | None = None,
+    recipes: Sequence[str] = RECIPES,
+) -> Iterator[Candidate]:
+    """The proposals of the label-free recipes asked for, for some layers and some heads.
+
+    ``which`` are the heads to scale; by default all of them.
+    """
     for layer in layers:
-        yield from least_squares(evidence, layer)
-        ranked = rank_neurons(model, evidence, layer)
-        for count in COUNTS:
-            chosen = ranked[: min(count, len(ranked))]
-            names = [f"m{layer}.n{neuron}" for neuron in chosen]
-            yield Candidate("zero", tuple(scale(n, 0.0) for n in names), count, 1.0, layer)
-            for strength in STRENGTHS:
-                yield from _moved(evidence, layer, chosen, strength)
-    yield from heads(model)
+        if "least squares" in recipes:
+            yield from least_squares(evidence, layer)
+        for candidate in _of_neurons(model, evidence, layer):
+            if candidate.recipe in recipes:
+                yield candidate
+    if "scale head" in recipes:
+        yield from heads(every_head(model) if which is None else which)
+
+
+def _of_neurons(model: Model, evidence: Evidence, layer: int) -> Iterator[Candidate]:
+    """What is proposed for the value vectors that push A most."""
+    ranked = rank_neurons(model, evidence, layer)
+    for count in COUNTS:
+        chosen = ranked[: min(count, len(ranked))]
+        names = [f"m{layer}.n{neuron}" for neuron in chosen]
+        yield Candidate("zero", tuple(scale(n, 0.0) for n in names), count, 1.0, layer)
+        for strength in STRENGTHS:
+            yield from _moved(evidence, layer, chosen, strength)
 
 
 def rank_neurons(model: Model, evidence: Evidence, layer: int) -> list[int]:
@@ -213,9 +255,14 @@ def least_squares(evidence: Evidence, layer: int) -> Iterator[Candidate]:
         yield Candidate("least squares", (edit,), 1, strength, layer)
 
 
-def heads(model: Model) -> Iterator[Candidate]:
-    """Scale single heads, down to nothing or to a half."""
+def every_head(model: Model) -> list[Site]:
+    """All heads, layer by layer."""
     a = model.anatomy
-    for layer, unit, factor in product(range(a.n_layers), range(a.n_heads), (0.0, 0.5)):
-        edit = scale(f"a{layer}.h{unit}", factor)
-        yield Candidate("scale head", (edit,), 1, 1 - factor, layer)
+    return [head(layer, unit) for layer, unit in product(range(a.n_layers), range(a.n_heads))]
+
+
+def heads(which: Sequence[Site]) -> Iterator[Candidate]:
+    """Scale single heads, down to nothing or to a half."""
+    for site, factor in product(which, (0.0, 0.5)):
+        edit = scale(site.name, factor)
+        yield Candidate("scale head", (edit,), 1, 1 - factor, site.layer)

@@ -3,28 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from circuits.bias.answers import Answers, Value, answer, bootstrap, measures
+from circuits.bias.answers import Answers, Value, answer, bootstrap, measures, start_at
 from circuits.bias.bars import bars
 from circuits.bias.controls import random_moves
 from circuits.bias.folder import KIND
 from circuits.bias.items import Items, in_all_orders
 from circuits.bias.mitigate import Material, Mitigation, unseen
-from circuits.bias.other_tasks import Others, Sideways, look
+from circuits.bias.other_tasks import Others, OtherStarts, Sideways, look
 from circuits.bias.paper_edit import paper_edit
 from circuits.bias.report_card import ReportCard
 from circuits.bias.settings import RECIPES
+from circuits.bias.start import Start
 from circuits.bias.ways import NO_EDIT, RIVAL, Way, all_ways
 from circuits.edits.edit import AnyEdit
 from circuits.models import name_of
 from patching.model import Model
+from patching.progress import Progress
 from tasks import bias_measures as bias
 
 ORDERED = 100
+TEST, TURNED = "test", "test in all orders"
 Predictions = np.ndarray
 
 
@@ -39,25 +42,21 @@ class Seen:
     others: Sideways
 
 
-def report_card(
-    model: Model, found: Mitigation, progress: Callable[[int, int, str], None] = unseen
-) -> ReportCard:
+def report_card(model: Model, found: Mitigation, progress: Progress = unseen) -> ReportCard:
     """Measure everything on the test split; plain values for ``report.json``."""
     test = found.material.test
-    ordered = in_all_orders(model.tokenizer, test[:ORDERED])
-    ways, seen = all_ways(model, found), {}
-    for i, way in enumerate(ways):
-        progress(i, len(ways), "measuring")
-        with way.edited():
-            seen[way.name] = _see(model, found, ordered, way)
-    progress(0, 0, "the published edit")
+    ways = all_ways(model, found)
+    tests = _Tests.of(model, found)
+    seen = _see_all(tests, ways, progress)
     plain, best = seen[NO_EDIT], found.search.best
+    paper = paper_edit(model, test, found.bias, plain.top, progress=progress)
+    random = [] if best is None else _random_moves(model, found, best.candidate.edits, progress)
     card = {
         "kind": KIND,
         "schema_version": "1.0",
         "model": {"name": name_of(model.path), "hash": model.hash, "path": str(model.path)},
         "settings": asdict(found.settings),
-        "questions": _questions(found.material, len(ordered) // ordered.n_options),
+        "questions": _questions(found.material, len(plain.ordered)),
         "chosen": None if best is None else best.candidate.recipe,
         "plan": None if found.plan is None else found.plan.note,
         "knows": _knows(plain, seen[RIVAL], test),
@@ -69,8 +68,8 @@ def report_card(
         },
         "others": {name: _others(one.others, plain.others) for name, one in seen.items()},
         "others_missing": dict(found.material.test_others.missing),
-        "random": [] if best is None else _random_moves(model, found, best.candidate.edits),
-        "paper": paper_edit(model, test, found.bias, plain.top).to_json(),
+        "random": random,
+        "paper": paper.to_json(),
         "localised": found.bias.to_json(),
         "search": {
             "nothing": found.search.nothing,
@@ -98,24 +97,75 @@ def _questions(material: Material, ordered: int) -> dict[str, Any]:
     }
 
 
-def _random_moves(model: Model, found: Mitigation, edits: Sequence[AnyEdit]) -> list[float]:
+def _random_moves(
+    model: Model, found: Mitigation, edits: Sequence[AnyEdit], progress: Progress
+) -> list[float]:
     items, seed = found.material.test, found.settings.seed
-    return random_moves(model, edits, found.evidence.basis, items, seed)
+    return random_moves(model, edits, found.evidence.basis, items, seed, progress)
 
 
-def _see(model: Model, found: Mitigation, ordered: Items, way: Way) -> Seen:
-    material = found.material
-    prior = found.evidence.prior if way.without_prior else None
+@dataclass(frozen=True)
+class _Tests:
+    """What every way is measured on, and where all of it enters a block."""
 
-    def read(items: Items) -> tuple[Predictions, Predictions]:
-        return _read(answer(model, items), prior, items.n_options)
+    model: Model
+    prior: np.ndarray
+    items: Mapping[str, Items]
+    starts: Mapping[str, Start]
+    others: Others
+    other_starts: OtherStarts
 
-    top, best = read(material.test)
-    k = ordered.n_options
-    turned = bias.chosen_options(read(ordered)[0].reshape(-1, k), k)
-    templates = {name: read(items)[0] for name, items in material.templates.items()}
-    others: Others = material.test_others
-    return Seen(top, best, turned, templates, look(model, others))
+    @classmethod
+    def of(cls, model: Model, found: Mitigation) -> _Tests:
+        """Nothing is run yet."""
+        material, test = found.material, found.material.test
+        items = {TEST: test, TURNED: in_all_orders(model.tokenizer, test[:ORDERED])}
+        items |= material.templates
+        starts = {name: start_at(model, some, 0) for name, some in items.items()}
+        others = material.test_others
+        other_starts = OtherStarts.of(model, others)
+        return cls(model, found.evidence.prior, items, starts, others, other_starts)
+
+    def at(self, layer: int) -> _Tests:
+        """The same where all of it enters a later block."""
+        starts = {name: start.at(self.model, layer) for name, start in self.starts.items()}
+        others = self.other_starts.at(self.model, layer)
+        return replace(self, starts=starts, other_starts=others)
+
+    def see(self, way: Way, told: Callable[[], None]) -> Seen:
+        """What comes of one way, which must be in force; ``told`` is called after every part."""
+        prior, read = self.prior if way.without_prior else None, {}
+        for name, items in self.items.items():
+            answers = answer(self.model, items, self.starts[name])
+            read[name] = _read(answers, prior, items.n_options)
+            told()
+        others, k = look(self.model, self.others, self.other_starts), self.items[TEST].n_options
+        told()
+        (top, best), turned = read.pop(TEST), read.pop(TURNED)[0]
+        templates = {name: of[0] for name, of in read.items()}
+        return Seen(top, best, bias.chosen_options(turned.reshape(-1, k), k), templates, others)
+
+
+def _see_all(tests: _Tests, ways: Sequence[Way], progress: Progress) -> dict[str, Seen]:
+    """Every way measured, from the first layer on that it changes."""
+    total, done = len(ways) * (len(tests.items) + 1), 0
+
+    def told() -> None:
+        nonlocal done
+        done += 1
+        progress(done, total, "measuring")
+
+    progress(0, total, "measuring")
+    last, seen = tests.model.anatomy.n_layers - 1, {}
+
+    def first(way: Way) -> int:
+        return last if way.first_layer is None else way.first_layer
+
+    for way in sorted(ways, key=first):
+        tests = tests.at(first(way))
+        with way.edited():
+            seen[way.name] = tests.see(way, told)
+    return {way.name: seen[way.name] for way in ways}
 
 
 def _read(answers: Answers, prior: np.ndarray | None, k: int) -> tuple[Predictions, Predictions]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,7 +11,6 @@ from jaxtyping import Int
 
 from circuits.bias.answers import (
     Answers,
-    Start,
     Value,
     agreement,
     answer,
@@ -20,11 +19,13 @@ from circuits.bias.answers import (
     start_at,
 )
 from circuits.bias.items import Items
-from circuits.bias.other_tasks import Others, Sideways, look
+from circuits.bias.other_tasks import Others, OtherStarts, Sideways, look
 from circuits.bias.recipes import Candidate
+from circuits.bias.start import Start
 from circuits.bias.unibias import HEADS, VECTORS, both
 from circuits.edits.live import editing
 from patching.model import Model
+from patching.progress import Progress
 from tasks.bias_measures import chosen_options
 
 if TYPE_CHECKING:
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 PERPLEXITY = 1.005
 FALL = 0.005
 RESAMPLES = 200
-Progress = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,8 @@ class Tried:
     score      agreement between orders minus imbalance of the letters (no right answers in it)
     gain       score less that of doing nothing, with its interval over questions
     harmless   perplexity of text at most 0.5 % up, other tasks at most half a point down; None
-               where nothing was gained, so that it was not looked at
+               where it was not looked at: nothing was gained, or a better one of its recipe is
+               harmless
     """
 
     candidate: Candidate
@@ -54,6 +55,11 @@ class Tried:
     harmless: bool | None
 
     @property
+    def gains(self) -> bool:
+        """Whether it is better than doing nothing, be it by chance."""
+        return self.gain.value > 0
+
+    @property
     def sure(self) -> bool:
         """Harmless, and the interval of its gain excludes zero."""
         return bool(self.harmless) and self.gain.low > 0
@@ -62,7 +68,7 @@ class Tried:
     def verdict(self) -> str:
         """What the search makes of it, in words."""
         if self.harmless is None:
-            return "no gain"
+            return "gain, but less than the recipe's best" if self.gains else "no gain"
         if not self.harmless:
             return "gain, but harms other tasks or text"
         return "sure gain" if self.sure else "gain that may be chance"
@@ -134,19 +140,25 @@ class Bench:
     before: Sideways
 
     @classmethod
-    def of(cls, model: Model, items: Items, others: Others, basis: str) -> Bench:
-        """Look at the model as it is."""
-        return cls(model, items, others, basis, answer(model, items), look(model, others))
+    def of(
+        cls, model: Model, items: Items, others: Others, basis: str, start: Answers | None = None
+    ) -> Bench:
+        """Look at the model as it is; ``start`` are its answers, where they are known."""
+        start = start or answer(model, items)
+        return cls(model, items, others, basis, start, look(model, others))
 
     def tried(self, candidate: Candidate, start: Start | None = None) -> Tried:
-        """What a candidate does; one that gains nothing is not looked at any further."""
-        nothing = label_free(self.orders(self.start))[0]
+        """What a candidate does to the training questions; other tasks are not looked at."""
         with editing(self.model, candidate.edits, self.basis):
             answers = answer(self.model, self.items, start)
-            score, same, uneven = label_free(self.orders(answers))
-            gains = score > nothing
-            fine = harmless(self.before, look(self.model, self.others)) if gains else None
-        return Tried(candidate, score, self.gain(answers), same, uneven, fine)
+        score, same, uneven = label_free(self.orders(answers))
+        return Tried(candidate, score, self.gain(answers), same, uneven, None)
+
+    def looked(self, tried: Tried, starts: OtherStarts | None = None) -> Tried:
+        """The same with what it does to other tasks and text."""
+        with editing(self.model, tried.candidate.edits, self.basis):
+            after = look(self.model, self.others, starts)
+        return replace(tried, harmless=harmless(self.before, after))
 
     def gain(self, answers: Answers) -> Value:
         """The score less that of doing nothing; whole questions, in all orders, are redrawn."""
@@ -164,18 +176,52 @@ class Bench:
 
 def search(bench: Bench, proposals: Sequence[Candidate], progress: Progress) -> Search:
     """Try all candidates on the training split, and the best UniBias sets together."""
-    tried, start = [], start_at(bench.model, bench.items, 0)
-    for done, candidate in enumerate(proposals):
-        progress(done, len(proposals), "trying edits")
-        if start.layer != candidate.first_layer:
-            start = start_at(bench.model, bench.items, candidate.first_layer)
-        tried.append(bench.tried(candidate, start))
     nothing = label_free(bench.orders(bench.start))[0]
+    tried = _looked(bench, _tried(bench, proposals, progress), progress)
     found = Search(nothing, tuple(tried))
     vectors, heads = found.best_of(VECTORS), found.best_of(HEADS)
     if vectors is None or heads is None:
         return found
-    return Search(nothing, (*tried, bench.tried(both(vectors.candidate, heads.candidate))))
+    together = bench.tried(both(vectors.candidate, heads.candidate))
+    return Search(nothing, (*tried, bench.looked(together) if together.gains else together))
+
+
+def _tried(bench: Bench, proposals: Sequence[Candidate], progress: Progress) -> list[Tried]:
+    """What all of them gain, in their order; run layer by layer, from the first that changes."""
+    found: dict[int, Tried] = {}
+    order = sorted(range(len(proposals)), key=lambda i: proposals[i].first_layer)
+    start = start_at(bench.model, bench.items, 0)
+    for done, i in enumerate(order):
+        progress(done, len(order), "trying edits")
+        start = start.at(bench.model, proposals[i].first_layer)
+        found[i] = bench.tried(proposals[i], start)
+    return [found[i] for i in range(len(proposals))]
+
+
+def _looked(bench: Bench, tried: Sequence[Tried], progress: Progress) -> list[Tried]:
+    """The same, with what they do to other tasks and text where a recipe's choice turns on it.
+
+    Of every recipe the candidates that gain are looked at from the best on, sure gains first,
+    until one is harmless: that one is the recipe's best, whatever the others do.
+    """
+    found = list(tried)
+    waiting: dict[str, list[int]] = {}
+    for i in sorted(range(len(tried)), key=lambda i: (tried[i].gain.low <= 0, -tried[i].score)):
+        if tried[i].gains:
+            waiting.setdefault(tried[i].candidate.recipe, []).append(i)
+    done, first = 0, OtherStarts.of(bench.model, bench.others)
+    while turn := sorted(
+        (queue.pop(0) for queue in waiting.values()), key=lambda i: tried[i].candidate.first_layer
+    ):
+        start = first
+        for i in turn:
+            progress(done, done + sum(map(len, waiting.values())) + 1, "looking at other tasks")
+            start = start.at(bench.model, tried[i].candidate.first_layer)
+            found[i], done = bench.looked(tried[i], start), done + 1
+            if found[i].harmless:
+                waiting[tried[i].candidate.recipe].clear()
+        waiting = {recipe: queue for recipe, queue in waiting.items() if queue}
+    return found
 
 
 def label_free(top: Int[np.ndarray, "questions orders"]) -> tuple[float, float, float]:

@@ -30,12 +30,16 @@ HEAD_BIAS = (0.1, 0.3, 0.5)
 HEAD_VARIATION = (0.1, 0.25, 0.5)
 
 
-def unibias(model: Model, items: Items, evidence: Evidence) -> list[Candidate]:
-    """Sets of value vectors, and sets of heads, to zero."""
-    return [
-        *_candidates(VECTORS, vector_sets(model, items, evidence)),
-        *_candidates(HEADS, head_sets(evidence)),
-    ]
+def unibias(
+    model: Model, items: Items, evidence: Evidence, recipes: Sequence[str] = (VECTORS, HEADS)
+) -> list[Candidate]:
+    """Sets of value vectors, and sets of heads, to zero: of the recipes asked for."""
+    found: list[Candidate] = []
+    if VECTORS in recipes:
+        found += _candidates(VECTORS, vector_sets(model, items, evidence))
+    if HEADS in recipes:
+        found += _candidates(HEADS, head_sets(evidence))
+    return found
 
 
 def both(vectors: Candidate, heads: Candidate) -> Candidate:

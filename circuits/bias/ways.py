@@ -48,12 +48,14 @@ CLAIMS = {
 class Way:
     """One way of answering: a context in which the model is changed, and how answers are read.
 
-    ``tried`` is the candidate behind it, ``of`` how many of its recipe there were.
+    ``first_layer`` is the first one that it changes; None where it changes none. ``tried`` is the
+    candidate behind it, ``of`` how many of its recipe there were.
     """
 
     name: str
     edited: Callable[[], AbstractContextManager[Any]]
     kind: str
+    first_layer: int | None = None
     tried: Tried | None = None
     of: int = 0
 
@@ -87,16 +89,18 @@ def all_ways(model: Model, found: Mitigation) -> list[Way]:
 
     ways = [Way(NO_EDIT, nullcontext, "baseline"), Way(RIVAL, nullcontext, "rival")]
     for tried, of in _best(found.search):
-        ways.append(Way(tried.candidate.recipe, made(tried.candidate.edits), "recipe", tried, of))
+        candidate = tried.candidate
+        layer, edited = candidate.first_layer, made(candidate.edits)
+        ways.append(Way(candidate.recipe, edited, "recipe", layer, tried, of))
     best = found.search.best
     if best is None:
         return ways
-    edits = best.candidate.edits
+    edits, layer = best.candidate.edits, best.candidate.first_layer
     changes = random_changes(model, edits, basis, found.settings.seed)
-    ways.append(Way(RANDOM, lambda: changed_weights(model, changes), "control"))
+    ways.append(Way(RANDOM, lambda: changed_weights(model, changes), "control", layer))
     elsewhere = aimed_elsewhere(edits, found.evidence.letters)
     if elsewhere != edits:
-        ways.append(Way(ELSEWHERE, made(elsewhere), "control"))
+        ways.append(Way(ELSEWHERE, made(elsewhere), "control", layer))
     return ways
 
 

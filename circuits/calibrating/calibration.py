@@ -7,22 +7,21 @@ the strongest sites, with bootstrap intervals over prompts, and the time each ta
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float
 
-from circuits.calibrating.agreement import Interval, agreement
+from circuits.calibrating.agreement import agreement
+from circuits.calibrating.forecast import Forecast, forecast, groups_of, positions_of
+from circuits.calibrating.result import Calibration, Comparison, SitesUsed
 from patching.written import read_method
 from tasks.errors import MethodError, unknown
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from circuits.clock import Progress
     from patching.metrics import Metric
     from patching.model import Model
@@ -31,7 +30,8 @@ if TYPE_CHECKING:
 KINDS = ("resid_pre", "attn_out", "mlp_out", "z", "q", "k", "v")
 """Kinds of sites compared by default; ``edge`` is compared when asked for."""
 
-STREAMS = ("resid_pre", "resid_mid", "resid_post", "attn_out", "mlp_out")
+SITES = 96
+"""Of how many sites of a kind the exact effect is measured, at the most."""
 
 METHODS = (
     "attribution",
@@ -45,83 +45,6 @@ METHODS = (
 )
 
 DIRECTIONS = ("noising", "denoising")
-KIND = "circuits calibration"
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """One estimate against the exact effect, for one kind of site and one direction.
-
-    ``exact`` and ``estimate`` are mean effects by site, in units of the metric. ``seconds`` is the
-    estimate's time, ``exact_seconds`` that of the exact sweep of the same sites.
-    """
-
-    method: str
-    kind: str
-    direction: str
-    measures: dict[str, Interval]
-    seconds: float
-    exact_seconds: float
-    names: tuple[str, ...]
-    exact: Float[np.ndarray, " s"]
-    estimate: Float[np.ndarray, " s"]
-
-
-@dataclass(frozen=True)
-class Calibration:
-    """All comparisons, with how they were made."""
-
-    comparisons: tuple[Comparison, ...]
-    task: str
-    model: str
-    model_hash: str
-    metric: str
-    count: int
-    total_effect: float
-
-    def to_frame(self) -> pd.DataFrame:
-        """One row per method, kind and direction."""
-        import pandas as pd
-
-        rows = []
-        for c in self.comparisons:
-            row: dict[str, Any] = {"method": c.method, "kind": c.kind, "direction": c.direction}
-            for name, interval in c.measures.items():
-                row |= {name: interval.value, f"{name}_low": interval.low}
-                row[f"{name}_high"] = interval.high
-            largest = float(np.abs(c.exact).max())
-            rows.append(row | {"largest": largest, "seconds": c.seconds, "exact": c.exact_seconds})
-        return pd.DataFrame(rows)
-
-    def summary(self) -> pd.DataFrame:
-        """Mean Pearson correlation over directions: a row per method, a column per kind."""
-        frame = self.to_frame()
-        table = frame.pivot_table(index="method", columns="kind", values="pearson", sort=False)
-        table["mean"] = table.mean(axis=1)
-        table["seconds"] = frame.groupby("method", sort=False)["seconds"].sum()
-        return table
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values for a file; what is not a number is null."""
-        rows = []
-        for c in self.comparisons:
-            row = asdict(c) | {"exact": c.exact.tolist(), "estimate": c.estimate.tolist()}
-            row["measures"] = {
-                name: {k: v if math.isfinite(v) else None for k, v in asdict(interval).items()}
-                for name, interval in c.measures.items()
-            }
-            rows.append(row | {"names": list(c.names)})
-        head = {k: v for k, v in asdict(self).items() if k != "comparisons"}
-        return {"kind": KIND, "schema_version": "1.0"} | head | {"comparisons": rows}
-
-    def __repr__(self) -> str:
-        methods = len({c.method for c in self.comparisons})
-        return f"Calibration({self.task or 'prompt pairs'}: {methods} methods, {self.count} pairs)"
-
-    def _repr_html_(self) -> str:
-        from circuits.display import frame_html
-
-        return frame_html(self.summary(), f"{self!r}: Pearson correlation with the exact effect")
 
 
 def calibrate(
@@ -133,6 +56,7 @@ def calibrate(
     directions: Sequence[str] = DIRECTIONS,
     metric: str | Metric | None = None,
     positions: str | None = None,
+    sites: int = SITES,
     batch_size: int = 32,
     resamples: int = 200,
     seed: int = 0,
@@ -142,105 +66,187 @@ def calibrate(
 
     A method is written with its options, such as ``relevance:rules=gim``. Residual-stream kinds
     are compared at each position (``token`` where all prompts are equally long, else ``named``,
-    else ``all``), heads over all positions, ``edge`` over all edges.
+    else ``all``), heads over all positions, ``edge`` over all edges. Of a kind with more than
+    ``sites`` sites, so many are drawn with ``seed``, the same ones in both directions.
 
     >>> circuits.calibrate(model, pairs, ["secant", "ig:steps=3"], ["z"]).to_frame().shape
     (4, 18)
 
     Raises:
-        MethodError: an unknown method, option, kind or direction.
+        MethodError: an unknown method, option, kind or direction, or fewer than two sites.
     """
-    asked = check_asked(methods, kinds, directions)
-    metric = metric or pairs.metric
-    comparisons: list[Comparison] = []
-    cells = [(kind, direction) for kind in kinds for direction in directions]
-    for done, (kind, direction) in enumerate(cells):
-        if progress:
-            progress(done, len(cells), f"{kind}, {direction}")
-        cell = _Cell(model, pairs, kind, direction, metric, positions, batch_size)
-        names, exact, exact_seconds = cell.measure("activation", {})
-        for text, (name, options) in asked.items():
-            _, rows, seconds = cell.measure(name, options)
-            comparisons.append(
-                Comparison(
-                    method=text,
-                    kind=kind,
-                    direction=direction,
-                    measures=agreement(exact, rows, resamples=resamples, seed=seed),
-                    seconds=seconds,
-                    exact_seconds=exact_seconds,
-                    names=names,
-                    exact=exact.mean(0),
-                    estimate=rows.mean(0),
-                )
-            )
-    return _calibration(model, pairs, metric, comparisons, batch_size)
+    plan = Plan.of(
+        model, pairs, methods, kinds, directions, metric, positions, sites, batch_size, seed
+    )
+    return carried_out(plan, resamples, progress)
 
 
 @dataclass(frozen=True)
-class _Cell:
-    """One kind of site in one direction, on which every method is measured alike."""
+class Plan:
+    """A calibration that is checked and not yet begun; ``work`` says how much it is."""
 
     model: Model
     pairs: PromptPairs
-    kind: str
-    direction: str
+    methods: dict[str, tuple[str, dict[str, Any]]]
+    kinds: tuple[str, ...]
+    directions: tuple[str, ...]
     metric: str | Metric
     positions: str | None
+    sites: int
     batch_size: int
+    seed: int
+    work: Forecast
+
+    @classmethod
+    def of(
+        cls,
+        model: Model,
+        pairs: PromptPairs,
+        methods: Sequence[str],
+        kinds: Sequence[str],
+        directions: Sequence[str] = DIRECTIONS,
+        metric: str | Metric | None = None,
+        positions: str | None = None,
+        sites: int = SITES,
+        batch_size: int = 32,
+        seed: int = 0,
+    ) -> Plan:
+        """See :func:`calibrate`; the time of one forward pass is measured.
+
+        Raises:
+            MethodError: as for :func:`calibrate`.
+        """
+        from patching.sitesets import site_set
+
+        asked = check_asked(methods, kinds, directions)
+        if sites < 2:
+            raise MethodError(f"sites is {sites}; at least 2 are needed to compare anything")
+        every = {
+            kind: site_set(kind, model.anatomy, pairs, positions or positions_of(kind, pairs))
+            for kind in kinds
+            if kind != "edge"
+        }
+        chosen = {kind: (found.sample(sites, seed), found) for kind, found in every.items()}
+        work = forecast(model, pairs, asked, kinds, len(directions), chosen, batch_size)
+        ways, metric = tuple(directions), metric or pairs.metric
+        rest = metric, positions, sites, batch_size, seed, work
+        return cls(model, pairs, asked, tuple(kinds), ways, *rest)
 
     def measure(
-        self, method: str, options: dict[str, Any]
+        self,
+        method: str,
+        options: dict[str, Any],
+        kinds: Sequence[str],
+        direction: str,
+        progress: Progress,
     ) -> tuple[tuple[str, ...], Float[np.ndarray, "n s"], float]:
-        """Names, per-prompt scores and seconds of one method."""
+        """Names, per-prompt scores and seconds of one method; estimates are of all sites."""
         from patching.scoring import prompt_scores
 
-        level = self.kind if self.kind in ("edge", "node") else "site"
+        level = kinds[0] if kinds[0] in ("edge", "node") else "site"
+        exact = method == "activation" and level != "edge"
         begin = perf_counter()
         scores, rows = prompt_scores(
             self.model,
             self.pairs,
             method,
             level,
-            self.direction,
+            direction,
             self.metric,
-            sites="node" if level != "site" else self.kind,
-            positions=self.positions or _positions(self.kind, self.pairs),
+            sites="node" if level != "site" else ",".join(kinds),
+            positions=self.positions or positions_of(kinds[0], self.pairs),
             batch_size=self.batch_size,
+            progress=progress,
+            sample=(self.sites, self.seed) if exact else None,
             **options,
         )
         return scores.names, rows, perf_counter() - begin
 
 
-def _calibration(
-    model: Model,
-    pairs: PromptPairs,
-    metric: str | Metric,
-    comparisons: list[Comparison],
-    batch_size: int,
-) -> Calibration:
+def carried_out(plan: Plan, resamples: int = 200, progress: Progress | None = None) -> Calibration:
+    """Measure everything that is planned."""
+    told, found = _Told(progress, plan.work.passes), list[Comparison]()
+    for direction in plan.directions:
+        exact = {}
+        for kind in plan.kinds:
+            told.next(f"exact {kind}, {direction}", plan.work.exact[kind])
+            exact[kind] = plan.measure("activation", {}, [kind], direction, told.inside)
+        for kinds in groups_of(plan.kinds):
+            for text, (name, options) in plan.methods.items():
+                told.next(f"{text}, {direction}", plan.work.estimates[kinds][text])
+                measured = plan.measure(name, options, kinds, direction, told.inside)
+                found += _comparisons(text, direction, kinds, exact, measured, resamples, plan.seed)
+    told.next("agreement", 0.0)
+    order = {text: i for i, text in enumerate((*plan.kinds, *plan.directions, *plan.methods))}
+    found.sort(key=lambda c: (order[c.kind], order[c.direction], order[c.method]))
+    return _calibration(plan, found)
+
+
+class _Told:
+    """Progress over all steps in one count of forward passes, the step in progress named."""
+
+    def __init__(self, progress: Progress | None, passes: float) -> None:
+        self.progress, self.passes = progress, passes
+        self.before = self.cost = 0.0
+        self.what = ""
+
+    def next(self, what: str, cost: float) -> None:
+        """Another step begins, of so many passes."""
+        self.before += self.cost
+        self.what, self.cost = what, cost
+        self.inside(0, 1, "")
+
+    def inside(self, done: int, total: int, _what: str) -> None:
+        """So much of the step is done."""
+        if self.progress:
+            now = self.before + self.cost * done / max(total, 1)
+            self.progress(round(now), round(self.passes), "forward passes")
+
+
+def _comparisons(
+    method: str,
+    direction: str,
+    kinds: Sequence[str],
+    exact: dict[str, tuple[tuple[str, ...], Float[np.ndarray, "n s"], float]],
+    measured: tuple[tuple[str, ...], Float[np.ndarray, "n s"], float],
+    resamples: int,
+    seed: int,
+) -> Iterator[Comparison]:
+    """A method against the exact effects of the sites of some kinds, which share its time."""
+    names, every, seconds = measured
+    column = {name: i for i, name in enumerate(names)}
+    for kind in kinds:
+        sites, effects, exact_seconds = exact[kind]
+        rows = every[:, [column[name] for name in sites]]
+        yield Comparison(
+            method=method,
+            kind=kind,
+            direction=direction,
+            measures=agreement(effects, rows, resamples=resamples, seed=seed),
+            seconds=seconds / len(kinds),
+            exact_seconds=exact_seconds,
+            names=sites,
+            exact=effects.mean(0),
+            estimate=rows.mean(0),
+        )
+
+
+def _calibration(plan: Plan, comparisons: list[Comparison]) -> Calibration:
     from circuits.models import name_of
     from patching.metrics import metric_name
     from patching.runs import baselines
 
-    clean, corrupted = baselines(model, pairs, metric, batch_size)
+    clean, corrupted = baselines(plan.model, plan.pairs, plan.metric, plan.batch_size)
     return Calibration(
         comparisons=tuple(comparisons),
-        task=pairs.task,
-        model=name_of(model.path),
-        model_hash=model.hash,
-        metric=metric_name(metric),
-        count=len(pairs),
+        task=plan.pairs.task,
+        model=name_of(plan.model.path),
+        model_hash=plan.model.hash,
+        metric=metric_name(plan.metric),
+        count=len(plan.pairs),
         total_effect=float((clean - corrupted).mean()),
+        sites={kind: SitesUsed(*counts) for kind, counts in plan.work.sites.items()},
     )
-
-
-def _positions(kind: str, pairs: PromptPairs) -> str:
-    if kind not in STREAMS:
-        return "all"
-    if len(np.unique(pairs.mask.sum(1))) == 1:
-        return "token"
-    return "named" if pairs.positions else "all"
 
 
 def check_asked(

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from circuits.calibrating.calibration import Calibration, Comparison
+    from circuits.calibrating.result import Calibration, Comparison
 
 SIZE = 1.9
 COLOURS = {"noising": "#0072B2", "denoising": "#D55E00"}

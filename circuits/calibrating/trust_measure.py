@@ -17,7 +17,8 @@ from pathlib import Path
 from textwrap import fill
 from typing import Any
 
-from circuits.calibrating.calibration import DIRECTIONS, Calibration, calibrate
+from circuits.calibrating.calibration import DIRECTIONS, calibrate
+from circuits.calibrating.result import Calibration
 from circuits.calibrating.trust import LEVELS, measured, measured_on, trust_table
 from circuits.models import fingerprint, load_model
 from graphs.files import write_atomically, write_json

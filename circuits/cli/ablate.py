@@ -57,6 +57,7 @@ def command(
     """Ablate named parts of a model, all at once, and say what its answer loses."""
     from circuits.ablation import ablate, check_parts
     from circuits.cli.discover import prepare
+    from circuits.cli.progress import shown_progress
     from circuits.cli.text import printable
     from circuits.config import Config
     from circuits.models import load_model
@@ -77,19 +78,23 @@ def command(
         **how,
     )
     config.check()
+    config = config.settled()
     stated = _means(kind, means)
     prepare(config)
-    opened = load_model(model)
-    found = ablate(
-        opened,
-        prompts_of(config, opened),
-        what or (),
-        kind,
-        metric=metric,
-        means=stated,
-        batch_size=batch_size,
-        seed=seed,
-    )
+    with shown_progress() as progress:
+        progress(0, 0, "opening the model")
+        opened = load_model(model)
+        found = ablate(
+            opened,
+            prompts_of(config, opened),
+            what or (),
+            kind,
+            metric=metric,
+            means=stated,
+            batch_size=batch_size,
+            seed=seed,
+            progress=progress,
+        )
     typer.echo(json.dumps(found.to_json(), indent=1) if as_json else printable(str(found)))
 
 

@@ -64,6 +64,7 @@ def carry_out(config: SearchConfig, folder: Path, force: bool) -> None:
     from circuits.folder import finished
 
     config.check()
+    config = config.settled()
     if finished(folder, config, force) is None or not (folder / REPORT).is_file():
         with shown_progress() as progress:
             progress(0, 0, "loading torch and transformers")

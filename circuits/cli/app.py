@@ -32,7 +32,7 @@ from circuits.cli.asking import (
     questions_of,
 )
 from circuits.cli.device import Device
-from circuits.cli.files import SkipBad
+from circuits.cli.files import ModelCorrect, SkipBad
 from circuits.cli.metric import Metric
 from tasks.errors import CircuitsError, TaskError
 
@@ -136,6 +136,7 @@ def list_tasks(
     print_list(task_rows(), as_json)
     if not as_json:
         typer.echo("Options are written behind the task, as in mental_math:form=-+style=question.")
+        typer.echo("Where no split is given, nano is asked split=test, other models split=all.")
 
 
 @app.command("methods")
@@ -197,6 +198,7 @@ def discover(
     seed: Annotated[int, typer.Option(help="Draws the prompt pairs.")] = 0,
     batch_size: Annotated[int, typer.Option(help="Prompt pairs per forward pass.")] = 32,
     skip_bad: SkipBad = False,
+    model_correct: ModelCorrect = False,
     ablation: Outside = "corrupted",
     out: Annotated[
         Path | None, typer.Option(help="The run folder to write. Default: runs/TASK.")
@@ -228,8 +230,9 @@ def discover(
         asked=questions_of(task, prompt, corrupted, answer, counterfactual),
         options=read_settings(method, setting or []),
         skip_bad=skip_bad,
+        model_correct=model_correct,
     )
-    carry_out(config, out or Path("runs") / config.folder_name, force)
+    carry_out(config.settled(), out or Path("runs") / config.folder_name, force)
 
 
 @app.command()

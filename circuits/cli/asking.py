@@ -13,7 +13,10 @@ CHOICES = {"yes": True, "no": False}
 
 Task = Annotated[
     str | None,
-    typer.Argument(help="A task, or a JSON-lines file of prompt pairs; none with --prompt."),
+    typer.Argument(
+        help="A task, or a file of prompt pairs; none with --prompt. Of a task, nano is asked what "
+        "it was not trained on (split=test), any other model everything (split=all)."
+    ),
 ]
 Prompt = Annotated[
     list[str] | None,

@@ -16,7 +16,7 @@ from circuits.output import Output, written
 from tasks.errors import counted
 
 if TYPE_CHECKING:
-    from circuits.calibrating.calibration import Calibration
+    from circuits.calibrating.result import Calibration
 
 OUTPUT = Output(
     "calibration",
@@ -42,7 +42,12 @@ def calibrate(
         typer.Option(help="A kind of site (resid_pre, z, q, ..., edge). Default: seven of them."),
     ] = None,
     n: Annotated[int, typer.Option("--n", help="Prompt pairs.")] = 32,
-    seed: Annotated[int, typer.Option(help="Draws the prompt pairs and the resamples.")] = 0,
+    sites: Annotated[
+        int, typer.Option(help="Sites of each kind to compare; of more, so many are drawn.")
+    ] = 96,
+    seed: Annotated[
+        int, typer.Option(help="Draws the prompt pairs, the sites and the resamples.")
+    ] = 0,
     batch_size: Annotated[int, typer.Option(help="Prompt pairs per forward pass.")] = 32,
     skip_bad: SkipBad = False,
     out: Annotated[
@@ -57,6 +62,7 @@ def calibrate(
     from circuits.calibrating import calibration
     from circuits.cli.discover import prepare
     from circuits.cli.progress import shown_progress
+    from circuits.cli.text import printable
     from circuits.config import Config
     from circuits.models import load_model, locate
     from circuits.prompts import prompts_of
@@ -66,7 +72,9 @@ def calibrate(
     methods, kinds = tuple(method or calibration.METHODS), tuple(kind or calibration.KINDS)
     calibration.check_asked(methods, kinds)
     how = how_of(bos, chat, chat_plain)
-    config = Config(task, model, n=n, seed=seed, batch_size=batch_size, skip_bad=skip_bad, **how)
+    config = Config(
+        task, model, n=n, seed=seed, batch_size=batch_size, skip_bad=skip_bad, **how
+    ).settled()
     config.check()
     locate(model)
     with shown_progress() as progress:
@@ -74,15 +82,13 @@ def calibrate(
         prepare(config)
         opened = load_model(model)
         pairs = prompts_of(config, opened)
-        found = calibration.calibrate(
-            opened,
-            pairs,
-            methods,
-            kinds,
-            batch_size=batch_size,
-            seed=seed,
-            progress=progress,
+        plan = calibration.Plan.of(
+            opened, pairs, methods, kinds, sites=sites, batch_size=batch_size, seed=seed
         )
+    for line in plan.work.told(len(pairs)):
+        typer.echo(printable(line), err=True)
+    with shown_progress() as progress:
+        found = calibration.carried_out(plan, progress=progress)
     _print(found)
     if out is not None:
         _write(found, out)
@@ -115,7 +121,8 @@ def _print(found: Calibration) -> None:
         f"{counted(found.count, 'prompt pair')}, mean effect of the whole difference "
         f"{found.total_effect:+.3f} {found.metric}; means over noising and denoising, whose 95 % "
         f"intervals over prompts are {widths} (--out writes them). Where the largest exact "
-        f"effect of a kind is a small part of that difference, its correlation says little.",
+        f"effect of a kind is a small part of that difference, its correlation says little."
+        + (f" The sites are {sample}." if (sample := found.sampled()) else ""),
         style="dim",
         highlight=False,
     )

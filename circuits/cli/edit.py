@@ -33,6 +33,9 @@ def mitigate(
     skip_bad: SkipBad = False,
     train: Annotated[int, typer.Option(help="Questions to choose the edit on.")] = 48,
     test: Annotated[int, typer.Option(help="Questions to measure it on.")] = 400,
+    others: Annotated[
+        int, typer.Option(help="Prompts of every other task, and texts, to look for harm on.")
+    ] = 200,
     seed: Annotated[int, typer.Option(help="Draws the questions.")] = 0,
     recipe: Annotated[
         list[str] | None, typer.Option(help="Try this recipe, and others so given. Default: all.")
@@ -48,7 +51,8 @@ def mitigate(
     from circuits.cli.text import printable
     from circuits.models import load_model, locate
 
-    settings = Settings(train, test, seed, file, recipes=tuple(recipe or ()), skip_bad=skip_bad)
+    recipes = tuple(recipe or ())
+    settings = Settings(train, test, seed, file, others, recipes, skip_bad=skip_bad)
     OUTPUT.prepare(out, force)
     locate(model)
     opened = load_model(model)

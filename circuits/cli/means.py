@@ -39,6 +39,7 @@ def means(
 ) -> None:
     """Estimate the mean of everything that an edge carries, over a task's clean prompts."""
     from circuits.cli.discover import prepare
+    from circuits.cli.progress import shown_progress
     from circuits.config import Config
     from circuits.evaluation.outside import averaged
     from circuits.models import load_model
@@ -49,7 +50,9 @@ def means(
 
     by = averaged(ablation)
     how = how_of(bos, chat, chat_plain)
-    config = Config(task, model, n=n, seed=seed, batch_size=batch_size, skip_bad=skip_bad, **how)
+    config = Config(
+        task, model, n=n, seed=seed, batch_size=batch_size, skip_bad=skip_bad, **how
+    ).settled()
     config.check()
     if out.exists() and not force:
         raise RunError(f"{out} exists already; choose another --out, or replace it with --force")
@@ -57,9 +60,12 @@ def means(
         raise RunError(f"{out} cannot be written: there is no folder {out.resolve().parent}")
     make_ready(out)
     prepare(config)
-    opened = load_model(model)
-    pairs = prompts_of(config, opened)
-    found = estimate_means(opened, pairs, sender_points(opened.anatomy), by, batch_size)
+    with shown_progress() as progress:
+        progress(0, 0, "opening the model")
+        opened = load_model(model)
+        pairs = prompts_of(config, opened)
+        points = sender_points(opened.anatomy)
+        found = estimate_means(opened, pairs, points, by, batch_size, progress)
     found.save(out)
     shortest, longest = min(found.origin.lengths), max(found.origin.lengths)
     tokens = f"{shortest}" if shortest == longest else f"{shortest} to {longest}"

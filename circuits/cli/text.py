@@ -184,6 +184,7 @@ def print_summary(record: RunRecord, folder: Path, files: Iterable[str], note: s
         **({"note": "\n".join(record.prompts.notes)} if record.prompts.notes else {}),
         "model": record.model.description or record.model.name,
         "method": f"{record.config['method']}, {record.config['direction']}",
+        **_known(record),
         **measured,
         **_experts(record),
         "circuit": f"{counted(found.nodes, 'node')}, {counted(found.edges, 'edge')} "
@@ -213,6 +214,14 @@ def _experts(record: RunRecord) -> dict[str, str]:
     methods = [get(parted(text)[0]) for text in record.config["method"].split(",")]
     made = "; ".join(f"{method.name} {method.router}" for method in methods)
     return {"experts": f"{record.experts.told}; where they differ, {made}"}
+
+
+def _known(record: RunRecord) -> dict[str, str]:
+    """How many pairs the model knows, where that was looked at."""
+    from circuits.knowledge import told
+
+    known = record.prompts.known
+    return {} if known is None else {"known": told(known.model_dump())}
 
 
 def _measured(record: RunRecord) -> dict[str, str]:

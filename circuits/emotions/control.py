@@ -17,6 +17,7 @@ from patching.capture import Prompts
 from patching.forward import Tap, no_tap, run_block
 from patching.generate import generate
 from patching.model import Model
+from patching.progress import Tell, nobody
 from tasks.errors import MethodError, unknown
 from tasks.tokenize import encode, pad_id
 
@@ -131,9 +132,17 @@ class Reply:
 
 
 def replies(
-    model: Model, prompts: Sequence[str], new: int, tap: Tap = no_tap, batch_size: int = 64
+    model: Model,
+    prompts: Sequence[str],
+    new: int,
+    tap: Tap = no_tap,
+    batch_size: int = 64,
+    tell: Tell = nobody,
 ) -> list[Reply]:
-    """Greedy continuations; nothing differs between methods but the tap and the prompts."""
+    """Greedy continuations; nothing differs between methods but the tap and the prompts.
+
+    ``tell`` is called after every batch.
+    """
     tokenizer = model.tokenizer
     rows = [encode(tokenizer, prompt) for prompt in prompts]
     end, found = tokenizer.eos_token_id, []
@@ -144,6 +153,7 @@ def replies(
             triples = list(zip(kept, kept[1:], kept[2:], strict=False))
             repeats = len(triples) - len(set(triples)) >= 2
             found.append(Reply(tokenizer.decode(kept), len(kept), end in row, repeats))
+        tell()
     return found
 
 

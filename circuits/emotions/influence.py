@@ -22,6 +22,7 @@ from patching.forward import Record, run_block, write_mlp
 from patching.frame import Frame
 from patching.model import Model
 from patching.ops import Point
+from patching.progress import Count, Progress
 from tasks.errors import MethodError
 
 DOSES = (0.1, 0.3, 0.5, 0.7)
@@ -59,6 +60,7 @@ def find_influence(
     reference: Reference,
     doses: Sequence[float] = DOSES,
     batch_size: int = 64,
+    progress: Progress | None = None,
 ) -> Influence:
     """Influence of every sublayer for every label on prompts that do not ask for the label.
 
@@ -75,6 +77,8 @@ def find_influence(
     ends, rms = _tensor(model, reference.vectors), _tensor(model, directions.rms)
     finite = torch.zeros(len(local), len(doses), local.shape[1], dtype=torch.float64)
     gradient = torch.zeros(len(local), local.shape[1], dtype=torch.float64)
+    points = local.shape[1] * -(-len(prompts) // batch_size)
+    count = Count(progress, points, "influence of sublayers")
     for tokens, mask in prompts.batches(batch_size, model.device):
         last = _LastToken.of(model, tokens, mask)
         for point in range(local.shape[1]):
@@ -83,10 +87,11 @@ def find_influence(
             moved = last.end_with(point, rows).unflatten(0, (len(local), len(doses)))
             change = torch.einsum("ekbd,ed->ek", moved - last.end, ends)
             finite[:, :, point] += (change / sizes).double().cpu()
+            count()
         slopes = _slopes(model, tokens, mask, ends)
         gradient += torch.einsum("epd,epd->ep", slopes, local).double().cpu()
-    count = len(prompts)
-    return Influence(tuple(doses), (finite / count).numpy(), (gradient / count).numpy())
+    n = len(prompts)
+    return Influence(tuple(doses), (finite / n).numpy(), (gradient / n).numpy())
 
 
 def _tensor(model: Model, values: np.ndarray) -> Tensor:

@@ -26,6 +26,7 @@ from circuits.emotions.settings import LEAST_GROUPS, Settings
 from circuits.emotions.trial import Harness, Trial
 from circuits.emotions.verdict import claims
 from patching.capture import Prompts, capture
+from patching.progress import Count
 from patching.weights import check_neurons
 from tasks.tokenize import encode, pad_id
 
@@ -91,7 +92,7 @@ def study(
     asked = [p for p in prompts if p.label is not None]
     neutral = [p for p in prompts if p.label is None]
     with clock("replies to discovery prompts"):
-        kept = _accepted(model, concept, asked, settings)
+        kept = _accepted(model, concept, asked, settings, progress)
     groups = Groups.of([p.group for p in asked], [str(p.label) for p in asked], concept.labels)
     used = groups.where(kept, LEAST_GROUPS)
     with clock("directions"):
@@ -106,7 +107,9 @@ def study(
         parts = find_parts(model, captured, used, directions, settings.after_norm)
         closed_form = check_head_scores(model, tokens, directions, settings.after_norm)
     with clock("influence"):
-        influence = find_influence(model, _encoded(model, neutral), directions, reference)
+        influence = find_influence(
+            model, _encoded(model, neutral), directions, reference, progress=progress
+        )
     shares = [budget.shares(model.anatomy, row) for row in influence.mean]
     chosen = tuple(Components.strongest(parts, e, share) for e, share in enumerate(shares))
     whole, graphs = circuits_of(
@@ -172,9 +175,14 @@ def _encoded(model: Model, prompts: list[Asking]) -> Prompts:
 
 
 def _accepted(
-    model: Model, concept: Concept, asked: list[Asking], settings: Settings
+    model: Model,
+    concept: Concept,
+    asked: list[Asking],
+    settings: Settings,
+    progress: Progress | None,
 ) -> Bool[np.ndarray, " n"]:
-    texts = [prompt.text for prompt in asked]
-    found = replies(model, texts, settings.new_tokens, batch_size=settings.batch_size)
+    texts, size = [prompt.text for prompt in asked], settings.batch_size
+    count = Count(progress, -(-len(texts) // size), "batches of replies")
+    found = replies(model, texts, settings.new_tokens, batch_size=size, tell=count)
     hits = [concept.judged(r.text) == p.label for r, p in zip(found, asked, strict=True)]
     return np.array(hits)

@@ -12,9 +12,10 @@ from jaxtyping import Float
 from circuits.clock import Progress
 from circuits.emotions.circuit import Components
 from circuits.emotions.prompts import Asking
-from circuits.emotions.side_effects import other_tasks, perplexities
+from circuits.emotions.side_effects import OTHERS, other_tasks, perplexities
 from circuits.emotions.strength import FIRST, Tuning, tune
 from circuits.emotions.trial import Harness, Make, Trial, untouched
+from patching.progress import Count
 from tasks.stories import stories
 
 STORIES = 40
@@ -74,12 +75,11 @@ def compare(
     for done, (name, way) in enumerate(ways.items()):
         _tell(progress, done, len(ways), "control of replies")
         trials.append(harness.try_out(name, rivals.tests, way.makes(harness), way.asked))
-    _tell(progress, 0, 0, "side effects")
     told = {name: found.to_json() for name, found in tunings.items()}
     facts = {
         "strengths": told | {"steered_layers": list(harness.layers)},
         "random_draws": rivals.draws,
-        "side_effects": _side_effects(harness, ways, rivals.seed),
+        "side_effects": _side_effects(harness, ways, rivals.seed, progress),
     }
     return tuple(trials), facts
 
@@ -132,17 +132,20 @@ def _leave(harness: Harness) -> list[Make]:
     return [untouched]
 
 
-def _side_effects(harness: Harness, ways: dict[str, Way], seed: int) -> dict[str, Any]:
+def _side_effects(
+    harness: Harness, ways: dict[str, Way], seed: int, progress: Progress | None
+) -> dict[str, Any]:
     # Driven at all tokens, each token of a text is changed as it would be were it the last.
     everywhere = replace(harness, positions="all")
     texts = stories(STORIES, seed)
     by_name = {name: ways[way].makes for name, way in SIDE.items()}
     at_end = {name: makes(harness) for name, makes in by_name.items()}
+    count = Count(progress, len(by_name) * (1 + len(OTHERS)), "side effects")
     return {
         "perplexity": perplexities(
-            everywhere, texts, {name: makes(everywhere) for name, makes in by_name.items()}
+            everywhere, texts, {name: makes(everywhere) for name, makes in by_name.items()}, count
         ),
-        "other_tasks": other_tasks(harness, at_end, OTHER_PROMPTS, seed),
+        "other_tasks": other_tasks(harness, at_end, OTHER_PROMPTS, seed, count),
     }
 
 

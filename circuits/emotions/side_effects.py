@@ -10,6 +10,7 @@ from circuits.emotions.trial import Harness, Make, untouched
 from circuits.shares import MeanShare, Share
 from patching.forward import Tap
 from patching.model import Model
+from patching.progress import Tell, nobody
 from patching.runs import Batch, batches
 from tasks.errors import TaskError
 
@@ -17,7 +18,10 @@ OTHERS = ("ioi", "mental_math", "mcq_bias")
 
 
 def perplexities(
-    harness: Harness, texts: Sequence[str], makes: Mapping[str, Sequence[Make]]
+    harness: Harness,
+    texts: Sequence[str],
+    makes: Mapping[str, Sequence[Make]],
+    tell: Tell = nobody,
 ) -> dict[str, float]:
     """Perplexity of plain text, mean over labels and draws; taps are to be for all positions."""
     found = {}
@@ -27,11 +31,16 @@ def perplexities(
             for tap in _taps(harness, drawn)
         ]
         found[name] = sum(values) / len(values)
+        tell()
     return found
 
 
 def other_tasks(
-    harness: Harness, makes: Mapping[str, Sequence[Make]], n: int, seed: int
+    harness: Harness,
+    makes: Mapping[str, Sequence[Make]],
+    n: int,
+    seed: int,
+    tell: Tell = nobody,
 ) -> dict[str, Any]:
     """Share of pairs whose clean answer beats the other, mean over labels and draws, by task.
 
@@ -58,6 +67,7 @@ def other_tasks(
             )
             told = {"value": share.value, "interval": list(share.interval), "n": share.n}
             found[task][name] = told
+            tell()
     return found
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from circuits.evaluate import edges_of
 from circuits.evaluation.areas import KINDS, Interval
-from circuits.evaluation.curves import BEST, RANKINGS, Curve, plan, run_plans
+from circuits.evaluation.curves import BEST, RANKINGS, Curve, distinct, plan, run_plans
 from circuits.evaluation.outcomes import Outcomes, measure, undefined
 from circuits.evaluation.plot_curves import draw, plot
 from circuits.evaluation.redraws import Redraws, interval, told_spread
@@ -218,12 +218,15 @@ def _hold_together(
 ) -> Comparison:
     described = {"metric": running.metric, **running.outside.to_json()}
     circuits = [edges_of(run.graph) for run in runs]
-    outcomes = measure(model, pairs, circuits, running)
+    if running.progress:
+        running.progress(0, 0, "ranking edges")
+    plans = [plan(run.scores, ranking, name=run.name) for run in runs for ranking in RANKINGS]
+    count = running.counting(len(circuits) + len(distinct(plans)), pairs)
+    outcomes = measure(model, pairs, circuits, replace(running, count=count))
     curves: list[Curve] = []
     again: tuple[Redraws, ...] = ()
     if outcomes.defined:
-        plans = [plan(run.scores, ranking, name=run.name) for run in runs for ranking in RANKINGS]
-        curves = run_plans(model, pairs, plans, running)
+        curves = run_plans(model, pairs, plans, replace(running, count=count))
     if outcomes.defined and terms.redraws:
         again = tuple(run.redrawn(model, pairs, terms, running) for run in runs)
     return Comparison(

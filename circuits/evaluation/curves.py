@@ -212,18 +212,24 @@ def run_plans(
     running: Running = PLAIN,
 ) -> list[Curve]:
     """The curve of every plan; all are run on the same prompts, and equal circuits only once."""
-    distinct: dict[frozenset[Edge], int] = {}
-    for each in plans:
-        for circuit in each.circuits:
-            distinct.setdefault(frozenset(circuit), len(distinct))
-    outcomes = measure(model, pairs, list(distinct), running)
+    every = distinct(plans)
+    outcomes = measure(model, pairs, list(every), running)
     curves = []
     for each in plans:
-        rows = [distinct[frozenset(circuit)] for circuit in each.circuits]
+        rows = [every[frozenset(circuit)] for circuit in each.circuits]
         kept = tuple(len(circuit) for circuit in each.circuits)
         part = outcomes.part(rows)
         curves.append(Curve(each.name, each.ranking, each.sizes, each.requested, kept, part))
     return curves
+
+
+def distinct(plans: Sequence[Plan]) -> dict[frozenset[Edge], int]:
+    """The circuits of all plans, each once, with its number."""
+    found: dict[frozenset[Edge], int] = {}
+    for each in plans:
+        for circuit in each.circuits:
+            found.setdefault(frozenset(circuit), len(found))
+    return found
 
 
 def curve(

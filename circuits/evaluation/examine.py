@@ -9,7 +9,7 @@ import numpy as np
 
 from circuits.evaluate import edges_of, verdict
 from circuits.evaluation.areas import KINDS, Interval
-from circuits.evaluation.curves import Curve, Plan, plan, run_plans
+from circuits.evaluation.curves import Curve, Plan, distinct, plan, run_plans
 from circuits.evaluation.outcomes import Outcomes, measure, undefined
 from circuits.evaluation.outside import Outside
 from circuits.evaluation.reference import Agreement, agreement
@@ -20,6 +20,7 @@ from circuits.evaluation.scrutiny import (
     Minimality,
     chance,
     completeness,
+    cut_runs,
     minimality,
 )
 from graphs.choose import check_comparable
@@ -236,15 +237,19 @@ def examined(
     seed: int,
 ) -> Examination:
     """See :func:`examine`."""
+    if running.progress:
+        running.progress(0, 0, "ranking edges")
     circuit, ablation = _parsed(graph), running.outside.ablation
+    small, size, plans = 0 < len(circuit) <= MOST_MINIMAL, len(circuit), _plans(scores, seed)
+    runs = 1 + len(distinct(plans)) + cut_runs(CUTS) + (size + 1) * small + RANDOM * bool(size)
+    running = replace(running, count=running.counting(runs, pairs))
     outcomes = measure(model, pairs, [circuit], running)
     if not outcomes.defined:
         return Examination(outcomes, len(circuit), seed=seed, ablation=ablation)
-    small, size = 0 < len(circuit) <= MOST_MINIMAL, len(circuit)
     return Examination(
         outcomes,
         size,
-        tuple(run_plans(model, pairs, _plans(scores, seed), running)),
+        tuple(run_plans(model, pairs, plans, running)),
         completeness(model, pairs, circuit, cuts=CUTS, seed=seed, running=running),
         minimality(model, pairs, circuit, running) if small else None,
         chance(model, pairs, size, times=RANDOM, seed=seed, running=running) if circuit else None,

@@ -114,20 +114,37 @@ def measure(
     from patching.circuit_run import Wiring, runners
     from patching.metrics import check_metric
     from patching.sites import edges as edges_of
+    from patching.sites import parse_edge
 
-    every = len(list(edges_of(model.anatomy)))
-    chosen = [set(edges) for edges in ([], *circuits)]
-    wirings = [None if len(edges) == every else Wiring.of(edges, model.anatomy) for edges in chosen]
+    every, full = frozenset(edges_of(model.anatomy)), Wiring.full(model.anatomy)
+
+    def wired(edges: Iterable[str | Edge]) -> Wiring | None:
+        mine = {parse_edge(edge) if isinstance(edge, str) else edge for edge in edges}
+        if mine == every:
+            return None
+        rest = every - mine
+        if len(rest) < len(mine) and len(rest) + len(mine) == len(every):
+            # A circuit of most edges is told sooner by the few that it lacks.
+            return full.without(rest, model.anatomy)
+        return Wiring.of(mine, model.anatomy)
+
+    wirings = [wired(edges) for edges in ([], *circuits)]
     checked = check_metric(running.metric or pairs.metric)
-    size, outside = running.batch_size, running.outside
+    size, outside, count = (
+        running.batch_size,
+        running.outside,
+        running.counting(len(circuits), pairs),
+    )
     parts = []
-    for done, runner in enumerate(runners(model, pairs, size, outside.ablation, outside.means)):
+    for runner in runners(model, pairs, size, outside.ablation, outside.means):
         batch = runner.batch
         first = model.run(batch.clean, batch.mask)
-        logits = [first, *(runner.logits(w) if w is not None else first for w in wirings)]
-        parts.append([judge(each, batch.pairs, checked) for each in logits])
-        if running.progress:
-            running.progress(min((done + 1) * size, len(pairs)), len(pairs), "running circuits")
+        part = [judge(first, batch.pairs, checked)]
+        for at, wiring in enumerate(wirings):
+            logits = first if wiring is None else runner.logits(wiring)
+            part.append(judge(logits, batch.pairs, checked))
+            count(min(at, 1))
+        parts.append(part)
     metrics, preferred, right = (
         np.concatenate([[row[i] for row in part] for part in parts], axis=1) for i in range(3)
     )

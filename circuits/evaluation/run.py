@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,6 +17,7 @@ from circuits.evaluation.plot_curves import plot
 from circuits.evaluation.running import Running
 from circuits.evaluation.terms import Terms
 from circuits.folder import CIRCUIT, CURVES, EVALUATION, SCORES
+from circuits.knowledge import knowledge, told
 from circuits.output import make_ready
 from circuits.record import RECORD, RunRecord, read_record
 from graphs import CircuitGraph
@@ -107,6 +109,7 @@ class Evaluated:
     examination: Examination
     model: str
     written: tuple[Path, ...]
+    known: Mapping[str, Any]
 
     @property
     def curves(self) -> tuple[Curve, ...]:
@@ -115,7 +118,7 @@ class Evaluated:
 
     def rows(self) -> dict[str, str]:
         """Label and value of a table."""
-        return {"model": self.model, **self.examination.rows()}
+        return {"model": self.model, "known": told(self.known), **self.examination.rows()}
 
 
 def carry_out(
@@ -137,19 +140,20 @@ def carry_out(
     run = Run.read(folder)
     make_ready(folder / EVALUATION)
     outside = terms.outside(run.ablation)
-    known = None if reference is None else read_reference(reference)
-    if known is not None:
-        check_comparable(known, run.graph)
+    other = None if reference is None else read_reference(reference)
+    if other is not None:
+        check_comparable(other, run.graph)
     opened = recorded_model(run.record.model, model)
     pairs = fresh_prompts([run], opened, terms)
     run.check_redraws(opened, terms.redraws)
     metric = run.record.evaluation.metric
     running = Running(metric, outside, terms.batch_size, progress).settled(opened, pairs)
-    found = examined(run.graph, run.scores, opened, pairs, running, known, terms.seed)
+    found = examined(run.graph, run.scores, opened, pairs, running, other, terms.seed)
     if terms.redraws and found.faithfulness is not None:
         found = replace(found, redraws=run.redrawn(opened, pairs, terms, running))
     described = describe(opened, pairs, found.to_json() | running.outside.to_json())
-    return Evaluated(found, described["model"], _write(run, found, described))
+    written, known = _write(run, found, described), described["prompts"]["known"]
+    return Evaluated(found, described["model"], written, known)
 
 
 def fresh_prompts(runs: list[Run], model: Model, terms: Terms) -> PromptPairs:
@@ -182,7 +186,13 @@ def describe(model: Model, pairs: PromptPairs, found: dict[str, Any]) -> dict[st
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "model": name_of(model.path),
         "model_hash": model.hash,
-        "prompts": {"task": pairs.task, "n": len(pairs), "sha256": pairs.digest, "held_out": True},
+        "prompts": {
+            "task": pairs.task,
+            "n": len(pairs),
+            "sha256": pairs.digest,
+            "held_out": True,
+            "known": knowledge(model, pairs).to_json(),
+        },
         **found,
     }
 

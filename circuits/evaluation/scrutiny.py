@@ -137,6 +137,11 @@ def completeness(
     )
 
 
+def cut_runs(cuts: int) -> int:
+    """How many circuits :func:`completeness` runs for so many cuts."""
+    return 1 + 2 * cuts
+
+
 def _without(edges: Sequence[Edge], cut: Sequence[Edge]) -> list[Edge]:
     gone = set(cut)
     return [edge for edge in edges if edge not in gone]

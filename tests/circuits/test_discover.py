@@ -69,7 +69,7 @@ def test_a_circuit_of_nodes_keeps_the_edges_between_them(model, pairs):
 def test_progress_is_told(pairs, model):
     told = []
     circuits.discover(pairs[:6], model, batch_size=2, progress=lambda *step: told.append(step))
-    assert [(done, total) for done, total, _ in told] == [(2, 6), (4, 6), (6, 6)]
+    assert [(done, total) for done, total, _ in told] == [(0, 6), (2, 6), (4, 6), (6, 6)]
 
 
 def test_a_task_in_words_needs_a_tokenizer(shared):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from patching.ablate import run_ablated
+from patching.ablate import effects_ablated, run_ablated
 from patching.ablations import ABLATIONS, CUTS, Ablation, AttentionCut, parse_ablation
 from patching.averages import estimate_means
 from patching.circuit_run import CircuitRunner, Wiring, run_circuits, sender_points
@@ -162,6 +162,34 @@ def test_batch_size_does_not_matter(site, pairs):
         one = run_ablated(model, pairs, [site], ablation, batch_size=1)
         all_at_once = run_ablated(model, pairs, [site], ablation, batch_size=8)
         np.testing.assert_allclose(one, all_at_once, rtol=1e-4, atol=1e-4)
+
+
+EACH = ["m1.n7", "a1.h3", "input", "m0", "attn_out.1", "resid_post.0", "m0.n7", "resid_pre.1"]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("ablation", OUTSIDE)
+def test_effects_of_sites_one_by_one_are_what_each_ablation_changes(family, ablation, pairs):
+    """The slow definition: a whole run for every site."""
+    model, sites = opened(family), [*EACH, "a0.h1.k", "a0.h1.q", "a1.h0.v"]
+    clean = run_ablated(model, pairs, [], "zero")
+    wanted = np.stack([clean - run_ablated(model, pairs, [site], ablation) for site in sites])
+    for size in (3, 8):
+        found = effects_ablated(model, pairs, sites, ablation, batch_size=size)
+        np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=2e-4)
+
+
+def test_effects_of_sites_are_counted_and_refused(pairs):
+    model, seen = opened("gpt2"), []
+    effects_ablated(model, pairs, EACH, "zero", batch_size=4, progress=lambda *at: seen.append(at))
+    assert seen[-1][:2] == (2 * len(EACH), 2 * len(EACH))
+    assert [done for done, _, _ in seen] == sorted(done for done, _, _ in seen)
+    with pytest.raises(SiteError, match="whole sites"):
+        effects_ablated(model, pairs, ["m0", "m1@X"], "zero")
+    with pytest.raises(SiteError, match="nothing can stand in"):
+        effects_ablated(model, pairs, ["logits"], "zero")
+    with pytest.raises(SiteError, match="says itself where it acts"):
+        effects_ablated(model, pairs, ["m0"], "cama:0")
 
 
 def sees(kind, query, key, length):

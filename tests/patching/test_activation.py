@@ -141,3 +141,24 @@ def test_an_mlp_put_back_as_it_was_changes_nothing_in_half_precision(family, pai
                 for kind in ("resid_post", "mlp_out")
             )
         assert torch.equal(stream, out)
+
+
+def test_a_sample_of_sites_has_the_effects_they_have_among_all(model, pairs, direction):
+    setting = Setting(model, families.one_batch(model, pairs), families.LOGIT_DIFF, direction)
+    for kind in kinds_of(model):
+        wanted, every = sweep_sites(model, pairs, direction, kind, "named")
+        some = wanted.sample(5, seed=1)
+        assert len(some) == len(some.names) == min(5, len(wanted.names))
+        which = [wanted.names.index(name) for name in some.names]
+        assert which == sorted(which)
+        with torch.no_grad():
+            found = torch.cat(list(ExactSweep(setting, wanted.kinds).sites(some)), dim=1)
+        torch.testing.assert_close(found, every[:, which], **EXACT, msg=kind)
+        torch.testing.assert_close(some.select(every), every[:, which], rtol=0, atol=0)
+
+
+def test_samples_follow_the_seed_and_nest(gpt2):
+    wanted = site_set("z", gpt2.anatomy, families.make_pairs(), "named")
+    assert wanted.sample(4, 0) == wanted.sample(4, 0) != wanted.sample(4, 1)
+    assert wanted.sample(len(wanted), 0) == wanted
+    assert set(wanted.sample(6, 0).sample(3, 0).names) < set(wanted.sample(6, 0).names)

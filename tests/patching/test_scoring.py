@@ -154,7 +154,7 @@ def test_out_of_memory_with_one_prompt_is_said(gpt2, pairs, monkeypatch):
 def test_progress_counts_prompts(gpt2, pairs):
     seen = []
     score(gpt2, pairs, "attribution", "node", batch_size=2, progress=lambda *at: seen.append(at))
-    assert [at[:2] for at in seen] == [(2, 5), (4, 5), (5, 5)]
+    assert [at[:2] for at in seen] == [(0, 5), (2, 5), (4, 5), (5, 5)]
 
 
 def test_scores_say_what_they_are(gpt2, pairs):

@@ -208,7 +208,9 @@ def test_the_whole_of_it(biased, tmp_path):
 
 
 def test_nothing_better_than_doing_nothing_is_said(biased, tmp_path, monkeypatch):
-    monkeypatch.setattr(mitigate, "candidates", lambda *a: iter(recipes.heads(biased)))
+    monkeypatch.setattr(
+        mitigate, "candidates", lambda *a: recipes.heads(recipes.every_head(biased))
+    )
     monkeypatch.setattr(mitigate, "unibias", lambda *a: [])
     monkeypatch.setattr(edit_search, "harmless", lambda before, after: False)
     card = carry_out(biased, SETTINGS, tmp_path / "out", quiet)

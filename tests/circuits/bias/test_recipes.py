@@ -10,7 +10,7 @@ from circuits.bias import mitigate, recipes, unibias
 from circuits.bias import search as edit_search
 from circuits.bias.answers import Answers, answer, start_at
 from circuits.bias.controls import random_changes, random_moves
-from circuits.bias.other_tasks import Sideways
+from circuits.bias.other_tasks import OtherStarts, Sideways, look
 from circuits.edits import edit as e
 from circuits.edits.live import editing
 from patching.weights import changed_weights, value_vectors
@@ -198,3 +198,85 @@ def test_everything_wrong_with_settings_is_told_at_once():
 def test_probabilities_of_letters_are_shares_of_all_tokens():
     answers = Answers(np.log([[1.0, 3.0]]), np.array([1]), np.array([0.5]))
     assert answers.probabilities.tolist() == [[0.125, 0.375]]
+
+
+def test_looking_from_a_later_block_is_looking(biased, material):
+    """Starts are gone on from under an edit of that block, and say the same as whole runs."""
+    others = material.train_others
+    starts = OtherStarts.of(biased, others)
+    for layer, edit in ((0, e.remove("a0.h1")), (1, e.remove("m1.n7"))):
+        starts = starts.at(biased, layer)
+        assert starts.layer == layer
+        with editing(biased, edit):
+            whole, resumed = look(biased, others), look(biased, others, starts)
+        assert set(whole.right) == set(resumed.right)
+        for name, right in whole.right.items():
+            assert (right == resumed.right[name]).all()
+        np.testing.assert_allclose(resumed.loss, whole.loss, rtol=1e-5)
+        assert (resumed.count == whole.count).all()
+    with pytest.raises(ValueError, match="cannot go back"):
+        starts.at(biased, 0)
+
+
+def test_losses_are_those_of_transformers_own_logits(biased, material):
+    from transformers import AutoModelForCausalLM
+
+    own = AutoModelForCausalLM.from_pretrained(biased.path)
+    others, seen = material.train_others, look(biased, material.train_others)
+    for row in range(len(others.tokens)):
+        ids = torch.tensor(others.tokens[row][others.mask[row]])[None]
+        with torch.no_grad():
+            logits = own(ids).logits[0, :-1]
+        loss = torch.nn.functional.cross_entropy(logits, ids[0, 1:], reduction="sum")
+        assert seen.loss[row] == pytest.approx(float(loss), rel=1e-4)
+        assert seen.count[row] == ids.shape[1] - 1
+
+
+def test_looking_only_where_it_matters_chooses_what_looking_everywhere_does(
+    biased, material, evidence, monkeypatch
+):
+    bench = edit_search.Bench.of(biased, material.train, material.train_others, evidence.basis)
+    proposals = list(recipes.candidates(biased, evidence, [0, 1]))
+    tried = [bench.tried(candidate) for candidate in proposals]
+    everywhere = [bench.looked(t) if t.gains else t for t in tried]
+    seen, looked = [], edit_search.Bench.looked
+
+    def counted(bench, tried, starts=None):
+        seen.append(tried)
+        return looked(bench, tried, starts)
+
+    monkeypatch.setattr(edit_search.Bench, "looked", counted)
+    found = edit_search.search(bench, proposals, lambda *_: None)
+    slow = edit_search.Search(found.nothing, tuple(everywhere))
+    assert found.best == slow.best
+    for recipe in slow.recipes:
+        assert found.best_of(recipe) == slow.best_of(recipe)
+    assert 0 < len(seen) < sum(t.gains for t in tried)
+    skipped = next(t for t in found.tried if t.gains and t.harmless is None)
+    assert skipped.verdict == "gain, but less than the recipe's best"
+
+
+def test_only_what_is_asked_for_is_prepared(biased, material, evidence, monkeypatch):
+    few = recipes.gather(
+        biased, material.train, answer(biased, material.train), material.train_others, [1]
+    )
+    assert set(few.keys) == {1}
+    torch.testing.assert_close(few.keys[1], evidence.keys[1])
+    monkeypatch.setattr(mitigate, "gather", lambda *a: dataclasses.replace(few, keys={}))
+    settings = mitigate.Settings(train=4, test=4, others=4, recipes=("zero", "scale head"))
+    assert set(mitigate.find_mitigation(biased, settings).search.recipes) == {"zero", "scale head"}
+
+
+def test_heads_are_tried_where_removing_them_takes_most(biased, material, monkeypatch):
+    bias = mitigate.where(biased, material.train, n=4)
+    ranked = [part.name for part in bias.parts if ".h" in part.name]
+    monkeypatch.setattr(mitigate, "HEADS", 3)
+    assert {site.name for site in mitigate.chosen_heads(bias)} == set(ranked[:3])
+
+
+def test_fewer_prompts_localise_a_bias_in_many_parts(biased, monkeypatch):
+    assert mitigate.prompts_to_localise(biased) == mitigate.MOST
+    monkeypatch.setattr(mitigate, "RUNS", 10 * 2 * (2 + 1 + mitigate.TOP))
+    assert mitigate.prompts_to_localise(biased) == 10
+    monkeypatch.setattr(mitigate, "RUNS", 1)
+    assert mitigate.prompts_to_localise(biased) == mitigate.LEAST

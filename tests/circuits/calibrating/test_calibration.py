@@ -3,10 +3,12 @@
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from circuits.calibrating.calibration import KINDS, METHODS, calibrate, parse_method
+from circuits.calibrating.forecast import Forecast, told_seconds
 from circuits.calibrating.plot import COLOURS, save_scatter, scatter
 from circuits.cli.app import app
 from circuits.cli.calibrate import _print
@@ -115,3 +117,66 @@ def test_a_calibration_gives_way_only_when_it_is_asked_to(tmp_path):
     assert CliRunner().invoke(app, [*asked, "--force"]).exit_code == 0
     names = sorted(file.name for file in (tmp_path / "out").iterdir())
     assert names == ["calibration.csv", "calibration.json", "calibration.svg"]
+
+
+def test_kinds_estimated_in_one_go_agree_with_each_alone(found):
+    import tasks
+
+    model = load_model("nano")
+    pairs = tasks.get("ioi").pairs(model.tokenizer, n=6, seed=0)
+    methods = ("attribution:qk_fix=true", "secant", "ensemble")
+    for kind in ("z", "q"):
+        alone = calibrate(model, pairs, methods, (kind,), resamples=20)
+        together = [c for c in found.comparisons if c.kind == kind]
+        assert [(c.method, c.direction) for c in alone.comparisons] == [
+            (c.method, c.direction) for c in together
+        ]
+        for one, other in zip(alone.comparisons, together, strict=True):
+            assert one.names == other.names
+            np.testing.assert_allclose(one.estimate, other.estimate, rtol=1e-4, atol=1e-6)
+            np.testing.assert_allclose(one.exact, other.exact, rtol=1e-4, atol=1e-6)
+
+
+def test_a_sample_of_sites_is_drawn_counted_and_said(found):
+    import tasks
+
+    model, seen = load_model("nano"), []
+    pairs = tasks.get("ioi").pairs(model.tokenizer, n=6, seed=0)
+    few = calibrate(
+        model, pairs, ["secant"], ["z", "mlp_out"], sites=5, resamples=20, seed=3,
+        progress=lambda *at: seen.append(at),
+    )  # fmt: skip
+    whole = {
+        (c.kind, c.direction): dict(zip(c.names, c.exact, strict=True)) for c in found.comparisons
+    }
+    for c in few.comparisons:
+        assert len(c.names) == 5
+        for name, exact in zip(c.names, c.exact, strict=True):
+            assert exact == pytest.approx(whole[c.kind, c.direction][name], abs=1e-5)
+    assert few.to_json()["sites"]["z"] == {"compared": 5, "all": 16}
+    assert "5 of 16 z" in few.sampled()
+    assert found.sampled() == ""
+    done, total, _ = zip(*seen, strict=True)
+    assert list(done) == sorted(done)
+    assert set(total) == {done[-1]}
+    with pytest.raises(MethodError, match="at least 2"):
+        calibrate(model, pairs, ["secant"], ["z"], sites=1)
+
+
+def test_a_forecast_counts_what_is_run_and_names_a_smaller_setting():
+    work = Forecast(
+        exact={"z": 90.0, "q": 30.0},
+        estimates={("z", "q"): {"secant": 8.0, "ensemble": 72.0}},
+        sites={"z": (96, 270), "q": (90, 90)},
+        directions=2,
+        pass_seconds=6.0,
+    )
+    assert work.passes == 400.0
+    first, second = work.told(32)
+    assert first == "This takes about 40 minutes; a sample: 96 of 270 sites of kind z."
+    assert second.startswith("--n 16 takes about 20 minutes. The exact effects are about 24 min")
+    assert "the slowest estimate, ensemble, about 14 minutes (--method)" in second
+    assert replace(work, pass_seconds=0.1).told(32) == [
+        "This takes about 40 seconds; a sample: 96 of 270 sites of kind z."
+    ]
+    assert told_seconds(1) == "about 1 second"

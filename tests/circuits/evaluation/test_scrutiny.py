@@ -6,11 +6,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from circuits.evaluation.curves import linked
+from circuits.evaluation.outcomes import measure
+from circuits.evaluation.running import Running
 from circuits.evaluation.scrutiny import chance, completeness, minimality, random_circuit
 from patching.anatomy import Anatomy
 from patching.circuit_run import run_circuits
-from patching.sites import parse_edge
-from tasks.errors import MethodError
+from patching.sites import edges, parse_edge
+from tasks.errors import MethodError, SiteError
 from tests.known import compiled
 
 CASE = compiled.parity(16)
@@ -67,3 +69,18 @@ def test_chance_is_far_from_a_true_circuit():
     assert max(found.random) < 0.6
     assert found.spread == (min(found.random), max(found.random))
     assert len(found.to_json()["faithfulness"]) == 5
+
+
+def test_circuits_of_few_and_of_most_edges_are_run_alike():
+    every = list(edges(CASE.model.anatomy))
+    circuits = [TRUE, [e for e in every if e not in TRUE[:2]], every[1:], every, []]
+    seen = []
+    running = Running(batch_size=5, progress=lambda *at: seen.append(at[:2]))
+    found = measure(CASE.model, CASE.pairs, circuits, running)
+    wanted = run_circuits(CASE.model, CASE.pairs, circuits)
+    np.testing.assert_allclose(found.circuits, wanted, rtol=1e-4, atol=1e-4)
+    total = len(circuits) * -(-len(CASE.pairs) // 5)
+    assert seen[0] == (0, total)
+    assert seen[-1] == (total, total)
+    with pytest.raises(SiteError):
+        measure(CASE.model, CASE.pairs, [[*every[:-1], parse_edge("a1.h1->a0.h0<v>")]])
