@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float
 
-from patching.methods import METHODS
 from patching.sites import HEAD_PARTS, Site, parse_edge, parse_site
 from tasks.errors import MethodError
 
@@ -90,12 +89,11 @@ def summary(scores: Scores, most: int = 10) -> str:
         for name in scores.ranked()[:most]
     )
     table = f"<table><caption>{escape(repr(scores))}, strongest</caption>{rows}</table>"
-    if not scores.anatomy.n_experts or scores.method not in METHODS:
+    if not scores.anatomy.n_experts:
         return table
-    said = f"{scores.method} {METHODS[scores.method].router}"
     return (
-        f"{table}<p>Where the two runs choose different experts, {escape(said)}; "
-        f"circuits.routing(model, pairs) says how often that is.</p>"
+        f"{table}<p>The two runs may choose different experts: circuits.routing(model, pairs) says "
+        f"how often, and the list of methods what each makes of it.</p>"
     )
 
 
