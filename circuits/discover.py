@@ -94,20 +94,25 @@ def discover(
     )
     config.check()
     if not isinstance(task, str | Path | Task):
-        check_kinds(pairs=task)
-        if bos is not None or chat:
-            raise TaskError(
-                "these prompt pairs are token ids already; give bos and chat where they are made: "
-                "PromptPairs.from_texts, load_pairs, load_task(...).pairs"
-            )
-        if n is not None and n > len(task):
-            raise TaskError(f"n is {n}, and there are {len(task)} prompt pairs")
+        _check_pairs(task, config)
     opened = load_model(model)
     config = config.settled(opened.path)
     pairs = _pairs_of(task, config, opened)
     for note in unlikely(opened, pairs, batch_size):
         logging.getLogger("circuits").warning("%s", note)
     return find(config, measure(config, opened, pairs, progress), opened, pairs, progress)
+
+
+def _check_pairs(pairs: Any, config: Config) -> None:
+    """Refuse what is no prompt pairs, or what they leave nothing to say about."""
+    check_kinds(pairs=pairs)
+    if config.bos is not None or config.chat:
+        raise TaskError(
+            "these prompt pairs are token ids already; give bos and chat where they are made: "
+            "PromptPairs.from_texts, load_pairs, load_task(...).pairs"
+        )
+    if config.n is not None and config.n > len(pairs):
+        raise TaskError(f"n is {config.n}, and there are {len(pairs)} prompt pairs")
 
 
 def _pairs_of(task: str | Path | PromptPairs | Task, config: Config, model: Model) -> PromptPairs:

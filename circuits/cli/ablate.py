@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -24,14 +24,18 @@ def register(app: typer.Typer) -> None:
     app.command("ablate")(command)
 
 
+What = Annotated[
+    list[str] | None,
+    typer.Argument(help="Sites such as a3.h0, m2@END, m3.n17 or m3.e17, or edges: 'm0->a3.h1<q>'."),
+]
+N = Annotated[
+    int | None, typer.Option("--n", help="Prompt pairs. Default: 64 of a task, all of a file.")
+]
+
+
 def command(
     task: TaskOrFile,
-    what: Annotated[
-        list[str] | None,
-        typer.Argument(
-            help="Sites such as a3.h0, m2@END, m3.n17 or m3.e17, or edges: 'm0->a3.h1<q>'."
-        ),
-    ] = None,
+    what: What = None,
     ablation: Annotated[
         str, typer.Option(help="What stands in for them: see 'circuits ablations'.")
     ] = "corrupted",
@@ -44,9 +48,7 @@ def command(
     bos: Bos = None,
     chat: Chat = False,
     chat_plain: ChatPlain = False,
-    n: Annotated[
-        int | None, typer.Option("--n", help="Prompt pairs. Default: 64 of a task, all of a file.")
-    ] = None,
+    n: N = None,
     seed: Annotated[int, typer.Option(help="Draws the prompt pairs and the interval.")] = 0,
     batch_size: Annotated[int, typer.Option(help="Prompt pairs per forward pass.")] = 32,
     skip_bad: SkipBad = False,
@@ -67,16 +69,8 @@ def command(
     kind = parse_ablation(ablation)
     check_parts(what or (), kind)
     how = how_of(bos, chat, chat_plain)
-    config = Config(
-        task,
-        model,
-        metric=metric,
-        n=n,
-        seed=seed,
-        batch_size=batch_size,
-        skip_bad=skip_bad,
-        **how,
-    )
+    drawn: dict[str, Any] = {"metric": metric, "seed": seed, "batch_size": batch_size}
+    config = Config(task, model, n=n, skip_bad=skip_bad, **drawn, **how)
     config.check()
     config = config.settled()
     stated = _means(kind, means)
@@ -84,17 +78,8 @@ def command(
     with shown_progress() as progress:
         progress(0, 0, "opening the model")
         opened = load_model(model)
-        found = ablate(
-            opened,
-            prompts_of(config, opened),
-            what or (),
-            kind,
-            metric=metric,
-            means=stated,
-            batch_size=batch_size,
-            seed=seed,
-            progress=progress,
-        )
+        pairs = prompts_of(config, opened)
+        found = ablate(opened, pairs, what or (), kind, means=stated, progress=progress, **drawn)
     typer.echo(json.dumps(found.to_json(), indent=1) if as_json else printable(str(found)))
 
 

@@ -26,6 +26,16 @@ OUTPUT = Output(
 )
 
 
+Estimates = Annotated[
+    list[str] | None,
+    typer.Option(help="An estimate, such as relevance:rules=gim. Default: eight of them."),
+]
+Kinds = Annotated[
+    list[str] | None,
+    typer.Option(help="A kind of site (resid_pre, z, q, ..., edge). Default: seven of them."),
+]
+
+
 def calibrate(
     task: TaskOrFile,
     model: Annotated[str, typer.Option(help="What to open: see 'circuits models'.")] = "nano",
@@ -33,14 +43,8 @@ def calibrate(
     bos: Bos = None,
     chat: Chat = False,
     chat_plain: ChatPlain = False,
-    method: Annotated[
-        list[str] | None,
-        typer.Option(help="An estimate, such as relevance:rules=gim. Default: eight of them."),
-    ] = None,
-    kind: Annotated[
-        list[str] | None,
-        typer.Option(help="A kind of site (resid_pre, z, q, ..., edge). Default: seven of them."),
-    ] = None,
+    method: Estimates = None,
+    kind: Kinds = None,
     n: Annotated[int, typer.Option("--n", help="Prompt pairs.")] = 32,
     sites: Annotated[
         int, typer.Option(help="Sites of each kind to compare; of more, so many are drawn.")
