@@ -63,6 +63,8 @@ def shape_faults(pairs: PromptPairs) -> list[str]:
         faults.append(
             f"{len(pairs.texts)} texts for {shape[0]} pairs; give one (clean, corrupted) each"
         )
+    if len(pairs.templates) != shape[0]:
+        faults.append(f"{len(pairs.templates)} templates for {shape[0]} pairs; give one each")
     return faults
 
 

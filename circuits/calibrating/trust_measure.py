@@ -28,6 +28,8 @@ from tasks.errors import FormatError
 MODEL, TASKS = "nano", ("ioi", "mcq_bias", "mental_math", "emotion")
 PAIRS, SEED, WIDTH = 32, 0, 100
 KIND, SCHEMA_VERSION = "circuits trust", "1.0"
+EVERY = 10**9
+"""More sites than there are: none are drawn."""
 TABLE = re.compile(
     r"^Agreement measured:.*\n(?:.+\n)*\n\| how far to trust it \|.*\n(?:\|.*\n)+", re.MULTILINE
 )
@@ -55,7 +57,9 @@ def measure(
     effects = {}
     for task in tasks:
         pairs = get(task).pairs(opened.tokenizer, n=n, seed=seed)
-        found = calibrate(opened, pairs, estimates, LEVELS, directions=DIRECTIONS, seed=seed)
+        found = calibrate(
+            opened, pairs, estimates, LEVELS, directions=DIRECTIONS, sites=EVERY, seed=seed
+        )
         rows += _rows(task, found)
         effects[task] = found.total_effect
     return {

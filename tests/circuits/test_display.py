@@ -24,6 +24,7 @@ from circuits.evaluation.comparison import Comparison
 from circuits.evaluation.examine import examine
 from patching.capture import Prompts
 from tests import planted
+from tests.families import make_pairs, opened
 from tests.known import interchange
 
 SCRIPT = "<script>alert(1)</script>"
@@ -157,6 +158,7 @@ RESULTS = {
     "ReportCard": card,
     "Study": emotion_study,
     "Probes": probes,
+    "Routing": lambda: circuits.routing(opened("mixtral"), make_pairs()),
 }
 
 

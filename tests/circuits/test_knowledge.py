@@ -10,8 +10,8 @@ from typer.testing import CliRunner
 import circuits
 from circuits.cli.app import app
 from circuits.config import Config
-from circuits.discover import ask
 from circuits.knowledge import Knowledge, knowledge, only_known, told
+from circuits.prompts import prompts_of
 from tasks.errors import TaskError
 
 
@@ -105,7 +105,7 @@ def test_a_choice_among_given_pairs(nano, mixed):
     some = circuits.discover(mixed, nano, top=5, model_correct=True)
     assert some.info.prompts == knowledge(nano, mixed).known.sum()
     config = Config(task="ioi", n=4, model_correct=True)
-    assert knowledge(nano, ask(config, nano)).known.all()
+    assert knowledge(nano, prompts_of(config, nano)).known.all()
 
 
 def test_a_model_that_knows_nothing_is_told_so():

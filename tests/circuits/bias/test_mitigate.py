@@ -234,7 +234,7 @@ def test_files_of_questions_are_split_once_and_for_all(shared):
         (["mitigate", "ioi", "--out", "x"], "unknown mitigation 'ioi'"),
         (["mitigate", "mcq_bias", "--out", "x", "--train", "1"], "at least 4"),
         (["mitigate", "mcq_bias", "--out", "x", "--file", "no.jsonl"], "no file 'no.jsonl'"),
-        (["mitigate", "mcq_bias", "--out", "x", "--file", __file__], "read from .jsonl"),
+        (["mitigate", "mcq_bias", "--out", "x", "--file", __file__], "looks like plain text"),
         (["edit", "check", "missing.json"], "cannot read"),
         (["edit", "apply", "missing.toml", "--out", "x"], "cannot read"),
     ],

@@ -13,7 +13,7 @@ from patching.generate import generate
 from patching.model import Model
 from patching.weights import value_vectors
 from tasks.errors import EditError
-from tests.families import FAMILIES, build, make_pairs, one_batch, opened
+from tests.families import FAMILIES, build, make_pairs, one_batch, single
 
 VECTOR = tuple(float(i % 5) - 1.7 for i in range(32))
 NARROW = VECTOR[:8]
@@ -42,7 +42,7 @@ def in_type(dtype):
 
 @pytest.fixture(scope="module")
 def batch():
-    return one_batch(opened("llama"), make_pairs())
+    return one_batch(single("llama"), make_pairs())
 
 
 def columns(batch):
@@ -51,7 +51,7 @@ def columns(batch):
 
 @pytest.mark.parametrize("name", EVERY)
 def test_every_edit_acts_and_leaves_every_bit_as_it_was(name, batch):
-    model = opened("llama")
+    model = single("llama")
     state = {k: v.clone() for k, v in model.hf.state_dict().items()}
     before = model.run(batch.clean, batch.mask)
     with pytest.raises(RuntimeError, match="meanwhile"), editing(model, EVERY[name]) as edited:
@@ -82,7 +82,7 @@ def test_edits_are_the_same_in_other_number_types(name, dtype):
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_removed_head_or_neuron_is_a_zeroed_activation(family):
-    model = opened(family)
+    model = single(family)
     batch = one_batch(model, make_pairs())
 
     def zero(axis_index):
@@ -109,7 +109,7 @@ def test_a_removed_head_or_neuron_is_a_zeroed_activation(family):
     ],
 )
 def test_a_scaled_part_of_a_mixture_is_scaled_live(name, point, unit):
-    model = opened("qwen2_moe")
+    model = single("qwen2_moe")
     batch = one_batch(model, make_pairs(padding=(0,)))
 
     def half(value):
@@ -125,12 +125,12 @@ def test_a_scaled_part_of_a_mixture_is_scaled_live(name, point, unit):
         made = edited.generate(batch.clean, batch.mask, 3)
     assert torch.equal(made, generate(model, batch.clean, batch.mask, 3, tap))
     refused = pytest.raises(EditError, match="m1 is no mixture of experts; this model has none")
-    with refused, editing(opened("llama"), e.scale("m1.e2", 0.5)):
+    with refused, editing(single("llama"), e.scale("m1.e2", 0.5)):
         pass
 
 
 def test_add_and_project_change_one_value_vector_as_told():
-    model = opened("gpt2")
+    model = single("gpt2")
     before = value_vectors(model, 1).clone()
     toward = token_direction(model, "raw", {5: -1.0, 7: 0.5})
     with editing(model, e.add("m1.n3", {"#5": -1.0, "#7": 0.5}, 2.0), basis="raw"):
@@ -143,7 +143,7 @@ def test_add_and_project_change_one_value_vector_as_told():
 
 
 def test_swapping_attention_exchanges_two_entries_and_keeps_the_sum(batch):
-    model, seen = opened("llama"), {}
+    model, seen = single("llama"), {}
     for name, edits in {"plain": [], "swapped": [EVERY["swap named"]]}.items():
         record = Record(["pattern"])
         with editing(model, edits) as edited:
@@ -162,7 +162,7 @@ def test_swapping_attention_exchanges_two_entries_and_keeps_the_sum(batch):
 
 
 def test_clamp_bounds_the_component_and_touches_nothing_across(batch):
-    model, record = opened("llama"), Record(["resid_pre"])
+    model, record = single("llama"), Record(["resid_pre"])
     plain = Record(["resid_pre"])
     model.run(batch.clean, batch.mask, plain)
     with editing(model, EVERY["clamp"]) as edited:
@@ -176,7 +176,7 @@ def test_clamp_bounds_the_component_and_touches_nothing_across(batch):
 
 @pytest.mark.parametrize("name", ["scale head", "steer", "add"])
 def test_edits_hold_while_generating(name, batch):
-    model = opened("llama")
+    model = single("llama")
     with editing(model, EVERY[name]) as edited:
         cached = edited.generate(batch.clean, batch.mask, 6)
         tokens, mask = batch.clean, batch.mask
@@ -189,7 +189,7 @@ def test_edits_hold_while_generating(name, batch):
 
 
 def test_an_edit_at_a_position_acts_on_the_prompt_alone(batch):
-    model, record = opened("llama"), []
+    model, record = single("llama"), []
 
     def watch(kind, layer, value):
         if (kind, layer) == ("resid_post", 0):
@@ -205,9 +205,9 @@ def test_an_edit_at_a_position_acts_on_the_prompt_alone(batch):
 
 
 def test_bases_are_what_they_say():
-    model = opened("gpt2")
+    model = single("gpt2")
     assert default_basis(model) == "folded_centred"
-    assert default_basis(opened("llama")) == "folded"
+    assert default_basis(single("llama")) == "folded"
     raw, folded, centred = (unembedding(model, basis) for basis in BASES)
     weight = model.hf.lm_head.weight
     assert torch.equal(raw, weight)
@@ -215,11 +215,11 @@ def test_bases_are_what_they_say():
     assert float(centred.mean(0).abs().max()) < 1e-5
     assert float(centred.mean(1).abs().max()) < 1e-5
     with pytest.raises(EditError, match="does not remove"):
-        unembedding(opened("llama"), "folded_centred")
+        unembedding(single("llama"), "folded_centred")
 
 
 def test_all_faults_come_at_once_and_nothing_is_changed():
-    model = opened("gpt2")
+    model = single("gpt2")
     before = value_vectors(model, 0).clone()
     with (
         pytest.raises(EditError) as told,

@@ -55,9 +55,9 @@ def test_settings_that_no_model_can_run(changes, told):
         ({"heads": 9}, "heads: .*2 layers of at most 4 hold no more than 8"),
         ({"neurons": -1}, "neurons: .*must not be negative"),
         ({"neurons": 0, "heads": 0}, "a circuit of no neurons and no heads drives nothing"),
-        ({"new_tokens": 40}, "with 40 new tokens takes 44 positions and this model has 32"),
+        ({"new_tokens": 140}, "with 140 new tokens takes 144 positions and this model has 128"),
         (
-            {"layers": (5,), "heads": 9, "new_tokens": 40},
+            {"layers": (5,), "heads": 9, "new_tokens": 140},
             r"heads: [^\n]*\n  layers \[5\][^\n]*\n  the longest prompt",
         ),
     ],
@@ -81,7 +81,7 @@ def test_a_single_accepted_group_is_refused_before_anything_is_measured(monkeypa
     right = {p.text: p.label for p in known.discovery if p.group == group}
     monkeypatch.setattr(
         "circuits.emotions.pipeline._accepted",
-        lambda model, concept, asked, settings: np.array([p.text in right for p in asked]),
+        lambda model, concept, asked, *_: np.array([p.text in right for p in asked]),
     )
     with pytest.raises(TaskError, match=r"1 of 6 groups .*\(2 of 12 prompts are\)"):
         study(tiny_emotion.opened(), known, tiny_emotion.settings())
