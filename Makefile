@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo real test check bench picture trust families real-table clean
+.PHONY: demo real test check bench picture trust families real-table agreement clean
 
 # Find the circuit by which the embedded model answers "who gets the drink?", and draw it.
 demo: $(READY)
@@ -57,6 +57,10 @@ families: $(READY)
 MODEL ?= smollm2-135m
 real-table: $(READY)
 	$(BIN)/python -P tests/bench_real.py $(MODEL) circuits/SMOLLM2.md
+
+# How estimates of single sites agree with exact patching on real models.
+agreement: $(READY)
+	OMP_NUM_THREADS=2 $(BIN)/python -P tests/bench_agreement.py circuits/AGREEMENT.md smollm2-135m gemma3-270m
 
 # Modules are compiled when they are first imported; compiling all of them doubles the set-up.
 $(READY): pyproject.toml constraints.txt
