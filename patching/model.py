@@ -36,7 +36,7 @@ class Model:
     Attributes:
         anatomy: layer and head counts, widths.
         tokenizer: the model's tokenizer, or None.
-        path: the directory or hub id it was opened from; ``"in memory"`` otherwise.
+        path: the directory, file, hub id or name it was opened from; ``"in memory"`` otherwise.
         hash: SHA-256 over configuration and weights.
         hf: the transformers model, whose weights are the ones in use.
         source_dtype: the number type of the weights where they came from.
@@ -64,7 +64,7 @@ class Model:
         device: str | torch.device | None = None,
         dtype: torch.dtype | None = None,
     ) -> Model:
-        """Open a Hugging Face id or directory, or a transformers model in memory.
+        """Open a hub id, a directory, a GGUF file, a named model, or a model in memory.
 
         A model in memory is copied first. ``device`` is where to compute, such as ``cuda``; without
         it a model in memory stays where it is, and one that is loaded is on the CPU. ``dtype`` is
