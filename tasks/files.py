@@ -28,7 +28,7 @@ from tasks.pair_forms import KEYS, OURS, Form, form_of
 from tasks.pairs import PromptPairs
 from tasks.records import Record, Rows, decoded, read_bytes, read_rows_of
 from tasks.row import shorten
-from tasks.rows import ID_READERS, Reader, read_rows, text_readers
+from tasks.rows import Reader, read_ids, read_rows, text_readers
 from tasks.tokenize import Tokenizer
 
 PROMPTS = KEYS[:2]
@@ -124,7 +124,7 @@ def read_file(
     path = Path(path)
     form, lines = _read_lines(path)
     as_text = _holds_text(path, form, lines, tokenizer)
-    readers = text_readers(tokenizer, bos, chat) if as_text and tokenizer else ID_READERS
+    readers = text_readers(tokenizer, bos, chat) if as_text and tokenizer else read_ids
     lines = [_checked(line, form, tokenizer, readers) for line in lines]
     left_out = Counter(reason(line.faults[0]) for line in lines if line.faults)
     kept = [line for line in lines if not line.faults]

@@ -16,7 +16,7 @@ from tasks.chat import Message
 from tasks.errors import TaskError, all_faults, counted
 from tasks.pairs_check import content_faults, read_positions, shape_faults
 from tasks.row import NO_ID, Row
-from tasks.rows import ID_READERS, left_pad, pad_answers, read_rows, text_readers
+from tasks.rows import left_pad, pad_answers, read_ids, read_rows, text_readers
 from tasks.spelled import each_token, notes
 from tasks.tokenize import Tokenizer, check_tokenizer, pad_id
 
@@ -131,7 +131,7 @@ class PromptPairs:
         """
         columns: dict[str, Any] = {"clean": clean, "corrupted": corrupted}
         columns |= {"answer": answer, "counterfactual": counterfactual}
-        rows = read_rows(columns, ID_READERS, where)
+        rows = read_rows(columns, read_ids, where)
         return cls._from_rows(rows, positions, mask, 0, task, metric)
 
     @classmethod

@@ -59,9 +59,6 @@ def read_ids(where: str, cells: Cells) -> Row:
     )
 
 
-ID_READERS = read_ids
-
-
 def text_readers(tokenizer: Tokenizer, bos: bool | None = None, chat: bool | str = "") -> Reader:
     """What makes rows of strings: prompts are encoded, answers are what follows them.
 

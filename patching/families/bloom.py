@@ -28,7 +28,6 @@ def bloom(config: Any) -> Family:
         act="mlp.gelu_impl",
         scale=lambda attention, config, layer: float(attention.inv_norm_factor),
         tables=None,
-        table=lambda config, layer: None,
         window=no_window,
         key_bias=_key_bias,
     )

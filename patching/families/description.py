@@ -64,7 +64,6 @@ class Family:
     logit_cap: float | None = None
 
     attention: str = "self_attn"
-    mlp: str = "mlp"
     ln1: str = "input_layernorm"
     ln2: str = "post_attention_layernorm"
     ln1_post: str = ""

@@ -22,7 +22,6 @@ def falcon(config: Any) -> Family:
         fused = heads_in_a_row(path, heads, 1) if config.multi_query else thirds(path, heads)
     # transformers 5.23 adds the bias twice under eager attention, once in the mask and once itself.
     alibi: dict[str, Any] = {"key_bias": _key_bias, "tables": None, "right_attention": "sdpa"}
-    positions = alibi | {"table": lambda config, layer: None}
     return Family(
         embed="transformer.word_embeddings",
         layers="transformer.h",
@@ -37,7 +36,7 @@ def falcon(config: Any) -> Family:
         act="mlp.act",
         scale=lambda attention, config, layer: attention.head_dim**-0.5,
         window=no_window,
-        **(positions if config.alibi else {}),
+        **(alibi if config.alibi else {}),
     )
 
 

@@ -40,7 +40,6 @@ GPT2: dict[str, Any] = {
     "down": "mlp.c_proj",
     "act": "mlp.act",
     "tables": None,
-    "table": lambda config, layer: None,
     "window": no_window,
 }
 """GPT-2's names."""

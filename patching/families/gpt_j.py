@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from patching.families import rotary
-from patching.families.description import Family, one_table
+from patching.families.description import Family
 from patching.families.fused import thirds
 from patching.families.gpt2 import GPT2
 
@@ -33,7 +33,6 @@ GPT_J: dict[str, Any] = {
     "up": "mlp.fc_in",
     "down": "mlp.fc_out",
     "tables": rotary.from_layer("embed_positions"),
-    "table": one_table,
     "interleaved": True,
     "scale": _scale,
 }

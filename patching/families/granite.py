@@ -21,7 +21,7 @@ def granite(config: Any) -> Family:
 def granite_moe(config: Any) -> Family:
     """Granite 3, as a mixture of experts."""
     experts = mixture("router", at="block_sparse_moe", renormalised=True)
-    return replace(granite(config), mlp="block_sparse_moe", experts=experts)
+    return replace(granite(config), experts=experts)
 
 
 FAMILIES = {"granite": granite, "granitemoe": granite_moe}

@@ -17,7 +17,6 @@ def mpt(config: Any) -> Family:
         layers="transformer.blocks",
         final_norm="transformer.norm_f",
         attention="attn",
-        mlp="ffn",
         ln1="norm_1",
         ln2="norm_2",
         **thirds("attn.Wqkv"),
@@ -29,7 +28,6 @@ def mpt(config: Any) -> Family:
         act="ffn.act",
         scale=lambda attention, config, layer: float(attention.softmax_scale),
         tables=None,
-        table=lambda config, layer: None,
         window=no_window,
         key_bias=_key_bias,
     )

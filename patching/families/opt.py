@@ -47,13 +47,11 @@ FAIRSEQ: dict[str, Any] = {
     "ln1": "self_attn_layer_norm",
     "ln2": "final_layer_norm",
     "o": "self_attn.out_proj",
-    "mlp": "",
     "gate": "",
     "up": "fc1",
     "down": "fc2",
     "act": "activation_fn",
     "tables": None,
-    "table": lambda config, layer: None,
     "window": no_window,
 }
 """The names that models from fairseq share."""

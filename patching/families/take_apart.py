@@ -159,7 +159,7 @@ def _block(
     def norm(path: str) -> Norm | None:
         return find_norm(_find(layer, path), anatomy.d_model, like) if path else None
 
-    table = f.table(config, number)
+    table = None if f.tables is None else f.table(config, number)
     return Block(
         layer=number,
         anatomy=anatomy,
