@@ -47,7 +47,7 @@ picture: $(READY)
 # The measured agreement with exact patching, in the package and in the README: after every change
 # of the embedded model.
 trust: $(READY)
-	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m circuits.calibrating.trust_measure README.md
+	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m circuits.validation.agreement_measure README.md
 
 # The page of model families, from the tests' table.
 families: $(READY)

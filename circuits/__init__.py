@@ -25,17 +25,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from circuits.ablation import ablate
-    from circuits.bias.folder import mitigate
-    from circuits.bias.localise import localise_bias
-    from circuits.calibrating.calibration import calibrate
     from circuits.edits.edit import keep, remove, scale
     from circuits.edits.live import editing
     from circuits.edits.plan import EditPlan, read_plan
     from circuits.edits.save_model import save_edited
-    from circuits.evaluation.examine import examine
+    from circuits.evaluation.held_out import evaluate_held_out
     from circuits.models import load_model
     from circuits.probes import probe
     from circuits.question import ask
+    from circuits.studies.bias.folder import mitigate
+    from circuits.studies.bias.localise import localise_bias
+    from circuits.validation.validation import validate
     from graphs import CircuitGraph
     from patching.scores import Scores
     from patching.scoring import score
@@ -74,9 +74,9 @@ _check_neighbours()
 
 # These are not lazy: importing the submodule later would put the module in place of the
 # function of the same name. They import torch only when called.
-from circuits.af1 import af1  # noqa: E402
 from circuits.discover import discover  # noqa: E402
 from circuits.evaluate import Evaluation, evaluate  # noqa: E402
+from circuits.studies.allforone.search import af1  # noqa: E402
 
 _LAZY = {
     "CircuitGraph": ("graphs", "CircuitGraph"),
@@ -94,15 +94,15 @@ _LAZY = {
     "TaskError": ("tasks.errors", "TaskError"),
     "ablate": ("circuits.ablation", "ablate"),
     "ask": ("circuits.question", "ask"),
-    "calibrate": ("circuits.calibrating.calibration", "calibrate"),
+    "validate": ("circuits.validation.validation", "validate"),
     "editing": ("circuits.edits.live", "editing"),
-    "examine": ("circuits.evaluation.examine", "examine"),
+    "evaluate_held_out": ("circuits.evaluation.held_out", "evaluate_held_out"),
     "keep": ("circuits.edits.edit", "keep"),
     "load_model": ("circuits.models", "load_model"),
     "load_pairs": ("tasks", "read_pairs"),
     "load_task": ("tasks", "get"),
-    "localise_bias": ("circuits.bias.localise", "localise_bias"),
-    "mitigate": ("circuits.bias.folder", "mitigate"),
+    "localise_bias": ("circuits.studies.bias.localise", "localise_bias"),
+    "mitigate": ("circuits.studies.bias.folder", "mitigate"),
     "probe": ("circuits.probes", "probe"),
     "read_plan": ("circuits.edits.plan", "read_plan"),
     "remove": ("circuits.edits.edit", "remove"),
@@ -130,11 +130,11 @@ __all__ = [
     "ablate",
     "af1",
     "ask",
-    "calibrate",
+    "validate",
     "discover",
     "editing",
     "evaluate",
-    "examine",
+    "evaluate_held_out",
     "keep",
     "load_model",
     "load_pairs",

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from circuits.clock import Progress
     from patching.ablations import Ablation, AttentionCut
-    from patching.means import Means
+    from patching.mean_activations import MeanActivations
     from patching.metrics import Metric
     from patching.model import Model
     from patching.sites import Edge, Site
@@ -29,7 +29,7 @@ Interval = tuple[float, float]
 
 
 @dataclass(frozen=True, eq=False)
-class Ablated:
+class AblationResult:
     """The metric of every prompt with some parts ablated, beside those of the plain runs.
 
     what         names of the sites or edges; empty where the ablation says itself where it acts
@@ -130,11 +130,11 @@ def ablate(
     ablation: str | Ablation | AttentionCut = "corrupted",
     *,
     metric: str | Metric | None = None,
-    means: Means | None = None,
+    means: MeanActivations | None = None,
     batch_size: int = 32,
     seed: int = 0,
     progress: Progress | None = None,
-) -> Ablated:
+) -> AblationResult:
     """Run the clean prompts with named parts ablated, all of them at once.
 
     `what` names sites (`a3.h0`, `m2`, `a1.h2.q`, `m3.n17`, `m3.e17`, `m3.router`, `attn_out.3`,
@@ -174,7 +174,7 @@ def ablate(
     )
     clean, corrupted = baselines(model, pairs, chosen, batch_size)
     names = tuple(str(part) for part in parts)
-    return Ablated(names, kind.name, check_metric(chosen).name, clean, lost, corrupted, seed)
+    return AblationResult(names, kind.name, check_metric(chosen).name, clean, lost, corrupted, seed)
 
 
 def check_parts(parts: Sequence[object], ablation: Ablation | AttentionCut) -> None:

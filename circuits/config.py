@@ -40,7 +40,7 @@ class Config:
     model       name of an embedded model, Hugging Face id, or directory; None: in memory
     method      a method, or several parted by commas: the mean of their scores
     metric      None: the task's own
-    choose      how the circuit is chosen: see circuits.choosing.ways
+    select      how the circuit is chosen: see circuits.selection.selectors
     top         how many edges (of level node: nodes) make the circuit; None: as the choice has it
     n           how many prompt pairs; None: 64 of a task, all of a file
     ablation    what stands in for everything outside the circuit when it is run
@@ -61,7 +61,7 @@ class Config:
     level: str = "edge"
     direction: str = "noising"
     metric: str | None = None
-    choose: str = "top"
+    select: str = "top"
     top: int | None = None
     n: int | None = None
     seed: int = 0
@@ -121,14 +121,14 @@ class Config:
         """How the circuit is chosen.
 
         Raises:
-            MethodError: an unknown way, or an option that it does not have.
+            MethodError: an unknown selector, or an option that it does not have.
         """
-        return Choice.read(self.choose)
+        return Choice.read(self.select)
 
     @property
     def size(self) -> int | None:
         """How many edges or nodes are kept; None for as many as the choice leaves."""
-        return self.choice.way.top if self.top is None else self.top
+        return self.choice.selector.top if self.top is None else self.top
 
     @property
     def model_label(self) -> str:
@@ -139,7 +139,7 @@ class Config:
         """Plain values for a file, every default filled in."""
         from patching.ablations import outside
 
-        filled: dict[str, Any] = {"n": self.count, "choose": self.choice.name, "top": self.size}
+        filled: dict[str, Any] = {"n": self.count, "select": self.choice.name, "top": self.size}
         filled["ablation"] = outside(self.ablation).name
         filled["asked"] = [list(question) for question in self.asked]
         return asdict(self) | filled | {"options": dict(self.options)}
@@ -247,14 +247,14 @@ class Config:
                 linearisation(name, options)
 
     def _check_choice(self) -> None:
-        way = self.choice.way
-        if self.top is not None and not way.limited:
+        selector = self.choice.selector
+        if self.top is not None and not selector.limited:
             raise MethodError(
-                f"choosing by '{way.name}' keeps as many as pass; leave out the number to keep "
-                f"({self.top}), or choose by another way"
+                f"the selector '{selector.name}' keeps as many as pass; leave out the number to "
+                f"keep ({self.top}), or take another selector"
             )
-        if self.level in LEVELS and self.level not in way.levels:
-            raise MethodError(f"choosing by '{way.name}' is among edges, not {self.level}s")
+        if self.level in LEVELS and self.level not in selector.levels:
+            raise MethodError(f"the selector '{selector.name}' chooses edges, not {self.level}s")
 
     def _check_ablation(self) -> None:
         from patching.ablations import outside

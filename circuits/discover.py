@@ -21,7 +21,7 @@ from tasks.errors import TaskError
 
 if TYPE_CHECKING:
     from circuits.record import RunRecord
-    from circuits.scored import Scored
+    from circuits.scored import ScoreSet
     from graphs import CircuitGraph
     from patching.model import Model
     from tasks import PromptPairs, Task
@@ -35,7 +35,7 @@ def discover(
     level: str = "edge",
     direction: str = "noising",
     metric: str | None = None,
-    choose: str = "top",
+    select: str = "top",
     top: int | None = None,
     n: int | None = None,
     seed: int = 0,
@@ -49,10 +49,10 @@ def discover(
 ) -> CircuitGraph:
     """The circuit with which `model` answers `task`: its `top` strongest edges, pruned.
 
-    `method` may name several, parted by commas: their mean ranks the edges. `choose` is a way of
-    :data:`circuits.choosing.ways.WAYS`, with options as in `threshold:least=0.1`; those that run
-    the circuit put `ablation` in the place of all that is outside it. `top` defaults to what the
-    way has (100).
+    `method` may name several, separated by commas: their mean ranks the edges. `select` names a
+    selector of :data:`circuits.selection.selectors.SELECTORS`, with options as in
+    `threshold:least=0.1`; a selector that runs the circuit puts `ablation` in the place of all that
+    is outside it. `top` defaults to what the selector has (100).
 
     `task` is a task or its name, a file of prompt pairs, or `PromptPairs`; `model` is
     anything that :func:`circuits.load_model` opens. `n` prompt pairs are drawn with `seed`
@@ -81,7 +81,7 @@ def discover(
         level=level,
         direction=direction,
         metric=metric,
-        choose=choose,
+        select=select,
         top=top,
         n=n,
         seed=seed,
@@ -186,26 +186,26 @@ def measure(
     pairs: PromptPairs,
     progress: Progress | None = None,
     keep_rows: bool = False,
-) -> Scored:
+) -> ScoreSet:
     """How much every edge (or node) carries the difference between the two runs.
 
     Every prompt's own scores are kept with `keep_rows`, and where the choice is made from them.
     """
-    from circuits.choosing.carry_out import needs_rows
     from circuits.scored import score_by
+    from circuits.selection.select import needs_rows
 
     return score_by(config, model, pairs, progress, keep_rows or needs_rows(config))
 
 
 def find(
     config: Config,
-    scored: Scored,
+    scored: ScoreSet,
     model: Model,
     pairs: PromptPairs,
     progress: Progress | None = None,
 ) -> CircuitGraph:
     """The circuit that the configured choice makes of the scores."""
-    from circuits.choosing.carry_out import choose_by
+    from circuits.selection.select import select_by
 
-    graph = choose_by(config, scored, model, pairs, progress)
+    graph = select_by(config, scored, model, pairs, progress)
     return graph.with_info(model=config.model_label, seed=config.seed)

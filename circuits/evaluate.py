@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from circuits.clock import Progress
     from graphs import CircuitGraph
-    from patching.means import Means
+    from patching.mean_activations import MeanActivations
     from patching.model import Model
     from tasks import PromptPairs
 
@@ -108,7 +108,7 @@ def evaluate(
     *,
     metric: str | None = None,
     ablation: str = "corrupted",
-    means: Means | None = None,
+    means: MeanActivations | None = None,
     batch_size: int = 32,
     seed: int = 0,
     progress: Progress | None = None,

@@ -6,8 +6,8 @@
     circuit.svg          its picture
     circuit.html         its page, with the prompts and the faithfulness of its strongest edges
 
-An All-for-One search adds files of its own (circuits.allforone.run), and so does an evaluation on
-held-out prompts: evaluation.json and curves.svg (circuits.evaluation.run).
+An All-for-One search adds files of its own (circuits.studies.allforone.run), and so does an
+evaluation on held-out prompts: evaluation.json and curves.svg (circuits.evaluation.run).
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 
 
 @dataclass(frozen=True, slots=True)
-class Embedded:
+class EmbeddedModel:
     """A model that ships inside the package, and so needs no network."""
 
     name: str
@@ -53,7 +53,7 @@ def _nano() -> Path:
 EMBEDDED = {
     model.name: model
     for model in [
-        Embedded(
+        EmbeddedModel(
             name="nano",
             claim="a small GPT-2 trained on the project's own tasks",
             shape="GPT-2: 4 layers, 4 heads, d_model 128",

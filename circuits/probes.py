@@ -25,7 +25,7 @@ from jaxtyping import Float, Int
 
 from circuits.arguments import check_kinds
 from circuits.edits.edit import Steer, steer
-from circuits.shares import Share
+from circuits.proportions import Proportion
 from circuits.splits import Split
 from tasks.errors import MethodError, TaskError, all_faults, unknown
 from tasks.tokenize import encode, pad_id
@@ -71,9 +71,9 @@ class Probes:
         """Share of held-out prompts told right."""
         return self.right / self.tested
 
-    def share(self, point: str, position: str | int | None = None) -> Share:
+    def share(self, point: str, position: str | int | None = None) -> Proportion:
         """The same for one probe, with its Wilson interval over prompts."""
-        return Share(int(self.right[self._at(point, position)]), self.tested)
+        return Proportion(int(self.right[self._at(point, position)]), self.tested)
 
     def vector(
         self, label: str, point: str, position: str | int | None = None
@@ -111,7 +111,7 @@ class Probes:
         return pd.DataFrame(rows)
 
     def __repr__(self) -> str:
-        best = f"{self.accuracy.max():.3f} at best, {self.chance:.3f} by chance"
+        best = f"{self.accuracy.max():.3f} at best, {self.random_baseline:.3f} by chance"
         return f"Probes({len(self.labels)} labels, {self.tested} held-out prompts: {best})"
 
     def _repr_html_(self) -> str:

@@ -57,7 +57,7 @@ class Program(Part):
     changed: bool | None = None
 
 
-class ModelUsed(Part):
+class ModelRecord(Part):
     """The model as it was asked for, where it was found, and the hash of what was loaded.
 
     `description` is what is shown, with the quantisation; `files` the hash of its files on the
@@ -72,7 +72,7 @@ class ModelUsed(Part):
     tokenizer: str | None = None
 
 
-class Known(Part):
+class KnownRecord(Part):
     """On how many pairs the model prefers the right answer in both runs, and of each template."""
 
     pairs: int
@@ -87,7 +87,7 @@ class Prompts(Part):
     n: int
     sha256: str
     notes: tuple[str, ...] = ()
-    known: Known | None = None
+    known: KnownRecord | None = None
 
 
 class StrongEdge(Part):
@@ -97,7 +97,7 @@ class StrongEdge(Part):
     score: float
 
 
-class Found(Part):
+class CircuitRecord(Part):
     """The circuit that was kept."""
 
     nodes: int
@@ -106,7 +106,7 @@ class Found(Part):
     strongest: tuple[StrongEdge, ...]
 
 
-class Measured(Part):
+class EvaluationRecord(Part):
     """The circuit against the whole model and nothing, means over prompts."""
 
     metric: str
@@ -120,7 +120,7 @@ class Measured(Part):
     ablation: str = Field("corrupted", description="what stood in outside the circuit")
 
 
-class Experts(Part):
+class RoutingRecord(Part):
     """How often the clean and the corrupted run choose the same experts."""
 
     tokens: int
@@ -143,11 +143,11 @@ class RunRecord(Part):
     platform: str
     threads: int
     device: str = "cpu"
-    model: ModelUsed
+    model: ModelRecord
     prompts: Prompts
-    evaluation: Measured
-    circuit: Found
-    experts: Experts | None = Field(None, description="of models that have any")
+    evaluation: EvaluationRecord
+    circuit: CircuitRecord
+    experts: RoutingRecord | None = Field(None, description="of models that have any")
     seconds: dict[str, float] = Field(description="wall time by step")
 
     def to_json(self) -> str:
@@ -194,7 +194,7 @@ def describe_run(
         platform=platform.platform(),
         threads=torch.get_num_threads(),
         device=str(model.device),
-        model=ModelUsed(
+        model=ModelRecord(
             name=config.model or "",
             path=str(model.path),
             hash=model.hash,
@@ -207,10 +207,10 @@ def describe_run(
             n=len(pairs),
             sha256=pairs.digest,
             notes=tuple(about.notes),
-            known=None if about.known is None else Known(**about.known.to_json()),
+            known=None if about.known is None else KnownRecord(**about.known.to_json()),
         ),
-        evaluation=Measured(**evaluation.to_json()),
-        circuit=Found(
+        evaluation=EvaluationRecord(**evaluation.to_json()),
+        circuit=CircuitRecord(
             nodes=len(graph.nodes),
             edges=len(graph.edges),
             selection=graph.info.selection.describe(graph.level),
@@ -221,9 +221,9 @@ def describe_run(
     )
 
 
-def _experts(routing: Routing) -> Experts:
+def _experts(routing: Routing) -> RoutingRecord:
     by_layer = zip(routing.layers, routing.alike.tolist(), strict=True)
-    return Experts(
+    return RoutingRecord(
         tokens=routing.tokens,
         everywhere=routing.everywhere,
         by_layer={f"m{layer}": share for layer, share in by_layer},

@@ -21,11 +21,11 @@ from patching.sources import NAMED, is_gguf
 from tasks.errors import ModelError
 
 if TYPE_CHECKING:
-    from circuits.record import ModelUsed
+    from circuits.record import ModelRecord
     from patching.model import Model
 
 
-def recorded_model(used: ModelUsed, given: str | None = None) -> Model:
+def recorded_model(used: ModelRecord, given: str | None = None) -> Model:
     """The model that a run was made with; `given` where the user names it.
 
     Raises:

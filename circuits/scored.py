@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float, Int
 
-from circuits.choosing.choose import ensemble, ensemble_weights
+from circuits.selection.combine import ensemble, ensemble_weights
 from patching.scores import Scores
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ Rows = Float[np.ndarray, "n names"]
 
 
 @dataclass(frozen=True)
-class Scored:
+class ScoreSet:
     """Scores of every method, and, where they were kept, the scores of every single prompt.
 
     ``rows[i]`` belongs to ``parts[i]``: its mean over prompts are the values there.
@@ -51,7 +51,7 @@ class Scored:
         weighted = [w * each for w, each in zip(weights, self.rows, strict=True)]
         return np.mean(weighted, axis=0)
 
-    def drawn(self, prompts: Int[np.ndarray, " m"]) -> Scored:
+    def drawn(self, prompts: Int[np.ndarray, " m"]) -> ScoreSet:
         """What the same methods make of another draw of these prompts, some of them repeated."""
         rows = tuple(each[prompts] for each in self.rows)
         parts = tuple(
@@ -65,7 +65,7 @@ class Scored:
             )
             for part, some in zip(self.parts, rows, strict=True)
         )
-        return Scored(parts, rows)
+        return ScoreSet(parts, rows)
 
 
 def score_by(
@@ -74,7 +74,7 @@ def score_by(
     pairs: PromptPairs,
     progress: Progress | None = None,
     keep_rows: bool = False,
-) -> Scored:
+) -> ScoreSet:
     """Score the pairs by every method of a configuration.
 
     Every prompt's scores are kept where ``keep_rows`` says so, and of several methods.
@@ -98,4 +98,4 @@ def score_by(
         else:
             found = score(model, pairs, name, **asked)
         parts.append(found)
-    return Scored(tuple(parts), tuple(rows))
+    return ScoreSet(tuple(parts), tuple(rows))

@@ -1,4 +1,4 @@
-"""Methods and ways of choosing as they are written: ``NAME`` or ``NAME:OPTION=VALUE+OPTION=VALUE``.
+"""Methods and selectors as they are written: ``NAME`` or ``NAME:OPTION=VALUE+OPTION=VALUE``.
 
 Several methods, parted by commas, stand for the mean of their scores.
 """
@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from circuits.choosing.ways import Way
-from circuits.choosing.ways import get as get_way
+from circuits.selection.selectors import Selector
+from circuits.selection.selectors import get as get_selector
 from patching.methods import get
 from patching.written import parted, read_method, read_options
 from tasks.errors import MethodError
@@ -66,9 +66,9 @@ def read_settings(method: str, settings: Sequence[str]) -> Settings:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A way to choose a circuit, with all of its options."""
+    """A selector with all of its options."""
 
-    way: Way
+    selector: Selector
     options: Mapping[str, Any]
 
     @classmethod
@@ -76,12 +76,12 @@ class Choice:
         """A choice as it is written, such as ``threshold:least=0.1+absolute=false``.
 
         Raises:
-            MethodError: an unknown way or option, or a value that it cannot have.
+            MethodError: an unknown selector or option, or a value that it cannot have.
         """
         name, settings = parted(text)
-        way = get_way(name)
-        given = read_options(name, way.options, settings)
-        return cls(way, way.check(given))
+        selector = get_selector(name)
+        given = read_options(name, selector.options, settings)
+        return cls(selector, selector.check(given))
 
     @property
     def name(self) -> str:
@@ -89,6 +89,6 @@ class Choice:
         told = [
             f"{name}={str(value).lower() if isinstance(value, bool) else value}"
             for name, value in self.options.items()
-            if value != self.way.options[name].default
+            if value != self.selector.options[name].default
         ]
-        return self.way.name + (f":{'+'.join(told)}" if told else "")
+        return self.selector.name + (f":{'+'.join(told)}" if told else "")

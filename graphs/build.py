@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from graphs.choose import linked_nodes
+from graphs.choose import connected_nodes
 from graphs.circuit import CircuitGraph
 from graphs.info import CircuitInfo
 from graphs.order import EdgeKey, NodeKey, edge_key, node_key, read_node
@@ -162,8 +162,8 @@ def _node_order(scores: Scores, index: int) -> NodeKey:
 
 
 def _linked_count(edges: list[Edge]) -> int:
-    linked = linked_nodes(edges, ["input"], ["logits"])
-    return sum(edge.sender.name in linked and edge.receiver.name in linked for edge in edges)
+    connected = connected_nodes(edges, ["input"], ["logits"])
+    return sum(edge.sender.name in connected and edge.receiver.name in connected for edge in edges)
 
 
 def _circuit(scores: Scores, order: Sequence[int], **selection: Any) -> CircuitGraph:

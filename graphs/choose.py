@@ -51,8 +51,8 @@ def prune(graph: CircuitGraph) -> CircuitGraph:
         return graph
     starts = {node.name for node in graph.scored_nodes if node.site.kind == "input"}
     ends = {node.name for node in graph.scored_nodes if node.site.kind == "logits"}
-    linked = linked_nodes((item.edge for item in graph.scored_edges), starts, ends)
-    edges = [item for item in graph.scored_edges if item.ends <= linked]
+    connected = connected_nodes((item.edge for item in graph.scored_edges), starts, ends)
+    edges = [item for item in graph.scored_edges if item.ends <= connected]
     touched = set().union(*(item.ends for item in edges))
     nodes = [node for node in graph.scored_nodes if node.name in touched]
     if (len(edges), len(nodes)) == (len(graph.edges), len(graph.nodes)):
@@ -60,7 +60,7 @@ def prune(graph: CircuitGraph) -> CircuitGraph:
     return graph.with_parts(edges, nodes, kept=len(edges))
 
 
-def linked_nodes(edges: Iterable[Edge], starts: Iterable[str], ends: Iterable[str]) -> set[str]:
+def connected_nodes(edges: Iterable[Edge], starts: Iterable[str], ends: Iterable[str]) -> set[str]:
     """Names of the nodes that are on a path of ``edges`` from a start to an end."""
     after: dict[str, list[str]] = defaultdict(list)
     before: dict[str, list[str]] = defaultdict(list)

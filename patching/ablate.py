@@ -13,7 +13,7 @@ from patching.ablations import Ablation, AttentionCut, get_ablation, parse_ablat
 from patching.activation import ExactSweep
 from patching.circuit_run import Wiring, run_wirings
 from patching.masks import Attention, cut_last, full_peek, on_heads, self_peek
-from patching.means import Means
+from patching.mean_activations import MeanActivations
 from patching.metrics import Metric, check_metric
 from patching.model import Model
 from patching.ops import Point
@@ -40,7 +40,7 @@ def run_ablated(
     ablation: str | Ablation | AttentionCut,
     *,
     metric: str | Metric = "logit_diff",
-    means: Means | None = None,
+    means: MeanActivations | None = None,
     batch_size: int = 32,
     progress: Progress | None = None,
 ) -> Float[np.ndarray, " n"]:
@@ -87,7 +87,7 @@ def effects_ablated(
     ablation: str | Ablation,
     *,
     metric: str | Metric = "logit_diff",
-    means: Means | None = None,
+    means: MeanActivations | None = None,
     batch_size: int = 32,
     progress: Progress | None = None,
 ) -> Float[np.ndarray, "sites n"]:
@@ -124,7 +124,7 @@ def effects_ablated(
     return np.stack([by_name[site.name] for site in sites])
 
 
-class Ablating:
+class Ablator:
     """A tap that puts the values of whole points in the place of some sites."""
 
     def __init__(self, sites: Sequence[Site], batch: Batch, values: Values) -> None:
@@ -170,7 +170,7 @@ def _run_sites(
     sites: Sequence[Site],
     ablation: Ablation,
     metric: str | Metric,
-    means: Means | None,
+    means: MeanActivations | None,
     batch_size: int,
     progress: Progress | None,
 ) -> Float[np.ndarray, " n"]:
@@ -179,7 +179,7 @@ def _run_sites(
     points = [point_of(site) for site in sites]
     found, count = [], Count(progress, len(pairs), "ablating")
     for batch, values in stand_ins(model, pairs, ablation, points, batch_size, means):
-        logits = model.run(batch.clean, batch.mask, Ablating(sites, batch, values))
+        logits = model.run(batch.clean, batch.mask, Ablator(sites, batch, values))
         found.append(checked(logits, batch.pairs))
         count(len(batch))
     return torch.cat(found).double().cpu().numpy()

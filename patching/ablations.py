@@ -74,7 +74,7 @@ class Ablation:
         return self.kind if self.argument is None else f"{self.kind}:{self.argument}"
 
     @property
-    def averages(self) -> str | None:
+    def means_by(self) -> str | None:
         """What means are told apart by: ``all``, ``position`` or ``token``; None without means."""
         by = {"mean": "all", "mean-by-position": "position", "mean-by-token": "token"}
         return "token" if self.kind == "cama" else by.get(self.kind)

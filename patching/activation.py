@@ -4,7 +4,7 @@ Noising: ``E(s) = m(clean) - m(clean, s := corrupted)``. Denoising:
 ``E(s) = m(corrupted, s := clean) - m(corrupted)``. For an edge, only what the receiver's port reads
 from the sender is replaced, by the sender's output in the other run (Wang et al. 2022, Conmy et
 al. 2023). Nothing here is approximate: patches are stacked as rows of one forward pass, and each
-goes on from the place it changes (:mod:`patching.resume`).
+goes on from the place it changes (:mod:`patching.partial_forward`).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from patching.blocks import Block
 from patching.forward import head_outputs
 from patching.norms import precise
 from patching.ops import Point
-from patching.resume import Resumption, first_difference
+from patching.partial_forward import Resumption, first_difference
 from patching.runs import record
 from patching.setting import Setting
 from patching.sitesets import Group, SiteSet, unit_axis

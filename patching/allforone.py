@@ -28,7 +28,7 @@ from patching.blocks import Block
 from patching.forward import Tap, chain, no_tap, run_block
 from patching.frame import Frame
 from patching.masks import Attention, cut_last, full_peek, hide_first, self_peek, window_peek
-from patching.means import Means
+from patching.mean_activations import MeanActivations
 from patching.model import Model
 from patching.ops import Point
 from patching.progress import Tell, nobody
@@ -74,7 +74,7 @@ class Stages:
             )
         return cls(model, batch, model.frame(batch.mask), bos, peek)
 
-    def waited(self, means: Means, wait: int) -> Float[Tensor, "b s d"]:
+    def waited(self, means: MeanActivations, wait: int) -> Float[Tensor, "b s d"]:
         """The residual stream after block ``wait``, every token's replaced by its mean."""
         stream = means.at(waiting_point(wait), self.batch.clean, self.batch.mask)
         return stream.to(self.model.dtype).expand(*self.batch.mask.shape, -1)
@@ -102,7 +102,7 @@ class Stages:
 
     def run(
         self,
-        means: Means,
+        means: MeanActivations,
         wait: int,
         transfer: int,
         cuts: Cuts | None = None,
@@ -186,7 +186,7 @@ def full_run(model: Model, pairs: PromptPairs, batch_size: int = 64) -> Bool[np.
 def waiting_alone(
     model: Model,
     pairs: PromptPairs,
-    means: Means,
+    means: MeanActivations,
     batch_size: int = 64,
     tell: Tell = nobody,
 ) -> dict[int, Bool[np.ndarray, " n"]]:
@@ -205,7 +205,7 @@ def waiting_alone(
 def grid(
     model: Model,
     pairs: PromptPairs,
-    means: Means,
+    means: MeanActivations,
     bos: bool,
     peek: str = "abp",
     batch_size: int = 64,
@@ -225,7 +225,7 @@ def grid_size(layers: int) -> int:
     return (layers + 1) * (layers + 2) // 2
 
 
-def _batch_grid(stages: Stages, means: Means) -> Iterator[tuple[tuple[int, int], Tensor]]:
+def _batch_grid(stages: Stages, means: MeanActivations) -> Iterator[tuple[tuple[int, int], Tensor]]:
     """Transfers of one wait share their beginning."""
     layers = stages.model.anatomy.n_layers
     for wait in range(-1, layers):

@@ -13,7 +13,7 @@ from torch import Tensor
 from patching import writes
 from patching.allforone import Cuts, Stages, correct
 from patching.forward import Record, Tap
-from patching.means import Means
+from patching.mean_activations import MeanActivations
 from patching.metrics import Metric, check_metric, log_prob, metric_name
 from patching.model import Model
 from patching.ops import Point
@@ -30,7 +30,7 @@ class Subgraph:
 
     model: Model
     pairs: PromptPairs
-    means: Means
+    means: MeanActivations
     bos: bool
     wait: int
     transfer: int
@@ -42,7 +42,7 @@ class Subgraph:
         cls,
         model: Model,
         pairs: PromptPairs,
-        means: Means,
+        means: MeanActivations,
         bos: bool,
         wait: int,
         transfer: int,

@@ -11,9 +11,9 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from patching.allforone import waiting_point, waiting_points
-from patching.averages import conditional_means, estimate_means
 from patching.masks import self_peek
-from patching.means import Means
+from patching.mean_activations import MeanActivations
+from patching.mean_estimates import conditional_means, estimate_means
 from patching.model import Model
 from patching.ops import Point
 from patching.progress import Progress
@@ -38,7 +38,7 @@ def cama(
     samples: Samples,
     batch_size: int = 256,
     progress: Progress | None = None,
-) -> Means:
+) -> MeanActivations:
     """The residual stream after every block, -1 the embedding, given the token alone."""
     points = waiting_points(model)
     return conditional_means(model, samples, points, pairs.task, batch_size, progress=progress)
@@ -48,11 +48,11 @@ def alternatives(
     model: Model,
     pairs: PromptPairs,
     samples: Samples,
-    means: Means,
+    means: MeanActivations,
     bos: bool,
     seed: int = 0,
     batch_size: int = 256,
-) -> dict[str, Means]:
+) -> dict[str, MeanActivations]:
     """What else could stand in, as tables of the same kind; BOS is left as it is in all of them."""
     points, rng = waiting_points(model), np.random.default_rng(seed)
     one = {cell: rows[[rng.integers(len(rows))]] for cell, rows in samples.items()}
@@ -61,7 +61,7 @@ def alternatives(
     by_position = estimate_means(model, pairs, points, "position", batch_size)
     shared = torch.as_tensor(by_position.keys[:, 1] >= int(bos), device=model.device)
 
-    def changed(table: Means, values: Mapping[Point, Tensor]) -> Means:
+    def changed(table: MeanActivations, values: Mapping[Point, Tensor]) -> MeanActivations:
         return replace(table, values=dict(values))
 
     def by_itself(mask: Bool[Tensor, "b s"]) -> Bool[Tensor, "b 1 s s"]:

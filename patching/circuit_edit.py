@@ -14,7 +14,7 @@ from patching.ablations import Ablation
 from patching.anatomy import Anatomy
 from patching.changes import Reading
 from patching.circuit_run import CircuitRunner, Wiring, runners
-from patching.means import Means
+from patching.mean_activations import MeanActivations
 from patching.model import Model
 from patching.sites import PORTS, Edge
 from patching.wired_run import Watch
@@ -22,7 +22,7 @@ from tasks.pairs import PromptPairs
 
 
 @dataclass(frozen=True)
-class Amplified:
+class ScaledCircuit:
     """Watches a run of the whole model, in which some edges carry ``factor`` of their change."""
 
     edges: Wiring
@@ -55,7 +55,7 @@ def circuit_logits(
     keep: bool,
     factor: float = 1.0,
     ablation: str | Ablation = "corrupted",
-    means: Means | None = None,
+    means: MeanActivations | None = None,
     batch_size: int = 32,
 ) -> Float[Tensor, "n v"]:
     """Logits after every clean prompt with a circuit kept alone, or scaled within the model.
@@ -82,7 +82,7 @@ def _run(
 ) -> Float[Tensor, "b v"]:
     if keep:
         return runner.run(wiring, strength=factor)
-    watch: Watch = Amplified(wiring, factor)
+    watch: Watch = ScaledCircuit(wiring, factor)
     return runner.run(Wiring.full(anatomy), watch=watch)
 
 

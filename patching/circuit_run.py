@@ -20,7 +20,7 @@ from patching.ablations import Ablation, outside
 from patching.anatomy import Anatomy
 from patching.forward import Record, chain, no_tap
 from patching.frame import Frame
-from patching.means import Means
+from patching.mean_activations import MeanActivations
 from patching.metrics import CheckedMetric, Metric, check_metric
 from patching.model import Model
 from patching.ops import Point
@@ -157,7 +157,7 @@ def run_circuits(
     batch_size: int = 32,
     progress: Progress | None = None,
     ablation: str | Ablation = "corrupted",
-    means: Means | None = None,
+    means: MeanActivations | None = None,
 ) -> Float[np.ndarray, "circuits n"]:
     """The metric of every prompt in every circuit, everything outside it ablated.
 
@@ -177,7 +177,7 @@ def runners(
     pairs: PromptPairs,
     batch_size: int = 32,
     ablation: str | Ablation = "corrupted",
-    means: Means | None = None,
+    means: MeanActivations | None = None,
 ) -> Iterator[CircuitRunner]:
     """A runner for every batch of the pairs, with what stands in outside its circuits.
 
@@ -196,7 +196,7 @@ def run_wirings(
     batch_size: int = 32,
     progress: Progress | None = None,
     ablation: str | Ablation = "corrupted",
-    means: Means | None = None,
+    means: MeanActivations | None = None,
 ) -> Float[np.ndarray, "circuits n"]:
     """As :func:`run_circuits`, for circuits that are wirings already."""
     checked: CheckedMetric = check_metric(metric)
@@ -219,7 +219,11 @@ def sender_points(anatomy: Anatomy) -> list[Point]:
 
 
 def _off(
-    model: Model, pairs: PromptPairs, ablation: Ablation, batch_size: int, means: Means | None
+    model: Model,
+    pairs: PromptPairs,
+    ablation: Ablation,
+    batch_size: int,
+    means: MeanActivations | None,
 ) -> Iterator[tuple[Batch, Mapping[Point, Tensor] | None]]:
     """Every batch with what stands in outside a circuit; None where that is the corrupted run."""
     if ablation.kind == "corrupted":
@@ -236,7 +240,7 @@ def run_circuit(
     metric: str | Metric = "logit_diff",
     batch_size: int = 32,
     ablation: str | Ablation = "corrupted",
-    means: Means | None = None,
+    means: MeanActivations | None = None,
 ) -> Float[np.ndarray, " n"]:
     """The metric of every prompt in one circuit, everything outside it ablated."""
     return run_circuits(model, pairs, [edges], metric, batch_size, None, ablation, means)[0]

@@ -15,7 +15,7 @@ from typing_extensions import override
 
 from patching.activation import ExactSweep
 from patching.forward import write_mlp
-from patching.linearised import Kinds, Linearised
+from patching.linearised import Kinds, Linearisation
 from patching.norms import precise
 from patching.setting import Setting
 
@@ -26,12 +26,12 @@ KINDS = Kinds.scoring(("input", "z", "attn_raw", "mlp_out"))
 class ReceiverSweep(ExactSweep):
     """Scores of all edges from one pass of a linearisation."""
 
-    def __init__(self, setting: Setting, linearised: Linearised) -> None:
+    def __init__(self, setting: Setting, linearised: Linearisation) -> None:
         super().__init__(setting, KINDS.read)
         (self.each,) = linearised.passes
 
     def _gradient(self, kind: str, layer: int) -> Tensor:
-        return self.each.slopes.grads[kind, layer][:, self.kept.first :]
+        return self.each.gradients.grads[kind, layer][:, self.kept.first :]
 
     @override
     def _each_head(self, layer: int, z: Float[Tensor, "u b s h e"]) -> Float[Tensor, "h u b"]:

@@ -15,11 +15,11 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from patching import writes
-from patching.linearised import Kinds, Linearised, Pass
+from patching.linearised import Kinds, Linearisation, Pass
 from patching.model import Model
 from patching.norms import precise
 from patching.ops import Point, Where, cut
-from patching.ports import INSIDE, pull_reads
+from patching.ports import INSIDE, reads_vjp
 from patching.runs import Batch
 from patching.sites import senders
 from patching.sitesets import Group, SiteSet, point_of, reduce_product
@@ -42,7 +42,7 @@ memory; larger tiles are no faster.
 
 
 def site_scores(
-    linearised: Linearised, sites: SiteSet, batch: Batch, response: Response | None = None
+    linearised: Linearisation, sites: SiteSet, batch: Batch, response: Response | None = None
 ) -> Float[Tensor, "b names"]:
     """Score of every site for every prompt, in units of the metric.
 
@@ -60,13 +60,13 @@ def site_scores(
             return delta.new_zeros(len(delta), len(group.sites) * len(sites.labels))
         if response is not None and group.point[0] in ANSWERED:
             return response(each, group)
-        per_unit = reduce_product(group.point[0], delta * each.slopes.grads[group.point])
+        per_unit = reduce_product(group.point[0], delta * each.gradients.grads[group.point])
         return sites.at_positions(per_unit, batch)
 
     return combine(linearised, one_pass)
 
 
-def combine(linearised: Linearised, one_pass: Callable[[Pass], Tensor]) -> Tensor:
+def combine(linearised: Linearisation, one_pass: Callable[[Pass], Tensor]) -> Tensor:
     """The weighted sum over passes, or under GradDrop the summed sizes with the first's sign."""
     if linearised.dropped:
         first = one_pass(next(linearised.passes))
@@ -81,7 +81,7 @@ def combine(linearised: Linearised, one_pass: Callable[[Pass], Tensor]) -> Tenso
 
 
 def edge_scores(
-    model: Model, linearised: Linearised, columns: Int[Tensor, "b labels"] | None = None
+    model: Model, linearised: Linearisation, columns: Int[Tensor, "b labels"] | None = None
 ) -> Float[Tensor, "b edges"]:
     """Score of every edge for every prompt, in the order of :func:`patching.sites.edges`.
 
@@ -94,7 +94,7 @@ def edge_scores(
 
 
 def _edges_at(
-    model: Model, linearised: Linearised, each: Pass, columns: Int[Tensor, "b labels"]
+    model: Model, linearised: Linearisation, each: Pass, columns: Int[Tensor, "b labels"]
 ) -> Float[Tensor, "b edges_labels"]:
     """Edge scores at single positions, prompt by prompt."""
     rows = []
@@ -109,7 +109,7 @@ def _edges_at(
     return torch.cat(rows)
 
 
-def _edge_pass(model: Model, linearised: Linearised, each: Pass) -> Float[Tensor, "b edges"]:
+def _edge_pass(model: Model, linearised: Linearisation, each: Pass) -> Float[Tensor, "b edges"]:
     size, length, width = linearised.clean["input", 0].shape
     senders = model.anatomy.n_layers * (model.anatomy.n_heads + 1) + 1
     row = senders * width * linearised.clean["input", 0].element_size()
@@ -127,11 +127,11 @@ def _edge_pass(model: Model, linearised: Linearised, each: Pass) -> Float[Tensor
 
 
 def _edge_tile(
-    model: Model, linearised: Linearised, each: Pass, where: Where
+    model: Model, linearised: Linearisation, each: Pass, where: Where
 ) -> Float[Tensor, "b edges"]:
     """Edge scores of some prompts, summed over some positions."""
     clean, corrupted = _cut(linearised.clean, where), _cut(linearised.corrupted, where)
-    values, grads = _cut(each.slopes.values, where), _cut(each.slopes.grads, where)
+    values, grads = _cut(each.gradients.values, where), _cut(each.gradients.grads, where)
     stack = writes.all_deltas(model, clean, corrupted).flatten(2)
     stack = stack * _covered(model, each).to(stack)[:, None] if each.covers else stack
     parts = []
@@ -157,17 +157,17 @@ def port_gradients(
     units = model.anatomy.n_heads + 1
     for layer, block in enumerate(model.blocks):
         point = ("resid_pre", layer)
-        pull = each.ops.norm_pull(block.ln1, values[point], point, where)
+        vjp = each.ops.norm_vjp(block.ln1, values[point], point, where)
         at_norm = [
-            pull_reads(block, port, grads[kind, layer], values, each.ops, where)
+            reads_vjp(block, port, grads[kind, layer], values, each.ops, where)
             for kind, port in (("q", "q"), ("k_read", "k"), ("v_read", "v"))
         ]
-        yield 1 + units * layer, pull(torch.cat(at_norm, dim=1))
+        yield 1 + units * layer, vjp(torch.cat(at_norm, dim=1))
         reads = units * layer + (1 if model.anatomy.parallel else units)
         yield reads, grads["mlp_in", layer][:, None]
     last = model.anatomy.n_layers
     at_end = torch.zeros_like(values["resid_pre", 0])
-    if where[1].stop is None or where[1].stop >= each.slopes.values["resid_pre", 0].shape[1]:
+    if where[1].stop is None or where[1].stop >= each.gradients.values["resid_pre", 0].shape[1]:
         at_end[:, -1] = grads["final_in", last]
     yield 1 + units * last, at_end[:, None]
 

@@ -64,7 +64,7 @@ def heat_map(scores: Scores, labels: Mapping[int | str, str] | None = None) -> H
     """
     what = f"{scores.method}, {scores.direction}, {scores.metric}"
     cells: dict[tuple[str, str], float] = {}
-    if scores.level in ("edge", "crossing"):
+    if scores.level in ("edge", "attention_edge"):
         what = f"sum of |score| by layers of sender (rows) and receiver: {what}"
         for name, value in zip(scores.names, scores.values.tolist(), strict=True):
             edge = parse_edge(name, scores.anatomy)

@@ -9,10 +9,10 @@ from typing import Any
 
 from torch import Tensor
 
-from patching.linearised import Kinds, Linearise, Linearised, Pass
+from patching.linearised import Kinds, Linearisation, Linearise, Pass
 from patching.ops import PLAIN, Point
 from patching.rules import RelevanceOps, Rules
-from patching.runs import Slopes, record, slopes
+from patching.runs import Gradients, record, record_gradients
 from patching.secant import SecantOps
 from patching.setting import Setting
 from patching.softmax_response import ANSWERED, half_way
@@ -20,7 +20,7 @@ from tasks.errors import MethodError
 
 
 def _pair(
-    setting: Setting, found: Slopes, other_logits: Tensor, other: dict[Point, Tensor]
+    setting: Setting, found: Gradients, other_logits: Tensor, other: dict[Point, Tensor]
 ) -> dict[str, Any]:
     """The two runs in the order clean, corrupted, when one of them came with gradients."""
     other_metric = setting.metric(other_logits, setting.batch.pairs)
@@ -42,11 +42,11 @@ def at_receiver(rules: Rules | None = None) -> Linearise:
     """
     ops = PLAIN if rules is None else RelevanceOps(rules)
 
-    def linearise(setting: Setting, kinds: Kinds) -> Linearised:
+    def linearise(setting: Setting, kinds: Kinds) -> Linearisation:
         s = setting
         logits, other = record(s.model, s.batch, s.giving, kinds.read)
-        found = slopes(s.model, s.batch, s.receiving, s.metric, kinds.read, ops)
-        return Linearised(**_pair(s, found, logits, other), passes=iter([Pass(1.0, found, ops)]))
+        found = record_gradients(s.model, s.batch, s.receiving, s.metric, kinds.read, ops)
+        return Linearisation(**_pair(s, found, logits, other), passes=iter([Pass(1.0, found, ops)]))
 
     return linearise
 
@@ -58,21 +58,23 @@ def dropping_layers() -> Linearise:
     sum of its absolute values over passes, divided by the number of layers less one.
     """
 
-    def linearise(setting: Setting, kinds: Kinds) -> Linearised:
+    def linearise(setting: Setting, kinds: Kinds) -> Linearisation:
         s, layers = setting, setting.model.anatomy.n_layers
         if layers < 2:
             raise MethodError("grad_drop needs a model of at least two layers")
         logits, other = record(s.model, s.batch, s.giving, kinds.read)
-        plain = slopes(s.model, s.batch, s.receiving, s.metric, kinds.read)
+        plain = record_gradients(s.model, s.batch, s.receiving, s.metric, kinds.read)
 
         def passes() -> Iterator[Pass]:
             yield Pass(1.0, plain, PLAIN)
             for layer in range(layers):
                 shut = ("attn_out", layer)
-                found = slopes(s.model, s.batch, s.receiving, s.metric, kinds.read, closed_to=shut)
+                found = record_gradients(
+                    s.model, s.batch, s.receiving, s.metric, kinds.read, closed_to=shut
+                )
                 yield Pass(1.0 / (layers - 1), found, PLAIN)
 
-        return Linearised(**_pair(s, plain, logits, other), passes=passes(), dropped=True)
+        return Linearisation(**_pair(s, plain, logits, other), passes=passes(), dropped=True)
 
     return linearise
 
@@ -82,12 +84,12 @@ def between_runs(share: float = 1.0) -> Linearise:
     if not 0 <= share <= 1:
         raise MethodError(f"share must lie between 0 (tangents) and 1 (secants), given {share}")
 
-    def linearise(setting: Setting, kinds: Kinds) -> Linearised:
+    def linearise(setting: Setting, kinds: Kinds) -> Linearisation:
         s = setting
         logits, other = record(s.model, s.batch, s.giving, kinds.also(*SecantOps.needs).read)
         ops = SecantOps(other, share)
-        found = slopes(s.model, s.batch, s.receiving, s.metric, kinds.read, ops)
-        return Linearised(**_pair(s, found, logits, other), passes=iter([Pass(1.0, found, ops)]))
+        found = record_gradients(s.model, s.batch, s.receiving, s.metric, kinds.read, ops)
+        return Linearisation(**_pair(s, found, logits, other), passes=iter([Pass(1.0, found, ops)]))
 
     return linearise
 
@@ -100,10 +102,10 @@ def secant_and_tangent() -> Linearise:
     each layer on.
     """
 
-    def linearise(setting: Setting, kinds: Kinds) -> Linearised:
+    def linearise(setting: Setting, kinds: Kinds) -> Linearisation:
         s = setting
         found = between_runs()(s, kinds)
-        plain = slopes(s.model, s.batch, s.receiving, s.metric, kinds.read)
+        plain = record_gradients(s.model, s.batch, s.receiving, s.metric, kinds.read)
         (secant,) = found.passes
         answered = [p for p in plain.values if p[0] in kinds.scored and p[0] in ANSWERED]
         linear = frozenset(plain.values.keys() - set(answered))

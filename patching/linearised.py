@@ -14,7 +14,7 @@ from torch import Tensor
 
 from patching.norms import precise
 from patching.ops import Ops, Point
-from patching.runs import Slopes
+from patching.runs import Gradients
 from patching.setting import Setting
 
 
@@ -43,7 +43,7 @@ class Pass:
     """
 
     weight: float
-    slopes: Slopes
+    gradients: Gradients
     ops: Ops
     covers: frozenset[Point] | None = None
 
@@ -53,7 +53,7 @@ class Pass:
 
 
 @dataclass(frozen=True)
-class Linearised:
+class Linearisation:
     """All that scores are made of: both runs' values at the wanted points, and the passes.
 
     ``passes`` is consumed once, and may compute each pass when it is asked for. With ``dropped``
@@ -72,4 +72,4 @@ class Linearised:
         return precise(self.clean[point]) - precise(self.corrupted[point])
 
 
-Linearise = Callable[[Setting, Kinds], Linearised]
+Linearise = Callable[[Setting, Kinds], Linearisation]

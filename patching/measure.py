@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from patching import activation, crossing, exact_receivers, softmax_response
+from patching import activation, attention_edges, exact_receivers, softmax_response
 from patching.gradient_scores import EDGE_KINDS, edge_scores, site_scores
 from patching.linearised import Kinds, Linearise
 from patching.methods import get, linearisation
@@ -33,7 +33,7 @@ Told = Callable[[int], None]
 Sample = tuple[int, int]
 """How many sites at the most, and the seed that draws them."""
 
-LEVELS = ("node", "edge", "site", "crossing")
+LEVELS = ("node", "edge", "site", "attention_edge")
 
 
 def _nobody(step: int) -> None:
@@ -93,10 +93,10 @@ class Request:
         if level != "site" and sites != "node":
             raise MethodError(f"sites='{sites}' goes with level='site', not with '{level}'")
         checked, labels = check_metric(metric), labels_of(positions, pairs)
-        if level == "crossing":
+        if level == "attention_edge":
             if labels == (None,):
                 raise MethodError("crossing edges lie between positions: use token or named ones")
-            names = crossing.names(model.anatomy, labels)
+            names = attention_edges.names(model.anatomy, labels)
             return cls(method, filled, level, direction, checked, names, None, labels)
         if level == "edge":
             names = tuple(
@@ -114,20 +114,20 @@ class Request:
 
     def steps(self, model: Model) -> int:
         """In how many steps a batch is told of: those of the exact effect, else one."""
-        if self.method != "activation" or self.level == "crossing":
+        if self.method != "activation" or self.level == "attention_edge":
             return 1
         if self.wanted is not None:
             return len(self.wanted)
         return model.anatomy.n_layers + 1 if self.labels == (None,) else 1
 
-    def measure(self, tell: Told = _nobody) -> Callable[[Setting], Measured]:
+    def measure(self, tell: Told = _nobody) -> Callable[[Setting], BatchScores]:
         """The function that scores one batch; ``tell`` is given how many of its steps are done."""
-        wanted, labels, crosses = self.wanted, self.labels, self.level == "crossing"
+        wanted, labels, crosses = self.wanted, self.labels, self.level == "attention_edge"
         if self.method == "activation":
             return lambda setting: _exact(setting, wanted, labels, crosses, tell)
         linearise = linearisation(self.method, self.options)
         if crosses:
-            return lambda setting: _crossing(setting, labels, linearise)
+            return lambda setting: _attention_edges(setting, labels, linearise)
         if wanted is None and self.options.get("exact_receivers"):
             return lambda setting: _edges_answered(setting, labels, linearise)
         if wanted is None:
@@ -164,7 +164,7 @@ def check_reached(method: str, options: Mapping[str, Any], kind: str) -> None:
 
 
 @dataclass(frozen=True)
-class Measured:
+class BatchScores:
     """What one batch gives: per-prompt scores and the metric in both runs."""
 
     scores: Float[Tensor, "b names"]
@@ -172,13 +172,13 @@ class Measured:
     corrupted: Float[Tensor, " b"]
 
 
-def measured(
+def score_batches(
     model: Model,
     pairs: PromptPairs,
     request: Request,
     batch_size: int,
     progress: Progress | None = None,
-) -> Iterator[Measured]:
+) -> Iterator[BatchScores]:
     """Batch after batch; when a GPU runs out of memory the batch is halved.
 
     Raises:
@@ -215,11 +215,11 @@ def measured(
 @torch.no_grad()
 def _exact(
     setting: Setting, wanted: SiteSet | None, labels: Labels, crosses: bool, tell: Told
-) -> Measured:
+) -> BatchScores:
     kinds = activation.EDGE_KINDS if wanted is None else wanted.kinds
-    sweep = activation.ExactSweep(setting, crossing.KINDS.read if crosses else kinds)
+    sweep = activation.ExactSweep(setting, attention_edges.KINDS.read if crosses else kinds)
     if crosses:
-        found = crossing.exact(sweep, labels)
+        found = attention_edges.exact(sweep, labels)
     elif wanted is not None:
         parts, scored = [], 0
         for part in sweep.sites(wanted):
@@ -231,21 +231,21 @@ def _exact(
         found = _over(sweep, labels, tell)
     other = setting.metric(sweep.other_logits, setting.batch.pairs)
     clean, corrupted = setting.ordered(sweep.base, other)
-    return Measured(found, clean, corrupted)
+    return BatchScores(found, clean, corrupted)
 
 
-def _crossing(setting: Setting, labels: Labels, linearise: Linearise) -> Measured:
-    found = linearise(setting, crossing.KINDS)
-    scores = crossing.estimates(found, labels, setting.batch)
-    return Measured(scores, found.metric_clean, found.metric_corrupted)
+def _attention_edges(setting: Setting, labels: Labels, linearise: Linearise) -> BatchScores:
+    found = linearise(setting, attention_edges.KINDS)
+    scores = attention_edges.estimates(found, labels, setting.batch)
+    return BatchScores(scores, found.metric_clean, found.metric_corrupted)
 
 
 @torch.no_grad()
-def _edges_answered(setting: Setting, labels: Labels, linearise: Linearise) -> Measured:
+def _edges_answered(setting: Setting, labels: Labels, linearise: Linearise) -> BatchScores:
     """Edges whose receivers answer exactly."""
     found = linearise(setting, exact_receivers.KINDS)
     sweep = exact_receivers.ReceiverSweep(setting, found)
-    return Measured(_over(sweep, labels), found.metric_clean, found.metric_corrupted)
+    return BatchScores(_over(sweep, labels), found.metric_clean, found.metric_corrupted)
 
 
 def _over(sweep: activation.ExactSweep, labels: Labels, tell: Told = _nobody) -> Tensor:
@@ -256,22 +256,22 @@ def _over(sweep: activation.ExactSweep, labels: Labels, tell: Told = _nobody) ->
     return torch.stack([sweep.edges(at) for at in masks], dim=-1).flatten(1)
 
 
-def _edges(setting: Setting, labels: Labels, linearise: Linearise) -> Measured:
+def _edges(setting: Setting, labels: Labels, linearise: Linearise) -> BatchScores:
     found = linearise(setting, EDGE_KINDS)
     columns = None if labels == (None,) else label_columns(labels, setting.batch)
     scores = edge_scores(setting.model, found, columns)
-    return Measured(scores, found.metric_clean, found.metric_corrupted)
+    return BatchScores(scores, found.metric_clean, found.metric_corrupted)
 
 
-def _estimate(setting: Setting, wanted: SiteSet, linearise: Linearise) -> Measured:
+def _estimate(setting: Setting, wanted: SiteSet, linearise: Linearise) -> BatchScores:
     found = linearise(setting, Kinds.scoring(wanted.kinds))
     scores = wanted.select(site_scores(found, wanted, setting.batch))
-    return Measured(scores, found.metric_clean, found.metric_corrupted)
+    return BatchScores(scores, found.metric_clean, found.metric_corrupted)
 
 
-def _estimate_with_response(setting: Setting, wanted: SiteSet, linearise: Linearise) -> Measured:
+def _estimate_with_response(setting: Setting, wanted: SiteSet, linearise: Linearise) -> BatchScores:
     """Query and key sites answered by the exact softmax (the QK fix)."""
     found = linearise(setting, Kinds.scoring(wanted.kinds).also(*softmax_response.KINDS))
     response = softmax_response.SoftmaxResponse(setting, found, wanted)
     scores = wanted.select(site_scores(found, wanted, setting.batch, response))
-    return Measured(scores, found.metric_clean, found.metric_corrupted)
+    return BatchScores(scores, found.metric_clean, found.metric_corrupted)

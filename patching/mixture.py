@@ -9,18 +9,19 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from patching.experts import tokens_of
-from patching.ops import Ops, Routed, substitute
+from patching.ops import Ops, RoutedTokens, substitute
 
 Answer = tuple[int, Int[Tensor, " r"], Float[Tensor, "r d"]]
 """An expert's number, the tokens it answers, and what it writes there."""
 
 
 def answers(
-    ops: Ops, routed: Routed, weights: Float[Tensor, "t e"], scale: float, asked: bool = False
+    ops: Ops, routed: RoutedTokens, weights: Float[Tensor, "t e"], scale: float, asked: bool = False
 ) -> Iterator[Answer]:
     """What each expert that answers writes, times its weight, in order of their numbers.
 
-    ``asked`` says that someone asks for the gradient at the weights: see :meth:`Routed.answering`.
+    ``asked`` says that someone asks for the gradient at the weights: see
+    :meth:`RoutedTokens.answering`.
     """
     for index, rows in tokens_of(routed.answering(weights, asked)):
         yield index, rows, scaled(ops.expert(routed, index, rows, weights), scale)

@@ -88,7 +88,7 @@ class Norm:
         """What the centred ``x`` is divided by."""
         return (self.centre(x).square().mean(-1, keepdim=True) + self.eps).sqrt()
 
-    def pull_centre(self, g: Float[Tensor, "*b d"]) -> Float[Tensor, "*b d"]:
+    def centre_vjp(self, g: Float[Tensor, "*b d"]) -> Float[Tensor, "*b d"]:
         """A gradient at the centred ``x``, carried back to ``x``."""
         return g - g.mean(-1, keepdim=True) if self.centred else g
 

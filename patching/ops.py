@@ -21,7 +21,7 @@ from patching.blocks import Block
 from patching.experts import Experts
 from patching.norms import Norm, precise
 
-Pull = Callable[[Tensor], Tensor]
+Vjp = Callable[[Tensor], Tensor]
 Point = tuple[str, int]
 Where = tuple[slice, slice]
 """Some prompts and some positions of a batch."""
@@ -30,25 +30,25 @@ EVERYWHERE: Where = (slice(None), slice(None))
 
 
 class _Substitute(torch.autograd.Function):
-    """Forward: the given value. Backward: the given pull, one gradient per input."""
+    """Forward: the given value. Backward: the given vjp, one gradient per input."""
 
     @staticmethod
-    def forward(ctx: Any, value: Tensor, pull: Callable[..., Any], *inputs: Tensor) -> Tensor:
-        ctx.pull = pull
+    def forward(ctx: Any, value: Tensor, vjp: Callable[..., Any], *inputs: Tensor) -> Tensor:
+        ctx.vjp = vjp
         return value.view_as(value)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
-        return (None, None, *ctx.pull(grads[0]))
+        return (None, None, *ctx.vjp(grads[0]))
 
 
 def substitute(
-    value: Tensor, pull: Callable[[Tensor], tuple[Tensor | None, ...]], *inputs: Tensor
+    value: Tensor, vjp: Callable[[Tensor], tuple[Tensor | None, ...]], *inputs: Tensor
 ) -> Tensor:
-    """``value`` going forward; going backward, ``pull(g)`` gives the gradient of each input."""
+    """``value`` going forward; going backward, ``vjp(g)`` gives the gradient of each input."""
     if not torch.is_grad_enabled():
         return value
-    out: Tensor = _Substitute.apply(value.detach(), pull, *inputs)
+    out: Tensor = _Substitute.apply(value.detach(), vjp, *inputs)
     return out
 
 
@@ -62,23 +62,23 @@ def cut(value: Tensor, where: Where) -> Tensor:
     return value[where] if value.ndim > 2 else value[where[0]]
 
 
-def scores_pull(q: Tensor, k: Tensor, scale: float) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+def scores_vjp(q: Tensor, k: Tensor, scale: float) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
     """Gradients of queries and keys from one of the scores, for the factors ``q`` and ``k``.
 
     The factors may be more precise than the gradients.
     """
 
-    def pull(g: Tensor) -> tuple[Tensor, Tensor]:
+    def vjp(g: Tensor) -> tuple[Tensor, Tensor]:
         wide = g.to(q.dtype)
         return (
             (torch.einsum("bhqk,bkhe->bqhe", wide, k) * scale).to(g.dtype),
             (torch.einsum("bhqk,bqhe->bkhe", wide, q) * scale).to(g.dtype),
         )
 
-    return pull
+    return vjp
 
 
-def mix_pull(
+def mix_vjp(
     pattern: Tensor, v: Tensor, scale: float = 1.0
 ) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
     """Gradients of pattern and values from one of ``z``, for the factors ``pattern`` and ``v``.
@@ -86,18 +86,18 @@ def mix_pull(
     The factors may be more precise than the gradients.
     """
 
-    def pull(g: Tensor) -> tuple[Tensor, Tensor]:
+    def vjp(g: Tensor) -> tuple[Tensor, Tensor]:
         wide = g.to(v.dtype)
         return (
             (torch.einsum("bqhe,bkhe->bhqk", wide, v) * scale).to(g.dtype),
             (torch.einsum("bhqk,bqhe->bkhe", pattern, wide) * scale).to(g.dtype),
         )
 
-    return pull
+    return vjp
 
 
 @dataclass(frozen=True)
-class Routed:
+class RoutedTokens:
     """The experts of a layer, what they read, and how the router weights them in one run.
 
     Tokens of all prompts stand in one row. ``other`` is the same of the other run, for ops that use
@@ -108,7 +108,7 @@ class Routed:
     layer: int
     n: Float[Tensor, "t d"]
     weights: Float[Tensor, "t e"]
-    other: Routed | None = None
+    other: RoutedTokens | None = None
 
     def answering(self, weights: Float[Tensor, "t e"], asked: bool) -> Bool[Tensor, "t e"]:
         """Which experts answer: those that have a weight, here or in the other run.
@@ -133,31 +133,31 @@ class Ops:
         """A normalisation layer; ``x`` itself where a block has none."""
         return x if norm.does_nothing else self._norm(norm, x, point)
 
-    def norm_pull(
+    def norm_vjp(
         self, norm: Norm, x: Float[Tensor, "*b d"], point: Point, where: Where = EVERYWHERE
-    ) -> Pull:
+    ) -> Vjp:
         """The map from a gradient at the norm's output to one at ``x``.
 
         Gradients have the shape of ``x``, or ``[b, ports, s, d]`` for an ``x`` of ``[b, s, d]``.
         ``where`` says which part of the batch ``x`` is.
         """
-        return (lambda g: g) if norm.does_nothing else self._norm_pull(norm, x, point, where)
+        return (lambda g: g) if norm.does_nothing else self._norm_vjp(norm, x, point, where)
 
     def _norm(self, norm: Norm, x: Tensor, point: Point) -> Tensor:
         return norm(x)
 
-    def _norm_pull(self, norm: Norm, x: Tensor, point: Point, where: Where) -> Pull:
+    def _norm_vjp(self, norm: Norm, x: Tensor, point: Point, where: Where) -> Vjp:
         scale = norm.scale(x)
         unit = norm.centre(x) / scale
         weight = norm.weight
 
-        def pull(g: Tensor) -> Tensor:
+        def vjp(g: Tensor) -> Tensor:
             s, u = beside(g, scale, unit)
             g = g * weight
-            g = norm.pull_centre(g - u * (g * u).mean(-1, keepdim=True))
+            g = norm.centre_vjp(g - u * (g * u).mean(-1, keepdim=True))
             return (g / s).to(x.dtype)
 
-        return pull
+        return vjp
 
     def activation(self, act: Callable[[Tensor], Tensor], x: Tensor, point: Point) -> Tensor:
         """An elementwise activation function."""
@@ -201,19 +201,19 @@ class Ops:
         """Values averaged by the pattern."""
         return torch.einsum("bhqk,bkhe->bqhe", pattern, v)
 
-    def route(self, experts: Experts, n: Float[Tensor, "t d"], block: Block) -> Routed:
+    def route(self, experts: Experts, n: Float[Tensor, "t d"], block: Block) -> RoutedTokens:
         """How a mixture of experts weights them, from the normed residual of every token.
 
         The router's choice stays as it is in this run.
         """
-        return Routed(experts, block.layer, n, self._weights(experts, experts.logits(n)))
+        return RoutedTokens(experts, block.layer, n, self._weights(experts, experts.logits(n)))
 
     def _weights(self, experts: Experts, logits: Float[Tensor, "t e"]) -> Float[Tensor, "t e"]:
         return experts.weights(logits, experts.chosen(logits))
 
     def expert(
         self,
-        routed: Routed,
+        routed: RoutedTokens,
         index: int,
         rows: Int[Tensor, " r"],
         weights: Float[Tensor, "t e"],
@@ -222,7 +222,7 @@ class Ops:
         answer = self._answer(routed.experts, index, routed.n[rows], ("mlp_pre", routed.layer))
         return answer * weights[rows, index, None]
 
-    def shared_expert(self, routed: Routed) -> Float[Tensor, "t d"]:
+    def shared_expert(self, routed: RoutedTokens) -> Float[Tensor, "t d"]:
         """What the expert that answers every token writes."""
         experts, n = routed.experts, routed.n
         answer = self._answer(experts, -1, n, ("mlp_pre", routed.layer))

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from patching import softmax_response
-from patching.linearised import Kinds, Linearise, Linearised, Pass
+from patching.linearised import Kinds, Linearisation, Linearise, Pass
 from patching.ops import PLAIN, Point
-from patching.runs import record, slopes
+from patching.runs import record, record_gradients
 from patching.setting import Setting
 from tasks.errors import MethodError
 
@@ -28,14 +28,16 @@ def along_inputs(steps: int = 5) -> Linearise:
     """
     _check_steps(steps)
 
-    def linearise(setting: Setting, kinds: Kinds) -> Linearised:
+    def linearise(setting: Setting, kinds: Kinds) -> Linearisation:
         s = setting
         logits, values = _both(s, kinds.also("input"))
 
         def passes() -> Iterator[Pass]:
             begin, end = (values[run]["input", 0] for run in ("corrupted", "clean"))
             for put in _on_the_way(("input", 0), begin, end, steps):
-                found = slopes(s.model, s.batch, s.receiving, s.metric, kinds.read, put=put)
+                found = record_gradients(
+                    s.model, s.batch, s.receiving, s.metric, kinds.read, put=put
+                )
                 yield Pass(1.0 / steps, found, PLAIN)
 
         return _linearised(s, logits, values, passes())
@@ -53,7 +55,7 @@ def along_activations(steps: int = 5, qk_fix: bool = False) -> Linearise:
     """
     _check_steps(steps)
 
-    def linearise(setting: Setting, kinds: Kinds) -> Linearised:
+    def linearise(setting: Setting, kinds: Kinds) -> Linearisation:
         logits, values = _both(setting, kinds)
         points = [point for point in values["clean"] if point[0] in kinds.scored]
         runs = values["clean"], values["corrupted"]
@@ -77,7 +79,7 @@ def _through(
         if qk_fix and point[0] in softmax_response.ANSWERED:
             at, ends = softmax_response.path(s, *runs, point)
         for put in _on_the_way(at, *ends, steps):
-            found = slopes(s.model, s.batch, s.receiving, s.metric, kinds.read, put=put)
+            found = record_gradients(s.model, s.batch, s.receiving, s.metric, kinds.read, put=put)
             yield Pass(1.0 / steps, found, PLAIN, frozenset([point]))
 
 
@@ -99,8 +101,8 @@ def _both(s: Setting, kinds: Kinds) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 def _linearised(
     s: Setting, logits: dict[str, Tensor], values: dict[str, Any], passes: Iterator[Pass]
-) -> Linearised:
-    return Linearised(
+) -> Linearisation:
+    return Linearisation(
         clean=values["clean"],
         corrupted=values["corrupted"],
         metric_clean=s.metric(logits["clean"], s.batch.pairs),

@@ -39,7 +39,7 @@ def _by_query(block: Block, port: str, x: Tensor) -> Tensor:
     return x if port == "q" else block.share(x)
 
 
-def pull_reads(
+def reads_vjp(
     block: Block,
     port: str,
     g: Float[Tensor, "b s h e"],
@@ -64,7 +64,7 @@ def pull_reads(
     whole = spread.flatten(-2)
     if port in block.whole_norms:
         point = (f"{port}_raw", layer)
-        whole = ops.norm_pull(block.whole_norms[port], values[point], point, where)(whole)
+        whole = ops.norm_vjp(block.whole_norms[port], values[point], point, where)(whole)
     matrix = weight_in_out({"q": block.q, "k": block.k, "v": block.v}[port])
     pulled: Tensor = whole @ matrix.T.to(whole.dtype)
     return pulled

@@ -22,12 +22,12 @@ from patching.ops import (
     EVERYWHERE,
     Ops,
     Point,
-    Pull,
+    Vjp,
     Where,
     beside,
     derivative,
-    mix_pull,
-    scores_pull,
+    mix_vjp,
+    scores_vjp,
     substitute,
     with_sinks,
 )
@@ -168,21 +168,21 @@ class RelevanceOps(Ops):
     def _norm(self, norm: Norm, x: Tensor, point: Point) -> Tensor:
         if self.rules.norm == "plain":
             return norm(x)
-        pull = self._norm_pull(norm, x.detach(), point, EVERYWHERE)
-        return substitute(norm(x.detach()), lambda g: (pull(g),), x)
+        vjp = self._norm_vjp(norm, x.detach(), point, EVERYWHERE)
+        return substitute(norm(x.detach()), lambda g: (vjp(g),), x)
 
     @override
-    def _norm_pull(self, norm: Norm, x: Tensor, point: Point, where: Where) -> Pull:
+    def _norm_vjp(self, norm: Norm, x: Tensor, point: Point, where: Where) -> Vjp:
         if self.rules.norm == "plain":
-            return super()._norm_pull(norm, x, point, where)
+            return super()._norm_vjp(norm, x, point, where)
         factor = 1 / norm.scale(x)
         weight = norm.weight
 
-        def pull(g: Tensor) -> Tensor:
+        def vjp(g: Tensor) -> Tensor:
             (f,) = beside(g, factor)
-            return (norm.pull_centre(g * weight) * f).to(x.dtype)
+            return (norm.centre_vjp(g * weight) * f).to(x.dtype)
 
-        return pull
+        return vjp
 
     @override
     def activation(self, act: Callable[[Tensor], Tensor], x: Tensor, point: Point) -> Tensor:
@@ -221,8 +221,8 @@ class RelevanceOps(Ops):
         if self.rules.products == "plain":
             return super().scores(q, k, block)
         a, b = q.detach(), k.detach()
-        pull = scores_pull(a, b, 0.5 * block.attention_scale)
-        return substitute(super().scores(a, b, block), pull, q, k)
+        vjp = scores_vjp(a, b, 0.5 * block.attention_scale)
+        return substitute(super().scores(a, b, block), vjp, q, k)
 
     @override
     def softmax(self, scores: Tensor, point: Point, sinks: Tensor | None = None) -> Tensor:
@@ -233,17 +233,17 @@ class RelevanceOps(Ops):
         cooled = with_sinks(precise(scores.detach()), sinks) / self.rules.temperature
         warm = cooled.softmax(-1)[..., : scores.shape[-1]].to(scores)
 
-        def pull(g: Tensor) -> tuple[Tensor]:
+        def vjp(g: Tensor) -> tuple[Tensor]:
             return (warm * (g - (g * warm).sum(-1, keepdim=True)),)
 
-        return substitute(super().softmax(scores.detach(), point, sinks), pull, scores)
+        return substitute(super().softmax(scores.detach(), point, sinks), vjp, scores)
 
     @override
     def mix(self, pattern: Tensor, v: Tensor, point: Point) -> Tensor:
         if self.rules.products == "plain":
             return super().mix(pattern, v, point)
         a, b = pattern.detach(), v.detach()
-        return substitute(super().mix(a, b, point), mix_pull(a, b, 0.5), pattern, v)
+        return substitute(super().mix(a, b, point), mix_vjp(a, b, 0.5), pattern, v)
 
     @override
     def _weights(self, experts: Experts, logits: Tensor) -> Tensor:

@@ -82,7 +82,7 @@ def record(
 
 
 @dataclass(frozen=True)
-class Slopes:
+class Gradients:
     """Values and gradients of the metric at some points of one run, summed over nothing."""
 
     values: dict[Point, Tensor]
@@ -90,7 +90,7 @@ class Slopes:
     metric: Float[Tensor, " b"]
 
 
-def slopes(
+def record_gradients(
     model: Model,
     batch: Batch,
     run: str,
@@ -100,7 +100,7 @@ def slopes(
     *,
     put: tuple[Point, Tensor] | None = None,
     closed_to: Point | None = None,
-) -> Slopes:
+) -> Gradients:
     """One forward and one backward pass: the gradient of each prompt's metric at every point.
 
     Prompts do not influence one another, so the gradient of the summed metric is the per-prompt
@@ -136,7 +136,7 @@ def slopes(
     }
     check_finite(values, "activation")
     check_finite(grads, "gradient")
-    return Slopes(values, grads, value.detach())
+    return Gradients(values, grads, value.detach())
 
 
 def name_overflow(logits: Tensor, values: dict[Point, Tensor]) -> None:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 SCHEMA_VERSION = 1
 SIGN = "positive: the site's clean activation pushes the metric towards the clean answer"
 DIRECTIONS = ("noising", "denoising")
-LEVELS = ("node", "edge", "site", "crossing")
+LEVELS = ("node", "edge", "site", "attention_edge")
 
 
 @dataclass(frozen=True)

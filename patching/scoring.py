@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from patching.measure import Measured, Request, Sample, measured
+from patching.measure import BatchScores, Request, Sample, score_batches
 from patching.metrics import Metric
 from patching.model import Model
 from patching.progress import Progress
@@ -16,7 +16,7 @@ from patching.scores import Scores
 from tasks.pairs import PromptPairs
 
 DEFAULT = "secant"
-"""The recommended method: see the table that ``circuits calibrate`` prints."""
+"""The recommended method: see the table that ``circuits validate`` prints."""
 
 
 def score(
@@ -39,8 +39,8 @@ def score(
     ``level="site"`` scores the kind named by ``sites`` (``resid_pre``, ``z``, ``neuron``,
     ``expert``, ...).
     Sites and edges are scored at ``positions`` ``all`` (together), ``token`` (each) or ``named``
-    (each that the task names); ``level="crossing"`` scores what each head carries from each such
-    position to each other one.
+    (each that the task names); ``level="attention_edge"`` scores what each head carries from each
+    such position to each other one.
     Scores are means over prompts in units of the metric; positive always means that the clean
     activation pushes the metric towards the clean answer. The batch size changes nothing but the
     time and memory taken; when a GPU runs out of memory it is halved and the work goes on.
@@ -57,7 +57,7 @@ def score(
     request = Request.of(model, pairs, method, level, direction, metric, sites, positions, options)
     asked = _asked(level, sites, positions)
     total: Scores | None = None
-    for batch in measured(model, pairs, request, batch_size, progress):
+    for batch in score_batches(model, pairs, request, batch_size, progress):
         piece = _piece(batch, _array(batch), request, asked, model, pairs)
         total = piece if total is None else total + piece
     assert total is not None
@@ -90,7 +90,7 @@ def prompt_scores(
     asked = _asked(level, sites, positions)
     total: Scores | None = None
     rows = []
-    for batch in measured(model, pairs, request, batch_size, progress):
+    for batch in score_batches(model, pairs, request, batch_size, progress):
         rows.append(_array(batch))
         piece = _piece(batch, rows[-1], request, asked, model, pairs)
         total = piece if total is None else total + piece
@@ -105,7 +105,7 @@ def _asked(level: str, sites: str, positions: str) -> dict[str, str]:
 
 
 def _piece(
-    batch: Measured,
+    batch: BatchScores,
     rows: Float[np.ndarray, "b names"],
     request: Request,
     asked: Mapping[str, str],
@@ -131,5 +131,5 @@ def _piece(
     )
 
 
-def _array(batch: Measured) -> Float[np.ndarray, "b names"]:
+def _array(batch: BatchScores) -> Float[np.ndarray, "b names"]:
     return batch.scores.detach().double().cpu().numpy()

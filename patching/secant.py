@@ -37,14 +37,14 @@ from patching.ops import (
     EVERYWHERE,
     Ops,
     Point,
-    Pull,
-    Routed,
+    RoutedTokens,
+    Vjp,
     Where,
     beside,
     cut,
     derivative,
-    mix_pull,
-    scores_pull,
+    mix_vjp,
+    scores_vjp,
     substitute,
     with_sinks,
 )
@@ -83,27 +83,27 @@ class SecantOps(Ops):
 
     @override
     def _norm(self, norm: Norm, x: Tensor, point: Point) -> Tensor:
-        pull = self._norm_pull(norm, x.detach(), point, EVERYWHERE)
-        return substitute(norm(x.detach()), lambda g: (pull(g),), x)
+        vjp = self._norm_vjp(norm, x.detach(), point, EVERYWHERE)
+        return substitute(norm(x.detach()), lambda g: (vjp(g),), x)
 
     @override
-    def _norm_pull(self, norm: Norm, x: Tensor, point: Point, where: Where) -> Pull:
+    def _norm_vjp(self, norm: Norm, x: Tensor, point: Point, where: Where) -> Vjp:
         x2 = cut(self.other[point], where)
         one, two = norm.centre(x), norm.centre(x2)
         s1, s2 = norm.scale(x), norm.scale(x2)
         inverse, middle = (1 / s1 + 1 / s2) / 2, (one + two) / 2
         falling = -2 / (s1 * s2 * (s1 + s2)) / x.shape[-1]
         weight = norm.weight
-        tangent = super()._norm_pull(norm, x, point, where) if self.share < 1 else None
+        tangent = super()._norm_vjp(norm, x, point, where) if self.share < 1 else None
 
-        def pull(g: Tensor) -> Tensor:
+        def vjp(g: Tensor) -> Tensor:
             r, m, f = beside(g, inverse, middle, falling)
             scaled = g * weight
             scaled = scaled * r + m * (f * (scaled * m).sum(-1, keepdim=True))
-            secant = norm.pull_centre(scaled).to(x.dtype)
+            secant = norm.centre_vjp(scaled).to(x.dtype)
             return secant if tangent is None else torch.lerp(tangent(g), secant, self.share)
 
-        return pull
+        return vjp
 
     @override
     def activation(self, act: Callable[[Tensor], Tensor], x: Tensor, point: Point) -> Tensor:
@@ -137,17 +137,17 @@ class SecantOps(Ops):
         a_bar = self._between(a, act(self.other[point]))
         u_bar = self._between(u, self.other["mlp_up", point[1]])
 
-        def pull(g: Tensor) -> tuple[Tensor, Tensor]:
+        def vjp(g: Tensor) -> tuple[Tensor, Tensor]:
             return (g * u_bar).to(g.dtype), (g * a_bar).to(g.dtype)
 
-        return substitute(a * u, pull, active, up)
+        return substitute(a * u, vjp, active, up)
 
     @override
     def scores(self, q: Tensor, k: Tensor, block: Block) -> Tensor:
         q_bar = self._between(q.detach(), self.other["q_rot", block.layer])
         k_bar = self._between(k.detach(), self.other["k_rot", block.layer])
-        pull = scores_pull(q_bar, k_bar, block.attention_scale)
-        return substitute(super().scores(q.detach(), k.detach(), block), pull, q, k)
+        vjp = scores_vjp(q_bar, k_bar, block.attention_scale)
+        return substitute(super().scores(q.detach(), k.detach(), block), vjp, q, k)
 
     @override
     def softcap(self, x: Tensor, cap: float, point: Point) -> Tensor:
@@ -160,36 +160,36 @@ class SecantOps(Ops):
         mean = log_mean(*both)
         total, mean = mean.sum(-1, keepdim=True), mean[..., :keys]
 
-        def pull(g: Tensor) -> tuple[Tensor]:
+        def vjp(g: Tensor) -> tuple[Tensor]:
             secant = mean * (g - (g * mean).sum(-1, keepdim=True) / total)
             if self.share == 1:
                 return (secant.to(g.dtype),)
             tangent = value * (g - (g * value).sum(-1, keepdim=True))
             return (torch.lerp(tangent.to(secant), secant, self.share).to(g.dtype),)
 
-        return substitute(value, pull, scores)
+        return substitute(value, vjp, scores)
 
     @override
     def mix(self, pattern: Tensor, v: Tensor, point: Point) -> Tensor:
         a_bar = self._between(pattern.detach(), self.other["pattern", point[1]])
         v_bar = self._between(v.detach(), self.other["v_read", point[1]])
         value = super().mix(pattern.detach(), v.detach(), point)
-        return substitute(value, mix_pull(a_bar, v_bar), pattern, v)
+        return substitute(value, mix_vjp(a_bar, v_bar), pattern, v)
 
     @override
-    def route(self, experts: Experts, n: Tensor, block: Block) -> Routed:
+    def route(self, experts: Experts, n: Tensor, block: Block) -> RoutedTokens:
         """As in the base class; the weights' slope is a softmax's secant where both runs choose
-        alike, else :func:`line_pull`.
+        alike, else :func:`line_vjp`.
         """
         n2 = block.ln2(self.other["mlp_in", block.layer]).reshape(-1, n.shape[-1])
         logits, logits2 = experts.logits(n), experts.logits(n2)
         chosen, chosen2 = experts.chosen(logits), experts.chosen(logits2)
-        there = Routed(experts, block.layer, n2, experts.weights(logits2, chosen2))
+        there = RoutedTokens(experts, block.layer, n2, experts.weights(logits2, chosen2))
         weights = self._routed(experts, logits, logits2, chosen, chosen2)
-        return Routed(experts, block.layer, n, weights, there)
+        return RoutedTokens(experts, block.layer, n, weights, there)
 
     @override
-    def expert(self, routed: Routed, index: int, rows: Tensor, weights: Tensor) -> Tensor:
+    def expert(self, routed: RoutedTokens, index: int, rows: Tensor, weights: Tensor) -> Tensor:
         """The weight gets the mean of both runs' answers, the answer that of both runs' weights.
 
         An expert that a run does not choose has the weight zero there, and answers all the same.
@@ -202,7 +202,7 @@ class SecantOps(Ops):
         return self._product(*pair, answer, other)
 
     @override
-    def shared_expert(self, routed: Routed) -> Tensor:
+    def shared_expert(self, routed: RoutedTokens) -> Tensor:
         experts, layer, there = routed.experts, routed.layer, routed.other
         assert there is not None
         answer, other = self._both(experts, -1, routed.n, there.n, layer)
@@ -228,10 +228,10 @@ class SecantOps(Ops):
     def _product(self, w: Tensor, w2: Tensor, y: Tensor, y2: Tensor) -> Tensor:
         w_bar, y_bar = self._between(w.detach(), w2), self._between(y.detach(), y2)
 
-        def pull(g: Tensor) -> tuple[Tensor, Tensor]:
+        def vjp(g: Tensor) -> tuple[Tensor, Tensor]:
             return (g * y_bar).sum(-1, keepdim=True).to(g.dtype), (g * w_bar).to(g.dtype)
 
-        return substitute(w.detach() * y.detach(), pull, w, y)
+        return substitute(w.detach() * y.detach(), vjp, w, y)
 
     def _routed(
         self, experts: Experts, logits: Tensor, logits2: Tensor, chosen: Tensor, chosen2: Tensor
@@ -243,23 +243,23 @@ class SecantOps(Ops):
         mean = log_mean(experts.masked(l1, chosen), experts.masked(l2, chosen2))
         tangent_of = experts.masked(l1, chosen).softmax(-1)
 
-        def pull(g: Tensor) -> tuple[Tensor]:
+        def vjp(g: Tensor) -> tuple[Tensor]:
             seen = torch.where(chosen, precise(g), torch.zeros_like(precise(g)))
-            same = softmax_pull(seen, mean)
-            secant = torch.where(alike, same, line_pull(precise(g), l2 - l1, w2 - w))
+            same = softmax_vjp(seen, mean)
+            secant = torch.where(alike, same, line_vjp(precise(g), l2 - l1, w2 - w))
             if self.share < 1:
-                secant = torch.lerp(softmax_pull(seen, tangent_of), secant, self.share)
+                secant = torch.lerp(softmax_vjp(seen, tangent_of), secant, self.share)
             return (secant.to(g.dtype),)
 
-        return substitute(w, pull, logits)
+        return substitute(w, vjp, logits)
 
 
-def softmax_pull(g: Tensor, mean: Tensor) -> Tensor:
+def softmax_vjp(g: Tensor, mean: Tensor) -> Tensor:
     """``(diag(l) - l l^T / sum(l)) g``: the derivative of a softmax ``l``, or a secant of two."""
     return mean * (g - (g * mean).sum(-1, keepdim=True) / mean.sum(-1, keepdim=True))
 
 
-def line_pull(g: Tensor, change: Tensor, answer: Tensor) -> Tensor:
+def line_vjp(g: Tensor, change: Tensor, answer: Tensor) -> Tensor:
     """The gradient of a step that is known at two points only, along the line between them.
 
     ``J = dw dl^T / |dl|^2`` is the smallest matrix that maps the change of the inputs ``dl`` onto

@@ -17,10 +17,10 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from patching.forward import Record, Write, head_outputs
-from patching.linearised import Linearised, Pass
+from patching.linearised import Linearisation, Pass
 from patching.norms import precise
 from patching.ops import PLAIN, Point
-from patching.runs import Slopes, check_finite
+from patching.runs import Gradients, check_finite
 from patching.setting import Setting
 from patching.sitesets import Group, SiteSet, label_columns
 
@@ -39,7 +39,7 @@ Values = Mapping[Point, Tensor]
 class SoftmaxResponse:
     """Scores of query and key sites whose pattern is recomputed under the patch."""
 
-    def __init__(self, setting: Setting, linearised: Linearised, sites: SiteSet) -> None:
+    def __init__(self, setting: Setting, linearised: Linearisation, sites: SiteSet) -> None:
         self.setting = setting
         self.here, self.there = setting.ordered(linearised.clean, linearised.corrupted)
         self.masks = tuple(label_masks(sites.labels, setting))
@@ -47,7 +47,7 @@ class SoftmaxResponse:
     @torch.no_grad()
     def __call__(self, each: Pass, group: Group) -> Float[Tensor, "b names"]:
         """Scores of one group: unit by unit, position by position."""
-        gradient = each.slopes.grads["pattern", group.point[1]]
+        gradient = each.gradients.grads["pattern", group.point[1]]
         columns = []
         for mask in self.masks:
             patched = answer(self.setting, self.here, self.there, group.point, mask)
@@ -102,7 +102,7 @@ def half_way(setting: Setting, clean: Values, corrupted: Values, point: Point) -
         value = torch.where(moving, torch.lerp(begin, end, 0.5), begin)
         gradient, metric = _gradient_from(s, here["resid_pre", layer], at, value)
         total = torch.where(moving, gradient, total)
-    return Pass(1.0, Slopes({}, {at: total}, metric), PLAIN, frozenset([(kind, layer)]))
+    return Pass(1.0, Gradients({}, {at: total}, metric), PLAIN, frozenset([(kind, layer)]))
 
 
 def _gradient_from(

@@ -11,8 +11,8 @@ from jaxtyping import Int
 from torch import Tensor
 
 from patching.ablations import Ablation
-from patching.averages import estimate_means
-from patching.means import Means
+from patching.mean_activations import MeanActivations
+from patching.mean_estimates import estimate_means
 from patching.model import Model
 from patching.ops import Point
 from patching.runs import Batch, batches, record
@@ -44,7 +44,7 @@ def stand_ins(
     ablation: Ablation,
     points: Iterable[Point],
     batch_size: int = 32,
-    means: Means | None = None,
+    means: MeanActivations | None = None,
 ) -> Iterator[tuple[Batch, Values]]:
     """Every batch of the pairs with what stands in at the given points.
 
@@ -56,7 +56,7 @@ def stand_ins(
     """
     points = tuple(dict.fromkeys(points))
     kinds = {kind for kind, _ in points}
-    if ablation.averages is not None:
+    if ablation.means_by is not None:
         known = _fitting_means(model, pairs, ablation, points, means)
         for batch in batches(model, pairs, batch_size):
             yield batch, {point: known.at(point, batch.clean, batch.mask) for point in points}
@@ -104,9 +104,9 @@ def _fitting_means(
     pairs: PromptPairs,
     ablation: Ablation,
     points: tuple[Point, ...],
-    means: Means | None,
-) -> Means:
-    by = ablation.averages or "all"
+    means: MeanActivations | None,
+) -> MeanActivations:
+    by = ablation.means_by or "all"
     if means is None:
         return estimate_means(model, pairs, points, by)
     if means.by != by:

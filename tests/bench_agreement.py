@@ -13,8 +13,8 @@ from statistics import mean
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import circuits
-from circuits.calibrating.calibration import Calibration, calibrate
 from circuits.models import name_of
+from circuits.validation.validation import Validation, validate
 
 PAIRS, SITES, SEED = 8, 48, 0
 METHODS = ("ensemble", "secant", "attribution", "ig")
@@ -37,12 +37,12 @@ def main(page: str, models: list[str]) -> None:
         pairs = circuits.load_task("ioi").pairs(
             opened.tokenizer, n=PAIRS, seed=SEED, **({} if model == "nano" else {"split": "all"})
         )
-        found = calibrate(opened, pairs, METHODS, KINDS, sites=SITES, batch_size=8, seed=SEED)
+        found = validate(opened, pairs, METHODS, KINDS, sites=SITES, batch_size=8, seed=SEED)
         parts.append(section(model, found))
         Path(page).write_text("\n".join(parts), encoding="utf-8")
 
 
-def section(model: str, found: Calibration) -> str:
+def section(model: str, found: Validation) -> str:
     """One model's tables: Pearson, and the share of the largest effects with the right sign."""
     used = ", ".join(f"{s.compared} of {s.all} {kind}" for kind, s in found.sites.items())
     lines = [
@@ -54,7 +54,7 @@ def section(model: str, found: Calibration) -> str:
     return "\n".join(lines) + "\n"
 
 
-def table(found: Calibration, measure: str, title: str) -> list[str]:
+def table(found: Validation, measure: str, title: str) -> list[str]:
     """Rows of a Markdown table."""
     rows = [
         f"| {title} with exact | {' | '.join(KINDS)} | mean | interval |",

@@ -17,8 +17,8 @@ import torch
 import typer
 
 import circuits
-from circuits.emotions.parts import ablated_head_scores, head_scores
-from circuits.emotions.prompts import emotion
+from circuits.studies.emotion.parts import ablated_head_scores, head_scores
+from circuits.studies.emotion.prompts import emotion
 from patching.capture import Prompts, capture
 from patching.model import Model
 from tasks.tokenize import encode, pad_id

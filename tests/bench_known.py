@@ -26,9 +26,9 @@ from circuits.evaluation.curves import BEST, Curve, plan, run_plans
 from circuits.evaluation.outcomes import check_disjoint, measure, prompt_keys
 from circuits.evaluation.reference import auroc
 from circuits.evaluation.running import Running
-from patching.averages import estimate_means
 from patching.circuit_run import sender_points
-from patching.means import BY
+from patching.mean_activations import BY
+from patching.mean_estimates import estimate_means
 from patching.methods import METHODS
 from patching.model import Model
 from patching.runs import batches

@@ -57,7 +57,7 @@ JOBS = (
         for m in METHODS
     ),
     Job("compare", f"compare OUT/ioi {' '.join(f'OUT/{m}' for m in METHODS)}", "", "--n 16"),
-    Job("calibrate", "calibrate ioi", "", "--n 4 --sites 24 --method secant --method attribution"),
+    Job("validate", "validate ioi", "", "--n 4 --sites 24 --method secant --method attribution"),
     Job(
         "mitigate",
         "mitigate mcq_bias --out OUT/letters",

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from circuits.emotions.prompts import read_concept
+from circuits.studies.emotion.prompts import read_concept
 from graphs import CircuitGraph
 from tasks.errors import CircuitsError
 from tasks.files import check_lines, read_file

@@ -9,9 +9,9 @@ import typer
 
 import circuits
 import tasks
-from circuits.calibrating.trust import NOTICE, TRUST, trust_table
 from circuits.cli.app import app
 from circuits.record import RunRecord
+from circuits.validation.agreement import GROUNDS, NOTICE, agreement_table
 from graphs.formats import FORMATS
 from graphs.schema import json_schema
 from patching.methods import METHODS
@@ -55,13 +55,13 @@ def test_a_task_says_what_it_asks_where_it_comes_from_and_what_its_options_mean(
 def test_a_method_says_what_it_computes_costs_and_assumes(method):
     texts = [method.claim, method.cost, method.reference]
     texts += [option.help for option in method.options.values()]
-    texts += [TRUST[method.name].assumes, TRUST[method.name].checked]
+    texts += [GROUNDS[method.name].assumes, GROUNDS[method.name].checked]
     assert all(len(text) > 5 for text in texts)
 
 
 def test_trust_is_stated_for_the_methods_there_are(readme):
-    assert list(TRUST) == list(METHODS)
-    assert "\n".join(trust_table()) in readme
+    assert list(GROUNDS) == list(METHODS)
+    assert "\n".join(agreement_table()) in readme
     assert NOTICE in " ".join(readme.split())
 
 

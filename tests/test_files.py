@@ -12,9 +12,9 @@ import circuits
 from circuits.cli.app import app
 from circuits.edits import edit as e
 from circuits.edits.plan import EditPlan
-from circuits.emotions.folder import write
-from circuits.emotions.side_effects import other_tasks
-from circuits.emotions.trial import Harness, untouched
+from circuits.studies.emotion.folder import write
+from circuits.studies.emotion.side_effects import other_tasks
+from circuits.studies.emotion.trial import Harness, untouched
 from tests import families, tiny_emotion
 from tests.graphs.strategies import circuit
 
@@ -23,9 +23,9 @@ SHAPE = re.compile(r"\]\(#([\w-]+)\)")
 COMMANDS = (
     "discover ioi --n 4 --top 60 --method ig --set steps=2 --out run",
     "discover ioi --n 8 --top 9 --level node --out nodes",
-    "evaluate run --n 4 --redraws 2 --reference run --ablation mean",
-    "compare run run --n 4 --redraws 2 --ablation mean --out compared",
-    "calibrate ioi --n 4 --method attribution --kind z --out calibrated",
+    "evaluate run --n 4 --rediscoveries 2 --reference run --ablation mean",
+    "compare run run --n 4 --rediscoveries 2 --ablation mean --out compared",
+    "validate ioi --n 4 --method attribution --kind z --out validated",
     "means ioi --n 4 --out means.safetensors",
     "af1 mental_math --n 8 --samples 8 --set form=+ --out search",
     "discover ioi --n 4 --top 9 --model MIXTURE --out mixture",
@@ -37,8 +37,8 @@ FILES = {
     "circuit.json": [f"{run}/circuit.json" for run in ("run", "nodes", "study", "mixture")],
     "evaluation.json": ["run/evaluation.json"],
     "comparison.json": ["compared/comparison.json"],
-    "calibration.json": ["calibrated/calibration.json"],
-    "calibration.csv": ["calibrated/calibration.csv"],
+    "validation.json": ["validated/validation.json"],
+    "validation.csv": ["validated/validation.csv"],
     "means.safetensors": ["means.safetensors", "search/means.safetensors"],
     "af1.json": ["search/af1.json"],
     "report.json of a study": ["study/report.json", "elsewhere.json"],
@@ -180,7 +180,7 @@ def test_the_files_and_fields_written_are_those_documented(root, sections, made)
 
 
 def test_a_field_that_is_missing_or_made_up_is_seen(sections):
-    rows = documented(sections, "calibration.csv")
+    rows = documented(sections, "validation.csv")
     known = {row[:length] for row in rows for length in range(len(row) + 1)}
     found = set(filled({"method": 1, "new": {"inner": [2]}}, known))
     assert found - known == {("new",), ("new", "inner")}

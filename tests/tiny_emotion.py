@@ -9,10 +9,10 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-from circuits.emotions.control import replies
-from circuits.emotions.pipeline import Study, study
-from circuits.emotions.prompts import Asking, Concept
-from circuits.emotions.settings import Settings
+from circuits.studies.emotion.control import replies
+from circuits.studies.emotion.pipeline import Study, study
+from circuits.studies.emotion.prompts import Concept, EmotionPrompt
+from circuits.studies.emotion.settings import Settings
 from patching.model import Model
 from tests import families
 
@@ -41,12 +41,12 @@ def opened() -> Model:
     return Model.open(families.build("gpt2"), tokenizer=Letters())
 
 
-def prompts(split: str, count: int) -> tuple[Asking, ...]:
+def prompts(split: str, count: int) -> tuple[EmotionPrompt, ...]:
     """Groups of a prompt per label, and one that asks for none."""
     asks = {None: "b", LABELS[0]: "q", LABELS[1]: "z"}
     start = "" if split == "discovery" else "k"
     return tuple(
-        Asking(f"{start}{chr(97 + n)} m{asked}", f"{split}{n}", label, ("up", "down")[n % 2])
+        EmotionPrompt(f"{start}{chr(97 + n)} m{asked}", f"{split}{n}", label, ("up", "down")[n % 2])
         for n in range(count)
         for label, asked in asks.items()
     )

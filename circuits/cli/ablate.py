@@ -16,7 +16,7 @@ from tasks.errors import MethodError
 
 if TYPE_CHECKING:
     from patching.ablations import Ablation
-    from patching.means import Means
+    from patching.mean_activations import MeanActivations
 
 
 def register(app: typer.Typer) -> None:
@@ -83,7 +83,7 @@ def command(
     typer.echo(json.dumps(found.to_json(), indent=1) if as_json else printable(str(found)))
 
 
-def _means(kind: Ablation | object, path: Path | None) -> Means | None:
+def _means(kind: Ablation | object, path: Path | None) -> MeanActivations | None:
     """The means of a file, if the ablation takes such means."""
     from circuits.evaluation.outside import AVERAGED, fitting
 

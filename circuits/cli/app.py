@@ -12,13 +12,13 @@ from typer.core import TyperGroup
 import circuits
 from circuits.cli import ablate as cli_ablate
 from circuits.cli import af1 as cli_af1
-from circuits.cli import calibrate as cli_calibrate
 from circuits.cli import diff as cli_diff
 from circuits.cli import edit as cli_edit
 from circuits.cli import emotion as cli_emotion
 from circuits.cli import evaluate as cli_evaluate
 from circuits.cli import means as cli_means
 from circuits.cli import models as cli_models
+from circuits.cli import validate as cli_validate
 from circuits.cli.asking import (
     Answer,
     Bos,
@@ -80,9 +80,11 @@ app = typer.Typer(
 Method = Annotated[
     str, typer.Option(help="See 'circuits methods'. Several, parted by commas: their mean.")
 ]
-Choose = Annotated[
+Select = Annotated[
     str,
-    typer.Option(help="How the circuit is chosen, as in threshold:least=0.1: 'circuits ways'."),
+    typer.Option(
+        help="How the circuit is chosen, as in threshold:least=0.1: 'circuits selectors'."
+    ),
 ]
 Outside = Annotated[
     str, typer.Option(help="What stands in outside the circuit: see 'circuits ablations'.")
@@ -141,27 +143,27 @@ def list_tasks(
 
 @app.command("methods")
 def list_methods(
-    trust: Annotated[
-        bool, typer.Option("--trust", help="How far to trust each, with measured agreement.")
+    agreement: Annotated[
+        bool, typer.Option("--agreement", help="How far to trust each, with measured agreement.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
     """How parts of a model can be scored, and what each way costs."""
-    from circuits.cli.text import method_rows, print_list, trust_rows
+    from circuits.cli.text import agreement_rows, method_rows, print_list
 
-    print_list(trust_rows() if trust else method_rows(), as_json)
-    if trust and not as_json:
-        from circuits.calibrating.trust import measured_on
+    print_list(agreement_rows() if agreement else method_rows(), as_json)
+    if agreement and not as_json:
+        from circuits.validation.agreement import measured_on
 
-        typer.echo(f"Agreement: {measured_on()}. On your model and task: circuits calibrate.")
+        typer.echo(f"Agreement: {measured_on()}. On your model and task: circuits validate.")
 
 
-@app.command("ways")
-def list_ways(as_json: AsJson = False) -> None:
-    """How a circuit can be chosen from scores, and what each way costs."""
-    from circuits.cli.text import print_list, way_rows
+@app.command("selectors")
+def list_selectors(as_json: AsJson = False) -> None:
+    """How a circuit can be selected from scores, and what each selector costs."""
+    from circuits.cli.text import print_list, selector_rows
 
-    print_list(way_rows(), as_json)
+    print_list(selector_rows(), as_json)
 
 
 @app.command("ablations")
@@ -188,7 +190,7 @@ def discover(
     level: Annotated[str, typer.Option(help="edge or node.")] = "edge",
     direction: Annotated[str, typer.Option(help="noising or denoising.")] = "noising",
     metric: Metric = None,
-    choose: Choose = "top",
+    select: Select = "top",
     top: Annotated[
         int | None, typer.Option(help="How many edges to keep. Default: 100 where that is chosen.")
     ] = None,
@@ -220,7 +222,7 @@ def discover(
         level=level,
         direction=direction,
         metric=metric,
-        choose=choose,
+        select=select,
         top=top,
         n=n,
         seed=seed,
@@ -257,4 +259,4 @@ cli_means.register(app)
 cli_models.register(app)
 cli_ablate.register(app)
 cli_diff.register(app)
-app.command()(cli_calibrate.calibrate)
+app.command()(cli_validate.validate)

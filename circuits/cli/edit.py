@@ -45,11 +45,11 @@ def mitigate(
     """Find an edit against a bias towards 'A', measure it, and save the edited model."""
     if task not in MITIGATED:
         raise TaskError(unknown("mitigation", task, MITIGATED))
-    from circuits.bias.folder import OUTPUT, carry_out
-    from circuits.bias.settings import Settings
     from circuits.cli.progress import shown_progress
     from circuits.cli.text import printable
     from circuits.models import load_model, locate
+    from circuits.studies.bias.folder import OUTPUT, carry_out
+    from circuits.studies.bias.settings import Settings
 
     recipes = tuple(recipe or ())
     settings = Settings(train, test, seed, file, others, recipes, skip_bad=skip_bad)
@@ -77,14 +77,14 @@ def summary(card: dict) -> list[str]:
         return [*lines, "No edit was better than doing nothing; no model was saved."]
     tested = counted(card["questions"]["test"], "held-out question")
     lines += [f"Chosen edit: {card['plan']}", f"On {tested}, with 95 % intervals:"]
-    before, after = card["ways"]["no edit"], card["ways"][card["chosen"]]
+    before, after = card["conditions"]["no edit"], card["conditions"][card["chosen"]]
     lines += [
         f"  {name} {_percent(before[measure])} before, {_percent(after[measure])} after"
         for name, measure in HEADLINES.items()
     ]
     return lines + [
-        f"  {'met   ' if bar['met'] else 'missed'}  {bar['bar']}: {bar['measured']:+.4f}"
-        for bar in card["bars"]
+        f"  {'met   ' if criterion['met'] else 'missed'}  {criterion['criterion']}: {criterion['measured']:+.4f}"
+        for criterion in card["criteria"]
     ]
 
 

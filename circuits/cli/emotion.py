@@ -11,8 +11,8 @@ from circuits.cli.device import Device
 from tasks.errors import MethodError
 
 if TYPE_CHECKING:
-    from circuits.emotions.prompts import Concept
-    from circuits.emotions.settings import Settings
+    from circuits.studies.emotion.prompts import Concept
+    from circuits.studies.emotion.settings import Settings
 
 
 def register(app: typer.Typer) -> None:
@@ -50,10 +50,10 @@ def command(
     force: Annotated[bool, typer.Option("--force", help="Replace a study there.")] = False,
 ) -> None:
     """Find and drive the circuits with which a model shows the emotion it is asked to show."""
-    from circuits.emotions.folder import OUTPUT
-    from circuits.emotions.prompts import emotion, read_concept
-    from circuits.emotions.settings import Settings
     from circuits.models import locate
+    from circuits.studies.emotion.folder import OUTPUT
+    from circuits.studies.emotion.prompts import emotion, read_concept
+    from circuits.studies.emotion.settings import Settings
 
     OUTPUT.prepare(out, force)
     locate(model)
@@ -82,15 +82,15 @@ def _study(model: str, concept: Concept, settings: Settings, out: Path) -> None:
     """Carry the study out, write its folder and say what was found."""
     from circuits.cli.progress import shown_progress
     from circuits.cli.text import printable
-    from circuits.emotions.folder import write
-    from circuits.emotions.pipeline import study
-    from circuits.emotions.text import summary
     from circuits.models import load_model, name_of
+    from circuits.studies.emotion.folder import write
+    from circuits.studies.emotion.pipeline import study
+    from circuits.studies.emotion.text import summary
 
     with shown_progress() as progress:
         found = study(load_model(model), concept, settings, progress, name_of(model))
     write(out, found)
-    typer.echo(printable(summary(found.facts)))
+    typer.echo(printable(summary(found.results)))
     typer.echo(printable(f"written: {out}"))
 
 

@@ -31,7 +31,7 @@ MeansFile = Annotated[
     Path | None,
     typer.Option("--means", help="A file of circuits means. Default: the held-out prompts' own."),
 ]
-Redraws = Annotated[
+Rediscovery = Annotated[
     int,
     typer.Option(help="Discover again on so many resamples of the discovery's prompts."),
 ]
@@ -61,7 +61,7 @@ def evaluate(
     allow_other_model: AllowOther = False,
     ablation: Outside = None,
     means: MeansFile = None,
-    redraws: Redraws = 0,
+    rediscoveries: Rediscovery = 0,
     batch_size: BatchSize = 64,
     skip_bad: SkipBad = False,
     _device: Device = None,
@@ -78,7 +78,7 @@ def evaluate(
     from circuits.evaluation.terms import Terms
 
     terms = Terms(
-        n, seed, prompts, allow_other_model, ablation, means, redraws, batch_size, skip_bad
+        n, seed, prompts, allow_other_model, ablation, means, rediscoveries, batch_size, skip_bad
     )
     _prepare()
     if run.is_file():
@@ -108,7 +108,7 @@ def compare(
     allow_other_model: AllowOther = False,
     ablation: Outside = None,
     means: MeansFile = None,
-    redraws: Redraws = 0,
+    rediscoveries: Rediscovery = 0,
     batch_size: BatchSize = 64,
     skip_bad: SkipBad = False,
     _device: Device = None,
@@ -126,7 +126,7 @@ def compare(
     from circuits.evaluation.terms import Terms
 
     terms = Terms(
-        n, seed, prompts, allow_other_model, ablation, means, redraws, batch_size, skip_bad
+        n, seed, prompts, allow_other_model, ablation, means, rediscoveries, batch_size, skip_bad
     )
     if out is not None:
         OUTPUT.prepare(out, force)
@@ -134,7 +134,7 @@ def compare(
     with shown_progress() as progress:
         found = compare_runs(runs, terms, progress, model)
     print_columns(*found.table())
-    if found.redraws:
+    if found.rediscoveries:
         print_columns(*found.redraw_table())
     if found.curves:
         print_curves(found.curves, seed)

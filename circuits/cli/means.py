@@ -45,8 +45,8 @@ def means(
     from circuits.models import load_model
     from circuits.output import make_ready
     from circuits.prompts import prompts_of
-    from patching.averages import estimate_means
     from patching.circuit_run import sender_points
+    from patching.mean_estimates import estimate_means
 
     by = averaged(ablation)
     how = how_of(bos, chat, chat_plain)

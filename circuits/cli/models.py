@@ -8,7 +8,7 @@ import typer
 
 if TYPE_CHECKING:
     from circuits.cli.text import Row
-    from patching.sources.named import Named
+    from patching.sources.named import NamedModel
 
 
 def register(app: typer.Typer) -> None:
@@ -76,7 +76,7 @@ def model_rows() -> list[Row]:
     return [*embedded, *map(_row, NAMED.values()), *others]
 
 
-def _row(model: Named) -> Row:
+def _row(model: NamedModel) -> Row:
     return {
         "name": model.name,
         "is": f"{model.shown}: {model.claim}",
@@ -87,7 +87,7 @@ def _row(model: Named) -> Row:
     }
 
 
-def _state(model: Named) -> str:
+def _state(model: NamedModel) -> str:
     if model.converted:
         return "installed and converted" if model.installed else "converted"
     return "installed" if model.installed else f"not installed: {model.install}"

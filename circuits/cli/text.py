@@ -49,7 +49,7 @@ def method_rows() -> list[Row]:
             "name": method.name,
             "computes": method.claim,
             "costs": method.cost,
-            "trust": method.tier,
+            "tier": method.tier,
             "where experts differ": method.router,
             **_options(method.options),
             "reference": method.reference,
@@ -58,9 +58,9 @@ def method_rows() -> list[Row]:
     ]
 
 
-def trust_rows() -> list[Row]:
+def agreement_rows() -> list[Row]:
     """Every method with what it assumes, and how well it agreed with exact patching."""
-    from circuits.calibrating.trust import TRUST, agreement
+    from circuits.validation.agreement import GROUNDS, agreement
 
     return [
         {
@@ -69,24 +69,24 @@ def trust_rows() -> list[Row]:
             "checked against": row.checked,
             "agrees with the exact effect": agreement(name),
         }
-        for name, row in TRUST.items()
+        for name, row in GROUNDS.items()
     ]
 
 
-def way_rows() -> list[Row]:
-    """Every way to choose a circuit, with its options and their defaults."""
-    from circuits.choosing.ways import WAYS
+def selector_rows() -> list[Row]:
+    """Every selector of circuits, with its options and their defaults."""
+    from circuits.selection.selectors import SELECTORS
 
     return [
         {
-            "name": way.name,
-            "keeps": way.claim,
-            "costs": way.cost,
-            "among": " or ".join(f"{level}s" for level in way.levels),
-            **_options(way.options),
-            "reference": way.reference,
+            "name": selector.name,
+            "keeps": selector.claim,
+            "costs": selector.cost,
+            "among": " or ".join(f"{level}s" for level in selector.levels),
+            **_options(selector.options),
+            "reference": selector.reference,
         }
-        for way in WAYS.values()
+        for selector in SELECTORS.values()
     ]
 
 
@@ -198,7 +198,7 @@ def print_summary(record: RunRecord, folder: Path, files: Iterable[str], note: s
     else:
         typer.echo(
             "Nothing is left: no way from the input to the logits is among what was chosen. Keep "
-            "more (--top), or only what connects (--choose top:fill=true, or greedy)."
+            "more (--top), or only what connects (--select top:fill=true, or greedy)."
         )
     if note:
         typer.echo(note)

@@ -53,7 +53,7 @@ Rows = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
-class Edited:
+class EditedModel:
     """A model with edits in force. Weight edits are in the model; the others are made here."""
 
     model: Model
@@ -141,7 +141,7 @@ class Edited:
 @contextmanager
 def editing(
     model: Model, edits: AnyEdit | Sequence[AnyEdit], basis: str | None = None
-) -> Iterator[Edited]:
+) -> Iterator[EditedModel]:
     """Put edits in force for the length of a `with` block.
 
     ``basis`` is that of directions given by tokens (:mod:`patching.directions`); by default the
@@ -171,7 +171,7 @@ def editing(
         if not is_weight_edit(edit) and not isinstance(edit, Circuit)
     )
     with changed_weights(model, weights):
-        yield Edited(model, given, changes, circuits[0] if circuits else None)
+        yield EditedModel(model, given, changes, circuits[0] if circuits else None)
 
 
 def weight_change(model: Model, edit: AnyEdit, basis: str) -> WeightChange:

@@ -40,7 +40,7 @@ from tasks.errors import (
 if TYPE_CHECKING:
     import pandas as pd
 
-    from circuits.edits.live import Edited
+    from circuits.edits.live import EditedModel
     from patching.model import Model
 
 MAX_BYTES = 64 * 1024 * 1024
@@ -135,7 +135,7 @@ class EditPlan(Part):
             raise EditError(all_faults("this plan cannot be carried out:", found))
 
     @contextmanager
-    def applied(self, model: Model) -> Iterator[Edited]:
+    def applied(self, model: Model) -> Iterator[EditedModel]:
         """The plan in force for the length of a `with` block (:func:`circuits.edits.live.editing`).
 
         Raises:

@@ -13,7 +13,7 @@ from circuits.evaluation.areas import KINDS, Interval
 from circuits.evaluation.curves import BEST, RANKINGS, Curve, distinct, plan, run_plans
 from circuits.evaluation.outcomes import Outcomes, measure, undefined
 from circuits.evaluation.plot_curves import draw, plot
-from circuits.evaluation.redraws import Redraws, interval, told_spread
+from circuits.evaluation.rediscovery import Rediscovery, interval, told_spread
 from circuits.evaluation.run import Run, describe, fresh_prompts, write_json
 from circuits.evaluation.running import Running
 from circuits.evaluation.terms import Terms
@@ -52,7 +52,7 @@ class Comparison:
     gaps: tuple[dict[str, Gap], ...]
     described: dict[str, Any]
     seed: int = 0
-    redraws: tuple[Redraws, ...] = ()
+    rediscoveries: tuple[Rediscovery, ...] = ()
 
     def curve(self, run: int, ranking: str) -> Curve:
         """One run's curve."""
@@ -76,7 +76,7 @@ class Comparison:
         """Column titles, and a row per run: what other draws of its prompts would have given."""
         titles = ["prompts redrawn", *KINDS_REDRAWN, "found again"]
         rows = []
-        for name, again in zip(self.names, self.redraws, strict=True):
+        for name, again in zip(self.names, self.rediscoveries, strict=True):
             spreads = [told_spread(again.faithfulness, percent=True)]
             spreads += [told_spread(again.areas[kind]) for kind in ("cpr", "cmd")]
             rows.append([name, *spreads, "" if again.kept is None else f"{again.kept:.1%}"])
@@ -124,7 +124,7 @@ class Comparison:
                 "jaccard_with_first": self.overlap[i],
                 "curves": [curve.to_json(self.seed) for curve in self.curves[2 * i : 2 * i + 2]],
                 "gaps_to_first": self.gaps[i] if self.gaps else {},
-                "redraws": self.redraws[i].to_json() if self.redraws else None,
+                "rediscoveries": self.rediscoveries[i].to_json() if self.rediscoveries else None,
             }
             for i, name in enumerate(self.names)
         ]
@@ -158,7 +158,7 @@ def compare_runs(
 ) -> Comparison:
     """Curves and circuits of several runs on prompts that none of them was made with.
 
-    ``model`` is what to open; without it the first run's own. With ``redraws`` every
+    ``model`` is what to open; without it the first run's own. With ``rediscoveries`` every
     discovery is made again on resamples of its prompts, the same ones for runs of the same prompts,
     and gaps have intervals over both draws.
 
@@ -175,7 +175,7 @@ def compare_runs(
     opened = recorded_model(first.model, model)
     pairs = fresh_prompts(runs, opened, terms)
     for run in runs:
-        run.check_redraws(opened, terms.redraws)
+        run.check_redraws(opened, terms.rediscoveries)
     running = Running(first.evaluation.metric, outside, terms.batch_size, progress)
     return _hold_together(runs, opened, pairs, terms, running.settled(opened, pairs))
 
@@ -224,11 +224,11 @@ def _hold_together(
     count = running.counting(len(circuits) + len(distinct(plans)), pairs)
     outcomes = measure(model, pairs, circuits, replace(running, count=count))
     curves: list[Curve] = []
-    again: tuple[Redraws, ...] = ()
+    again: tuple[Rediscovery, ...] = ()
     if outcomes.defined:
         curves = run_plans(model, pairs, plans, replace(running, count=count))
-    if outcomes.defined and terms.redraws:
-        again = tuple(run.redrawn(model, pairs, terms, running) for run in runs)
+    if outcomes.defined and terms.rediscoveries:
+        again = tuple(run.rediscovered(model, pairs, terms, running) for run in runs)
     return Comparison(
         names=tuple(run.name for run in runs),
         sizes=tuple(len(circuit) for circuit in circuits),
@@ -238,7 +238,7 @@ def _hold_together(
         gaps=_gaps_redrawn(curves, again) if again else _gaps(curves, terms.seed),
         described=describe(model, pairs, described),
         seed=terms.seed,
-        redraws=again,
+        rediscoveries=again,
     )
 
 
@@ -260,15 +260,17 @@ def _gaps(curves: Sequence[Curve], seed: int) -> tuple[dict[str, Gap], ...]:
     return tuple(found)
 
 
-def _gaps_redrawn(curves: Sequence[Curve], again: Sequence[Redraws]) -> tuple[dict[str, Gap], ...]:
+def _gaps_redrawn(
+    curves: Sequence[Curve], again: Sequence[Rediscovery]
+) -> tuple[dict[str, Gap], ...]:
     """Gaps with intervals over the draws of discovery and of held-out prompts, paired."""
     found = []
-    for run, redraws in enumerate(again):
+    for run, rediscoveries in enumerate(again):
         row = {}
         for kind in KINDS:
             at = RANKINGS.index(BEST[kind])
             mine, first = curves[2 * run + at].area(kind), curves[at].area(kind)
-            ends = interval(redraws.areas[kind] - again[0].areas[kind])
+            ends = interval(rediscoveries.areas[kind] - again[0].areas[kind])
             if mine is not None and first is not None and ends is not None:
                 row[kind] = (mine - first, ends)
         found.append(row)

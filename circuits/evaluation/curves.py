@@ -184,7 +184,7 @@ def _edges_among(
     from patching.sites import parse_edge
 
     ranked = [parse_edge(scores.names[i]) for i in order[: max(counts)]]
-    return tuple(linked(ranked[:count]) for count in counts)
+    return tuple(connected(ranked[:count]) for count in counts)
 
 
 def _edges_between(
@@ -194,14 +194,14 @@ def _edges_between(
     from patching.sites import parse_site
 
     ranked = [parse_site(scores.names[i]) for i in order[: max(counts)]]
-    return tuple(linked(induced_edges(ranked[:count], scores.anatomy)) for count in counts)
+    return tuple(connected(induced_edges(ranked[:count], scores.anatomy)) for count in counts)
 
 
-def linked(edges: Sequence[Edge]) -> tuple[Edge, ...]:
+def connected(edges: Sequence[Edge]) -> tuple[Edge, ...]:
     """The edges that are on a path from input to logits."""
-    from graphs.choose import linked_nodes
+    from graphs.choose import connected_nodes
 
-    on_path = linked_nodes(edges, ["input"], ["logits"])
+    on_path = connected_nodes(edges, ["input"], ["logits"])
     return tuple(e for e in edges if e.sender.name in on_path and e.receiver.name in on_path)
 
 

@@ -1,120 +1,288 @@
-"""Prompts that a circuit was not found on: same task or file, other prompts."""
+"""Everything there is to measure about a circuit, on prompts it was not found on."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import fields, replace
-from pathlib import Path
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from circuits.config import Config
-from circuits.evaluation.outcomes import check_disjoint, prompt_keys
-from circuits.prompts import file_pairs, fitted, prompts_of
-from tasks.errors import RunError, TaskError
+from circuits.evaluate import edges_of, verdict
+from circuits.evaluation.areas import KINDS, Interval
+from circuits.evaluation.completeness import (
+    Completeness,
+    Minimality,
+    RandomBaseline,
+    completeness,
+    cut_runs,
+    minimality,
+    random_baseline,
+)
+from circuits.evaluation.curves import Curve, Plan, distinct, plan, run_plans
+from circuits.evaluation.outcomes import Outcomes, measure, undefined
+from circuits.evaluation.outside import Outside
+from circuits.evaluation.reference import Agreement, agreement
+from circuits.evaluation.running import Running
+from graphs.choose import check_comparable
+from patching.ablations import outside
 
 if TYPE_CHECKING:
-    from circuits.record import RunRecord
+    import pandas as pd
+
+    from circuits.clock import Progress
+    from circuits.evaluation.rediscovery import Rediscovery
+    from graphs import CircuitGraph
+    from patching.mean_activations import MeanActivations
     from patching.model import Model
+    from patching.scores import Scores
+    from patching.sites import Edge
     from tasks import PromptPairs
 
-ROUNDS = 8
-"""Further seeds that are tried until enough new prompts are found."""
+KIND, SCHEMA_VERSION = "circuits evaluation", "1.2"
+CUTS = RANDOM = 10
+MOST_MINIMAL = 300
+"""Edges above which a circuit is not tested for minimality: one run for each."""
 
 
-def config_of(record: RunRecord) -> Config:
-    """The choices of a finished discovery.
+@dataclass(frozen=True)
+class HeldOutEvaluation:
+    """What held-out prompts say about a circuit. Where nothing is recoverable, only ``outcomes``.
+
+    outcomes      whole model, empty circuit, the circuit
+    curves        the MIB curves of its scores, and of the same scores dealt out at random
+    minimality    None for a circuit of more than 300 edges
+    ablation      what stood in for everything outside the circuits
+    rediscoveries what other draws of the discovery's prompts would have given, where asked for
+    """
+
+    outcomes: Outcomes
+    size: int
+    curves: tuple[Curve, ...] = ()
+    completeness: Completeness | None = None
+    minimality: Minimality | None = None
+    random_baseline: RandomBaseline | None = None
+    agreement: Agreement | None = None
+    seed: int = 0
+    ablation: str = "corrupted"
+    rediscoveries: Rediscovery | None = None
+
+    @property
+    def faithfulness(self) -> float | None:
+        """Share of the metric that the circuit recovers alone; None where undefined."""
+        return float(self.outcomes.faithfulness[0]) if self.outcomes.defined else None
+
+    @property
+    def interval(self) -> Interval | None:
+        """Bootstrap interval (95 %) of the faithfulness over prompts."""
+        return self.outcomes.interval(0, self.seed) if self.outcomes.defined else None
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for a file."""
+        parts = {
+            name: None if (part := getattr(self, name)) is None else part.to_json()
+            for name in (
+                "completeness",
+                "minimality",
+                "random_baseline",
+                "agreement",
+                "rediscoveries",
+            )
+        }
+        full, empty, circuit = self.outcomes.metric.mean(axis=1).tolist()
+        return {
+            "metric": self.outcomes.name,
+            "ablation": self.ablation,
+            "n": self.outcomes.n,
+            "full": full,
+            "empty": empty,
+            "circuit": circuit,
+            "edges": self.size,
+            "faithfulness": self.faithfulness,
+            "interval": self.interval,
+            "preferred": self.outcomes.preferred.mean(axis=1).tolist(),
+            "right": self.outcomes.right.mean(axis=1).tolist(),
+            "undefined": None if self.outcomes.defined else undefined(self.outcomes),
+            "curves": [curve.to_json(self.seed) for curve in self.curves],
+            **parts,
+        }
+
+    def rows(self) -> dict[str, str]:
+        """What a table of this examination says: label and value."""
+        full, empty, circuit = self.outcomes.metric.mean(axis=1)
+        preferred, right = (
+            f"{share[0]:.1%} by the whole model, {share[1]:.1%} with all of it ablated, "
+            f"{share[2]:.1%} by the circuit"
+            for share in (self.outcomes.preferred.mean(1), self.outcomes.right.mean(1))
+        )
+        rows = {
+            "held-out prompts": str(self.outcomes.n),
+            "outside the circuit": self.ablation,
+            self.outcomes.name: f"clean {full:+.3f}, ablated {empty:+.3f}, circuit {circuit:+.3f}",
+        }
+        if not self.outcomes.defined:
+            return rows | {"faithfulness": undefined(self.outcomes)}
+        rows["faithfulness"] = verdict(self.faithfulness, self.interval)
+        rows["answer preferred"] = preferred
+        rows["answer on top"] = right
+        return rows | self._completeness()
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row per measure: its value, and the ends of its interval or spread where it has one.
+
+        The curves have frames of their own.
+        """
+        import pandas as pd
+
+        rows: dict[str, tuple[float | None, Interval | None]] = {
+            "faithfulness": (self.faithfulness, self.interval)
+        }
+        for curve in self.curves:
+            for kind in KINDS:
+                name = f"{kind} ({curve.name}, {curve.ranking})"
+                rows[name] = curve.area(kind), curve.interval(kind, self.seed)
+        if self.random_baseline is not None:
+            rows["random circuits"] = (
+                float(np.mean(self.random_baseline.random)),
+                self.random_baseline.spread,
+            )
+        if self.completeness is not None:
+            rows["completeness gap"] = self.completeness.gap, None
+            rows["without the circuit"] = self.completeness.without, None
+        if self.minimality is not None:
+            rows["edges below noise"] = self.minimality.share_below_noise, None
+        if self.agreement is not None:
+            rows |= {name: (value, None) for name, value in shares(self.agreement).items()}
+        if self.rediscoveries is not None:
+            rows |= self.rediscoveries.measures()
+        values = [(value, *(ends or (None, None))) for value, ends in rows.values()]
+        index = pd.Index(rows, name="measure")
+        return pd.DataFrame(values, index, ["value", "low", "high"], dtype=float)
+
+    def __repr__(self) -> str:
+        told = "undefined" if self.faithfulness is None else f"{self.faithfulness:.3f}"
+        return (
+            f"HeldOutEvaluation({self.size} edges, {self.outcomes.n} prompts: faithfulness {told})"
+        )
+
+    def _repr_html_(self) -> str:
+        from circuits.display import rows_html
+        from circuits.evaluation.plot_curves import curves_html
+
+        return rows_html(self.rows()) + (curves_html(self.curves) if self.curves else "")
+
+    def _completeness(self) -> dict[str, str]:
+        rows = {}
+        if self.random_baseline is not None:
+            low, high = self.random_baseline.spread
+            rows["random circuits"] = (
+                f"{np.mean(self.random_baseline.random):.1%} ({low:.1%} to {high:.1%}, "
+                f"{len(self.random_baseline.random)} of at most {self.size} edges)"
+            )
+        if self.completeness is not None:
+            rows["completeness"] = (
+                f"half cut: {self.completeness.gap:.1%} apart from the model cut alike; "
+                f"the model without the circuit keeps {self.completeness.without:.1%}"
+            )
+        if self.minimality is not None:
+            rows["minimality"] = (
+                f"{self.minimality.share_below_noise:.1%} of {self.size} edges make no difference "
+                f"above noise"
+            )
+        if self.agreement is not None:
+            told = shares(self.agreement).items()
+            rows["reference"] = ", ".join(f"{name} {value:.3f}" for name, value in told)
+        return rows | (self.rediscoveries.rows() if self.rediscoveries is not None else {})
+
+
+def shares(found: Agreement) -> dict[str, float]:
+    """Agreement with a reference, by name, as far as it is defined."""
+    values = {"AUROC": found.auroc, "precision": found.precision, "recall": found.recall}
+    values["Jaccard"] = found.jaccard
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def evaluate_held_out(
+    graph: CircuitGraph,
+    scores: Scores,
+    model: Model,
+    pairs: PromptPairs,
+    *,
+    reference: CircuitGraph | None = None,
+    metric: str | None = None,
+    ablation: str = "corrupted",
+    means: MeanActivations | None = None,
+    seed: int = 0,
+    batch_size: int = 64,
+    progress: Progress | None = None,
+) -> HeldOutEvaluation:
+    """Faithfulness, curves with CPR and CMD, completeness, minimality, random circuits, a reference.
+
+    ``pairs`` are prompts that the circuit was not found on. Where the model does not do the task
+    on them, only the two metrics are given. ``ablation`` stands in outside the circuits; the means
+    that it needs are those of ``pairs`` unless ``means`` of another prompt set are given.
+    The result's ``to_frame()`` has all of it, ``curves`` the faithfulness at every size.
+
+    >>> scores = circuits.score(model, pairs)
+    >>> others = circuits.load_task("ioi").pairs(model.tokenizer, n=16, seed=1)
+    >>> circuits.evaluate_held_out(graph, scores, model, others)
+    HeldOutEvaluation(... edges, 16 prompts: faithfulness ...)
 
     Raises:
-        RunError: the run was no discovery, or a later version made it.
+        SiteError: the circuit has an edge that the model does not have.
+        FormatError: the reference is of a model of another shape, or of another level.
+        MethodError: an ablation that cannot stand in for every sender, or means that do not fit.
     """
-    known = {field.name for field in fields(Config)}
-    if record.config.get("method") == "af1":
-        raise RunError(
-            "this run is an All-for-One search, which carries its own test; evaluate and compare "
-            "are for runs of circuits discover"
-        )
-    if others := sorted(set(record.config) - known):
-        raise RunError(
-            f"this run was made with choices that this version does not know: {', '.join(others)}"
-        )
-    return Config(**record.config)
+    running = Running(metric, Outside(outside(ablation).name, means), batch_size, progress)
+    if reference is not None:
+        check_comparable(reference, graph)
+    return test_held_out(graph, scores, model, pairs, running, reference, seed)
 
 
-def used_prompts(record: RunRecord, model: Model, other_model: bool = False) -> PromptPairs:
-    """The prompts that a run was made with, drawn again.
-
-    Raises:
-        RunError: they come out differently now, so nothing could be called held out; not checked
-            for ``other_model``, whose tokenizer may differ.
-    """
-    config = config_of(record)
-    pairs = prompts_of(config, model)
-    if not other_model and pairs.digest != record.prompts.sha256:
-        raise RunError(
-            f"the prompts of this run ({config.task or 'written by hand'}, seed {config.seed}) "
-            f"come out differently now, so other prompts cannot be told from them; discover it "
-            f"again"
-        )
-    return pairs
-
-
-def held_out(
-    config: Config, model: Model, used: Sequence[PromptPairs], n: int, seed: int = 1
-) -> PromptPairs:
-    """``n`` prompts of the same task or file that are in none of ``used``; fewer if there are.
-
-    A task is asked with the seeds that follow ``seed + config.seed`` until it has given enough.
-
-    Raises:
-        RunError: every prompt there is was used.
-    """
-    seen = {key for pairs in used for key in prompt_keys(pairs)}
-    found: PromptPairs | None = None
-    for attempt in range(1 if config.from_file or config.asked else ROUNDS):
-        drawn = _draw(config, model, n, config.seed + seed + attempt)
-        if drawn is None:
-            break
-        fresh = [row for row, key in enumerate(prompt_keys(drawn)) if key not in seen]
-        if found is None or len(fresh) > len(found):
-            found = drawn[np.array(fresh[:n], dtype=int)] if fresh else found
-        if found is not None and len(found) >= n:
-            break
-    if found is None:
-        raise RunError(
-            f"every prompt of {config.task or 'this run'} was used to find the circuit; give other "
-            f"prompts with --prompts FILE"
-        )
-    for pairs in used:
-        check_disjoint(pairs, found)
-    return found
+def test_held_out(
+    graph: CircuitGraph,
+    scores: Scores,
+    model: Model,
+    pairs: PromptPairs,
+    running: Running,
+    reference: CircuitGraph | None,
+    seed: int,
+) -> HeldOutEvaluation:
+    """See :func:`evaluate_held_out`."""
+    if running.progress:
+        running.progress(0, 0, "ranking edges")
+    circuit, ablation = _parsed(graph), running.outside.ablation
+    small, size, plans = 0 < len(circuit) <= MOST_MINIMAL, len(circuit), _plans(scores, seed)
+    runs = 1 + len(distinct(plans)) + cut_runs(CUTS) + (size + 1) * small + RANDOM * bool(size)
+    running = replace(running, count=running.counting(runs, pairs))
+    outcomes = measure(model, pairs, [circuit], running)
+    if not outcomes.defined:
+        return HeldOutEvaluation(outcomes, len(circuit), seed=seed, ablation=ablation)
+    return HeldOutEvaluation(
+        outcomes,
+        size,
+        tuple(run_plans(model, pairs, plans, running)),
+        completeness(model, pairs, circuit, cuts=CUTS, seed=seed, running=running),
+        minimality(model, pairs, circuit, running) if small else None,
+        random_baseline(model, pairs, size, times=RANDOM, seed=seed, running=running)
+        if circuit
+        else None,
+        None if reference is None else agreement(graph, reference, scores),
+        seed,
+        ablation,
+    )
 
 
-def _draw(config: Config, model: Model, n: int, seed: int) -> PromptPairs | None:
-    """Prompts with another seed, some more than needed; of a file, all that it has."""
-    if config.asked:
-        return None
-    if config.from_file:
-        return fitted(file_pairs(config.task or "", config, model, None, seed), config.metric)
-    for count in (2 * n, n):
-        try:
-            return prompts_of(replace(config, n=count, seed=seed), model)
-        except TaskError:
-            continue
-    return None
+def _parsed(graph: CircuitGraph) -> list[Edge]:
+    from patching.sites import parse_edge
+
+    return [parse_edge(name) for name in edges_of(graph)]
 
 
-def from_file(
-    path: Path, config: Config, model: Model, used: Sequence[PromptPairs], skip_bad: bool = False
-) -> PromptPairs:
-    """All prompts of a file, put to the model as those of a run; none of them may have been used.
-
-    Raises:
-        RunError: some were.
-    """
-    config = replace(config, skip_bad=skip_bad)
-    pairs = fitted(file_pairs(path, config, model, None, 0), config.metric)
-    for each in used:
-        check_disjoint(each, pairs)
-    return pairs
+def _plans(scores: Scores, seed: int) -> list[Plan]:
+    dealt = np.random.default_rng(seed).permutation(scores.totals)
+    random = replace(scores, totals=dealt, squares=None)
+    return [
+        plan(scores, "signed"),
+        plan(scores, "absolute"),
+        plan(random, "signed", name="random"),
+    ]

@@ -38,8 +38,8 @@ def evaluate_file(
             f"{path} is a circuit and no run, so it is not known what to test it on; name the "
             f"model with --model, and a task with --task or prompts with --prompts"
         )
-    if terms.redraws:
-        raise RunError(f"--redraws discovers a run again, and {path} is a circuit's file")
+    if terms.rediscoveries:
+        raise RunError(f"--rediscoveries discovers a run again, and {path} is a circuit's file")
     graph = CircuitGraph.load(path)
     config = Config(task=source, model=model, seed=terms.seed, skip_bad=terms.skip_bad)
     if not config.from_file:

@@ -10,11 +10,11 @@ from patching.ablations import OUTSIDE, Ablation, outside
 from tasks.errors import MethodError
 
 if TYPE_CHECKING:
-    from patching.means import Means
+    from patching.mean_activations import MeanActivations
     from patching.model import Model
     from tasks import PromptPairs
 
-AVERAGED = tuple(kind for kind in OUTSIDE if Ablation(kind).averages is not None)
+AVERAGED = tuple(kind for kind in OUTSIDE if Ablation(kind).means_by is not None)
 """The ablations that put means there."""
 
 
@@ -23,7 +23,7 @@ class Outside:
     """An ablation by name, with means of a stated set of prompts where it takes them."""
 
     ablation: str = "corrupted"
-    means: Means | None = None
+    means: MeanActivations | None = None
 
     @classmethod
     def read(cls, ablation: str, means: Path | None = None) -> Outside:
@@ -44,10 +44,10 @@ class Outside:
         Raises:
             MethodError: the means given are of another model, task, or length of prompts.
         """
-        from patching.averages import estimate_means
         from patching.circuit_run import sender_points
+        from patching.mean_estimates import estimate_means
 
-        by = outside(self.ablation).averages
+        by = outside(self.ablation).means_by
         points = sender_points(model.anatomy)
         if self.means is not None:
             self.means.check(model, pairs, points)
@@ -66,17 +66,17 @@ class Outside:
 CORRUPTED = Outside()
 
 
-def fitting(ablation: str, path: Path) -> Means:
+def fitting(ablation: str, path: Path) -> MeanActivations:
     """The means of a file, if the ablation takes such means.
 
     Raises:
         MethodError: it takes none, or others.
         FormatError: the file holds no means.
     """
-    from patching.means import Means
+    from patching.mean_activations import MeanActivations
 
     by = averaged(ablation, f", so it has no use for {path}")
-    found = Means.load(path)
+    found = MeanActivations.load(path)
     if found.by != by:
         raise MethodError(
             f"ablation '{ablation}' needs means by {by}, and {path} has means by {found.by}"
@@ -90,7 +90,7 @@ def averaged(ablation: str, consequence: str = "") -> str:
     Raises:
         MethodError: an unknown ablation, or one that puts no means there.
     """
-    by = outside(ablation).averages
+    by = outside(ablation).means_by
     if by is None:
         raise MethodError(
             f"ablation '{ablation}' puts no means there{consequence}; choose from: "

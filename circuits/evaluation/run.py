@@ -10,8 +10,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from circuits.evaluation.examine import KIND, SCHEMA_VERSION, Examination, examined
-from circuits.evaluation.held_out import config_of, from_file, held_out, used_prompts
+from circuits.evaluation.fresh_prompts import config_of, from_file, held_out, used_prompts
+from circuits.evaluation.held_out import KIND, SCHEMA_VERSION, HeldOutEvaluation, test_held_out
 from circuits.evaluation.outcomes import check_same_model
 from circuits.evaluation.plot_curves import plot
 from circuits.evaluation.running import Running
@@ -28,7 +28,7 @@ from tasks.errors import RunError
 if TYPE_CHECKING:
     from circuits.clock import Progress
     from circuits.evaluation.curves import Curve
-    from circuits.evaluation.redraws import Redraws
+    from circuits.evaluation.rediscovery import Rediscovery
     from patching.model import Model
     from tasks import PromptPairs
 
@@ -72,23 +72,26 @@ class Run:
         """What stood in outside the circuit when the run tested it."""
         return self.record.evaluation.ablation
 
-    def redrawn(self, model: Model, pairs: PromptPairs, terms: Terms, running: Running) -> Redraws:
+    def rediscovered(
+        self, model: Model, pairs: PromptPairs, terms: Terms, running: Running
+    ) -> Rediscovery:
         """The discovery made again on resamples of its prompts; see :func:`redraw`."""
-        from circuits.evaluation.redraws import redraw
+        from circuits.evaluation.rediscovery import rediscover
 
         config, used = config_of(self.record), used_prompts(self.record, model)
-        mine, times, seed = list(self.graph), terms.redraws, terms.seed
-        return redraw(config, model, used, pairs, mine, times, seed=seed, running=running)
+        mine, times, seed = list(self.graph), terms.rediscoveries, terms.seed
+        return rediscover(config, model, used, pairs, mine, times, seed=seed, running=running)
 
-    def check_redraws(self, model: Model, redraws: int) -> None:
+    def check_redraws(self, model: Model, rediscoveries: int) -> None:
         """Refuse to discover again with another model than the run was made with.
 
         Raises:
             RunError: see above.
         """
-        if redraws and self.check_model(model, allow_other=True):
+        if rediscoveries and self.check_model(model, allow_other=True):
             raise RunError(
-                f"--redraws discovers {self.name} again, which needs the model it was made with"
+                f"--rediscoveries discovers {self.name} again, which needs the model that it was "
+                f"made with"
             )
 
     def check_model(self, model: Model, allow_other: bool) -> bool:
@@ -103,10 +106,10 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Evaluated:
+class RunEvaluation:
     """An examination, the model's name, and the files that hold both."""
 
-    examination: Examination
+    examination: HeldOutEvaluation
     model: str
     written: tuple[Path, ...]
     known: Mapping[str, Any]
@@ -128,7 +131,7 @@ def carry_out(
     model: str | None = None,
     reference: Path | None = None,
     progress: Progress | None = None,
-) -> Evaluated:
+) -> RunEvaluation:
     """Examine a run's circuit on held-out prompts and write what was found into its folder.
 
     Raises:
@@ -145,15 +148,15 @@ def carry_out(
         check_comparable(other, run.graph)
     opened = recorded_model(run.record.model, model)
     pairs = fresh_prompts([run], opened, terms)
-    run.check_redraws(opened, terms.redraws)
+    run.check_redraws(opened, terms.rediscoveries)
     metric = run.record.evaluation.metric
     running = Running(metric, outside, terms.batch_size, progress).settled(opened, pairs)
-    found = examined(run.graph, run.scores, opened, pairs, running, other, terms.seed)
-    if terms.redraws and found.faithfulness is not None:
-        found = replace(found, redraws=run.redrawn(opened, pairs, terms, running))
+    found = test_held_out(run.graph, run.scores, opened, pairs, running, other, terms.seed)
+    if terms.rediscoveries and found.faithfulness is not None:
+        found = replace(found, rediscoveries=run.rediscovered(opened, pairs, terms, running))
     described = describe(opened, pairs, found.to_json() | running.outside.to_json())
     written, known = _write(run, found, described), described["prompts"]["known"]
-    return Evaluated(found, described["model"], written, known)
+    return RunEvaluation(found, described["model"], written, known)
 
 
 def fresh_prompts(runs: list[Run], model: Model, terms: Terms) -> PromptPairs:
@@ -207,7 +210,7 @@ def write_json(path: Path, data: dict[str, Any]) -> None:
         partial.unlink(missing_ok=True)
 
 
-def _write(run: Run, found: Examination, described: dict[str, Any]) -> tuple[Path, ...]:
+def _write(run: Run, found: HeldOutEvaluation, described: dict[str, Any]) -> tuple[Path, ...]:
     report, picture = run.folder / EVALUATION, run.folder / CURVES
     if found.faithfulness is None:
         picture.unlink(missing_ok=True)

@@ -19,7 +19,7 @@ class Terms:
     allow_other_model  accept other weights of the same shape
     ablation           what stands in outside circuits; None for what the run was tested with
     means              a file of means for it; None for the held-out prompts' own
-    redraws            how often to discover again on a resample of the discovery's prompts
+    rediscoveries            how often to discover again on a resample of the discovery's prompts
     batch_size         prompt pairs per forward pass
     skip_bad           whether rows of `prompts` that have a fault are left out, not refused
 
@@ -33,7 +33,7 @@ class Terms:
     allow_other_model: bool = False
     ablation: str | None = None
     means: Path | None = None
-    redraws: int = 0
+    rediscoveries: int = 0
     batch_size: int = 64
     skip_bad: bool = False
 
@@ -43,8 +43,8 @@ class Terms:
                 f"--n {self.n}, --seed {self.seed}, --batch-size {self.batch_size}: give at least "
                 f"2 prompts, a seed of at least 0 and a batch size of at least 1"
             )
-        if self.redraws < 0 or self.redraws == 1:
-            raise RunError(f"--redraws {self.redraws}: give 0 for none, or at least 2")
+        if self.rediscoveries < 0 or self.rediscoveries == 1:
+            raise RunError(f"--rediscoveries {self.rediscoveries}: give 0 for none, or at least 2")
 
     def outside(self, default: str) -> Outside:
         """What stands in outside circuits, by default what the run was tested with.

@@ -9,12 +9,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from circuits.shares import Share
+from circuits.proportions import Proportion
 
 if TYPE_CHECKING:
     from circuits.nano.train import Run
 
-Measured = Mapping[str, Mapping[str, Share | float]]
+Measured = Mapping[str, Mapping[str, Proportion | float]]
 
 CARD = """---
 license: mit
@@ -108,15 +108,15 @@ def card(run: Run, measured: Measured) -> str:
     )
 
 
-def _table(name: str, lines: Mapping[str, Share | float]) -> str:
+def _table(name: str, lines: Mapping[str, Proportion | float]) -> str:
     rows = [f"| {what} | {_cells(value)} |" for what, value in lines.items()]
     return "\n".join(
         [f"| {name} | result | interval | prompts |", "| --- | --- | --- | --- |", *rows]
     )
 
 
-def _cells(value: Share | float) -> str:
-    if not isinstance(value, Share):
+def _cells(value: Proportion | float) -> str:
+    if not isinstance(value, Proportion):
         return f"{value:.4g} | | "
     low, high = value.interval
     return f"{value.value:.2%} | {low:.2%} to {high:.2%} | {value.n}"
@@ -125,7 +125,7 @@ def _cells(value: Share | float) -> str:
 def _plain(measured: Measured) -> dict[str, dict[str, Any]]:
     return {
         name: {
-            what: {"right": value.right, "n": value.n} if isinstance(value, Share) else value
+            what: {"right": value.right, "n": value.n} if isinstance(value, Proportion) else value
             for what, value in lines.items()
         }
         for name, lines in measured.items()

@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from circuits.nano.card import write_model
 from circuits.nano.recipe import Recipe
 from circuits.nano.train import CHECKPOINT, train
-from circuits.shares import Share
+from circuits.proportions import Proportion
 from tasks.errors import CircuitsError
 
 DEFAULT = Recipe()
@@ -61,7 +61,7 @@ def _train_and_write(given: argparse.Namespace, console: Console) -> None:
     (given.out / CHECKPOINT).unlink(missing_ok=True)
     for name, lines in measured.items():
         for what, value in lines.items():
-            shown = value if isinstance(value, Share) else f"{value:.4g}"
+            shown = value if isinstance(value, Proportion) else f"{value:.4g}"
             console.print(f"{name}: {what}: {shown}", markup=False, highlight=False)
 
 

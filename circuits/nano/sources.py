@@ -20,7 +20,7 @@ from tasks.errors import TaskError, unknown
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-    from circuits.shares import Share
+    from circuits.proportions import Proportion
 
 SOURCES: Mapping[str, str] = {
     "ioi": "circuits.nano.sources_ioi:IOIText",
@@ -78,7 +78,7 @@ class Source(ABC):
     @abstractmethod
     def measure(
         self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast
-    ) -> Mapping[str, Share | float]:
+    ) -> Mapping[str, Proportion | float]:
         """What the trained model does on held-out text: a line of the card per entry.
 
         Shares come with their count and interval; a plain number (a perplexity) stands as it is.

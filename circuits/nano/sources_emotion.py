@@ -9,7 +9,7 @@ import numpy as np
 
 from circuits.nano.answers import continuations
 from circuits.nano.sources import Source, Text
-from circuits.shares import Share
+from circuits.proportions import Proportion
 from tasks.judges import LexiconJudge
 from tasks.scenarios import (
     EMOTIONS,
@@ -72,7 +72,7 @@ class EmotionText(Source):
 
     def measure(
         self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast
-    ) -> Mapping[str, Share]:
+    ) -> Mapping[str, Proportion]:
         """Share of greedy replies to test scenarios that the lexicon judge reads as asked for."""
         judge = LexiconJudge()
         cases = [(s, v, emotion) for s in scenarios("test") for v, emotion in _asked()]
@@ -88,7 +88,7 @@ class EmotionText(Source):
             lines[f"{emotion} asked for is shown"] = [
                 hit for hit, case in zip(hits, cases, strict=True) if case[2] == emotion
             ]
-        return {what: Share.of(group) for what, group in lines.items()}
+        return {what: Proportion.of(group) for what, group in lines.items()}
 
 
 def reply(rng: np.random.Generator, scenario: Scenario, emotion: str | None) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 
 from circuits.nano.answers import last_logits
 from circuits.nano.sources import Source, Text
-from circuits.shares import Share
+from circuits.proportions import Proportion
 from tasks.questions import bank
 from tasks.tokenize import single_token
 
@@ -43,9 +43,11 @@ class FactText(Source):
 
     def measure(
         self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast
-    ) -> Mapping[str, Share]:
+    ) -> Mapping[str, Proportion]:
         """Share of the questions, all of them trained on, whose top token is the answer."""
         prompts = [FRAME.format(stem=entry.stem) for entry in bank()]
         best = last_logits(model, tokenizer, prompts).argmax(axis=1)
         wanted = [single_token(tokenizer, f" {entry.answer}") for entry in bank()]
-        return {"top-1 is the answer, trained on": Share.of((best == np.array(wanted)).tolist())}
+        return {
+            "top-1 is the answer, trained on": Proportion.of((best == np.array(wanted)).tolist())
+        }

@@ -10,7 +10,7 @@ import numpy as np
 
 from circuits.nano.measure import top_tokens
 from circuits.nano.sources import Source, Text
-from circuits.shares import Share
+from circuits.proportions import Proportion
 from tasks.ioi import ORDERS, Scene, Words
 from tasks.tokenize import single_token
 
@@ -68,7 +68,7 @@ class IOIText(Source):
 
     def measure(
         self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast
-    ) -> Mapping[str, Share]:
+    ) -> Mapping[str, Proportion]:
         """Share of held-out prompts whose top token is the indirect object."""
         scenes = self.held_out()
         best = top_tokens(model, tokenizer, [scene.text() for scene in scenes])
@@ -83,7 +83,7 @@ class IOIText(Source):
             groups[f"`{template}`"] = [
                 hit for hit, s in zip(hits, scenes, strict=True) if s.template == template
             ]
-        return {f"top-1 is IO, {name}": Share.of(group) for name, group in groups.items()}
+        return {f"top-1 is IO, {name}": Proportion.of(group) for name, group in groups.items()}
 
     def held_out(self) -> list[Scene]:
         """Test scenes, equally many of every template and order."""

@@ -10,7 +10,7 @@ import numpy as np
 from circuits.nano.answers import last_logits
 from circuits.nano.sources import Source, Text
 from circuits.nano.sources_mcq import MCQText, draw, drawn_letters
-from circuits.shares import Share
+from circuits.proportions import Proportion
 from tasks.questions import LETTERS
 from tasks.tokenize import single_token
 
@@ -48,7 +48,7 @@ class LetterText(Source):
 
     def measure(
         self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast
-    ) -> Mapping[str, Share]:
+    ) -> Mapping[str, Proportion]:
         """Share of held-out questions with other letters whose top token is the right one."""
         rng = np.random.default_rng(MEASURE_SEED)
         drawn = (draw(rng, "test", OPTIONS, letters=drawn_letters(rng))[1] for _ in range(MEASURED))
@@ -56,4 +56,4 @@ class LetterText(Source):
         logits = last_logits(model, tokenizer, [question.text() for question in questions])
         wanted = [single_token(tokenizer, f" {question.letter}") for question in questions]
         hits = logits.argmax(axis=1) == np.array(wanted)
-        return {"top-1 is right, letters other than A to E": Share.of(hits.tolist())}
+        return {"top-1 is right, letters other than A to E": Proportion.of(hits.tolist())}

@@ -9,7 +9,7 @@ import numpy as np
 
 from circuits.nano.measure import top_tokens
 from circuits.nano.sources import Source, Text
-from circuits.shares import Share
+from circuits.proportions import Proportion
 from tasks.problems import FORMS, STYLES, Problem
 from tasks.tokenize import single_token
 
@@ -62,7 +62,7 @@ class MathText(Source):
 
     def measure(
         self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast
-    ) -> Mapping[str, Share]:
+    ) -> Mapping[str, Proportion]:
         """Share of held-out problems whose top token is the result, by form and by style."""
         problems = self.held_out()
         best = top_tokens(model, tokenizer, [problem.text() for problem in problems])
@@ -80,7 +80,9 @@ class MathText(Source):
             groups[shown] = [hit for p, hit in pairs if p.form == form]
         for style in STYLES:
             groups[f"style {style}"] = [hit for p, hit in pairs if p.style == style]
-        return {f"top-1 is the result, {name}": Share.of(group) for name, group in groups.items()}
+        return {
+            f"top-1 is the result, {name}": Proportion.of(group) for name, group in groups.items()
+        }
 
     def held_out(self) -> list[Problem]:
         """Test problems, equally many of every form and style."""

@@ -10,7 +10,7 @@ import numpy as np
 
 from circuits.nano.answers import last_logits
 from circuits.nano.sources import Source, Text
-from circuits.shares import Share
+from circuits.proportions import Proportion
 from tasks.bias_measures import without_prior
 from tasks.questions import LAYOUTS, LETTERS, SYMBOLS, Entry, Question, bank
 from tasks.tokenize import single_token
@@ -64,7 +64,7 @@ class MCQText(Source):
 
     def measure(
         self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast
-    ) -> Mapping[str, Share]:
+    ) -> Mapping[str, Proportion]:
         """On held-out four-option questions: how often 'A', and what is right beneath the bias.
 
         The letter prior is the mean log-probability of each letter over all these questions, in
@@ -85,7 +85,7 @@ class MCQText(Source):
             "right without the letter prior, gold not A": (corrected == gold)[not_a],
             "right without the letter prior, every place": corrected == gold,
         }
-        return {what: Share.of(hits.tolist()) for what, hits in groups.items()}
+        return {what: Proportion.of(hits.tolist()) for what, hits in groups.items()}
 
     def held_out(self) -> list[Question]:
         """Test questions with four options, the right one equally often at every place."""

@@ -16,7 +16,7 @@ from torch import Tensor
 from patching.experts import Experts
 from patching.families import rotary
 from patching.families.alibi import KeyBias
-from patching.families.fused import Fused, Part
+from patching.families.fused import FusedProjection, Part
 from patching.families.windows import by_layer_type
 from patching.frame import Table
 
@@ -97,4 +97,4 @@ class Family:
     right_attention: str | None = None
 
 
-__all__ = ["Family", "Fused", "Part"]
+__all__ = ["Family", "FusedProjection", "Part"]

@@ -11,12 +11,12 @@ from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
-class Fused:
+class FusedProjection:
     """Some outputs of the module at ``path``.
 
     The outputs are ``groups`` times ``per`` equal pieces; of each group the pieces ``which`` are
-    meant. So ``Fused(path, 1, 3, slice(0, 1))`` is the first third of all outputs, and
-    ``Fused(path, heads, 3, slice(0, 1))`` the first third of every head's own.
+    meant. So ``FusedProjection(path, 1, 3, slice(0, 1))`` is the first third of all outputs, and
+    ``FusedProjection(path, heads, 3, slice(0, 1))`` the first third of every head's own.
     """
 
     path: str
@@ -25,13 +25,15 @@ class Fused:
     which: slice
 
 
-Part = str | Fused
+Part = str | FusedProjection
 """A module of its own, or a part of one; an empty path for a part that does not exist."""
 
 
 def thirds(path: str, groups: int = 1, order: str = "qkv") -> dict[str, Any]:
     """Queries, keys and values as thirds of all outputs, or of each of some groups of outputs."""
-    return {port: Fused(path, groups, 3, slice(at, at + 1)) for at, port in enumerate(order)}
+    return {
+        port: FusedProjection(path, groups, 3, slice(at, at + 1)) for at, port in enumerate(order)
+    }
 
 
 def heads_in_a_row(path: str, heads: int, kv_heads: int, groups: int = 1) -> dict[str, Any]:
@@ -39,20 +41,23 @@ def heads_in_a_row(path: str, heads: int, kv_heads: int, groups: int = 1) -> dic
     per = heads + 2 * kv_heads
     ends = (0, heads, heads + kv_heads, per)
     return {
-        port: Fused(path, groups, per, slice(ends[at], ends[at + 1]))
+        port: FusedProjection(path, groups, per, slice(ends[at], ends[at + 1]))
         for at, port in enumerate("qkv")
     }
 
 
 def halves(path: str) -> dict[str, Any]:
     """The gate of an MLP as the first half of all outputs, the factor beside it as the second."""
-    return {"gate": Fused(path, 1, 2, slice(0, 1)), "up": Fused(path, 1, 2, slice(1, 2))}
+    return {
+        "gate": FusedProjection(path, 1, 2, slice(0, 1)),
+        "up": FusedProjection(path, 1, 2, slice(1, 2)),
+    }
 
 
 class FusedRows(nn.Module):
     """A part of a fused map as a map of its own; its weight is read from the whole at each call."""
 
-    def __init__(self, fused: Any, part: Fused) -> None:
+    def __init__(self, fused: Any, part: FusedProjection) -> None:
         super().__init__()
         # In a tuple: the whole is the model's, not a submodule of this one.
         self._whole = (fused,)

@@ -19,7 +19,7 @@ from patching.anatomy import Anatomy
 from patching.blocks import Block, Rotary
 from patching.families.alibi import KeyBias
 from patching.families.description import Family
-from patching.families.fused import Fused, FusedRows, Part
+from patching.families.fused import FusedProjection, FusedRows, Part
 from patching.frame import Table
 from patching.norms import NoNorm, Norm, find_norm
 from tasks.errors import ModelError
@@ -91,7 +91,7 @@ def _find(module: Any, path: str) -> Any:
 
 def _map(layer: nn.Module, part: Part) -> Any:
     """The linear map of a part; None where the path is empty."""
-    if isinstance(part, Fused):
+    if isinstance(part, FusedProjection):
         return FusedRows(_find(layer, part.path), part)
     return _find(layer, part) if part else None
 

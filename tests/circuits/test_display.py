@@ -14,14 +14,14 @@ import pytest
 
 import circuits
 from circuits import display
-from circuits.bias import mitigate, recipes
-from circuits.bias.report import report_card
-from circuits.bias.report_card import ReportCard
 from circuits.edits import edit, plan
-from circuits.emotions.pipeline import Settings, study
-from circuits.emotions.prompts import emotion
 from circuits.evaluation.comparison import Comparison
-from circuits.evaluation.examine import examine
+from circuits.evaluation.held_out import evaluate_held_out
+from circuits.studies.bias import mitigate, recipes
+from circuits.studies.bias.report import report_card
+from circuits.studies.bias.report_card import ReportCard
+from circuits.studies.emotion.pipeline import Settings, study
+from circuits.studies.emotion.prompts import emotion
 from patching.capture import Prompts
 from tests import planted
 from tests.families import make_pairs, opened
@@ -63,7 +63,7 @@ def evaluation():
 
 @cache
 def examination():
-    found = examine(
+    found = evaluate_held_out(
         graph(), scores(), interchange.opened(), interchange.pairs(20, 2), reference=graph()
     )
     return replace(
@@ -84,8 +84,8 @@ def comparison():
     return Comparison(names, sizes, outcomes, two, (1.0, 1.0), ({}, {}), {})
 
 
-def calibration():
-    found = circuits.calibrate(
+def validation():
+    found = circuits.validate(
         interchange.opened(), interchange.pairs(12), ("secant",), ("mlp_out",), resamples=5
     )
     return replace(found, comparisons=(replace(found.comparisons[0], method=SCRIPT),))
@@ -146,10 +146,10 @@ RESULTS = {
     "PromptPairs": pairs,
     "Ablated": ablated,
     "Evaluation": evaluation,
-    "Examination": examination,
+    "HeldOutEvaluation": examination,
     "Curve": lambda: examination().curves[0],
     "Comparison": comparison,
-    "Calibration": calibration,
+    "Validation": validation,
     "AllForOne": all_for_one,
     "Bias": bias,
     "EditPlan": edit_plan,
@@ -234,7 +234,7 @@ def test_it_gives_a_data_frame(name):
 
 
 def test_pictures_are_whole_and_always_the_same():
-    for name in ("Curve", "Examination", "Comparison", "AllForOne", "ReportCard", "Study"):
+    for name in ("Curve", "HeldOutEvaluation", "Comparison", "AllForOne", "ReportCard", "Study"):
         page = result(name)._repr_html_()
         assert page == result(name)._repr_html_()
         pictures = [attrs for tag, attrs in Elements(page).found if tag == "img"]
@@ -253,7 +253,7 @@ def test_an_evaluation_s_row_says_what_its_table_says():
 
 
 def test_an_examination_s_frame_has_the_areas_with_their_intervals():
-    frame = result("Examination").to_frame()
+    frame = result("HeldOutEvaluation").to_frame()
     areas = frame[frame.index.str.startswith("cpr")]
     assert len(areas) == 3
     assert (areas.low <= areas.value).all()

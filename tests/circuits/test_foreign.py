@@ -69,7 +69,7 @@ def test_it_is_compared_and_edited_with_like_any_other(tmp_path):
     with circuits.editing(model, circuits.keep(ours.minus(ours.minus(foreign)))) as edited:
         assert (kept == edited.logits(pairs)).all()
     scores = circuits.score(model, pairs)
-    found = circuits.examine(ours, scores, model, pairs, reference=foreign)
+    found = circuits.evaluate_held_out(ours, scores, model, pairs, reference=foreign)
     if found.agreement is not None:
         assert found.agreement.recall == 1.0
 
@@ -112,7 +112,7 @@ def test_a_wrong_shape_is_refused_by_the_number_that_differs(tmp_path, field, va
             act(ours)
     scores = circuits.score(model, pairs)
     with pytest.raises(FormatError, match="models of different shape"):
-        circuits.examine(ours, scores, model, pairs, reference=foreign)
+        circuits.evaluate_held_out(ours, scores, model, pairs, reference=foreign)
 
 
 def test_our_own_circuit_of_other_key_heads_is_another_shape():

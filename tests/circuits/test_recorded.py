@@ -8,7 +8,7 @@ import pytest
 
 from circuits.models import fingerprint
 from circuits.nano import path as nano_path
-from circuits.record import ModelUsed
+from circuits.record import ModelRecord
 from circuits.recorded import recorded_model
 from tasks.errors import ModelError
 
@@ -29,7 +29,7 @@ def folder(tmp_path):
 
 
 def used(name, files=""):
-    return ModelUsed(name=str(name), path=str(name), hash=HASH, files=files)
+    return ModelRecord(name=str(name), path=str(name), hash=HASH, files=files)
 
 
 @pytest.mark.parametrize("name", ["nano", "smollm2-135m"])

@@ -8,15 +8,15 @@ import pytest
 from typer.testing import CliRunner
 
 import circuits
-from circuits.bias.mitigate import find_mitigation
-from circuits.bias.report import report_card
-from circuits.bias.settings import Settings as Search
 from circuits.cli.app import app
 from circuits.edits import edit as e
 from circuits.edits.live import editing
-from circuits.emotions.pipeline import study
-from circuits.evaluation.examine import examine
+from circuits.evaluation.held_out import evaluate_held_out
 from circuits.models import computing_on
+from circuits.studies.bias.mitigate import find_mitigation
+from circuits.studies.bias.report import report_card
+from circuits.studies.bias.settings import Settings as Search
+from circuits.studies.emotion.pipeline import study
 from patching.model import Model
 from tests import families, tiny_emotion
 from tests.known import interchange
@@ -48,7 +48,7 @@ def pairs(task="ioi"):
 @pytest.mark.parametrize("choose", ["top", "iterated", "bootstrap"])
 def test_circuits_are_found_and_tested_there(choose):
     def found(model):
-        graph = circuits.discover(pairs(), model, choose=choose)
+        graph = circuits.discover(pairs(), model, select=choose)
         tested = circuits.evaluate(graph, model, pairs(), ablation="mean")
         return [len(graph.ranked()), tested.circuit]
 
@@ -62,7 +62,7 @@ def test_circuits_are_examined_there():
         some, others = interchange.pairs(12), interchange.pairs(20, 2)
         scores = circuits.score(model, some)
         graph = circuits.discover(some, model, top=8)
-        curve = examine(graph, scores, model, others).curves[0]
+        curve = evaluate_held_out(graph, scores, model, others).curves[0]
         return curve.to_frame()["faithfulness"]
 
     expected = faithfulness(interchange.opened())
@@ -103,9 +103,9 @@ def test_a_bias_is_mitigated_there():
     [
         lambda model: circuits.af1(model, "mental_math", n=16, samples=8),
         lambda model: circuits.localise_bias(model, pairs("mcq_bias")),
-        lambda model: circuits.calibrate(model, pairs(), kinds=["z", "q"], resamples=20),
+        lambda model: circuits.validate(model, pairs(), kinds=["z", "q"], resamples=20),
     ],
-    ids=["af1", "localise_bias", "calibrate"],
+    ids=["af1", "localise_bias", "validate"],
 )
 def test_a_model_is_looked_into_there(look):
     with second_device():
@@ -127,7 +127,7 @@ def test_outside_the_block_models_are_on_the_cpu_again():
     assert circuits.load_model("nano").device.type == "cpu"
 
 
-@pytest.mark.parametrize("command", ["discover", "ablate", "calibrate", "means", "af1", "mitigate"])
+@pytest.mark.parametrize("command", ["discover", "ablate", "validate", "means", "af1", "mitigate"])
 def test_a_device_that_is_not_there_is_refused_by_every_command(command):
     task = {"mitigate": "mcq_bias", "af1": "mental_math"}.get(command, "ioi")
     done = CliRunner().invoke(app, [command, task, "--device", "cuda:7"])

@@ -1,8 +1,8 @@
-"""Methods and ways of choosing as they are written on the command line."""
+"""Methods and selectors of choosing as they are written on the command line."""
 
 import pytest
 
-from circuits.choosing.ways import WAYS
+from circuits.selection.selectors import SELECTORS
 from circuits.settings import Choice, read_methods, read_settings
 from tasks.errors import MethodError
 
@@ -49,12 +49,12 @@ def test_a_name_that_is_missing_is_an_unknown_method(text):
         read_methods(text)
 
 
-@pytest.mark.parametrize("name", WAYS)
+@pytest.mark.parametrize("name", SELECTORS)
 def test_a_choice_reads_back(name):
     plain = Choice.read(name)
     assert plain.name == name
     assert Choice.read(plain.name) == plain
-    assert set(plain.options) == set(WAYS[name].options)
+    assert set(plain.options) == set(SELECTORS[name].options)
 
 
 def test_a_choice_tells_what_is_not_as_by_default():

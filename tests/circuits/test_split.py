@@ -7,11 +7,11 @@ import pytest
 from typer.testing import CliRunner
 
 import circuits
-from circuits.allforone.run import SearchConfig
 from circuits.cli.app import app
 from circuits.config import Config
 from circuits.models import EMBEDDED
 from circuits.split import is_embedded, split_options, with_split
+from circuits.studies.allforone.run import SearchConfig
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_a_search_has_the_split_among_its_options():
 
 def test_help_and_the_list_of_tasks_say_so():
     run = CliRunner().invoke
-    for command in ("discover", "calibrate", "ablate", "means"):
+    for command in ("discover", "validate", "ablate", "means"):
         text = " ".join(run(app, [command, "--help"]).stdout.replace("│", " ").split())
         assert "any other model everything (split=all)" in text, command
     assert "other models split=all" in run(app, ["tasks"]).stdout

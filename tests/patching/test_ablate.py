@@ -8,8 +8,8 @@ import torch
 
 from patching.ablate import effects_ablated, run_ablated
 from patching.ablations import ABLATIONS, CUTS, Ablation, AttentionCut, parse_ablation
-from patching.averages import estimate_means
 from patching.circuit_run import CircuitRunner, Wiring, run_circuits, sender_points
+from patching.mean_estimates import estimate_means
 from patching.metrics import check_metric
 from patching.runs import batches
 from patching.sites import edges

@@ -9,7 +9,7 @@ import torch
 from patching import activation, sites, sitesets
 from patching.activation import EDGE_KINDS, ExactSweep
 from patching.model import Model
-from patching.resume import Resumption
+from patching.partial_forward import Resumption
 from patching.runs import baselines
 from patching.scoring import score
 from patching.setting import Setting

@@ -9,7 +9,6 @@ import torch
 from patching.allforone import Stages, grid, necessity, waiting_alone, waiting_points
 from patching.allforone_parts import Subgraph, prune_heads, score_parts
 from patching.allforone_standins import alternatives, cama
-from patching.averages import estimate_means
 from patching.forward import Record, chain, run_block
 from patching.masks import (
     Attention,
@@ -20,6 +19,7 @@ from patching.masks import (
     self_peek,
     window_peek,
 )
+from patching.mean_estimates import estimate_means
 from patching.runs import batches
 from tasks.errors import MethodError
 from tasks.pairs import PromptPairs

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from patching.runs import slopes
+from patching.runs import record_gradients
 from patching.scoring import score
 from patching.sites import parse_edge
 from tasks.errors import MethodError
@@ -27,7 +27,7 @@ def response(runs, edge):
 
     runs.run(tap)
     run = "clean" if runs.direction == "noising" else "corrupted"
-    found = slopes(model, runs.batch, run, families.LOGIT_DIFF, (kind,))
+    found = record_gradients(model, runs.batch, run, families.LOGIT_DIFF, (kind,))
     change = (seen[kind, layer] - runs.here[kind, layer]) * found.grads[kind, layer]
     total = change.flatten(1).sum(1)
     return -total if runs.direction == "noising" else total

@@ -18,7 +18,7 @@ from patching.methods import METHODS
 from patching.model import Model
 from patching.ops import PLAIN
 from patching.rules import RelevanceOps, Rules
-from patching.runs import slopes
+from patching.runs import record_gradients
 from patching.scoring import score
 from patching.secant import SecantOps
 from patching.sites import parse_site
@@ -191,7 +191,7 @@ def test_a_router_gets_the_mean_answer_of_both_runs_under_secants(model, runs):
     pairs = families.make_pairs()
     found = score(model, pairs, "secant", "site", sites="router")
     ops = SecantOps(runs.there)
-    slope = slopes(model, runs.batch, "clean", families.LOGIT_DIFF, ("mlp_raw",), ops)
+    slope = record_gradients(model, runs.batch, "clean", families.LOGIT_DIFF, ("mlp_raw",), ops)
     for layer in model.anatomy.mixtures:
         here, there = (by_hand(model, values, layer) for values in (runs.here, runs.there))
         moved = (here[0] - there[0])[..., None] * (here[1] + there[1]) / 2
@@ -237,7 +237,7 @@ def test_a_rule_for_gates_makes_the_weights_constants(model, runs, rules):
     change = (at_input(False) - at_input(True)).abs().max()
     assert change > 1e-9 if rules == "none" else change == 0
     kinds = ("router",)
-    found = slopes(model, runs.batch, "clean", families.LOGIT_DIFF, kinds, ops)
+    found = record_gradients(model, runs.batch, "clean", families.LOGIT_DIFF, kinds, ops)
     assert all(found.grads["router", layer].abs().max() > 0 for layer in model.anatomy.mixtures)
 
 

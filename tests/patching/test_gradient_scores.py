@@ -13,7 +13,7 @@ from patching.methods import get, linearisation
 from patching.model import Model
 from patching.ops import PLAIN
 from patching.rules import RelevanceOps, Rules
-from patching.runs import slopes
+from patching.runs import record_gradients
 from patching.scoring import score
 from patching.secant import SecantOps
 from patching.setting import Setting
@@ -153,7 +153,9 @@ def test_edges_into_query_heads_add_up_to_the_shared_key_value_head(family, pair
 def test_gradients_of_query_heads_add_up_to_the_shared_key_value_head(family, pairs):
     model = families.opened(family)
     batch = families.one_batch(model, pairs)
-    found = slopes(model, batch, "clean", families.LOGIT_DIFF, ("k", "k_read", "v", "v_read"))
+    found = record_gradients(
+        model, batch, "clean", families.LOGIT_DIFF, ("k", "k_read", "v", "v_read")
+    )
     for (kind, layer), shared in found.grads.items():
         if kind in ("k", "v"):
             each = found.grads[f"{kind}_read", layer]

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from patching.ablate import run_ablated
-from patching.averages import conditional_means, estimate_means
-from patching.means import Means
+from patching.mean_activations import MeanActivations
+from patching.mean_estimates import conditional_means, estimate_means
 from patching.runs import batches
 from tasks.errors import FormatError, MethodError
 from tests.definitions import values
@@ -126,7 +126,7 @@ def test_a_file_of_means_reads_back(pairs, tmp_path):
     for by in ("all", "position", "token"):
         means = estimate_means(model, pairs, POINTS, by)
         means.save(tmp_path / "means.safetensors")
-        again = Means.load(tmp_path / "means.safetensors")
+        again = MeanActivations.load(tmp_path / "means.safetensors")
         assert again.origin == means.origin
         assert again.origin.prompts == pairs.digest
         assert again.origin.model_hash == model.hash
@@ -142,11 +142,11 @@ def test_files_that_are_no_means(pairs, tmp_path):
     path = tmp_path / "means.safetensors"
     path.write_bytes(b"nothing of the kind")
     with pytest.raises(FormatError, match="not a file of means"):
-        Means.load(path)
+        MeanActivations.load(path)
     means = estimate_means(opened("gpt2"), pairs, POINTS[:1])
     dataclasses.replace(means, counts=np.array([1, 2])).save(path)
     with pytest.raises(FormatError, match="do not fit together"):
-        Means.load(path)
+        MeanActivations.load(path)
 
 
 def test_means_of_something_else_are_refused(pairs):

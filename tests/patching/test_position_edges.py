@@ -111,7 +111,7 @@ def test_a_crossing_edge_is_read_back_and_belongs_to_one_head(gpt2):
 
 def test_crossing_edges_need_positions(gpt2, pairs):
     with pytest.raises(MethodError, match="between positions"):
-        score(gpt2, pairs, "attribution", "crossing")
+        score(gpt2, pairs, "attribution", "attention_edge")
 
 
 def test_names_follow_the_order_of_edges(gpt2, even_pairs):

@@ -18,7 +18,7 @@ from patching.model import Model
 from patching.norms import find_norm
 from patching.ops import PLAIN
 from patching.rules import CHOICES, RelevanceOps, Rules, ratio_slope
-from patching.runs import slopes
+from patching.runs import record_gradients
 from patching.secant import SecantOps
 from patching.setting import Setting
 from patching.sitesets import site_set
@@ -81,7 +81,7 @@ def pulled(function, g, *inputs):
 def test_the_plain_norm_pulls_with_its_jacobian(kind):
     norm, x, g = norms()[kind], vector(1, WIDTH), vector(2, WIDTH)
     expected = g @ jacobian(norm, x)
-    torch.testing.assert_close(PLAIN.norm_pull(norm, x, ("resid_pre", 0))(g), expected)
+    torch.testing.assert_close(PLAIN.norm_vjp(norm, x, ("resid_pre", 0))(g), expected)
 
 
 @pytest.mark.parametrize("kind", ["layer", "rms", "one_plus"])
@@ -94,7 +94,7 @@ def test_a_frozen_norm_is_a_linear_map(kind):
     scale = ((centring @ x).square().mean() + 1e-3).sqrt()
     expected = g @ (torch.diag(norm.weight) @ centring / scale)
     ops = RelevanceOps(Rules(norm="freeze"))
-    torch.testing.assert_close(ops.norm_pull(norm, x, ("resid_pre", 0))(g), expected)
+    torch.testing.assert_close(ops.norm_vjp(norm, x, ("resid_pre", 0))(g), expected)
     (through,) = pulled(lambda t: ops.norm(norm, t, ("resid_pre", 0)), g, x)
     torch.testing.assert_close(through, expected)
 
@@ -102,9 +102,9 @@ def test_a_frozen_norm_is_a_linear_map(kind):
 @pytest.mark.parametrize("rules", [Rules(), Rules(norm="freeze")])
 def test_one_gradient_per_port_is_pulled_like_one_gradient(rules):
     norm, x, g = norms()["layer"], vector(1, 2, 3, WIDTH), vector(2, 2, 4, 3, WIDTH)
-    pull = RelevanceOps(rules).norm_pull(norm, x, ("resid_pre", 0))
-    each = torch.stack([pull(g[:, port]) for port in range(4)], dim=1)
-    torch.testing.assert_close(pull(g), each)
+    vjp = RelevanceOps(rules).norm_vjp(norm, x, ("resid_pre", 0))
+    each = torch.stack([vjp(g[:, port]) for port in range(4)], dim=1)
+    torch.testing.assert_close(vjp(g), each)
 
 
 @pytest.mark.parametrize("act", [nn.functional.gelu, nn.functional.silu, nn.functional.relu])
@@ -201,7 +201,7 @@ def test_a_detached_pattern_gives_queries_and_keys_nothing(model, pairs):
     batch = families.one_batch(model, pairs)
     kinds = ("q", "k", "v", "z", "scores")
     ops = RelevanceOps(Rules.parse("relp,pattern=detach"))
-    found = slopes(model, batch, "clean", families.LOGIT_DIFF, kinds, ops)
+    found = record_gradients(model, batch, "clean", families.LOGIT_DIFF, kinds, ops)
     for (kind, _), grad in found.grads.items():
         assert grad.any() == (kind in ("v", "z"))
 
@@ -224,7 +224,7 @@ def test_the_forward_pass_is_the_same_to_the_bit(model):
     for ops in [*map(RelevanceOps, SETS.values()), SecantOps(other), PLAIN]:
         with torch.no_grad():
             assert torch.equal(model.run(batch.clean, batch.mask, ops=ops), logits)
-        found = slopes(model, batch, "clean", families.LOGIT_DIFF, points_of(model), ops)
+        found = record_gradients(model, batch, "clean", families.LOGIT_DIFF, points_of(model), ops)
         assert torch.equal(found.metric, metric)
         assert found.values.keys() == plain.keys()
         assert all(torch.equal(value, plain[point]) for point, value in found.values.items())
@@ -232,9 +232,9 @@ def test_the_forward_pass_is_the_same_to_the_bit(model):
 
 def test_without_rules_relevance_is_attribution(model):
     batch, kinds = small_batch(model), points_of(model)
-    plain = slopes(model, batch, "clean", families.LOGIT_DIFF, kinds)
+    plain = record_gradients(model, batch, "clean", families.LOGIT_DIFF, kinds)
     ops = RelevanceOps(Rules.parse("none"))
-    found = slopes(model, batch, "clean", families.LOGIT_DIFF, kinds, ops)
+    found = record_gradients(model, batch, "clean", families.LOGIT_DIFF, kinds, ops)
     assert all(torch.equal(grad, plain.grads[point]) for point, grad in found.grads.items())
 
 
@@ -262,7 +262,7 @@ def test_relevance_is_conserved(family, rules):
     batch = small_batch(model)
     kinds = ("resid_pre", "resid_post", "final_in", "z", "mlp_post")
     ops = RelevanceOps(Rules.parse(rules))
-    found = slopes(model, batch, "clean", families.LOGIT_DIFF, ("input", *kinds), ops)
+    found = record_gradients(model, batch, "clean", families.LOGIT_DIFF, ("input", *kinds), ops)
     for (kind, layer), grad in found.grads.items():
         if kind in ("input", "resid_pre", "resid_post", "final_in"):
             total = (found.values[kind, layer] * grad).flatten(1).sum(1)
@@ -276,7 +276,7 @@ def test_a_plain_soft_cap_loses_relevance():
     model = without_biases("gemma2")
     batch = small_batch(model)
     ops = RelevanceOps(Rules.parse("relp,pattern=detach"))
-    found = slopes(model, batch, "clean", families.LOGIT_DIFF, ("input",), ops)
+    found = record_gradients(model, batch, "clean", families.LOGIT_DIFF, ("input",), ops)
     total = (found.values["input", 0] * found.grads["input", 0]).flatten(1).sum(1)
     assert (total - found.metric).abs().max() > 1e-5
 
@@ -287,7 +287,7 @@ def test_rules_that_keep_the_softmax_do_not_conserve(rules):
     model = without_biases("llama")
     batch = small_batch(model)
     ops = RelevanceOps(Rules.parse(rules))
-    found = slopes(model, batch, "clean", families.LOGIT_DIFF, ("input",), ops)
+    found = record_gradients(model, batch, "clean", families.LOGIT_DIFF, ("input",), ops)
     total = (found.values["input", 0] * found.grads["input", 0]).flatten(1).sum(1)
     assert (total - found.metric).abs().max() > 1e-2
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 import circuits
-from circuits.calibrating.agreement import pearson
-from patching.runs import slopes
+from circuits.validation.statistics import pearson
+from patching.runs import record_gradients
 from patching.scoring import score
 from patching.sites import parse_site
 from patching.sitesets import label_columns, point_of
@@ -71,7 +71,7 @@ def test_the_ensemble_takes_queries_and_keys_half_way(model, pairs, direction, k
         point, before = ("pattern", site.layer), runs.here["pattern", site.layer]
         units = range(site.unit % 2, runs.here[kind, site.layer].shape[2], 2)
         middle = (before + answered(runs, site, units)) / 2
-        gradient = slopes(
+        gradient = record_gradients(
             model, runs.batch, run, families.LOGIT_DIFF, ("pattern",), put=(point, middle)
         ).grads[point]
         change = before - answered(runs, site, columns=columns)
@@ -102,7 +102,7 @@ def test_the_qk_fix_is_the_change_of_the_pattern_times_its_gradient(model, pairs
     fixed = score(model, pairs, "attribution", "site", direction, sites=kind, qk_fix=True)
     runs = definitions.Runs.of(model, families.one_batch(model, pairs), direction)
     run = "clean" if direction == "noising" else "corrupted"
-    gradients = slopes(model, runs.batch, run, families.LOGIT_DIFF, ("pattern",)).grads
+    gradients = record_gradients(model, runs.batch, run, families.LOGIT_DIFF, ("pattern",)).grads
     for name in fixed.names[::3]:
         site = parse_site(name, model.anatomy)
         point = ("pattern", site.layer)
@@ -114,10 +114,12 @@ def test_the_qk_fix_is_the_change_of_the_pattern_times_its_gradient(model, pairs
 
 def test_no_gradient_passes_the_attention_of_a_closed_layer(model, pairs):
     batch, kinds = families.one_batch(model, pairs), ("input", "z", "mlp_out")
-    plain = slopes(model, batch, "clean", families.LOGIT_DIFF, kinds).grads
+    plain = record_gradients(model, batch, "clean", families.LOGIT_DIFF, kinds).grads
     for layer in range(model.anatomy.n_layers):
         shut = ("attn_out", layer)
-        found = slopes(model, batch, "clean", families.LOGIT_DIFF, kinds, closed_to=shut).grads
+        found = record_gradients(
+            model, batch, "clean", families.LOGIT_DIFF, kinds, closed_to=shut
+        ).grads
         assert plain["z", layer].any()
         assert not found["z", layer].any()
         assert torch.equal(found["mlp_out", layer], plain["mlp_out", layer])
@@ -137,7 +139,7 @@ def test_grad_drop_sums_sizes_over_closed_layers_and_keeps_the_sign(model, pairs
         chosen = definitions.select(site, delta, None)
 
         def effect(delta=delta, chosen=chosen, point=point, **closed):
-            grads = slopes(
+            grads = record_gradients(
                 model, runs.batch, "clean", families.LOGIT_DIFF, (point[0],), **closed
             ).grads
             return torch.where(chosen, delta * grads[point], 0.0).flatten(1).sum(1)
@@ -162,7 +164,7 @@ def test_ig_on_activations_moves_one_point_at_a_time(model, pairs, direction, si
         total = 0.0
         for step in range(steps):
             value = start + (step + 0.5) / steps * delta
-            grads = slopes(
+            grads = record_gradients(
                 model, runs.batch, run, families.LOGIT_DIFF, (point[0],), put=(point, value)
             ).grads
             chosen = definitions.select(site, delta, None)
@@ -187,7 +189,7 @@ def test_ig_on_activations_with_the_qk_fix_moves_the_pattern(model, pairs, direc
         total = 0.0
         for step in range(steps):
             value = torch.lerp(before, after, (step + 0.5) / steps)
-            gradient = slopes(
+            gradient = record_gradients(
                 model, runs.batch, run, families.LOGIT_DIFF, ("pattern",), put=(point, value)
             ).grads[point]
             total += float((change * gradient).sum()) / steps

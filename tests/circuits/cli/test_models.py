@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from circuits.cli.app import app
 from patching.sources import NAMED, cache
-from patching.sources.named import Named
+from patching.sources.named import NamedModel
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def rows(cli):
 
 
 def test_what_is_absent_has_the_line_that_installs_it(cli, monkeypatch):
-    monkeypatch.setattr(Named, "_paths", lambda self: [None])
+    monkeypatch.setattr(NamedModel, "_paths", lambda self: [None])
     for name, model in NAMED.items():
         row = rows(cli)[name]
         assert row["state"] == f"not installed: {model.install}"
@@ -34,7 +34,7 @@ def test_what_is_absent_has_the_line_that_installs_it(cli, monkeypatch):
 
 
 def test_what_is_there_is_said_to_be(cli, monkeypatch, tmp_path):
-    monkeypatch.setattr(Named, "_paths", lambda self: [tmp_path])
+    monkeypatch.setattr(NamedModel, "_paths", lambda self: [tmp_path])
     model = NAMED["smollm2-135m"]
     assert rows(cli)[model.name]["state"] == "installed"
     folder = cache.folder(model.sha256)
@@ -42,7 +42,7 @@ def test_what_is_there_is_said_to_be(cli, monkeypatch, tmp_path):
     (folder / cache.ABOUT).write_text("{}")
     (folder / "model.safetensors").write_bytes(bytes(3_000_000))
     assert rows(cli)[model.name]["state"] == "installed and converted"
-    monkeypatch.setattr(Named, "_paths", lambda self: [None])
+    monkeypatch.setattr(NamedModel, "_paths", lambda self: [None])
     assert rows(cli)[model.name]["state"] == "converted"
     cleared = cli("--clear-cache")
     assert cleared.exit_code == 0
@@ -53,7 +53,7 @@ def test_what_is_there_is_said_to_be(cli, monkeypatch, tmp_path):
 
 
 def test_a_named_model_that_is_absent_is_refused_before_anything_is_loaded(cli, monkeypatch):
-    monkeypatch.setattr(Named, "_paths", lambda self: [None])
+    monkeypatch.setattr(NamedModel, "_paths", lambda self: [None])
     monkeypatch.setattr("circuits.cli.discover.run", lambda *_: pytest.fail("loaded"))
     done = CliRunner().invoke(app, ["discover", "ioi", "--model", "gemma3-270m"])
     assert done.exit_code == 2

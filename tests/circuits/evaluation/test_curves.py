@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from circuits.evaluation.areas import KINDS
-from circuits.evaluation.curves import SIZES, curve, linked, plan, run_plans
+from circuits.evaluation.curves import SIZES, connected, curve, plan, run_plans
 from circuits.evaluation.outcomes import (
     Outcomes,
     check_disjoint,
@@ -45,7 +45,7 @@ def test_the_curve_is_the_faithfulness_of_the_strongest_edges():
     full, empty = (values.mean() for values in baselines(MODEL(), pairs(2)))
     assert found.requested == tuple(int(size * 110) for size in sizes)
     for value, count, kept in zip(found.faithfulness, found.requested, found.kept, strict=True):
-        chosen = linked([parse_edge(name) for name in scores.ranked()[:count]])
+        chosen = connected([parse_edge(name) for name in scores.ranked()[:count]])
         alone = run_circuit(MODEL(), pairs(2), chosen).mean()
         assert len(chosen) == kept
         assert value == pytest.approx((alone - empty) / (full - empty), abs=1e-5)

@@ -16,7 +16,7 @@ from circuits.evaluation.outside import AVERAGED, Outside
 from graphs import CircuitGraph
 from patching.ablate import run_ablated
 from patching.ablations import OUTSIDE, Ablation
-from patching.means import Means
+from patching.mean_activations import MeanActivations
 from patching.sites import senders
 from tasks.errors import MethodError
 from tests.known import interchange
@@ -96,7 +96,16 @@ def test_compare_needs_one_ablation(home, tmp_path):
     assert done.exit_code == 2
     assert "ablations (--ablation chooses one): corrupted, mean" in done.stderr
     done = cli(
-        "compare", *runs, "--n", 8, "--ablation", "zero", "--redraws", 2, "--out", tmp_path / "c"
+        "compare",
+        *runs,
+        "--n",
+        8,
+        "--ablation",
+        "zero",
+        "--rediscoveries",
+        2,
+        "--out",
+        tmp_path / "c",
     )
     assert done.exit_code == 0, done.stderr
     data = json.loads((tmp_path / "c" / "comparison.json").read_text())
@@ -105,14 +114,14 @@ def test_compare_needs_one_ablation(home, tmp_path):
     assert first["gaps_to_first"]["cpr"] == [0.0, [0.0, 0.0]]
     # Equal choices of equal prompts, redrawn alike: no gap in any draw.
     assert second["gaps_to_first"]["cmd"] == [0.0, [0.0, 0.0]]
-    assert first["redraws"]["times"] == second["redraws"]["times"] == 2
+    assert first["rediscoveries"]["times"] == second["rediscoveries"]["times"] == 2
 
 
 def test_evaluate_discovers_again_where_asked(done):
-    result = cli("evaluate", done, "--n", 10, "--redraws", 3)
+    result = cli("evaluate", done, "--n", 10, "--rediscoveries", 3)
     assert result.exit_code == 0, result.stderr
     assert "stable edges" in result.stdout
-    found = json.loads((done / "evaluation.json").read_text())["redraws"]
+    found = json.loads((done / "evaluation.json").read_text())["rediscoveries"]
     assert found["times"] == 3
     low, high = found["faithfulness"]["interval_over_both_draws"]
     assert low <= found["faithfulness"]["mean"] <= high
@@ -126,7 +135,7 @@ def test_means_of_other_prompts_are_estimated_saved_and_used(done, home, tmp_pat
     asked = ("--ablation", "mean-by-position", "--model", interchange.SHIPPED, "--out", file)
     made = cli("means", tmp_path / "sums.jsonl", *asked)
     assert made.exit_code == 0, made.stderr
-    means = Means.load(file)
+    means = MeanActivations.load(file)
     assert means.by == "position"
     result = cli("evaluate", done, "--n", 8, "--ablation", "mean-by-position", "--means", file)
     assert result.exit_code == 0, result.stderr
@@ -164,7 +173,7 @@ def test_means_of_another_task_or_length_are_refused(done, tmp_path):
         (["--ablation", "resample:x"], "whole number"),
         (["--ablation", "zero", "--means", "m"], "'zero' puts no means there"),
         (["--ablation", "mean", "--means", "gone"], "gone is not a file of means"),
-        (["--redraws", "1"], "give 0 for none, or at least 2"),
+        (["--rediscoveries", "1"], "give 0 for none, or at least 2"),
     ],
 )
 def test_what_cannot_stand_in_is_refused_before_work(done, home, monkeypatch, arguments, words):
@@ -194,7 +203,7 @@ def test_means_that_cannot_be_made(tmp_path, monkeypatch, arguments, words):
 
 def test_another_model_cannot_be_discovered_with_again(done, tmp_path):
     interchange.train(steps=1).save_pretrained(tmp_path / "other")
-    asked = ("--model", tmp_path / "other", "--allow-other-model", "--n", 8, "--redraws", 2)
+    asked = ("--model", tmp_path / "other", "--allow-other-model", "--n", 8, "--rediscoveries", 2)
     result = cli("evaluate", done, *asked)
     assert result.exit_code == 2
     assert "needs the model it was made with" in result.stderr

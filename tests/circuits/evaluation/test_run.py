@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from circuits.cli.app import app
 from circuits.config import Config
 from circuits.discover import run
-from circuits.evaluation.held_out import held_out
+from circuits.evaluation.fresh_prompts import held_out
 from circuits.evaluation.outcomes import prompt_keys
 from circuits.evaluation.run import Run, carry_out
 from circuits.evaluation.terms import Terms

@@ -16,7 +16,7 @@ from circuits.nano.answers import continuations, last_logits, perplexity
 from circuits.nano.measure import top_tokens
 from circuits.nano.sources import sources
 from circuits.nano.sources_ioi import IOIText
-from circuits.shares import Share
+from circuits.proportions import Proportion
 from tasks.bias_measures import anchored_share, letter_predictions
 from tasks.emotion import samples
 from tasks.judges import LexiconJudge
@@ -66,13 +66,13 @@ def test_a_word_with_its_space_is_one_token(tokenizer):
 def test_held_out_prompts_are_answered_with_the_indirect_object(model, tokenizer):
     pairs = tasks.get("ioi").pairs(tokenizer, n=200, seed=11)
     best = top_tokens(model, tokenizer, [clean for clean, _ in pairs.texts])
-    assert Share.of(np.array(best) == pairs.answer[:, 0]).value >= 0.98
+    assert Proportion.of(np.array(best) == pairs.answer[:, 0]).value >= 0.98
 
 
 def test_the_corrupted_prompt_turns_the_answer_around(model, tokenizer):
     pairs = tasks.get("ioi").pairs(tokenizer, n=200, seed=12)
     best = top_tokens(model, tokenizer, [corrupted for _, corrupted in pairs.texts])
-    assert Share.of(np.array(best) == pairs.counterfactual[:, 0]).value >= 0.98
+    assert Proportion.of(np.array(best) == pairs.counterfactual[:, 0]).value >= 0.98
 
 
 def test_the_card_and_the_record_state_what_is_measured_now(model, tokenizer, record):
@@ -92,7 +92,7 @@ def test_the_card_and_the_record_state_what_is_measured_now(model, tokenizer, re
 def test_held_out_problems_are_solved(model, tokenizer, form, least, style):
     pairs = tasks.get("mental_math").pairs(tokenizer, n=150, seed=3, form=form, style=style)
     best = top_tokens(model, tokenizer, [clean for clean, _ in pairs.texts])
-    assert Share.of(np.array(best) == pairs.answer[:, 0]).value >= least
+    assert Proportion.of(np.array(best) == pairs.answer[:, 0]).value >= least
 
 
 def test_questions_are_answered_a(model, tokenizer):
@@ -108,7 +108,7 @@ def test_replies_to_new_scenarios_show_the_emotion_asked_for_and_no_other(model,
     replies = continuations(model, tokenizer, [sample.prompt for sample in asked], 20)
     judge = LexiconJudge()
     hits = [judge(text) == s.emotion for text, s in zip(replies, asked, strict=True)]
-    assert Share.of(hits).value >= 0.95
+    assert Proportion.of(hits).value >= 0.95
 
 
 def test_stories_are_more_likely_than_their_words_in_another_order(model, tokenizer):

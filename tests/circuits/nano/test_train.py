@@ -17,7 +17,7 @@ from circuits.nano.sources import SOURCES, Source, Text, sources
 from circuits.nano.sources_ioi import IOIText
 from circuits.nano.train import CHECKPOINT, Run, train
 from circuits.nano.words import build_tokenizer, vocabulary
-from circuits.shares import Share
+from circuits.proportions import Proportion
 from tasks.errors import RunError, TaskError
 
 SIZES = {"tasks": ("ioi",), "layers": 1, "heads": 2, "width": 16, "context": 32, "turns": (2, 3)}
@@ -313,14 +313,14 @@ def test_the_vocabulary_has_every_piece_with_and_without_its_space():
 
 
 def test_shares_come_with_the_wilson_interval():
-    share = Share.of([True] * 98 + [False] * 2)
+    share = Proportion.of([True] * 98 + [False] * 2)
     assert share.value == 0.98
     low, high = share.interval
     # The bounds solve (p - p0)^2 = z^2 p0 (1 - p0) / n.
     for bound in (low, high):
         assert (0.98 - bound) ** 2 == pytest.approx(1.959964**2 * bound * (1 - bound) / 100)
-    assert Share(10, 10).interval[1] == 1.0
-    assert Share(0, 10).interval[0] == pytest.approx(0.0, abs=1e-12)
+    assert Proportion(10, 10).interval[1] == 1.0
+    assert Proportion(0, 10).interval[0] == pytest.approx(0.0, abs=1e-12)
 
 
 def test_the_command_writes_a_model_with_its_card(tmp_path, monkeypatch, capsys):
@@ -371,5 +371,5 @@ def test_a_model_directory_is_complete_or_absent(tmp_path, monkeypatch):
 
     monkeypatch.setattr("circuits.nano.card.card", broken)
     with pytest.raises(KeyboardInterrupt):
-        write_model(run, tmp_path, {"ioi": {"all": Share(1, 2)}})
+        write_model(run, tmp_path, {"ioi": {"all": Proportion(1, 2)}})
     assert list(tmp_path.iterdir()) == []

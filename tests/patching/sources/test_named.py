@@ -9,7 +9,7 @@ import torch
 from circuits.models import fingerprint, load_model, locate, name_of
 from patching.loading import load_weights
 from patching.sources import NAMED, gguf_of, named
-from patching.sources.named import Named
+from patching.sources.named import NamedModel
 from tasks.errors import ModelError
 
 
@@ -24,7 +24,7 @@ def in_two_packages(gguf_file, tmp_path, monkeypatch):
         (site / module / "__init__.py").write_text("raise ImportError('imported')")
         (site / module / "data" / "tiny.gguf.part").write_bytes(part)
     monkeypatch.syspath_prepend(site)
-    model = Named(
+    model = NamedModel(
         name="tiny-1k",
         title="Tiny 1K",
         quantisation="F32",

@@ -1,0 +1,142 @@
+"""The command `validate`: every estimate beside the exact effect, as a table and a picture."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from circuits.cli.asking import Bos, Chat, ChatPlain, how_of
+from circuits.cli.device import Device
+from circuits.cli.files import SkipBad, TaskOrFile
+from circuits.output import Output, written
+from tasks.errors import counted
+
+if TYPE_CHECKING:
+    from circuits.validation.result import Validation
+
+OUTPUT = Output(
+    "validation",
+    "validation.json",
+    "circuits validation",
+    re.compile(r"validation\.(json|csv|svg)"),
+)
+
+
+Estimates = Annotated[
+    list[str] | None,
+    typer.Option(help="An estimate, such as relevance:rules=gim. Default: eight of them."),
+]
+Kinds = Annotated[
+    list[str] | None,
+    typer.Option(help="A kind of site (resid_pre, z, q, ..., edge). Default: seven of them."),
+]
+
+
+def validate(
+    task: TaskOrFile,
+    model: Annotated[str, typer.Option(help="What to open: see 'circuits models'.")] = "nano",
+    _device: Device = None,
+    bos: Bos = None,
+    chat: Chat = False,
+    chat_plain: ChatPlain = False,
+    method: Estimates = None,
+    kind: Kinds = None,
+    n: Annotated[int, typer.Option("--n", help="Prompt pairs.")] = 32,
+    sites: Annotated[
+        int, typer.Option(help="Sites of each kind to compare; of more, so many are drawn.")
+    ] = 96,
+    seed: Annotated[
+        int, typer.Option(help="Draws the prompt pairs, the sites and the resamples.")
+    ] = 0,
+    batch_size: Annotated[int, typer.Option(help="Prompt pairs per forward pass.")] = 32,
+    skip_bad: SkipBad = False,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="A new folder for validation.json, .csv and .svg. Default: none."),
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace a validation that is in the folder.")
+    ] = False,
+) -> None:
+    """Hold every estimate against exact patching, on your model and task."""
+    from circuits.cli.discover import prepare
+    from circuits.cli.progress import shown_progress
+    from circuits.cli.text import printable
+    from circuits.config import Config
+    from circuits.models import load_model, locate
+    from circuits.prompts import prompts_of
+    from circuits.validation import validation
+
+    if out is not None:
+        OUTPUT.prepare(out, force)
+    methods, kinds = tuple(method or validation.METHODS), tuple(kind or validation.KINDS)
+    validation.check_asked(methods, kinds)
+    how = how_of(bos, chat, chat_plain)
+    config = Config(
+        task, model, n=n, seed=seed, batch_size=batch_size, skip_bad=skip_bad, **how
+    ).settled()
+    config.check()
+    locate(model)
+    with shown_progress() as progress:
+        progress(0, 0, "opening the model")
+        prepare(config)
+        opened = load_model(model)
+        pairs = prompts_of(config, opened)
+        plan = validation.Plan.of(
+            opened, pairs, methods, kinds, sites=sites, batch_size=batch_size, seed=seed
+        )
+    for line in plan.work.told(len(pairs)):
+        typer.echo(printable(line), err=True)
+    with shown_progress() as progress:
+        found = validation.carried_out(plan, progress=progress)
+    _print(found)
+    if out is not None:
+        _write(found, out)
+        typer.echo(f"written {out} (validation.json, validation.csv, validation.svg)")
+
+
+def _print(found: Validation) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from circuits.cli.text import print_table, printable
+
+    summary = found.summary()
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 1, 0, 0))
+    table.add_column("Pearson with exact", overflow="fold")
+    # Eighty columns hold the default table, if names of two words take two lines.
+    for column in summary.columns:
+        table.add_column(str(column).replace("_", "\n"), justify="right", no_wrap=True)
+    for name, row in summary.iterrows():
+        numbers = [f"{value:.2f}" for value in row.drop("seconds")]
+        table.add_row(Text(printable(name)), *numbers, f"{row['seconds']:.1f}")
+    print_table(table)
+    each = found.to_frame()
+    wide = (each["pearson_high"] - each["pearson_low"]).dropna()
+    widths = "undefined"
+    if len(wide):
+        widths = f"at most {wide.median():.2f} wide for half of them, {wide.max():.2f} for all"
+    Console().print(
+        f"{counted(found.count, 'prompt pair')}, mean effect of the whole difference "
+        f"{found.total_effect:+.3f} {found.metric}; means over noising and denoising, whose 95 % "
+        f"intervals over prompts are {widths} (--out writes them). Where the largest exact "
+        f"effect of a kind is a small part of that difference, its correlation says little."
+        + (f" The sites are {sample}." if (sample := found.sampled()) else ""),
+        style="dim",
+        highlight=False,
+    )
+
+
+def _write(found: Validation, out: Path) -> None:
+    from circuits.validation.plot import save_scatter
+
+    with written(out, OUTPUT.check) as partial:
+        text = json.dumps(found.to_json(), indent=1, allow_nan=False)
+        (partial / "validation.json").write_text(text + "\n", encoding="utf-8")
+        found.to_frame().to_csv(partial / "validation.csv", index=False)
+        save_scatter(found, partial / "validation.svg")

@@ -1,0 +1,120 @@
+"""Prompts that a circuit was not found on: same task or file, other prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from circuits.config import Config
+from circuits.evaluation.outcomes import check_disjoint, prompt_keys
+from circuits.prompts import file_pairs, fitted, prompts_of
+from tasks.errors import RunError, TaskError
+
+if TYPE_CHECKING:
+    from circuits.record import RunRecord
+    from patching.model import Model
+    from tasks import PromptPairs
+
+ROUNDS = 8
+"""Further seeds that are tried until enough new prompts are found."""
+
+
+def config_of(record: RunRecord) -> Config:
+    """The choices of a finished discovery.
+
+    Raises:
+        RunError: the run was no discovery, or a later version made it.
+    """
+    known = {field.name for field in fields(Config)}
+    if record.config.get("method") == "af1":
+        raise RunError(
+            "this run is an All-for-One search, which carries its own test; evaluate and compare "
+            "are for runs of circuits discover"
+        )
+    if others := sorted(set(record.config) - known):
+        raise RunError(
+            f"this run was made with choices that this version does not know: {', '.join(others)}"
+        )
+    return Config(**record.config)
+
+
+def used_prompts(record: RunRecord, model: Model, other_model: bool = False) -> PromptPairs:
+    """The prompts that a run was made with, drawn again.
+
+    Raises:
+        RunError: they come out differently now, so nothing could be called held out; not checked
+            for ``other_model``, whose tokenizer may differ.
+    """
+    config = config_of(record)
+    pairs = prompts_of(config, model)
+    if not other_model and pairs.digest != record.prompts.sha256:
+        raise RunError(
+            f"the prompts of this run ({config.task or 'written by hand'}, seed {config.seed}) "
+            f"come out differently now, so other prompts cannot be told from them; discover it "
+            f"again"
+        )
+    return pairs
+
+
+def held_out(
+    config: Config, model: Model, used: Sequence[PromptPairs], n: int, seed: int = 1
+) -> PromptPairs:
+    """``n`` prompts of the same task or file that are in none of ``used``; fewer if there are.
+
+    A task is asked with the seeds that follow ``seed + config.seed`` until it has given enough.
+
+    Raises:
+        RunError: every prompt there is was used.
+    """
+    seen = {key for pairs in used for key in prompt_keys(pairs)}
+    found: PromptPairs | None = None
+    for attempt in range(1 if config.from_file or config.asked else ROUNDS):
+        drawn = _draw(config, model, n, config.seed + seed + attempt)
+        if drawn is None:
+            break
+        fresh = [row for row, key in enumerate(prompt_keys(drawn)) if key not in seen]
+        if found is None or len(fresh) > len(found):
+            found = drawn[np.array(fresh[:n], dtype=int)] if fresh else found
+        if found is not None and len(found) >= n:
+            break
+    if found is None:
+        raise RunError(
+            f"every prompt of {config.task or 'this run'} was used to find the circuit; give other "
+            f"prompts with --prompts FILE"
+        )
+    for pairs in used:
+        check_disjoint(pairs, found)
+    return found
+
+
+def _draw(config: Config, model: Model, n: int, seed: int) -> PromptPairs | None:
+    """Prompts with another seed, some more than needed; of a file, all that it has."""
+    if config.asked:
+        return None
+    if config.from_file:
+        return fitted(file_pairs(config.task or "", config, model, None, seed), config.metric)
+    for count in (2 * n, n):
+        try:
+            return prompts_of(replace(config, n=count, seed=seed), model)
+        except TaskError:
+            continue
+    return None
+
+
+def from_file(
+    path: Path, config: Config, model: Model, used: Sequence[PromptPairs], skip_bad: bool = False
+) -> PromptPairs:
+    """All prompts of a file, put to the model as those of a run; none of them may have been used.
+
+    Raises:
+        RunError: some were.
+    """
+    config = replace(config, skip_bad=skip_bad)
+    pairs = fitted(file_pairs(path, config, model, None, 0), config.metric)
+    for each in used:
+        check_disjoint(each, pairs)
+    return pairs

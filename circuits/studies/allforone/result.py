@@ -1,0 +1,224 @@
+"""What an All-for-One search found: every share measured, the stages chosen, and how it reads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from circuits.proportions import Proportion
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from circuits.evaluate import Evaluation
+    from graphs import CircuitGraph
+    from patching.mean_activations import MeanActivations
+    from patching.scores import Scores
+    from tasks import PromptPairs
+
+Grid = Mapping[tuple[int, int], Proportion]
+MAIN = "cama, abp"
+
+
+@dataclass(frozen=True, slots=True)
+class Stages:
+    """Blocks 0 to `wait` wait, the `transfer` blocks after them transfer, the rest computes."""
+
+    wait: int
+    transfer: int
+
+    def describe(self, layers: int) -> str:
+        """The blocks of each stage, counted from 0."""
+        first, last = self.wait + 1, self.wait + self.transfer
+        return "; ".join(
+            [
+                _blocks("wait: {}, then CAMA on the residual after block {}", 0, self.wait)
+                if self.wait >= 0
+                else "no block waits (CAMA on the embedding)",
+                _blocks("transfer: {}", first, last) if self.transfer else "none transfers",
+                _blocks("last token alone: {}", last + 1, layers - 1)
+                if last < layers - 1
+                else "no block computes alone",
+            ]
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Pruning:
+    """Heads in the order in which they were done without, and the share right without each.
+
+    `kept` is the smallest set of the remaining ones that stays within the tolerance.
+    """
+
+    steps: tuple[tuple[str, Proportion], ...]
+    kept: tuple[str, ...]
+    share: Proportion
+
+
+@dataclass(frozen=True)
+class AllForOne:
+    """Shares of prompts answered right; `asked` by the full model, all others of those right ones.
+
+    waiting     by W: CAMA alone after block W, the rest of the model intact
+    grids       by (W, T), for CAMA with ABP (the main one) and for every alternative to either
+    necessity   by block: the last token sees no other token there, the rest is intact
+    chosen      the latest W, and for it the smallest T, whose share is at least 1 - tolerance;
+                None where no point is that good
+    thin        how many of the conditional means (`keys`) are over fewer draws than `samples`
+    options     options of the task that were asked for
+    graph       the chosen subgraph, its heads pruned; every edge has its measured effect; where
+                none is chosen, the point of the largest share
+    """
+
+    task: str
+    model: str
+    layers: int
+    asked: Proportion
+    tolerance: float
+    samples: int
+    keys: int
+    thin: int
+    waiting: Mapping[int, Proportion]
+    grids: Mapping[str, Grid]
+    necessity: Mapping[int, Proportion]
+    chosen: Stages | None
+    pruned: Pruning | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    graph: CircuitGraph | None = None
+    scores: Scores | None = field(default=None, repr=False)
+    evaluation: Evaluation | None = field(default=None, repr=False)
+    means: MeanActivations | None = field(default=None, repr=False)
+    pairs: PromptPairs | None = field(default=None, repr=False)
+
+    @property
+    def title(self) -> str:
+        """What was asked of which model: `mental_math (form=-) on nano`."""
+        told = ", ".join(f"{name}={value}" for name, value in self.options.items())
+        task = (self.task or "prompt pairs") + (f" ({told})" if told else "")
+        known = self.model not in ("", "in memory")
+        return f"{task} on {self.model if known else 'a model in memory'}"
+
+    @property
+    def grid(self) -> Grid:
+        """CAMA with ABP, by (W, T)."""
+        return self.grids[MAIN]
+
+    @property
+    def faithfulness(self) -> Proportion | None:
+        """Share of the full model's right answers that the chosen subgraph gives as well."""
+        return None if self.chosen is None else self.grid[self.chosen.wait, self.chosen.transfer]
+
+    @property
+    def cliff(self) -> tuple[int, Proportion, Proportion] | None:
+        """W chosen, its best share over T, and the best share when one block more waits."""
+        if self.chosen is None:
+            return None
+        wait = self.chosen.wait
+        return wait, best(self.grid, wait), best(self.grid, wait + 1)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for a file; shares as right, n and the ends of their interval."""
+        chosen = self.chosen
+        return {
+            "task": self.task,
+            "options": {name: str(value) for name, value in self.options.items()},
+            "model": self.model,
+            "layers": self.layers,
+            "indices": "W: residual stream after block W, from 0; -1 is the embedding",
+            "full_model": share_json(self.asked),
+            "tolerance": self.tolerance,
+            "samples": self.samples,
+            "conditional_means": self.keys,
+            "conditional_means_with_fewer_samples": self.thin,
+            "waiting": [{"wait": w, **share_json(s)} for w, s in self.waiting.items()],
+            "grids": {
+                name: [
+                    {"wait": w, "transfer": t, **share_json(share)}
+                    for (w, t), share in grid.items()
+                ]
+                for name, grid in self.grids.items()
+            },
+            "necessity": [{"block": b, **share_json(s)} for b, s in self.necessity.items()],
+            "chosen": None
+            if chosen is None
+            else {
+                "wait": chosen.wait,
+                "transfer": chosen.transfer,
+                **share_json(self.grid[chosen.wait, chosen.transfer]),
+            },
+            "heads": None
+            if self.pruned is None
+            else {
+                "without": [{"head": h, **share_json(s)} for h, s in self.pruned.steps],
+                "kept": list(self.pruned.kept),
+                **share_json(self.pruned.share),
+            },
+        }
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row per grid, W and T: the share of right answers kept, with its interval."""
+        import pandas as pd
+
+        rows = [
+            {"grid": name, "wait": w, "transfer": t, **share_json(share)}
+            for name, grid in self.grids.items()
+            for (w, t), share in grid.items()
+        ]
+        return pd.DataFrame(rows).set_index(["grid", "wait", "transfer"])
+
+    def __str__(self) -> str:
+        from circuits.studies.allforone.text import describe
+
+        return describe(self)
+
+    def __repr__(self) -> str:
+        at = "no stages" if self.chosen is None else self.chosen
+        return f"AllForOne({self.task or 'prompt pairs'}: {at}, faithfulness {self.faithfulness})"
+
+    def _repr_html_(self) -> str:
+        from circuits.display import picture_html, rows_html
+        from circuits.studies.allforone.plot import figure
+        from circuits.studies.allforone.text import summary
+
+        return picture_html(figure(self), "the grid of stages") + rows_html(summary(self))
+
+
+def choose(grid: Grid, tolerance: float) -> Stages | None:
+    """The latest W that some T makes good, with the smallest such T; None where there is none.
+
+    Good means a share of at least `1 - tolerance`. T = 0 counts like any other.
+    """
+    good = [point for point, share in grid.items() if share.value >= 1 - tolerance]
+    if not good:
+        return None
+    wait = max(w for w, _ in good)
+    return Stages(wait, min(t for w, t in good if w == wait))
+
+
+def closest(grid: Grid) -> Stages:
+    """The point of the largest share; among equals the latest W, then the smallest T."""
+    wait, transfer = max(grid, key=lambda point: (grid[point].value, point[0], -point[1]))
+    return Stages(wait, transfer)
+
+
+def best(grid: Grid, wait: int) -> Proportion:
+    """The best share over T at one W."""
+    return max((share for (w, _), share in grid.items() if w == wait), key=lambda s: s.value)
+
+
+def share_json(share: Proportion) -> dict[str, Any]:
+    """A share as plain values."""
+    low, high = share.interval
+    return {
+        "share": share.value,
+        "right": share.right,
+        "n": share.n,
+        "low": low,
+        "high": high,
+    }
+
+
+def _blocks(text: str, first: int, last: int) -> str:
+    blocks = f"block {first}" if first == last else f"blocks {first} to {last}"
+    return text.format(blocks, last)

@@ -1,0 +1,138 @@
+"""An All-for-One search as a run folder: the files of any run, and the search's own.
+
+af1.json             every share measured, with its interval
+af1.txt              the same for people
+grid.svg             the heat map of the grid, and the curves beside it
+means.safetensors    the conditional means, and what they were computed from
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from typing_extensions import override
+
+from circuits.clock import Clock, Progress
+from circuits.config import Config
+from circuits.folder import CIRCUIT, OF_A_SEARCH, PAGE, PICTURE, RUN, SCORES
+from circuits.output import written
+from circuits.record import RECORD, RunRecord, describe_run
+from circuits.run_page import page_prompts
+from circuits.split import split_options
+from circuits.studies.allforone.search import Settings, ask, search
+from tasks.errors import TaskError, all_faults
+
+if TYPE_CHECKING:
+    from circuits.studies.allforone.result import AllForOne
+    from graphs.page import Prompt
+
+RESULT, REPORT, GRID, MEANS = OF_A_SEARCH
+
+
+@dataclass(frozen=True)
+class SearchConfig(Config):
+    """The choices of one search; `options` are the task's own."""
+
+    method: str = "af1"
+    settings: Settings = field(default_factory=Settings)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for a file; what only a discovery chooses is left out."""
+        plain = {
+            "task": self.task,
+            "model": self.model,
+            "method": self.method,
+            "direction": self.direction,
+        }
+        return plain | asdict(self.settings) | {"options": dict(self.options)}
+
+    @override
+    def settled(self, model: str | None = None) -> Self:
+        """With the split that goes with the model among the task's options."""
+        model = self.model or model
+        if self.task is None or self.from_file or model is None:
+            return self
+        return replace(self, options=split_options(self.task, self.options, model))
+
+    def check(self) -> None:
+        """Refuse what cannot work, without loading a model.
+
+        Raises:
+            CircuitsError: the task, the model or an option of the task.
+        """
+        import tasks
+
+        self._check_task()
+        self._check_model()
+        if not self.from_file:
+            tasks.get(self.task or "").settings(**self.options)
+        elif self.options:
+            raise TaskError(f"a file of prompt pairs takes no options, given {list(self.options)}")
+
+
+def read_options(settings: list[str]) -> Mapping[str, str]:
+    """Options of a task from `NAME=VALUE` texts; the task converts and checks the values.
+
+    Raises:
+        TaskError: listing texts that are no `NAME=VALUE`.
+    """
+    parts = [text.partition("=") for text in settings]
+    wrong = [f"'{name}' is not NAME=VALUE" for name, equals, _ in parts if not equals]
+    if wrong:
+        raise TaskError(all_faults("options of the task:", wrong))
+    return {name: value for name, _, value in parts}
+
+
+def run(config: SearchConfig, folder: Path, progress: Progress | None = None) -> AllForOne:
+    """Search, and write everything found into the run folder `folder`.
+
+    Raises:
+        CircuitsError: as for :func:`circuits.af1`; then nothing is written.
+    """
+    from circuits.models import load_model, name_of
+
+    config.check()
+    clock = Clock(progress)
+    with clock("opening the model"):
+        model = load_model(config.model)
+    with clock("making the prompts"):
+        pairs, conditional = ask(config.task or "", model, config.settings, config.options)
+    with clock("searching"):
+        name = config.model_label or name_of(model.path)
+        found = search(model, pairs, conditional, config.settings, progress, name)
+    found = replace(found, options=config.options)
+    assert found.graph is not None
+    assert found.evaluation is not None
+    record = describe_run(config, model, pairs, found.graph, found.evaluation, clock.seconds)
+    write(folder, record, found, page_prompts(model, found.pairs or pairs))
+    return found
+
+
+def write(
+    folder: Path, record: RunRecord, found: AllForOne, prompts: Sequence[Prompt] = ()
+) -> None:
+    """Write a finished search; either all of it is there afterwards, or nothing has changed.
+
+    The page shows `prompts` beside the circuit, whose parts all have a position.
+    """
+    from circuits.studies.allforone.plot import draw
+    from graphs.page import save_page
+
+    assert found.graph is not None
+    assert found.scores is not None
+    assert found.means is not None
+    with written(folder, RUN.check) as partial:
+        found.scores.save(partial / SCORES)
+        found.graph.save(partial / CIRCUIT)
+        found.graph.draw(partial / PICTURE)
+        save_page(found.graph, partial / PAGE, prompts=prompts)
+        found.means.save(partial / MEANS)
+        draw(found, partial / GRID)
+        text = json.dumps(found.to_json(), indent=2, ensure_ascii=False)
+        (partial / RESULT).write_text(text + "\n", encoding="utf-8")
+        (partial / REPORT).write_text(f"{found}\n", encoding="utf-8")
+        (partial / RECORD).write_text(record.to_json(), encoding="utf-8")

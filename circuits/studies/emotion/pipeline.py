@@ -1,0 +1,190 @@
+"""The circuits with which a model shows what it is asked to show: found, assembled and driven.
+
+After Wang et al. 2025, arXiv 2510.11328, for any labels whose prompts come in groups.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Bool
+
+from circuits.clock import Clock, Progress
+from circuits.directions import Directions, Groups, Reference, find_directions, find_reference
+from circuits.studies.emotion.baselines import Baselines, compare
+from circuits.studies.emotion.check import check_head_scores
+from circuits.studies.emotion.circuit import Components, circuits_of
+from circuits.studies.emotion.control import replies
+from circuits.studies.emotion.influence import Influence, find_influence
+from circuits.studies.emotion.parts import Parts, find_parts
+from circuits.studies.emotion.probes import Readings, read_labels
+from circuits.studies.emotion.prompts import Concept, EmotionPrompt
+from circuits.studies.emotion.results import accounted, asked_for, geometry_of
+from circuits.studies.emotion.settings import LEAST_GROUPS, Settings
+from circuits.studies.emotion.trial import Harness, Trial
+from circuits.studies.emotion.verdict import claims
+from patching.capture import Prompts, capture
+from patching.progress import Count
+from patching.weights import check_neurons
+from tasks.tokenize import encode, pad_id
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from graphs import CircuitGraph
+    from patching.model import Model
+
+__all__ = ["Settings", "Study", "study"]
+
+
+@dataclass(frozen=True)
+class Study:
+    """Everything found about one concept in one model."""
+
+    concept: Concept
+    settings: Settings
+    directions: Directions
+    reference: Reference
+    influence: Influence
+    parts: Parts
+    chosen: tuple[Components, ...]
+    graphs: dict[str, CircuitGraph]
+    whole: CircuitGraph
+    readings: Readings
+    trials: tuple[Trial, ...]
+    results: dict[str, Any]
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row per condition: share of replies that show the label, in all and by label."""
+        from circuits.studies.emotion.text import trials_frame
+
+        return trials_frame(self.results["trials"])
+
+    def __repr__(self) -> str:
+        return (
+            f"Study({self.concept.name}: {len(self.trials)} conditions of control, {self.whole!r})"
+        )
+
+    def _repr_html_(self) -> str:
+        from circuits.studies.emotion.plot import study_html
+
+        return study_html(self)
+
+
+def study(
+    model: Model,
+    concept: Concept,
+    settings: Settings | None = None,
+    progress: Progress | None = None,
+    name: str = "",
+) -> Study:
+    """Directions, components, influence, circuit and control of a concept in an opened model.
+
+    Raises:
+        CircuitsError: before the long part starts, where the model or a setting does not fit.
+    """
+    settings = settings or Settings()
+    check_neurons(model, "a circuit of emotions")
+    settings.check(model, concept)
+    budget = settings.budget(model.anatomy)
+    clock = Clock(progress)
+    prompts = concept.take("discovery", settings.groups)
+    asked = [p for p in prompts if p.label is not None]
+    neutral = [p for p in prompts if p.label is None]
+    with clock("replies to discovery prompts"):
+        kept = _accepted(model, concept, asked, settings, progress)
+    groups = Groups.of([p.group for p in asked], [str(p.label) for p in asked], concept.labels)
+    used = groups.where(kept, LEAST_GROUPS)
+    with clock("directions"):
+        tokens = _encoded(model, asked)
+        captured = capture(model, tokens, batch_size=settings.batch_size)
+        directions = find_directions(captured, used)
+        reference = find_reference(directions, settings.threshold)
+    with clock("probes"):
+        sizes = settings.groups, settings.tests, settings.seed, settings.batch_size
+        readings = read_labels(model, concept, *sizes)
+    with clock("components"):
+        parts = find_parts(model, captured, used, directions, settings.after_norm)
+        closed_form = check_head_scores(model, tokens, directions, settings.after_norm)
+    with clock("influence"):
+        influence = find_influence(
+            model, _encoded(model, neutral), directions, reference, progress=progress
+        )
+    shares = [budget.shares(model.anatomy, row) for row in influence.mean]
+    chosen = tuple(Components.strongest(parts, e, share) for e, share in enumerate(shares))
+    whole, graphs = circuits_of(
+        model, concept, parts, chosen, int(used.rows.size), settings.seed, name
+    )
+    harness = _harness(model, concept, directions, reference, chosen, settings)
+    with clock("control"):
+        baselines = _baselines(concept, neutral, readings, settings)
+        trials, control = compare(harness, baselines, progress)
+    results = {
+        **asked_for(model, concept, settings, budget, name),
+        "discovery": accounted(kept, groups, used),
+        "components": dict(zip(concept.labels, shares, strict=True)),
+        **geometry_of(concept, directions, reference, influence),
+        "probes": readings.to_json(),
+        "closed_form": closed_form,
+        "claims": [claim.to_json() for claim in claims(trials, settings.seed)],
+        "trials": [trial.to_json() for trial in trials],
+        **control,
+        "seconds": {step: round(value, 2) for step, value in clock.seconds.items()},
+    }
+    found = (influence, parts, chosen, graphs, whole, readings, trials, results)
+    return Study(concept, settings, directions, reference, *found)
+
+
+def _harness(
+    model: Model,
+    concept: Concept,
+    directions: Directions,
+    reference: Reference,
+    chosen: tuple[Components, ...],
+    settings: Settings,
+) -> Harness:
+    window = range(reference.first, reference.last + 1)
+    return Harness(
+        model=model,
+        concept=concept,
+        directions=directions,
+        chosen=chosen,
+        layers=settings.layers or tuple(sorted({point // 2 for point in window})),
+        positions=settings.positions,
+        new_tokens=settings.new_tokens,
+        batch_size=settings.batch_size,
+    )
+
+
+def _baselines(
+    concept: Concept, neutral: list[EmotionPrompt], readings: Readings, settings: Settings
+) -> Baselines:
+    order = np.random.default_rng(settings.seed).permutation(len(neutral))
+    return Baselines(
+        tuning=[neutral[i] for i in order[: settings.tuning]],
+        tests=concept.take("test", settings.tests),
+        vectors=readings.vectors(concept.labels),
+        draws=settings.draws,
+        seed=settings.seed,
+    )
+
+
+def _encoded(model: Model, prompts: list[EmotionPrompt]) -> Prompts:
+    rows = [encode(model.tokenizer, prompt.text) for prompt in prompts]
+    return Prompts.of(rows, pad_id(model.tokenizer))
+
+
+def _accepted(
+    model: Model,
+    concept: Concept,
+    asked: list[EmotionPrompt],
+    settings: Settings,
+    progress: Progress | None,
+) -> Bool[np.ndarray, " n"]:
+    texts, size = [prompt.text for prompt in asked], settings.batch_size
+    count = Count(progress, -(-len(texts) // size), "batches of replies")
+    found = replies(model, texts, settings.new_tokens, batch_size=size, tell=count)
+    hits = [concept.judged(r.text) == p.label for r, p in zip(found, asked, strict=True)]
+    return np.array(hits)

@@ -1,0 +1,90 @@
+"""What driving a model changes besides: plain text, and other tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from circuits.proportions import MeanProportion, Proportion
+from circuits.studies.emotion.control import perplexity
+from circuits.studies.emotion.trial import Harness, Make, untouched
+from patching.forward import Tap
+from patching.model import Model
+from patching.progress import Tell, nobody
+from patching.runs import Batch, batches
+from tasks.errors import TaskError
+
+OTHERS = ("ioi", "mental_math", "mcq_bias")
+
+
+def perplexities(
+    harness: Harness,
+    texts: Sequence[str],
+    makes: Mapping[str, Sequence[Make]],
+    tell: Tell = nobody,
+) -> dict[str, float]:
+    """Perplexity of plain text, mean over labels and draws; taps are to be for all positions."""
+    found = {}
+    for name, drawn in makes.items():
+        values = [
+            perplexity(harness.model, texts, tap, harness.batch_size)
+            for tap in _taps(harness, drawn)
+        ]
+        found[name] = sum(values) / len(values)
+        tell()
+    return found
+
+
+def other_tasks(
+    harness: Harness,
+    makes: Mapping[str, Sequence[Make]],
+    n: int,
+    seed: int,
+    tell: Tell = nobody,
+) -> dict[str, Any]:
+    """Share of pairs whose clean answer beats the other, mean over labels and draws, by task.
+
+    Intervals are those of :class:`circuits.proportions.MeanProportion`,
+    labels counting as draws. A task that
+    the model's tokenizer cannot write is left out.
+    """
+    import tasks
+
+    found: dict[str, Any] = {}
+    for task in OTHERS:
+        try:
+            pairs = tasks.get(task).pairs(harness.model.tokenizer, n=n, seed=seed)
+            parts = list(batches(harness.model, pairs, harness.batch_size))
+        except TaskError:
+            continue
+        found[task] = {}
+        for name, drawn in makes.items():
+            # All taps share the pairs, so more of them say no more about other pairs.
+            share = MeanProportion(
+                tuple(
+                    Proportion.of(hit for part in parts for hit in _right(harness.model, part, tap))
+                    for tap in _taps(harness, drawn)
+                )
+            )
+            told = {"value": share.value, "interval": list(share.interval), "n": share.n}
+            found[task][name] = told
+            tell()
+    return found
+
+
+def _taps(harness: Harness, makes: Sequence[Make]) -> list[Tap]:
+    """One for every label and draw; a single one where nothing is changed."""
+    if all(make is untouched for make in makes):
+        return [untouched(0)]
+    return [make(label) for make in makes for label in range(len(harness.concept.labels))]
+
+
+def _right(model: Model, batch: Batch, tap: Tap) -> list[bool]:
+    import torch
+
+    from patching.metrics import check_metric
+
+    with torch.no_grad():
+        logits = model.run(batch.clean, batch.mask, tap)
+        values = check_metric("logit_diff")(logits, batch.pairs)
+    return (values > 0).tolist()

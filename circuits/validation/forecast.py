@@ -1,0 +1,194 @@
+"""How much work a validation is, and how long it takes, before it is begun.
+
+The unit is one forward pass of the whole model over all prompt pairs. An exact effect goes on from
+the layer and the first token that it changes, so it is a part of one; an estimate is a few.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tasks.errors import counted
+
+if TYPE_CHECKING:
+    from patching.anatomy import Anatomy
+    from patching.model import Model
+    from patching.sitesets import SiteSet
+    from tasks import PromptPairs
+
+STREAMS = ("resid_pre", "resid_mid", "resid_post", "attn_out", "mlp_out")
+LONG = 20 * 60
+FEWEST = 4
+BACKWARD = 2.0
+"""A backward pass in forward passes."""
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What a validation will do.
+
+    exact      forward passes of the exact effects, by kind of site
+    estimates  forward passes of the estimates, by group of kinds that share them, then by method;
+               of one direction, as ``exact``
+    sites      how many sites of each kind are compared, and how many there are
+    pass_      seconds of one forward pass over all prompt pairs
+    """
+
+    exact: Mapping[str, float]
+    estimates: Mapping[tuple[str, ...], Mapping[str, float]]
+    sites: Mapping[str, tuple[int, int]]
+    directions: int
+    pass_seconds: float
+
+    @property
+    def passes(self) -> float:
+        """All of it, in forward passes."""
+        each = sum(sum(costs.values()) for costs in self.estimates.values())
+        return self.directions * (sum(self.exact.values()) + each)
+
+    @property
+    def seconds(self) -> float:
+        """About how long it takes."""
+        return self.passes * self.pass_seconds
+
+    def told(self, n: int) -> list[str]:
+        """What is said of it before it begins; where it is long, which smaller setting is not."""
+        some = [
+            f"{used} of {every} sites of kind {kind}"
+            for kind, (used, every) in self.sites.items()
+            if used < every
+        ]
+        sample = f"; a sample: {', '.join(some)}" if some else ""
+        lines = [f"This takes {told_seconds(self.seconds)}{sample}."]
+        if self.seconds <= LONG:
+            return lines
+        fewer = max(FEWEST, int(n * LONG / self.seconds))
+        longest = max(self.estimates_by_method().items(), key=lambda each: each[1])
+        exact = self.directions * sum(self.exact.values()) * self.pass_seconds
+        return [
+            *lines,
+            f"--n {fewer} takes {told_seconds(self.seconds * fewer / n)}. The exact effects are "
+            f"{told_seconds(exact)} of it (--sites, --kind), the slowest estimate, {longest[0]}, "
+            f"{told_seconds(self.directions * longest[1] * self.pass_seconds)} (--method).",
+        ]
+
+    def estimates_by_method(self) -> dict[str, float]:
+        """Forward passes of every estimate, over all groups of kinds, in one direction."""
+        found: dict[str, float] = {}
+        for costs in self.estimates.values():
+            for method, cost in costs.items():
+                found[method] = found.get(method, 0.0) + cost
+        return found
+
+
+def told_seconds(seconds: float) -> str:
+    """About how long, in words."""
+    if seconds < 90:
+        return f"about {counted(max(1, round(seconds)), 'second')}"
+    return f"about {counted(round(seconds / 60), 'minute')}"
+
+
+def groups_of(kinds: Sequence[str]) -> list[tuple[str, ...]]:
+    """Kinds estimated in one go: those of the stream, those of heads, each other one alone."""
+    alone = [kind for kind in kinds if kind in ("edge", "node", "neuron")]
+    streams = tuple(kind for kind in kinds if kind in STREAMS)
+    heads = tuple(kind for kind in kinds if kind not in (*STREAMS, *alone))
+    return [group for group in (streams, heads, *((kind,) for kind in alone)) if group]
+
+
+def positions_of(kind: str, pairs: PromptPairs) -> str:
+    """Where sites of a kind are compared by default."""
+    if kind not in STREAMS:
+        return "all"
+    if len(np.unique(pairs.mask.sum(1))) == 1:
+        return "token"
+    return "named" if pairs.positions else "all"
+
+
+def exact_passes(sites: SiteSet, pairs: PromptPairs, anatomy: Anatomy) -> float:
+    """Forward passes of the exact effects of some sites, in one direction."""
+    from patching.sites import parse_site
+
+    width = pairs.clean.shape[1]
+    first = int((pairs.clean != pairs.corrupted).any(0).argmax())
+    total = 0.0
+    for name in sites.names:
+        site = parse_site(name)
+        if not isinstance(site.position, int) or site.position >= first:
+            total += 1 - max(site.layer, 0) / anatomy.n_layers
+    return total * (width - first) / width + 2
+
+
+def exact_edge_passes(pairs: PromptPairs, anatomy: Anatomy) -> float:
+    """The same of all edges."""
+    width = pairs.clean.shape[1]
+    first = int((pairs.clean != pairs.corrupted).any(0).argmax())
+    units, total = anatomy.n_heads + 1, 1 + (anatomy.n_heads + 1) * anatomy.n_layers
+    found = 0.0
+    for layer in range(anatomy.n_layers):
+        edges = (3 * anatomy.n_heads + 1) * (1 + units * layer)
+        found += edges * (1 - layer / anatomy.n_layers)
+    return found * (width - first) / width + total / anatomy.n_layers
+
+
+def estimate_passes(
+    method: str, options: Mapping[str, Any], kinds: Sequence[str], anatomy: Anatomy
+) -> float:
+    """Forward passes of an estimate of some kinds, in one direction."""
+    once = 1 + BACKWARD
+    answered = sum(kind in ("q", "k") for kind in kinds)
+    if method == "ig":
+        points = anatomy.n_layers * len(kinds) / 2 if options.get("on") == "activations" else 1
+        found = 2 + once * options.get("steps", 5) * points
+    elif method == "ensemble":
+        # Every layer's queries and keys, in two turns, from that layer on.
+        found = 2 + 3 * once + answered * anatomy.n_layers * once
+    else:
+        found = 2 + once * {"secant": 2.0, "relevance": 1.5}.get(method, 1.0)
+    if options.get("grad_drop"):
+        found += anatomy.n_layers * once
+    return found + (answered if options.get("qk_fix") else 0)
+
+
+def seconds_of_a_pass(model: Model, pairs: PromptPairs, batch_size: int) -> float:
+    """How long a forward pass over all pairs takes, by that of the first batch."""
+    from patching.runs import batches
+
+    batch = next(iter(batches(model, pairs, batch_size)))
+    times = []
+    for _ in range(2):
+        begin = perf_counter()
+        model.run(batch.clean, batch.mask)
+        times.append(perf_counter() - begin)
+    return min(times) * len(pairs) / len(batch)
+
+
+def forecast(
+    model: Model,
+    pairs: PromptPairs,
+    methods: Mapping[str, tuple[str, Mapping[str, Any]]],
+    kinds: Sequence[str],
+    directions: int,
+    sites: Mapping[str, tuple[SiteSet, SiteSet]],
+    batch_size: int,
+) -> Forecast:
+    """How much work it is; ``sites`` are those compared of each kind, and all there are."""
+    anatomy = model.anatomy
+    exact = {kind: exact_passes(some, pairs, anatomy) for kind, (some, _) in sites.items()}
+    if "edge" in kinds:
+        exact["edge"] = exact_edge_passes(pairs, anatomy)
+    estimates = {
+        group: {
+            text: estimate_passes(name, options, group, anatomy)
+            for text, (name, options) in methods.items()
+        }
+        for group in groups_of(kinds)
+    }
+    counts = {kind: (len(some), len(every)) for kind, (some, every) in sites.items()}
+    seconds = seconds_of_a_pass(model, pairs, batch_size)
+    return Forecast(exact, estimates, counts, directions, seconds)

@@ -1,0 +1,285 @@
+"""How far each estimate can be trusted on your model and your task.
+
+The papers' figures are for the papers' models. Here every estimate is held against the exact
+effect of the same sites, for the same prompts, in both directions: correlation, ranks, signs and
+the strongest sites, with bootstrap intervals over prompts, and the time each takes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Float
+
+from circuits.validation.forecast import Forecast, forecast, groups_of, positions_of
+from circuits.validation.result import Comparison, SiteSample, Validation
+from circuits.validation.statistics import agreement
+from patching.written import read_method
+from tasks.errors import MethodError, unknown
+
+if TYPE_CHECKING:
+    from circuits.clock import Progress
+    from patching.metrics import Metric
+    from patching.model import Model
+    from tasks import PromptPairs
+
+KINDS = ("resid_pre", "attn_out", "mlp_out", "z", "q", "k", "v")
+"""Kinds of sites compared by default; ``edge`` is compared when asked for."""
+
+SITES = 96
+"""Of how many sites of a kind the exact effect is measured, at the most."""
+
+METHODS = (
+    "attribution",
+    "attribution:qk_fix=true",
+    "relevance",
+    "ig",
+    "secant",
+    "secant:share=0.5",
+    "secant:share=0.5+qk_fix=true",
+    "ensemble",
+)
+
+DIRECTIONS = ("noising", "denoising")
+
+
+def validate(
+    model: Model,
+    pairs: PromptPairs,
+    methods: Sequence[str] = METHODS,
+    kinds: Sequence[str] = KINDS,
+    *,
+    directions: Sequence[str] = DIRECTIONS,
+    metric: str | Metric | None = None,
+    positions: str | None = None,
+    sites: int = SITES,
+    batch_size: int = 32,
+    resamples: int = 200,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Validation:
+    """Every estimate beside the exact effect, per kind of site and direction.
+
+    A method is written with its options, such as ``relevance:rules=gim``. Residual-stream kinds
+    are compared at each position (``token`` where all prompts are equally long, else ``named``,
+    else ``all``), heads over all positions, ``edge`` over all edges. Of a kind with more than
+    ``sites`` sites, so many are drawn with ``seed``, the same ones in both directions.
+
+    >>> circuits.validate(model, pairs, ["secant", "ig:steps=3"], ["z"]).to_frame().shape
+    (4, 18)
+
+    Raises:
+        MethodError: an unknown method, option, kind or direction, or fewer than two sites.
+    """
+    plan = Plan.of(
+        model, pairs, methods, kinds, directions, metric, positions, sites, batch_size, seed
+    )
+    return carried_out(plan, resamples, progress)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A validation that is checked and not yet begun; ``work`` says how much it is."""
+
+    model: Model
+    pairs: PromptPairs
+    methods: dict[str, tuple[str, dict[str, Any]]]
+    kinds: tuple[str, ...]
+    directions: tuple[str, ...]
+    metric: str | Metric
+    positions: str | None
+    sites: int
+    batch_size: int
+    seed: int
+    work: Forecast
+
+    @classmethod
+    def of(
+        cls,
+        model: Model,
+        pairs: PromptPairs,
+        methods: Sequence[str],
+        kinds: Sequence[str],
+        directions: Sequence[str] = DIRECTIONS,
+        metric: str | Metric | None = None,
+        positions: str | None = None,
+        sites: int = SITES,
+        batch_size: int = 32,
+        seed: int = 0,
+    ) -> Plan:
+        """See :func:`validate`; the time of one forward pass is measured.
+
+        Raises:
+            MethodError: as for :func:`validate`.
+        """
+        from patching.sitesets import site_set
+
+        asked = check_asked(methods, kinds, directions)
+        if sites < 2:
+            raise MethodError(f"sites is {sites}; at least 2 are needed to compare anything")
+        every = {
+            kind: site_set(kind, model.anatomy, pairs, positions or positions_of(kind, pairs))
+            for kind in kinds
+            if kind != "edge"
+        }
+        chosen = {kind: (found.sample(sites, seed), found) for kind, found in every.items()}
+        work = forecast(model, pairs, asked, kinds, len(directions), chosen, batch_size)
+        ways, metric = tuple(directions), metric or pairs.metric
+        rest = metric, positions, sites, batch_size, seed, work
+        return cls(model, pairs, asked, tuple(kinds), ways, *rest)
+
+    def measure(
+        self,
+        method: str,
+        options: dict[str, Any],
+        kinds: Sequence[str],
+        direction: str,
+        progress: Progress,
+    ) -> tuple[tuple[str, ...], Float[np.ndarray, "n s"], float]:
+        """Names, per-prompt scores and seconds of one method; estimates are of all sites."""
+        from patching.scoring import prompt_scores
+
+        level = kinds[0] if kinds[0] in ("edge", "node") else "site"
+        exact = method == "activation" and level != "edge"
+        begin = perf_counter()
+        scores, rows = prompt_scores(
+            self.model,
+            self.pairs,
+            method,
+            level,
+            direction,
+            self.metric,
+            sites="node" if level != "site" else ",".join(kinds),
+            positions=self.positions or positions_of(kinds[0], self.pairs),
+            batch_size=self.batch_size,
+            progress=progress,
+            sample=(self.sites, self.seed) if exact else None,
+            **options,
+        )
+        return scores.names, rows, perf_counter() - begin
+
+
+def carried_out(plan: Plan, resamples: int = 200, progress: Progress | None = None) -> Validation:
+    """Measure everything that is planned."""
+    told, found = _Told(progress, plan.work.passes), list[Comparison]()
+    for direction in plan.directions:
+        exact = {}
+        for kind in plan.kinds:
+            told.next(f"exact {kind}, {direction}", plan.work.exact[kind])
+            exact[kind] = plan.measure("activation", {}, [kind], direction, told.inside)
+        for kinds in groups_of(plan.kinds):
+            for text, (name, options) in plan.methods.items():
+                told.next(f"{text}, {direction}", plan.work.estimates[kinds][text])
+                measured = plan.measure(name, options, kinds, direction, told.inside)
+                found += _comparisons(text, direction, kinds, exact, measured, resamples, plan.seed)
+    told.next("agreement", 0.0)
+    order = {text: i for i, text in enumerate((*plan.kinds, *plan.directions, *plan.methods))}
+    found.sort(key=lambda c: (order[c.kind], order[c.direction], order[c.method]))
+    return _validation(plan, found)
+
+
+class _Told:
+    """Progress over all steps in one count of forward passes, the step in progress named."""
+
+    def __init__(self, progress: Progress | None, passes: float) -> None:
+        self.progress, self.passes = progress, passes
+        self.before = self.cost = 0.0
+        self.what = ""
+
+    def next(self, what: str, cost: float) -> None:
+        """Another step begins, of so many passes."""
+        self.before += self.cost
+        self.what, self.cost = what, cost
+        self.inside(0, 1, "")
+
+    def inside(self, done: int, total: int, _what: str) -> None:
+        """So much of the step is done."""
+        if self.progress:
+            now = self.before + self.cost * done / max(total, 1)
+            self.progress(round(now), round(self.passes), "forward passes")
+
+
+def _comparisons(
+    method: str,
+    direction: str,
+    kinds: Sequence[str],
+    exact: dict[str, tuple[tuple[str, ...], Float[np.ndarray, "n s"], float]],
+    measured: tuple[tuple[str, ...], Float[np.ndarray, "n s"], float],
+    resamples: int,
+    seed: int,
+) -> Iterator[Comparison]:
+    """A method against the exact effects of the sites of some kinds, which share its time."""
+    names, every, seconds = measured
+    column = {name: i for i, name in enumerate(names)}
+    for kind in kinds:
+        sites, effects, exact_seconds = exact[kind]
+        rows = every[:, [column[name] for name in sites]]
+        yield Comparison(
+            method=method,
+            kind=kind,
+            direction=direction,
+            measures=agreement(effects, rows, resamples=resamples, seed=seed),
+            seconds=seconds / len(kinds),
+            exact_seconds=exact_seconds,
+            names=sites,
+            exact=effects.mean(0),
+            estimate=rows.mean(0),
+        )
+
+
+def _validation(plan: Plan, comparisons: list[Comparison]) -> Validation:
+    from circuits.models import name_of
+    from patching.metrics import metric_name
+    from patching.runs import baselines
+
+    clean, corrupted = baselines(plan.model, plan.pairs, plan.metric, plan.batch_size)
+    return Validation(
+        comparisons=tuple(comparisons),
+        task=plan.pairs.task,
+        model=name_of(plan.model.path),
+        model_hash=plan.model.hash,
+        metric=metric_name(plan.metric),
+        count=len(plan.pairs),
+        total_effect=float((clean - corrupted).mean()),
+        sites={kind: SiteSample(*counts) for kind, counts in plan.work.sites.items()},
+    )
+
+
+def check_asked(
+    methods: Sequence[str], kinds: Sequence[str], directions: Sequence[str] = DIRECTIONS
+) -> dict[str, tuple[str, dict[str, Any]]]:
+    """Every method as it is written, with its name and options; nothing is opened for it.
+
+    Raises:
+        MethodError: an unknown method, option, kind or direction.
+    """
+    from patching.measure import check_reached
+    from patching.setting import check_direction
+    from patching.sitesets import KINDS as SITES
+
+    for kind in kinds:
+        if kind not in (*SITES, "edge"):
+            raise MethodError(unknown("kind of site", kind, (*SITES, "edge")))
+    for direction in directions:
+        check_direction(direction)
+    asked = {text: parse_method(text) for text in methods}
+    for name, options in asked.values():
+        for kind in kinds:
+            check_reached(name, options, kind)
+    return asked
+
+
+def parse_method(text: str) -> tuple[str, dict[str, Any]]:
+    """A method and its options from ``name:option=value+option=value``.
+
+    Raises:
+        MethodError: an unknown method or option, or a value that cannot be read.
+    """
+    name, options = read_method(text)
+    if name == "activation":
+        raise MethodError("activation is what the estimates are compared with; name another method")
+    return name, options

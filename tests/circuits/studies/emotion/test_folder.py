@@ -1,0 +1,86 @@
+"""A study's folder: whole or not there, replaced only when asked, and only by its like."""
+
+import json
+
+import pytest
+
+from circuits.studies.emotion.folder import KIND, OUTPUT, REPORT, write
+from graphs import CircuitGraph
+from tasks.errors import RunError
+from tests import tiny_emotion
+
+
+@pytest.fixture
+def done(tmp_path):
+    write(tmp_path / "study", tiny_emotion.found())
+    return tmp_path / "study"
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_it_holds_circuits_report_directions_and_pictures(done):
+    assert names(done) == [
+        *("circuit-0.json", "circuit-1.json", "circuit.json", "circuit.svg", "control.svg"),
+        *("directions.safetensors", "geometry.svg", "layers.svg", "report.json", "report.md"),
+    ]
+    report = json.loads((done / REPORT).read_text(encoding="utf-8"))
+    assert report["kind"] == KIND
+    graph = CircuitGraph.load(done / "circuit-0.json")
+    assert len(graph) == 11
+    assert not graph.edges
+
+
+def test_new_and_empty_folders_are_free(tmp_path):
+    OUTPUT.prepare(tmp_path / "new")
+    (tmp_path / "empty").mkdir()
+    OUTPUT.prepare(tmp_path / "empty")
+
+
+def test_a_study_is_replaced_only_when_asked(done):
+    with pytest.raises(RunError, match=r"holds a study already.*--force"):
+        OUTPUT.prepare(done)
+    OUTPUT.prepare(done, force=True)
+    before = (done / REPORT).read_bytes()
+    (done / "report.md").write_text("old")
+    write(done, tiny_emotion.found())
+    assert (done / REPORT).read_bytes() == before
+    assert (done / "report.md").read_text(encoding="utf-8") != "old"
+    assert names(done.parent) == ["study"]
+
+
+@pytest.mark.parametrize("force", [False, True])
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda folder: (folder / "mine.txt").write_text(""), r"files beside its study \(mine.txt"),
+        (lambda folder: (folder / REPORT).unlink(), "something that is not a study"),
+        (lambda folder: (folder / REPORT).write_text('{"kind": 1}'), "that is not a study"),
+    ],
+)
+def test_what_is_no_study_is_never_replaced(done, change, told, force):
+    change(done)
+    with pytest.raises(RunError, match=told):
+        OUTPUT.prepare(done, force)
+    before = names(done)
+    with pytest.raises(RunError, match=told):
+        write(done, tiny_emotion.found())
+    assert names(done) == before
+    assert names(done.parent) == ["study"]
+
+
+def test_a_file_is_no_folder(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunError, match="is a file"):
+        OUTPUT.prepare(tmp_path / "file", force=True)
+
+
+def test_an_interrupted_study_leaves_the_old_one(done, monkeypatch):
+    monkeypatch.setattr(
+        "circuits.studies.emotion.text.markdown", lambda _: (_ for _ in ()).throw(KeyboardInterrupt)
+    )
+    with pytest.raises(KeyboardInterrupt):
+        write(done, tiny_emotion.found())
+    assert len(names(done)) == 10
+    assert names(done.parent) == ["study"]
