@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo real test check bench picture trust families real-table agreement clean
+.PHONY: demo real test check bench picture agreement agreement-real families real-table clean
 
 # Find the circuit by which the embedded model answers "who gets the drink?", and draw it.
 demo: $(READY)
@@ -46,7 +46,7 @@ picture: $(READY)
 
 # The measured agreement with exact patching, in the package and in the README: after every change
 # of the embedded model.
-trust: $(READY)
+agreement: $(READY)
 	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m circuits.validation.agreement_measure README.md
 
 # The page of model families, from the tests' table.
@@ -59,7 +59,7 @@ real-table: $(READY)
 	$(BIN)/python -P tests/bench_real.py $(MODEL) circuits/SMOLLM2.md
 
 # How estimates of single sites agree with exact patching on real models.
-agreement: $(READY)
+agreement-real: $(READY)
 	OMP_NUM_THREADS=2 $(BIN)/python -P tests/bench_agreement.py circuits/AGREEMENT.md smollm2-135m gemma3-270m
 
 # Modules are compiled when they are first imported; compiling all of them doubles the set-up.

@@ -12,7 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 import circuits
 from circuits.config import Config
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 RECORD = "run.json"
 KIND = "circuits run"
-SCHEMA_VERSION = "1.2"
+SCHEMA_VERSION = "1.3"
 STRONGEST = 10
 LIBRARIES = (
     "torch",
@@ -149,6 +149,14 @@ class RunRecord(Part):
     circuit: CircuitRecord
     experts: RoutingRecord | None = Field(None, description="of models that have any")
     seconds: dict[str, float] = Field(description="wall time by step")
+
+    @field_validator("config", mode="before")
+    @classmethod
+    def _renamed(cls, config: Any) -> Any:
+        """Records before 1.3 called `select` by the name `choose`."""
+        if not isinstance(config, Mapping) or "choose" not in config:
+            return config
+        return {("select" if name == "choose" else name): config[name] for name in config}
 
     def to_json(self) -> str:
         """The text of `run.json`."""

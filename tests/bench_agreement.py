@@ -21,7 +21,7 @@ METHODS = ("ensemble", "secant", "attribution", "ig")
 KINDS = ("resid_pre", "attn_out", "mlp_out", "z", "q", "k", "v")
 HEAD = f"""# How estimates agree with exact patching on real models
 
-Made by `make agreement`. The question is what a single site does alone: the exact effect of
+Made by `make agreement-real`. The question is what a single site does alone: the exact effect of
 patching it, against estimates from gradients. Task `ioi`, {PAIRS} prompt pairs (seed {SEED}), both
 directions, at most {SITES} sites of each kind, drawn with the same seed. Numbers are means over
 both directions. With so few pairs an interval is wide: the last column is the median width of the

@@ -83,8 +83,8 @@ def summary(card: dict) -> list[str]:
         for name, measure in HEADLINES.items()
     ]
     return lines + [
-        f"  {'met   ' if criterion['met'] else 'missed'}  {criterion['criterion']}: {criterion['measured']:+.4f}"
-        for criterion in card["criteria"]
+        f"  {'met   ' if row['met'] else 'missed'}  {row['criterion']}: {row['measured']:+.4f}"
+        for row in card["criteria"]
     ]
 
 

@@ -215,7 +215,7 @@ def evaluate_held_out(
     batch_size: int = 64,
     progress: Progress | None = None,
 ) -> HeldOutEvaluation:
-    """Faithfulness, curves with CPR and CMD, completeness, minimality, random circuits, a reference.
+    """Faithfulness, curves with CPR and CMD, completeness, minimality, random circuits, reference.
 
     ``pairs`` are prompts that the circuit was not found on. Where the model does not do the task
     on them, only the two metrics are given. ``ablation`` stands in outside the circuits; the means

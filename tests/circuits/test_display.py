@@ -121,9 +121,9 @@ def mitigation():
 @cache
 def card():
     found = report_card(circuits.load_model("nano"), mitigation())
-    first = next(iter(found["ways"].values()))
+    first = next(iter(found["conditions"].values()))
     hostile = {SCRIPT: first, "$": first}
-    return ReportCard(found | {"plan": SCRIPT, "ways": found["ways"] | hostile})
+    return ReportCard(found | {"plan": SCRIPT, "conditions": found["conditions"] | hostile})
 
 
 @cache
@@ -280,7 +280,7 @@ def test_all_for_one_s_frame_has_every_point_of_every_grid():
 
 def test_a_report_card_is_the_plain_values_of_its_file():
     assert json.loads(json.dumps(card())).keys() == card().keys()
-    value = card()["ways"]["no edit"]["accuracy"]["value"]
+    value = card()["conditions"]["no edit"]["accuracy"]["value"]
     assert card().to_frame().value["no edit", "accuracy"] == value
 
 

@@ -45,10 +45,10 @@ def pairs(task="ioi"):
     return circuits.load_task(task).pairs(nano().tokenizer, n=12, seed=0)
 
 
-@pytest.mark.parametrize("choose", ["top", "iterated", "bootstrap"])
-def test_circuits_are_found_and_tested_there(choose):
+@pytest.mark.parametrize("select", ["top", "iterated", "bootstrap"])
+def test_circuits_are_found_and_tested_there(select):
     def found(model):
-        graph = circuits.discover(pairs(), model, select=choose)
+        graph = circuits.discover(pairs(), model, select=select)
         tested = circuits.evaluate(graph, model, pairs(), ablation="mean")
         return [len(graph.ranked()), tested.circuit]
 

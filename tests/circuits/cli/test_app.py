@@ -52,7 +52,7 @@ def test_methods_say_what_they_cost_and_how_far_to_trust_them(cli):
         assert method.tier in text
 
 
-@pytest.mark.parametrize("command", ["tasks", "methods", "ways"])
+@pytest.mark.parametrize("command", ["tasks", "methods", "selectors"])
 def test_lists_name_every_option_with_its_default_and_choices(cli, command):
     rows = json.loads(cli(command, "--json").stdout)
     text = " ".join(cli(command).stdout.split())

@@ -169,7 +169,7 @@ def test_the_command_line_takes_and_records_a_choice(tmp_path, monkeypatch, opti
     assert done.exit_code == 0, done.stderr
     assert told in done.stdout
     record = json.loads((tmp_path / "run" / "run.json").read_text())
-    assert record["config"]["choose"] == options[1]
+    assert record["config"]["select"] == options[1]
     assert told in record["circuit"]["selection"]
 
 
