@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import heapq
 from bisect import bisect_left
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
-from graphs.choose import connected_nodes
 from graphs.circuit import CircuitGraph
 from graphs.info import CircuitInfo
 from graphs.order import EdgeKey, NodeKey, edge_key, node_key, read_node
 from graphs.parts import ScoredEdge, ScoredNode
+from patching.nodes.edges import EdgeNames, EdgeSet
 from patching.scores import Scores
-from patching.sites import INPUT, LOGITS, Edge, Site, parse_edge
+from patching.sites import INPUT, LOGITS, parse_edge
 from tasks.errors import FormatError, MethodError, unknown
 
 RULES = ("top", "greedy")
@@ -54,10 +54,14 @@ def top_edges(scores: Scores, n: int, absolute: bool = True, fill: bool = False)
         order = _strongest(scores, n, absolute)
         return _circuit(scores, order, rule="top", requested=n, absolute=absolute)
     order = _strongest(scores, len(scores), absolute)
-    edges = [parse_edge(scores.names[index]) for index in order]
-    # Taking more edges never unlinks one, so the smallest sufficient number is found by halves.
-    takes = range(min(n, len(edges)), len(edges))
-    least = takes.start + bisect_left(takes, n, key=lambda take: _linked_count(edges[:take]))
+    layout, numbers = scores.edges()
+
+    def connected(take: int) -> int:
+        return len(EdgeSet.numbered(layout, numbers[order[:take]]).connected())
+
+    # Taking more edges never cuts one off, so the smallest sufficient number is found by halves.
+    takes = range(min(n, len(order)), len(order))
+    least = takes.start + bisect_left(takes, n, key=connected)
     return _circuit(scores, order[:least], rule="top-fill", requested=n, absolute=absolute)
 
 
@@ -87,27 +91,25 @@ def greedy(scores: Scores, n: int, absolute: bool = True) -> CircuitGraph:
     """
     _check(scores, "edge", n)
     strengths = _strengths(scores, absolute)
-    edges = [parse_edge(name) for name in scores.names]
-    entering: dict[str, list[int]] = defaultdict(list)
-    for index, edge in enumerate(edges):
-        entering[edge.receiver.name].append(index)
-    waiting: list[tuple[float, EdgeKey, int]] = []
-    reached: set[str] = set()
+    layout, numbers = scores.edges()
+    senders, ports = layout.ends(numbers)
+    receivers = np.array([layout.receiver_number(int(e)) for e in layout.starts])[ports]
+    by_receiver = np.argsort(receivers, kind="stable")
+    bounds = np.searchsorted(receivers[by_receiver], np.arange(layout.n_senders + 2))
+    waiting: list[tuple[float, int, int]] = []
+    reached: set[int] = set()
 
-    def reach(node: Site) -> None:
-        if node.name not in reached:
-            reached.add(node.name)
-            for index in entering[node.name]:
-                key = edge_key(edges[index], scores.anatomy)
-                heapq.heappush(waiting, (-float(strengths[index]), key, index))
+    def reach(node: int) -> None:
+        if node not in reached:
+            reached.add(node)
+            for index in by_receiver[bounds[node] : bounds[node + 1]].tolist():
+                heapq.heappush(waiting, (-float(strengths[index]), int(numbers[index]), index))
 
-    for edge in edges:
-        if edge.receiver.kind == "logits":
-            reach(edge.receiver)
+    reach(layout.n_senders)
     taken: list[int] = []
     while waiting and len(taken) < n:
         taken.append(heapq.heappop(waiting)[2])
-        reach(edges[taken[-1]].sender)
+        reach(int(senders[taken[-1]]))
     return _circuit(scores, taken, rule="greedy", requested=n, absolute=absolute)
 
 
@@ -129,9 +131,10 @@ def _check(scores: Scores, level: str, n: int) -> None:
         raise FormatError(f"a circuit needs a number of edges or nodes of at least 0, given {n}")
     if (level == "edge") != (scores.level == "edge"):
         raise MethodError(f"this needs scores of {level}s, given scores of {scores.level}s")
-    if len(set(scores.names)) != len(scores.names):
-        twice = [name for name, count in Counter(scores.names).items() if count > 1]
-        raise MethodError(f"{len(twice)} names have more than one score, first '{twice[0]}'")
+    if isinstance(scores.names, EdgeNames) or len(set(scores.names)) == len(scores.names):
+        return
+    twice = [name for name, count in Counter(scores.names).items() if count > 1]
+    raise MethodError(f"{len(twice)} names have more than one score, first '{twice[0]}'")
 
 
 def _strengths(scores: Scores, absolute: bool) -> Float[np.ndarray, "sites"]:
@@ -140,9 +143,12 @@ def _strengths(scores: Scores, absolute: bool) -> Float[np.ndarray, "sites"]:
 
 def _strongest(scores: Scores, n: int, absolute: bool) -> list[int]:
     """Indices of the ``n`` strongest, ties in order of computation however names are listed."""
-    strengths = _strengths(scores, absolute)
     if n == 0 or len(scores) == 0:
         return []
+    if isinstance(scores.names, EdgeNames):
+        order: list[int] = scores.order(absolute)[:n].tolist()
+        return order
+    strengths = _strengths(scores, absolute)
     if n < len(scores):
         weakest = np.partition(strengths, len(scores) - n)[len(scores) - n]
         candidates = np.flatnonzero(strengths >= weakest)
@@ -159,11 +165,6 @@ def _edge_order(scores: Scores, index: int) -> EdgeKey:
 
 def _node_order(scores: Scores, index: int) -> NodeKey:
     return node_key(read_node(scores.names[index], scores.anatomy), scores.anatomy)
-
-
-def _linked_count(edges: list[Edge]) -> int:
-    connected = connected_nodes(edges, ["input"], ["logits"])
-    return sum(edge.sender.name in connected and edge.receiver.name in connected for edge in edges)
 
 
 def _circuit(scores: Scores, order: Sequence[int], **selection: Any) -> CircuitGraph:

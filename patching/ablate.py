@@ -11,11 +11,12 @@ from torch import Tensor
 
 from patching.ablations import Ablation, AttentionCut, get_ablation, parse_ablation
 from patching.activation import ExactSweep
-from patching.circuit_run import Wiring, run_wirings
+from patching.circuit_run import run_wirings
 from patching.masks import Attention, cut_last, full_peek, on_heads, self_peek
 from patching.mean_activations import MeanActivations
 from patching.metrics import Metric, check_metric
 from patching.model import Model
+from patching.nodes.edges import EdgeSet
 from patching.ops import Point
 from patching.progress import Count, Progress
 from patching.runs import Batch, batches
@@ -73,7 +74,8 @@ def run_ablated(
     if edges and len(edges) < len(what):
         raise SiteError("give sites or edges to ablate, not both at once")
     if edges:
-        wiring = Wiring.full(model.anatomy).without(edges, model.anatomy)
+        cut = EdgeSet.of([str(edge) for edge in edges], model.anatomy)
+        wiring = EdgeSet.all(cut.layout) - cut
         return run_wirings(model, pairs, [wiring], metric, batch_size, progress, ablation, means)[0]
     sites = [_site(one, model) for one in what]
     return _run_sites(model, pairs, sites, ablation, metric, means, batch_size, progress)

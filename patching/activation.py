@@ -16,9 +16,10 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from patching import writes
 from patching.blocks import Block
 from patching.forward import head_outputs
+from patching.nodes.deltas import deltas as all_deltas
+from patching.nodes.layout import layout_of
 from patching.norms import precise
 from patching.ops import Point
 from patching.partial_forward import Resumption, first_difference
@@ -175,21 +176,20 @@ class ExactSweep:
         if at is not None:
             deltas = deltas * at[:, :, None]
         parts: list[Tensor] = []
-        anatomy = self.setting.model.anatomy
-        units = anatomy.n_heads + 1
+        layout = layout_of(self.setting.model.anatomy)
         for layer, block in enumerate(self.setting.model.blocks):
-            parts += self._edges_into_heads(block, deltas[: 1 + units * layer])
-            reads = units * layer + (1 if anatomy.parallel else units)
-            parts.append(self._edges_into("mlp_in", layer, deltas[:reads]))
+            parts += self._edges_into_heads(block, deltas[: layout.group("head", layer).start])
+            parts.append(self._edges_into("mlp_in", layer, deltas[: layout.before_mlp(layer)]))
             tell(layer + 1)
-        parts.append(self._edges_into("final_in", anatomy.n_layers, deltas))
+        parts.append(self._edges_into("final_in", layout.anatomy.n_layers, deltas))
         return self.effect(torch.cat(parts)).T
 
     def _deltas(self) -> Float[Tensor, "u b s d"]:
         """Receiving minus giving writes of every sender, from position ``first`` on."""
         s = self.setting
         runs = s.ordered(self.kept.values, self.other)
-        whole = writes.all_deltas(s.model, *runs)[:, :, self.kept.first :]
+        layout = layout_of(s.model.anatomy)
+        whole = all_deltas(s.model, layout, *runs)[:, :, self.kept.first :]
         return s.sign() * whole.transpose(0, 1)
 
     def _edges_into(self, kind: str, layer: int, deltas: Tensor) -> Float[Tensor, "u b"]:

@@ -10,12 +10,12 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from patching import writes
 from patching.allforone import Cuts, Stages, correct
 from patching.forward import Record, Tap
 from patching.mean_activations import MeanActivations
 from patching.metrics import Metric, check_metric, log_prob, metric_name
 from patching.model import Model
+from patching.nodes.heads import head_writes
 from patching.ops import Point
 from patching.progress import Progress
 from patching.runs import batches
@@ -249,7 +249,7 @@ def _head_changes(
         _run(subgraph, stages, subgraph.cuts(dict.fromkeys(here, subgraph.columns)), tap)
         block, raw = subgraph.model.blocks[layer], values["attn_raw", layer][:, -1:]
         off, on = tap.values["z", layer][:, -1:], values["z", layer][:, -1:]
-        change = writes.head_writes(block, off, raw) - writes.head_writes(block, on, raw)
+        change = head_writes(block, off, raw) - head_writes(block, on, raw)
         found |= {site: change[:, site.unit, 0] for site in here}
     return found
 

@@ -11,12 +11,12 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from patching.ablations import Ablation
-from patching.anatomy import Anatomy
 from patching.changes import Reading
-from patching.circuit_run import CircuitRunner, Wiring, runners
+from patching.circuit_run import CircuitRunner, runners
 from patching.mean_activations import MeanActivations
 from patching.model import Model
-from patching.sites import PORTS, Edge
+from patching.nodes.edges import EdgeSet
+from patching.sites import Edge
 from patching.wired_run import Watch
 from tasks.pairs import PromptPairs
 
@@ -25,26 +25,17 @@ from tasks.pairs import PromptPairs
 class ScaledCircuit:
     """Watches a run of the whole model, in which some edges carry ``factor`` of their change."""
 
-    edges: Wiring
+    edges: EdgeSet
     factor: float
 
     def __call__(self, reading: Reading) -> Float[Tensor, "r b s d"]:
         """What was read, plus ``factor - 1`` times what the edges brought."""
-        senders = list(reading.senders)
-        wired = self._rows(reading)[:, senders]
-        if not wired.any():
+        rows = self.edges.rows(reading.group)[list(reading.units)]
+        if not rows[:, reading.changes.senders(reading.group.reads)].any():
             return reading.x
-        weights = torch.as_tensor(wired, device=reading.x.device).to(reading.x.dtype)
-        stack = reading.stack.flatten(1)
-        brought = (weights @ stack).unflatten(1, reading.stack.shape[1:])
-        return reading.x + (self.factor - 1) * brought
-
-    def _rows(self, reading: Reading) -> np.ndarray:
-        if reading.port == "logits":
-            return self.edges.logits[None]
-        if reading.port == "mlp":
-            return self.edges.mlps[reading.layer][None]
-        return self.edges.heads[reading.layer][PORTS.index(reading.port)][list(reading.heads)]
+        wired = np.zeros_like(reading.wired)
+        wired[:, : rows.shape[1]] = rows
+        return reading.x + (self.factor - 1) * reading.changes.brought(wired)
 
 
 def circuit_logits(
@@ -68,22 +59,21 @@ def circuit_logits(
         SiteError: an edge that this model cannot have.
         MethodError: an ablation that cannot stand in for every sender.
     """
-    wiring = Wiring.of(edges, model.anatomy)
+    wiring = EdgeSet.of(edges, model.anatomy)
+    nodes = wiring.layout.nodes
     found = [
-        _run(runner, wiring, keep, factor, model.anatomy)
-        for runner in runners(model, pairs, batch_size, ablation, means)
+        _run(runner, wiring, keep, factor)
+        for runner in runners(model, pairs, batch_size, ablation, means, nodes)
     ]
     return torch.cat(found)
 
 
 @torch.no_grad()
-def _run(
-    runner: CircuitRunner, wiring: Wiring, keep: bool, factor: float, anatomy: Anatomy
-) -> Float[Tensor, "b v"]:
+def _run(runner: CircuitRunner, wiring: EdgeSet, keep: bool, factor: float) -> Float[Tensor, "b v"]:
     if keep:
         return runner.run(wiring, strength=factor)
     watch: Watch = ScaledCircuit(wiring, factor)
-    return runner.run(Wiring.full(anatomy), watch=watch)
+    return runner.run(EdgeSet.all(wiring.layout), watch=watch)
 
 
 def continued(

@@ -9,24 +9,25 @@ definition used by EAP-IG and the MIB benchmark); any other ablation does as wel
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from patching.ablations import Ablation, outside
-from patching.anatomy import Anatomy
 from patching.forward import Record, chain, no_tap
 from patching.frame import Frame
 from patching.mean_activations import MeanActivations
 from patching.metrics import CheckedMetric, Metric, check_metric
 from patching.model import Model
+from patching.nodes.deltas import points_of
+from patching.nodes.edges import EdgeSet, edge_sets
+from patching.nodes.layout import layout_of
 from patching.ops import Point
 from patching.progress import Progress
 from patching.runs import Batch, batches
-from patching.sites import PORTS, Edge, Site, parse_edge, ports, reaches, senders
+from patching.sites import Edge
 from patching.standins import Replace, stand_ins
 from patching.wired_run import Watch, WiredRun, read_on
 from tasks.pairs import PromptPairs
@@ -37,96 +38,27 @@ KINDS = (
 )
 
 
-@dataclass(frozen=True)
-class Wiring:
-    """Which sender each port reads from the circuit: a boolean row per port.
-
-    ``heads[layer]`` is ``[3, n_heads, senders]`` in the order q, k, v; ``mlps[layer]`` and
-    ``logits`` are ``[senders]``.
-    """
-
-    heads: tuple[Bool[np.ndarray, "3 h u"], ...]
-    mlps: tuple[Bool[np.ndarray, " u"], ...]
-    logits: Bool[np.ndarray, " u"]
-
-    @classmethod
-    def of(cls, edges: Iterable[str | Edge], anatomy: Anatomy) -> Wiring:
-        """The wiring of a set of edges.
-
-        Raises:
-            SiteError: an edge that this model cannot have.
-        """
-        index = {site: i for i, site in enumerate(senders(anatomy))}
-        layers, count = anatomy.n_layers, len(index)
-        heads = np.zeros((layers, 3, anatomy.n_heads, count), dtype=bool)
-        mlps = np.zeros((layers + 1, count), dtype=bool)
-        for edge in edges:
-            found = parse_edge(edge if isinstance(edge, str) else edge.name, anatomy)
-            sender = index[found.sender]
-            receiver = found.receiver
-            if receiver.kind == "head":
-                assert found.port is not None
-                heads[receiver.layer, PORTS.index(found.port), receiver.unit, sender] = True
-            else:
-                mlps[layers if receiver.kind == "logits" else receiver.layer, sender] = True
-        return cls(tuple(heads), tuple(mlps[:-1]), mlps[-1])
-
-    @classmethod
-    def full(cls, anatomy: Anatomy) -> Wiring:
-        """All edges that the model can have."""
-        sending, layers = senders(anatomy), range(anatomy.n_layers)
-
-        def reading(receiver: Site) -> Bool[np.ndarray, " u"]:
-            return np.array([reaches(sender, receiver, anatomy) for sender in sending])
-
-        shape = (3, anatomy.n_heads, len(sending))
-        return cls(
-            tuple(np.broadcast_to(reading(Site("head", layer, 0)), shape) for layer in layers),
-            tuple(reading(Site("mlp", layer)) for layer in layers),
-            reading(Site("logits")),
-        )
-
-    def without(self, edges: Iterable[str | Edge], anatomy: Anatomy) -> Wiring:
-        """The wiring less some edges.
-
-        Raises:
-            SiteError: an edge that this model cannot have.
-        """
-        cut = Wiring.of(edges, anatomy)
-        return Wiring(
-            tuple(mine & ~its for mine, its in zip(self.heads, cut.heads, strict=True)),
-            tuple(mine & ~its for mine, its in zip(self.mlps, cut.mlps, strict=True)),
-            self.logits & ~cut.logits,
-        )
-
-
-def induced_edges(nodes: Iterable[Site], anatomy: Anatomy) -> list[Edge]:
-    """All edges among some nodes, with the logits among the receivers."""
-    kept = set(nodes)
-    return [
-        Edge(sender, receiver, port)
-        for receiver, port in ports(anatomy)
-        if receiver in kept or receiver.kind == "logits"
-        for sender in senders(anatomy)
-        if sender in kept and reaches(sender, receiver, anatomy)
-    ]
-
-
 class CircuitRunner:
     """Runs circuits on one batch whose ablated run is computed once.
 
-    ``standing_in`` holds what stands in for every sender, at the points of :func:`sender_points`;
-    without it the corrupted run does.
+    ``standing_in`` holds what stands in for every sender, at the points of
+    :func:`patching.nodes.deltas.points_of`; without it the corrupted run does. Where ``nodes`` are
+    ``heads``, circuits of heads and whole MLPs can be run.
     """
 
     @torch.no_grad()
     def __init__(
-        self, model: Model, batch: Batch, standing_in: Mapping[Point, Tensor] | None = None
+        self,
+        model: Model,
+        batch: Batch,
+        standing_in: Mapping[Point, Tensor] | None = None,
+        nodes: str = "heads",
     ) -> None:
         self.model = model
         self.batch = batch
+        self.layout = layout_of(model.anatomy, nodes)
         self.frame: Frame = model.frame(batch.mask)
-        kept = Record(KINDS)
+        kept = Record(KINDS if nodes == "heads" else (*KINDS, "mlp_post", "mlp_raw"))
         tap = chain(no_tap if standing_in is None else Replace(standing_in), kept)
         x = model.embed(batch.corrupted, self.frame)
         model.run_from(0, tap("input", 0, x), self.frame, tap)
@@ -134,12 +66,12 @@ class CircuitRunner:
         self.clean_input = model.embed(batch.clean, self.frame)
 
     @torch.no_grad()
-    def logits(self, wiring: Wiring) -> Float[Tensor, "b v"]:
+    def logits(self, wiring: EdgeSet) -> Float[Tensor, "b v"]:
         """Logits at the last position with only the wired edges carrying the clean run."""
         return self.run(wiring)
 
     def run(
-        self, wiring: Wiring, strength: float = 1.0, watch: Watch = read_on
+        self, wiring: EdgeSet, strength: float = 1.0, watch: Watch = read_on
     ) -> Float[Tensor, "b v"]:
         """The same where every wired edge carries ``strength`` of its change, with gradients.
 
@@ -168,7 +100,7 @@ def run_circuits(
         MethodError: an ablation that does not exist or cannot stand in for every sender, or means
             that do not fit.
     """
-    wirings = [Wiring.of(edges, model.anatomy) for edges in circuits]
+    wirings = edge_sets(circuits, model.anatomy)
     return run_wirings(model, pairs, wirings, metric, batch_size, progress, ablation, means)
 
 
@@ -178,20 +110,21 @@ def runners(
     batch_size: int = 32,
     ablation: str | Ablation = "corrupted",
     means: MeanActivations | None = None,
+    nodes: str = "heads",
 ) -> Iterator[CircuitRunner]:
     """A runner for every batch of the pairs, with what stands in outside its circuits.
 
     Raises:
         MethodError: as for :func:`run_circuits`.
     """
-    for batch, standing_in in _off(model, pairs, outside(ablation), batch_size, means):
-        yield CircuitRunner(model, batch, standing_in)
+    for batch, standing_in in _off(model, pairs, outside(ablation), batch_size, means, nodes):
+        yield CircuitRunner(model, batch, standing_in, nodes)
 
 
 def run_wirings(
     model: Model,
     pairs: PromptPairs,
-    wirings: Sequence[Wiring],
+    wirings: Sequence[EdgeSet],
     metric: str | Metric = "logit_diff",
     batch_size: int = 32,
     progress: Progress | None = None,
@@ -200,9 +133,10 @@ def run_wirings(
 ) -> Float[np.ndarray, "circuits n"]:
     """As :func:`run_circuits`, for circuits that are wirings already."""
     checked: CheckedMetric = check_metric(metric)
+    nodes = wirings[0].layout.nodes if wirings else "heads"
     found, done, total = [], 0, len(wirings) * -(-len(pairs) // batch_size)
-    for batch, standing_in in _off(model, pairs, outside(ablation), batch_size, means):
-        runner, rows = CircuitRunner(model, batch, standing_in), []
+    for runner in runners(model, pairs, batch_size, ablation, means, nodes):
+        batch, rows = runner.batch, []
         for wiring in wirings:
             rows.append(checked(runner.logits(wiring), batch.pairs))
             done += 1
@@ -212,25 +146,22 @@ def run_wirings(
     return np.concatenate(found, axis=1)
 
 
-def sender_points(anatomy: Anatomy) -> list[Point]:
-    """The points that hold what every sender writes: the input, all heads, all MLPs."""
-    inner = [(kind, layer) for layer in range(anatomy.n_layers) for kind in ("z", "mlp_out")]
-    return [("input", 0), *inner]
-
-
 def _off(
     model: Model,
     pairs: PromptPairs,
     ablation: Ablation,
     batch_size: int,
     means: MeanActivations | None,
+    nodes: str,
 ) -> Iterator[tuple[Batch, Mapping[Point, Tensor] | None]]:
     """Every batch with what stands in outside a circuit; None where that is the corrupted run."""
     if ablation.kind == "corrupted":
         for batch in batches(model, pairs, batch_size):
             yield batch, None
         return
-    yield from stand_ins(model, pairs, ablation, sender_points(model.anatomy), batch_size, means)
+    yield from stand_ins(
+        model, pairs, ablation, points_of(layout_of(model.anatomy, nodes)), batch_size, means
+    )
 
 
 def run_circuit(

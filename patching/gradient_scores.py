@@ -8,30 +8,32 @@ each query head, so that edges are per query head there too.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from patching import writes
 from patching.linearised import Kinds, Linearisation, Pass
 from patching.model import Model
+from patching.nodes.deltas import deltas, gradients, point_of, points_of, read_kinds, write_kinds
+from patching.nodes.kind import Slopes
+from patching.nodes.layout import Layout
 from patching.norms import precise
 from patching.ops import Point, Where, cut
-from patching.ports import INSIDE, reads_vjp
 from patching.runs import Batch
-from patching.sites import senders
-from patching.sitesets import Group, SiteSet, point_of, reduce_product
+from patching.sitesets import Group, SiteSet, reduce_product
 from patching.softmax_response import ANSWERED
 
 Response = Callable[[Pass, Group], Tensor]
 
-EDGE_KINDS = Kinds(
-    read=(*writes.KINDS, "resid_pre", *INSIDE, "q", "k_read", "v_read", "mlp_in", "final_in"),
-    scored=("input", "z", "mlp_out"),
-)
-"""Kinds of points that edge scores need; what is scored is what senders write."""
+
+def edge_kinds(layout: Layout) -> Kinds:
+    """Kinds of points that edge scores need; what is scored is what senders write."""
+    scored = tuple(dict.fromkeys(point[0] for point in points_of(layout)))
+    read = dict.fromkeys((*write_kinds(layout), *read_kinds(layout), *scored))
+    return Kinds(tuple(read), scored)
+
 
 TILE_BYTES = 16 * 2**20
 """How large a tile of writes may become before prompts or positions are taken apart.
@@ -81,45 +83,50 @@ def combine(linearised: Linearisation, one_pass: Callable[[Pass], Tensor]) -> Te
 
 
 def edge_scores(
-    model: Model, linearised: Linearisation, columns: Int[Tensor, "b labels"] | None = None
+    model: Model,
+    linearised: Linearisation,
+    layout: Layout,
+    columns: Int[Tensor, "b labels"] | None = None,
 ) -> Float[Tensor, "b edges"]:
-    """Score of every edge for every prompt, in the order of :func:`patching.sites.edges`.
+    """Score of every edge for every prompt, in the order of the layout.
 
     With ``columns``, at each of these positions instead of over all: edge by edge, then label by
     label.
     """
     if columns is None:
-        return combine(linearised, lambda each: _edge_pass(model, linearised, each))
-    return combine(linearised, lambda each: _edges_at(model, linearised, each, columns))
+        return combine(linearised, lambda each: _edge_pass(model, linearised, layout, each))
+    return combine(linearised, lambda each: _edges_at(model, linearised, layout, each, columns))
 
 
 def _edges_at(
-    model: Model, linearised: Linearisation, each: Pass, columns: Int[Tensor, "b labels"]
+    model: Model,
+    linearised: Linearisation,
+    layout: Layout,
+    each: Pass,
+    columns: Int[Tensor, "b labels"],
 ) -> Float[Tensor, "b edges_labels"]:
     """Edge scores at single positions, prompt by prompt."""
     rows = []
     for prompt, at in enumerate(columns):
-        tiles = [
-            _edge_tile(
-                model, linearised, each, (slice(prompt, prompt + 1), slice(int(c), int(c) + 1))
-            )
-            for c in at
-        ]
+        one = slice(prompt, prompt + 1)
+        places = [(one, slice(int(column), int(column) + 1)) for column in at]
+        tiles = [_edge_tile(model, linearised, layout, each, where) for where in places]
         rows.append(torch.stack(tiles, dim=-1).flatten(1))
     return torch.cat(rows)
 
 
-def _edge_pass(model: Model, linearised: Linearisation, each: Pass) -> Float[Tensor, "b edges"]:
+def _edge_pass(
+    model: Model, linearised: Linearisation, layout: Layout, each: Pass
+) -> Float[Tensor, "b edges"]:
     size, length, width = linearised.clean["input", 0].shape
-    senders = model.anatomy.n_layers * (model.anatomy.n_heads + 1) + 1
-    row = senders * width * linearised.clean["input", 0].element_size()
+    row = layout.n_senders * width * linearised.clean["input", 0].element_size()
     prompts = max(1, TILE_BYTES // (row * length))
     columns = length if prompts > 1 else max(1, TILE_BYTES // row)
     rows = []
     for start in range(0, size, prompts):
         which = slice(start, start + prompts)
         parts = [
-            _edge_tile(model, linearised, each, (which, slice(at, at + columns)))
+            _edge_tile(model, linearised, layout, each, (which, slice(at, at + columns)))
             for at in range(0, length, columns)
         ]
         rows.append(torch.stack(parts).sum(0) if len(parts) > 1 else parts[0])
@@ -127,49 +134,27 @@ def _edge_pass(model: Model, linearised: Linearisation, each: Pass) -> Float[Ten
 
 
 def _edge_tile(
-    model: Model, linearised: Linearisation, each: Pass, where: Where
+    model: Model, linearised: Linearisation, layout: Layout, each: Pass, where: Where
 ) -> Float[Tensor, "b edges"]:
-    """Edge scores of some prompts, summed over some positions."""
+    """``E(u -> r) = sum over s of delta_u[s] . g_r[s]``: some prompts, over some positions."""
     clean, corrupted = _cut(linearised.clean, where), _cut(linearised.corrupted, where)
-    values, grads = _cut(each.gradients.values, where), _cut(each.gradients.grads, where)
-    stack = writes.all_deltas(model, clean, corrupted).flatten(2)
-    stack = stack * _covered(model, each).to(stack)[:, None] if each.covers else stack
+    stack = deltas(model, layout, clean, corrupted).flatten(2)
+    if each.covers is not None:
+        stack = stack * _covered(layout, each).to(stack)[:, None]
+    run, stop = each.gradients, where[1].stop
+    ends = stop is None or stop >= run.values["resid_pre", 0].shape[1]
+    slopes = Slopes(_cut(run.values, where), _cut(run.grads, where), each.ops, where, ends)
     parts = []
-    for count, gradient in port_gradients(model, values, grads, each, where):
-        product = precise(gradient.flatten(2)) @ stack[:, :count].transpose(1, 2)
+    for reads, gradient in gradients(model, layout, slopes):
+        product = precise(gradient.flatten(2)) @ stack[:, :reads].transpose(1, 2)
         parts.append(product.flatten(1))
     return torch.cat(parts, dim=1)
 
 
-def _covered(model: Model, each: Pass) -> Bool[Tensor, " u"]:
+def _covered(layout: Layout, each: Pass) -> Bool[Tensor, " u"]:
     """Which senders a pass speaks for."""
-    return torch.tensor([each.speaks_for(point_of(site)) for site in senders(model.anatomy)])
-
-
-def port_gradients(
-    model: Model,
-    values: dict[Point, Tensor],
-    grads: dict[Point, Tensor],
-    each: Pass,
-    where: Where,
-) -> Iterator[tuple[int, Float[Tensor, "b r s d"]]]:
-    """Per group of ports: how many senders it reads, and the gradient at its residual input."""
-    units = model.anatomy.n_heads + 1
-    for layer, block in enumerate(model.blocks):
-        point = ("resid_pre", layer)
-        vjp = each.ops.norm_vjp(block.ln1, values[point], point, where)
-        at_norm = [
-            reads_vjp(block, port, grads[kind, layer], values, each.ops, where)
-            for kind, port in (("q", "q"), ("k_read", "k"), ("v_read", "v"))
-        ]
-        yield 1 + units * layer, vjp(torch.cat(at_norm, dim=1))
-        reads = units * layer + (1 if model.anatomy.parallel else units)
-        yield reads, grads["mlp_in", layer][:, None]
-    last = model.anatomy.n_layers
-    at_end = torch.zeros_like(values["resid_pre", 0])
-    if where[1].stop is None or where[1].stop >= each.gradients.values["resid_pre", 0].shape[1]:
-        at_end[:, -1] = grads["final_in", last]
-    yield 1 + units * last, at_end[:, None]
+    groups = layout.senders
+    return torch.tensor([each.speaks_for(point_of(g)) for g in groups for _ in range(g.count)])
 
 
 def _cut(values: dict[Point, Tensor], where: Where) -> dict[Point, Tensor]:

@@ -16,16 +16,17 @@ from collections.abc import Iterable
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from patching.ablations import Ablation
 from patching.changes import Reading
-from patching.circuit_run import CircuitRunner, Wiring, runners
+from patching.circuit_run import CircuitRunner, runners
 from patching.metrics import CheckedMetric, Metric, check_metric
 from patching.model import Model
+from patching.nodes.edges import EdgeSet
 from patching.scores import Scores
-from patching.sites import PORTS, Edge, Site, edges, parse_edge, senders
+from patching.sites import Edge
 from tasks.errors import MethodError
 from tasks.pairs import PromptPairs
 
@@ -54,21 +55,19 @@ def inside_scores(
         SiteError: an edge that this model does not have.
         MethodError: an empty circuit, a negative number of steps, or an unknown ablation.
     """
-    anatomy = model.anatomy
-    chosen = {e if isinstance(e, Edge) else parse_edge(e, anatomy) for e in circuit}
-    wiring = Wiring.of(chosen, anatomy)
-    ordered = [edge for edge in edges(anatomy) if edge in chosen]
-    if not ordered or steps < 0:
-        raise MethodError(f"nothing to score: {len(ordered)} edges, {steps} steps")
+    wiring = EdgeSet.of(circuit, model.anatomy)
+    count, nodes = len(wiring), wiring.layout.nodes
+    if not count or steps < 0:
+        raise MethodError(f"nothing to score: {count} edges, {steps} steps")
     checked = check_metric(metric)
-    totals, squares, ends = np.zeros(len(ordered)), np.zeros(len(ordered)), np.zeros(2)
-    for runner in runners(model, pairs, batch_size, ablation):
-        found = _inside(runner, wiring, ordered, checked, steps).double().cpu().numpy()
-        totals, squares = totals + found.sum(0), squares + (found**2).sum(0)
-        for i, each in enumerate((wiring, Wiring.of([], anatomy))):
+    totals, squares, ends = np.zeros(count), np.zeros(count), np.zeros(2)
+    for runner in runners(model, pairs, batch_size, ablation, nodes=nodes):
+        rows = _inside(runner, wiring, checked, steps).double().cpu().numpy()
+        totals, squares = totals + rows.sum(0), squares + (rows**2).sum(0)
+        for i, each in enumerate((wiring, EdgeSet.none(wiring.layout))):
             ends[i] += float(checked(runner.logits(each), runner.batch.pairs).double().sum())
     return Scores(
-        names=tuple(edge.name for edge in ordered),
+        names=tuple(edge.name for edge in wiring),
         totals=totals,
         squares=squares,
         count=len(pairs),
@@ -76,7 +75,7 @@ def inside_scores(
         method=METHOD,
         direction="noising",
         metric=checked.name,
-        anatomy=anatomy,
+        anatomy=model.anatomy,
         clean=float(ends[0]),
         corrupted=float(ends[1]),
         task=pairs.task,
@@ -86,56 +85,45 @@ def inside_scores(
 
 
 def _inside(
-    runner: CircuitRunner, wiring: Wiring, ordered: list[Edge], metric: CheckedMetric, steps: int
+    runner: CircuitRunner, wiring: EdgeSet, metric: CheckedMetric, steps: int
 ) -> Float[Tensor, "b edges"]:
     strengths = [(step + 0.5) / steps for step in range(steps)] or [1.0]
     total: Tensor | float = 0.0
     for strength in strengths:
-        total = total + _gradients(runner, wiring, ordered, metric, strength) / len(strengths)
+        total = total + _gradients(runner, wiring, metric, strength) / len(strengths)
     assert isinstance(total, Tensor)
     return total
 
 
 @torch.enable_grad()
 def _gradients(
-    runner: CircuitRunner,
-    wiring: Wiring,
-    ordered: list[Edge],
-    metric: CheckedMetric,
-    strength: float,
+    runner: CircuitRunner, wiring: EdgeSet, metric: CheckedMetric, strength: float
 ) -> Float[Tensor, "b edges"]:
-    """Derivative of every prompt's metric by the share that each edge carries."""
-    seen: list[Reading] = []
+    """Derivative of every prompt's metric by the share that each edge carries, in rising order."""
+    readings: list[Reading] = []
 
     def watch(reading: Reading) -> Tensor:
         if not reading.x.requires_grad:
             reading.x.requires_grad_()
-        seen.append(reading)
+        readings.append(reading)
         return reading.x
 
     value = metric(runner.run(wiring, strength, watch), runner.batch.pairs)
-    grads = torch.autograd.grad(value.sum(), [reading.x for reading in seen], allow_unused=True)
-    found: dict[Edge, Tensor] = {}
-    sending = senders(runner.model.anatomy)
-    for reading, gradient in zip(seen, grads, strict=True):
+    grads = torch.autograd.grad(value.sum(), [r.x for r in readings], allow_unused=True)
+    every = value.new_zeros(len(value), wiring.layout.n_edges)
+    for reading, gradient in zip(readings, grads, strict=True):
         if gradient is not None:
-            found |= _edges_of(reading, gradient, sending)
-    nothing = torch.zeros_like(value)
-    return torch.stack([found.get(edge, nothing) for edge in ordered], dim=1).detach()
+            numbers, products = _edges_of(reading, gradient)
+            every[:, numbers] = products.T
+    return every[:, torch.as_tensor(wiring.numbers, device=every.device)].detach()
 
 
 def _edges_of(
-    reading: Reading, gradient: Float[Tensor, "r b s d"], sending: list[Site]
-) -> dict[Edge, Float[Tensor, " b"]]:
-    product = torch.einsum("rbsd,ubsd->rub", gradient, reading.stack.detach())
-    rows, columns = np.nonzero(reading.wired[:, list(reading.senders)])
-    return {
-        Edge(sending[reading.senders[u]], *_receiver(reading, r)): product[r, u]
-        for r, u in zip(rows.tolist(), columns.tolist(), strict=True)
-    }
-
-
-def _receiver(reading: Reading, row: int) -> tuple[Site, str | None]:
-    if reading.port in PORTS:
-        return Site("head", reading.layer, reading.heads[row]), reading.port
-    return (Site("logits") if reading.port == "logits" else Site("mlp", reading.layer)), None
+    reading: Reading, gradient: Float[Tensor, "r b s d"]
+) -> tuple[Int[Tensor, " e"], Float[Tensor, "e b"]]:
+    """``change . gradient`` of every wired edge whose sender writes more, with its number."""
+    group, senders = reading.group, np.array(reading.changes.senders(reading.group.reads))
+    product = reading.changes.product(gradient, group.reads)
+    rows, columns = np.nonzero(reading.wired[:, senders])
+    numbers = group.start + np.array(reading.units)[rows] * group.reads + senders[columns]
+    return torch.as_tensor(numbers, device=gradient.device), product[rows, columns]

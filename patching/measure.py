@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral
 from typing import Any
@@ -12,16 +12,18 @@ from jaxtyping import Float
 from torch import Tensor
 
 from patching import activation, attention_edges, exact_receivers, softmax_response
-from patching.gradient_scores import EDGE_KINDS, edge_scores, site_scores
+from patching.circuit_run import CircuitRunner
+from patching.gradient_scores import edge_kinds, edge_scores, site_scores
 from patching.linearised import Kinds, Linearise
 from patching.methods import get, linearisation
 from patching.metrics import CheckedMetric, Metric, check_metric
 from patching.model import Model
+from patching.nodes.edges import EdgeNames, EdgeSet
+from patching.nodes.layout import Layout, layout_of
 from patching.progress import Progress
 from patching.rules import Rules
 from patching.runs import batches
 from patching.setting import Setting, check_direction
-from patching.sites import Edge, edges
 from patching.sitesets import SiteSet, label_columns, labels_of, site_set
 from patching.written import read_method
 from tasks.errors import MethodError, ModelError, TaskError, unknown
@@ -32,6 +34,9 @@ Labels = tuple[int | str | None, ...]
 Told = Callable[[int], None]
 Sample = tuple[int, int]
 """How many sites at the most, and the seed that draws them."""
+
+MOST_EDGES, MOST_EXACT = 20_000_000, 20_000
+"""Edges between neurons that are scored at most, and that are scored exactly at most."""
 
 LEVELS = ("node", "edge", "site", "attention_edge")
 
@@ -53,9 +58,10 @@ class Request:
     level: str
     direction: str
     metric: CheckedMetric
-    names: tuple[str, ...]
+    names: Sequence[str]
     wanted: SiteSet | None
     labels: Labels = (None,)
+    nodes: str = "heads"
 
     @classmethod
     def of(
@@ -70,6 +76,7 @@ class Request:
         positions: str,
         options: Mapping[str, Any],
         sample: Sample | None = None,
+        nodes: str = "heads",
     ) -> Request:
         """Check everything that can be known before the first forward pass.
 
@@ -99,14 +106,13 @@ class Request:
             names = attention_edges.names(model.anatomy, labels)
             return cls(method, filled, level, direction, checked, names, None, labels)
         if level == "edge":
-            names = tuple(
-                Edge(e.sender.at(label), e.receiver.at(label), e.port).name
-                for e in edges(model.anatomy)
-                for label in labels
-            )
-            return cls(method, filled, level, direction, checked, names, None, labels)
+            layout = layout_of(model.anatomy, nodes)
+            _check_edges(layout, method, filled)
+            names = EdgeNames(layout, labels)
+            return cls(method, filled, level, direction, checked, names, None, labels, nodes)
         kind = "node" if level == "node" else sites
-        wanted = site_set(kind, model.anatomy, pairs, positions)
+
+        wanted = site_set(kind, model.anatomy, pairs, positions, nodes)
         for each in kind.split(","):
             check_reached(method, filled, each)
         wanted = wanted if sample is None else wanted.sample(*sample)
@@ -123,6 +129,9 @@ class Request:
     def measure(self, tell: Told = _nobody) -> Callable[[Setting], BatchScores]:
         """The function that scores one batch; ``tell`` is given how many of its steps are done."""
         wanted, labels, crosses = self.wanted, self.labels, self.level == "attention_edge"
+        nodes = self.nodes
+        if self.method == "activation" and self.level == "edge" and nodes == "neurons":
+            return _neuron_edges
         if self.method == "activation":
             return lambda setting: _exact(setting, wanted, labels, crosses, tell)
         linearise = linearisation(self.method, self.options)
@@ -131,7 +140,7 @@ class Request:
         if wanted is None and self.options.get("exact_receivers"):
             return lambda setting: _edges_answered(setting, labels, linearise)
         if wanted is None:
-            return lambda setting: _edges(setting, labels, linearise)
+            return lambda setting: _edges(setting, labels, linearise, nodes)
         fixed = self.method == "ensemble" or bool(self.options.get("qk_fix"))
         if not fixed or not set(softmax_response.ANSWERED) & set(wanted.kinds):
             return lambda setting: _estimate(setting, wanted, linearise)
@@ -145,6 +154,28 @@ def _check_arguments(model: object, pairs: object) -> None:
         raise TaskError(
             f"pairs are {pairs!r}, not PromptPairs; make them with "
             f"circuits.load_task(...).pairs(model.tokenizer) or circuits.load_pairs"
+        )
+
+
+def _check_edges(layout: Layout, method: str, options: Mapping[str, Any]) -> None:
+    """Refuse edges between neurons that are too many, or that a method does not have.
+
+    Raises:
+        MethodError: see above.
+    """
+    if layout.nodes == "heads":
+        return
+    if layout.n_edges > MOST_EDGES:
+        raise MethodError(
+            f"between heads and neurons this model has {layout.n_edges:,} edges; at most "
+            f"{MOST_EDGES:,} are scored: score neurons as nodes (level='node'), or heads and MLPs"
+        )
+    if options.get("exact_receivers"):
+        raise MethodError("exact_receivers are heads and whole MLPs; leave it out, or nodes")
+    if method == "activation" and layout.n_edges > MOST_EXACT:
+        raise MethodError(
+            f"each of {layout.n_edges:,} edges would be a run of the model; at most {MOST_EXACT:,} "
+            f"are done exactly: take an estimate, such as secant"
         )
 
 
@@ -248,6 +279,30 @@ def _edges_answered(setting: Setting, labels: Labels, linearise: Linearise) -> B
     return BatchScores(_over(sweep, labels), found.metric_clean, found.metric_corrupted)
 
 
+@torch.no_grad()
+def _neuron_edges(setting: Setting) -> BatchScores:
+    """Exact effects between heads and neurons, by their definition: one run for each edge.
+
+    Noising leaves one edge out of all, denoising puts one edge into none.
+    """
+    runner = CircuitRunner(setting.model, setting.batch, nodes="neurons")
+    layout, sign = runner.layout, setting.sign()
+    whole = EdgeSet.all(layout)
+    start = whole if setting.direction == "noising" else EdgeSet.none(layout)
+
+    def metric(kept: EdgeSet) -> Tensor:
+        return setting.metric(runner.logits(kept), setting.batch.pairs)
+
+    base = metric(start)
+    columns = []
+    for number in range(layout.n_edges):
+        kept = start.kept.copy()
+        kept[number] ^= True
+        columns.append(sign * (base - metric(EdgeSet(layout, kept))))
+    clean, corrupted = metric(whole), metric(EdgeSet.none(layout))
+    return BatchScores(torch.stack(columns, dim=1), clean, corrupted)
+
+
 def _over(sweep: activation.ExactSweep, labels: Labels, tell: Told = _nobody) -> Tensor:
     """All edges, over all positions or at each labelled one."""
     if labels == (None,):
@@ -256,10 +311,11 @@ def _over(sweep: activation.ExactSweep, labels: Labels, tell: Told = _nobody) ->
     return torch.stack([sweep.edges(at) for at in masks], dim=-1).flatten(1)
 
 
-def _edges(setting: Setting, labels: Labels, linearise: Linearise) -> BatchScores:
-    found = linearise(setting, EDGE_KINDS)
+def _edges(setting: Setting, labels: Labels, linearise: Linearise, nodes: str) -> BatchScores:
+    layout = layout_of(setting.model.anatomy, nodes)
+    found = linearise(setting, edge_kinds(layout))
     columns = None if labels == (None,) else label_columns(labels, setting.batch)
-    scores = edge_scores(setting.model, found, columns)
+    scores = edge_scores(setting.model, found, layout, columns)
     return BatchScores(scores, found.metric_clean, found.metric_corrupted)
 
 

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from patching.anatomy import Anatomy
-from patching.sites import nearest
+from patching.nodes.edges import EdgeNames
+from patching.nodes.layout import Layout, fitting
+from patching.sites import nearest, parse_edge
 from tasks.errors import FormatError, MethodError, SiteError
 
 if TYPE_CHECKING:
@@ -31,6 +33,9 @@ LEVELS = ("node", "edge", "site", "attention_edge")
 @dataclass(frozen=True)
 class Scores:
     """An estimate of ``E(s)`` for every site or edge named in ``names``.
+
+    Names of all edges of a model are made only when they are asked for
+    (:class:`patching.nodes.edges.EdgeNames`).
 
     Noising: ``E(s) = m(clean) - m(clean, s := corrupted)``. Denoising:
     ``E(s) = m(corrupted, s := clean) - m(corrupted)``. Both are in units of the metric, and
@@ -50,7 +55,7 @@ class Scores:
     True
     """
 
-    names: tuple[str, ...]
+    names: Sequence[str]
     totals: Float[np.ndarray, " sites"]
     count: int
     level: str
@@ -113,8 +118,12 @@ class Scores:
         Zero for scores that carry the whole difference: exact two-run secants, and integrated
         gradients in the limit of many steps.
         """
-        out = [i for i, n in enumerate(self.names) if n == "input" or n.startswith("input->")]
-        return float(self.values[out].sum()) - self.total_effect if out else None
+        if isinstance(self.names, EdgeNames):
+            out = self.names.leaving("input")
+        else:
+            leaves = [n == "input" or n.startswith("input->") for n in self.names]
+            out = np.flatnonzero(leaves)
+        return float(self.values[out].sum()) - self.total_effect if len(out) else None
 
     @cached_property
     def _index(self) -> dict[str, int]:
@@ -128,6 +137,8 @@ class Scores:
 
     def __getitem__(self, name: str) -> float:
         """The mean score of one site or edge, by name."""
+        if isinstance(self.names, EdgeNames):
+            return float(self.values[self.names.number(name)])
         if name not in self._index:
             raise SiteError(f"no score for '{name}'{nearest(name, list(self.names))}")
         return float(self.values[self._index[name]])
@@ -150,8 +161,27 @@ class Scores:
 
     def ranked(self, absolute: bool = True) -> list[str]:
         """Names from strongest to weakest; ties keep the order of computation."""
+        names = tuple(self.names)
+        return [names[i] for i in self.order(absolute)]
+
+    def order(self, absolute: bool = True) -> Int[np.ndarray, " sites"]:
+        """Places of :attr:`names` from strongest to weakest, as :meth:`ranked`."""
         values = np.abs(self.values) if absolute else self.values
-        return [self.names[i] for i in np.argsort(-values, kind="stable")]
+        return np.argsort(-values, kind="stable")
+
+    def edges(self) -> tuple[Layout, Int[np.ndarray, " sites"]]:
+        """The layout of the edges scored, and their numbers in it.
+
+        Raises:
+            SiteError: a name is no edge at all positions.
+        """
+        if isinstance(self.names, EdgeNames) and self.names.labels == (None,):
+            return self.names.layout, np.arange(len(self.names))
+        edges = [parse_edge(name) for name in self.names]
+        if tied := [edge for edge in edges if edge.receiver.position is not None]:
+            raise SiteError(f"'{tied[0]}' is tied to a position; only edges at all can be run")
+        layout = fitting(self.anatomy, (end for e in edges for end in (e.sender, e.receiver)))
+        return layout, np.array([layout.number(edge) for edge in edges], dtype=np.int64)
 
     def to_frame(self) -> pd.DataFrame:
         """A data frame with the columns name, score and (where known) standard_error."""
@@ -199,7 +229,9 @@ class Scores:
         arrays = {"totals": self.totals}
         if self.squares is not None:
             arrays["squares"] = self.squares
-        header = {"scores": json.dumps(self.describe() | {"names": self.names}, sort_keys=True)}
+        header = {
+            "scores": json.dumps(self.describe() | {"names": list(self.names)}, sort_keys=True)
+        }
         partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
         try:
             # Written by us, so that it is as open to others as any file.
@@ -237,8 +269,8 @@ class Scores:
             )
         header.pop("sign", None)
         try:
-            names = tuple(header.pop("names"))
             anatomy = Anatomy.from_json(header.pop("anatomy"))
+            names = recognised(header.pop("names"), anatomy)
             return cls(names=names, anatomy=anatomy, **arrays, **header)
         except (KeyError, TypeError, MethodError) as error:
             raise FormatError(f"{path} is not a complete scores file: {error}") from None

@@ -29,6 +29,7 @@ def score(
     *,
     sites: str = "node",
     positions: str = "all",
+    nodes: str = "heads",
     batch_size: int = 32,
     progress: Progress | None = None,
     **options: Any,
@@ -40,7 +41,8 @@ def score(
     ``expert``, ...).
     Sites and edges are scored at ``positions`` ``all`` (together), ``token`` (each) or ``named``
     (each that the task names); ``level="attention_edge"`` scores what each head carries from each
-    such position to each other one.
+    such position to each other one. ``nodes`` says what nodes and edges are made of: ``heads`` and
+    whole MLPs, or heads and single ``neurons``.
     Scores are means over prompts in units of the metric; positive always means that the clean
     activation pushes the metric towards the clean answer. The batch size changes nothing but the
     time and memory taken; when a GPU runs out of memory it is halved and the work goes on.
@@ -54,8 +56,9 @@ def score(
         SiteError: sites or positions that this model or these prompts do not have.
         TaskError: tokens outside the model's vocabulary.
     """
-    request = Request.of(model, pairs, method, level, direction, metric, sites, positions, options)
-    asked = _asked(level, sites, positions)
+    where = sites, positions, options
+    request = Request.of(model, pairs, method, level, direction, metric, *where, nodes=nodes)
+    asked = _asked(level, sites, positions, nodes)
     total: Scores | None = None
     for batch in score_batches(model, pairs, request, batch_size, progress):
         piece = _piece(batch, _array(batch), request, asked, model, pairs)
@@ -74,6 +77,7 @@ def prompt_scores(
     *,
     sites: str = "node",
     positions: str = "all",
+    nodes: str = "heads",
     batch_size: int = 32,
     progress: Progress | None = None,
     sample: Sample | None = None,
@@ -85,9 +89,9 @@ def prompt_scores(
     ``sample``, a number and a seed, no more sites than that are scored, drawn with the seed.
     """
     request = Request.of(
-        model, pairs, method, level, direction, metric, sites, positions, options, sample
+        model, pairs, method, level, direction, metric, sites, positions, options, sample, nodes
     )
-    asked = _asked(level, sites, positions)
+    asked = _asked(level, sites, positions, nodes)
     total: Scores | None = None
     rows = []
     for batch in score_batches(model, pairs, request, batch_size, progress):
@@ -98,9 +102,10 @@ def prompt_scores(
     return total, np.concatenate(rows)
 
 
-def _asked(level: str, sites: str, positions: str) -> dict[str, str]:
+def _asked(level: str, sites: str, positions: str, nodes: str) -> dict[str, str]:
     """What was asked for beside the method's options, where it is not the default."""
     asked = {} if positions == "all" else {"positions": positions}
+    asked |= {} if nodes == "heads" else {"nodes": nodes}
     return asked | ({"sites": sites} if level == "site" else {})
 
 

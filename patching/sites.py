@@ -17,7 +17,6 @@ and logits have one input and no port. Tied to positions, an edge stays at one o
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 
@@ -35,6 +34,12 @@ _STREAM = re.compile(r"(resid_pre|resid_mid|resid_post|attn_out|mlp_out)\.(\d+)"
 _EDGE = re.compile(r"(?P<sender>.+?)->(?P<receiver>[^<>]+)(?:<(?P<port>[^<>]*)>)?")
 
 
+Label = int | str | None
+"""A position: a token index, a task's name for one, or None for all of them."""
+
+SENDERS, RECEIVERS = ("input", "head", "mlp", "neuron"), ("head", "mlp", "neuron", "logits")
+
+
 @dataclass(frozen=True, slots=True)
 class Site:
     """A place whose activation can be read or replaced.
@@ -47,7 +52,7 @@ class Site:
     kind: str
     layer: int = -1
     unit: int = -1
-    position: int | str | None = None
+    position: Label = None
 
     @property
     def name(self) -> str:
@@ -70,7 +75,7 @@ class Site:
             return f"m{self.layer}.{self.kind}"
         return f"{self.kind}.{self.layer}"
 
-    def at(self, position: int | str | None) -> Site:
+    def at(self, position: Label) -> Site:
         """The same site at another position."""
         return replace(self, position=position)
 
@@ -85,6 +90,10 @@ class Edge:
     sender: Site
     receiver: Site
     port: str | None = None
+
+    def at(self, position: Label) -> Edge:
+        """The same edge with both ends at one position."""
+        return Edge(self.sender.at(position), self.receiver.at(position), self.port)
 
     @property
     def name(self) -> str:
@@ -163,11 +172,13 @@ def parse_edge(name: str, anatomy: Anatomy | None = None) -> Edge:
 
 
 def _check_ports(edge: Edge) -> None:
-    if edge.sender.kind not in ("input", "head", "mlp"):
-        raise SiteError(f"'{edge}': {edge.sender} cannot send; senders are input, heads and MLPs")
-    if edge.receiver.kind not in ("head", "mlp", "logits"):
+    if edge.sender.kind not in SENDERS:
         raise SiteError(
-            f"'{edge}': {edge.receiver} cannot receive; receivers are heads, MLPs and logits"
+            f"'{edge}': {edge.sender} cannot send; senders are input, heads, MLPs and neurons"
+        )
+    if edge.receiver.kind not in RECEIVERS:
+        raise SiteError(
+            f"'{edge}': {edge.receiver} cannot receive; receivers are heads, MLPs, neurons, logits"
         )
     if edge.receiver.kind == "head" and edge.port not in PORTS:
         raise SiteError(f"'{edge}': a head receives at a port; add <q>, <k> or <v>")
@@ -244,7 +255,7 @@ def crosses(edge: Edge) -> bool:
 def _first_reader(sender: Site, anatomy: Anatomy) -> Site:
     if sender.kind == "input":
         return head(0, 0)
-    if sender.kind != "mlp" and not anatomy.parallel:
+    if sender.kind == "head" and not anatomy.parallel:
         return mlp(sender.layer)
     return LOGITS if sender.layer == anatomy.n_layers - 1 else head(sender.layer + 1, 0)
 
@@ -262,41 +273,6 @@ def stage(site: Site, anatomy: Anatomy) -> int:
 def reaches(sender: Site, receiver: Site, anatomy: Anatomy) -> bool:
     """Whether the receiver reads a residual stream that the sender has written to."""
     return stage(sender, anatomy) < stage(receiver, anatomy)
-
-
-def nodes(anatomy: Anatomy) -> list[Site]:
-    """All nodes in order of computation: input, then per layer heads and MLP, then logits."""
-    inner = [
-        site
-        for layer in range(anatomy.n_layers)
-        for site in [*(head(layer, unit) for unit in range(anatomy.n_heads)), mlp(layer)]
-    ]
-    return [INPUT, *inner, LOGITS]
-
-
-def senders(anatomy: Anatomy) -> list[Site]:
-    """All nodes that write to the residual stream, in order."""
-    return nodes(anatomy)[:-1]
-
-
-def ports(anatomy: Anatomy) -> list[tuple[Site, str | None]]:
-    """All input ports in order: per layer the q, k, v ports of the heads, the MLP; then logits."""
-    found: list[tuple[Site, str | None]] = []
-    for layer in range(anatomy.n_layers):
-        for port in PORTS:
-            found += [(head(layer, unit), port) for unit in range(anatomy.n_heads)]
-        found.append((mlp(layer), None))
-    return [*found, (LOGITS, None)]
-
-
-def edges(anatomy: Anatomy) -> Iterator[Edge]:
-    """All edges, receiver by receiver in the order of :func:`ports`, senders in order."""
-    sending = senders(anatomy)
-    for receiver, port in ports(anatomy):
-        for sender in sending:
-            if not reaches(sender, receiver, anatomy):
-                break
-            yield Edge(sender, receiver, port)
 
 
 def nearest(name: str, names: list[str]) -> str:

@@ -16,18 +16,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from patching.anatomy import Anatomy
+from patching.nodes.layout import Layout, layout_of
 from patching.ops import Point
 from patching.runs import Batch
-from patching.sites import (
-    INPUT,
-    MIXTURE_PARTS,
-    STREAMS,
-    Edge,
-    Site,
-    check_site,
-    head,
-    parse_edge,
-)
+from patching.sites import INPUT, MIXTURE_PARTS, STREAMS, Edge, Site, check_site, head, parse_edge
 from tasks.errors import MethodError, SiteError, unknown
 from tasks.pairs import PromptPairs
 
@@ -154,8 +146,16 @@ def label_columns(labels: Sequence[int | str | None], batch: Batch) -> Int[Tenso
     return torch.stack(columns, 1)
 
 
-def site_set(kind: str, anatomy: Anatomy, pairs: PromptPairs, positions: str = "all") -> SiteSet:
+def site_set(
+    kind: str,
+    anatomy: Anatomy,
+    pairs: PromptPairs,
+    positions: str = "all",
+    nodes: str = "heads",
+) -> SiteSet:
     """All sites of one kind in this model, or of several: ``"q,k,v"``.
+
+    ``node`` stands for all nodes that send, heads and whole MLPs, or with ``nodes`` for neurons.
 
     Raises:
         MethodError: the kind or the way of positions is unknown.
@@ -167,7 +167,11 @@ def site_set(kind: str, anatomy: Anatomy, pairs: PromptPairs, positions: str = "
             raise MethodError(unknown("kind of site", each, KINDS))
         if absent := _absent(each, anatomy):
             raise SiteError(f"this model has no {each} sites: {absent}")
-        groups += _node_groups(anatomy) if each == "node" else _kind_groups(each, anatomy)
+        groups += (
+            _node_groups(layout_of(anatomy, nodes))
+            if each == "node"
+            else _kind_groups(each, anatomy)
+        )
     return SiteSet(tuple(groups), labels_of(positions, pairs))
 
 
@@ -198,13 +202,11 @@ def _absent(kind: str, anatomy: Anatomy) -> str:
     return ""
 
 
-def _node_groups(anatomy: Anatomy) -> tuple[Group, ...]:
-    groups = [Group(("input", 0), (INPUT,))]
-    for layer in range(anatomy.n_layers):
-        heads = tuple(Site("head", layer, unit) for unit in range(anatomy.n_heads))
-        groups.append(Group(("z", layer), heads))
-        groups.append(Group(("mlp_out", layer), (Site("mlp", layer),)))
-    return tuple(groups)
+def _node_groups(layout: Layout) -> tuple[Group, ...]:
+    return tuple(
+        Group(point_of(group.site(0)), tuple(group.site(unit) for unit in range(group.count)))
+        for group in layout.senders
+    )
 
 
 def _kind_groups(kind: str, anatomy: Anatomy) -> tuple[Group, ...]:

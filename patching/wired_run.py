@@ -2,30 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
-from patching import writes
 from patching.blocks import Block
-from patching.changes import Changes, Reading
+from patching.changes import Changes, Factors, Reading
 from patching.forward import head_outputs, write_mlp
 from patching.frame import Frame
 from patching.model import Model
+from patching.nodes import neurons
+from patching.nodes.edges import EdgeSet
+from patching.nodes.heads import head_writes
+from patching.nodes.layout import Ports
 from patching.ops import Point
 from patching.ports import head_reads
-
-if TYPE_CHECKING:
-    from patching.circuit_run import Wiring
 
 Watch = Callable[[Reading], Tensor]
 READS = {"q": "q", "k": "k_read", "v": "v_read"}
 """The kind of point that holds what a head makes of its input port."""
+
+CHUNK_BYTES = 64 * 2**20
+"""How much of the streams that neurons read is held at once."""
 
 
 def read_on(reading: Reading) -> Tensor:
@@ -46,50 +48,52 @@ class WiredRun:
     frame: Frame
     off: Mapping[Point, Tensor]
     clean_input: Float[Tensor, "b s d"]
-    wiring: Wiring
+    wiring: EdgeSet
     strength: float = 1.0
     watch: Watch = read_on
 
     def logits(self) -> Float[Tensor, "b v"]:
         """Logits at the last position."""
-        anatomy = self.model.anatomy
-        before = self.off["input", 0]
-        changes = Changes(before, 1 + anatomy.n_layers * (anatomy.n_heads + 1))
+        layout, before = self.wiring.layout, self.off["input", 0]
+        dense = sum(group.count for group in layout.senders if group.kind != "neuron")
+        changes = Changes(before, dense)
         changes.add([0], (self.clean_input - before)[None])
         for block in self.model.blocks:
             changes = self._layer(block, changes)
-        last = anatomy.n_layers
-        final = self.off["final_in", last][:, None]
-        read = self._read(changes, final, last, "logits", self.wiring.logits[None])
+        end = layout.ports[-1]
+        final = self.off["final_in", end.layer][:, None]
+        read = self._read(changes, final, end, (0,))
         return self.model.unembed(read[0, :, 0])
 
     def _layer(self, block: Block, before: Changes) -> Changes:
-        anatomy = self.model.anatomy
         # Of the last layer only the last position is read: queries and MLP elsewhere are not
         # computed, while keys and values are read at all positions.
-        ending = block.layer == anatomy.n_layers - 1
+        ending = block.layer == self.model.anatomy.n_layers - 1
         changes = before.at_end() if ending else before
-        first = 1 + block.layer * (anatomy.n_heads + 1)
+        layout = self.wiring.layout
+        first = layout.group("head", block.layer).start
         running, heads = self._heads(block, changes, before)
-        mlp = self._mlp(block, changes) if anatomy.parallel else None
-        changes.add([int(first + head) for head in running], heads)
-        mlp = self._mlp(block, changes) if mlp is None else mlp
-        changes.add([first + anatomy.n_heads] * len(mlp), mlp)
+        if not block.anatomy.parallel:
+            changes.add([int(first + head) for head in running], heads)
+        self._mlp(block, changes)
+        if block.anatomy.parallel:
+            changes.add([int(first + head) for head in running], heads)
         return changes
 
     def _read(
-        self,
-        changes: Changes,
-        off: Float[Tensor, "b s d"],
-        layer: int,
-        port: str,
-        wired: Bool[np.ndarray, "r u"],
-        heads: Iterable[int] = (),
+        self, changes: Changes, off: Float[Tensor, "b s d"], group: Ports, units: Sequence[int]
     ) -> Float[Tensor, "r b s d"]:
-        x = changes.read(off[:, -changes.stack.shape[2] :], wired, self.strength)
-        rows = tuple(int(head) for head in heads)
-        senders, stack = tuple(changes.senders), changes.stack
-        return self.watch(Reading(layer, port, rows, wired, senders, stack, x))
+        rows = self.wiring.rows(group)[list(units)]
+        wired = np.zeros((len(rows), self.wiring.layout.n_senders), dtype=bool)
+        wired[:, : group.reads] = rows
+        x = changes.read(off, wired, self.strength)
+        return self.watch(Reading(group, tuple(int(u) for u in units), wired, changes, x))
+
+    def _fed(self, changes: Changes, group: Ports) -> Int[np.ndarray, " units"]:
+        """The units of a group that read a change."""
+        senders = changes.senders(group.reads)
+        fed: np.ndarray = np.flatnonzero(self.wiring.rows(group)[:, senders].any(1))
+        return fed
 
     def _heads(
         self, block: Block, here: Changes, everywhere: Changes
@@ -98,15 +102,15 @@ class WiredRun:
 
         Queries are computed where ``here`` has changes, keys and values ``everywhere``.
         """
-        layer, wired = block.layer, self.wiring.heads[block.layer]
-        running = np.flatnonzero(wired[:, :, everywhere.senders].any((0, 2)))
+        layer, length = block.layer, here.length
+        groups = {port: self.wiring.layout.receiver("head", layer, port) for port in READS}
+        running = np.unique(np.concatenate([self._fed(everywhere, g) for g in groups.values()]))
         if len(running) == 0:
-            return running, here.stack[:0]
+            return running, here.nothing
         q, k, v = (
-            self._port(block, port, wired[i], running, here if port == "q" else everywhere)
-            for i, port in enumerate(READS)
+            self._port(block, groups[port], running, here if port == "q" else everywhere)
+            for port in READS
         )
-        length = here.stack.shape[2]
         skipped = self.frame.allowed.shape[1] - length
         rows = self.frame.rows(skipped) if skipped else self.frame
         which = torch.as_tensor(running, device=q.device)
@@ -116,37 +120,67 @@ class WiredRun:
             change = (z - off[:, :, running]).permute(2, 0, 1, 3)
             return running, torch.einsum("hbse,hed->hbsd", change, block.W_O[running].to(z.dtype))
         whole = off.index_copy(2, torch.as_tensor(running, device=z.device), z)
-        now = writes.head_writes(block, whole, block.attention_output(whole))
-        then = writes.head_writes(block, off, self.off["attn_raw", layer][:, -length:])
+        now = head_writes(block, whole, block.attention_output(whole))
+        then = head_writes(block, off, self.off["attn_raw", layer][:, -length:])
         # A post-norm makes every head's share depend on all heads, also of those that do not run.
         return np.arange(off.shape[2]), (now - then).transpose(0, 1)
 
     def _port(
-        self,
-        block: Block,
-        port: str,
-        wired: Bool[np.ndarray, "h u"],
-        running: Int[np.ndarray, " r"],
-        changes: Changes,
+        self, block: Block, group: Ports, running: Int[np.ndarray, " r"], changes: Changes
     ) -> Float[Tensor, "b s r e"]:
         """Queries, keys or values of the running heads."""
-        off, layer = self.off, block.layer
-        values = off[READS[port], layer][:, -changes.stack.shape[2] :, running]
-        fed = np.flatnonzero(wired[running][:, changes.senders].any(1))
+        off, layer, port = self.off, block.layer, group.port
+        assert port is not None
+        values = off[READS[port], layer][:, -changes.length :, running]
+        fed = np.intersect1d(running, self._fed(changes, group))
         if len(fed) == 0:
             return values
-        heads = running[fed]
-        x = self._read(changes, off["resid_pre", layer], layer, port, wired[heads], heads)
-        made = head_reads(block, port, block.ln1(x), torch.as_tensor(heads, device=x.device))
+        x = self._read(changes, off["resid_pre", layer], group, fed)
+        made = head_reads(block, port, block.ln1(x), torch.as_tensor(fed, device=x.device))
         if len(fed) == len(running):
             return made
-        return values.index_copy(2, torch.as_tensor(fed, device=made.device), made)
+        at = torch.as_tensor(np.searchsorted(running, fed), device=made.device)
+        return values.index_copy(2, at, made)
 
-    def _mlp(self, block: Block, changes: Changes) -> Float[Tensor, "m b s d"]:
-        """What the MLP writes more, one row; none where it reads nothing of the circuit."""
-        layer, wired = block.layer, self.wiring.mlps[block.layer][None]
-        if not wired[:, changes.senders].any():
-            return changes.stack[:0]
-        x = self._read(changes, self.off["mlp_in", layer], layer, "mlp", wired)[0]
+    def _mlp(self, block: Block, changes: Changes) -> None:
+        """Add what the MLP, or its neurons, write more; nothing where they read no change."""
+        layer, layout = block.layer, self.wiring.layout
+        senders = layout.group("mlp", layer)
+        group = layout.receiver(senders.kind, layer)
+        fed = self._fed(changes, group)
+        if len(fed) == 0:
+            return
+        if group.kind == "neuron":
+            changes.add_factors(self._neurons(block, changes, group, fed))
+            return
+        x = self._read(changes, self.off["mlp_in", layer], group, (0,))[0]
         off = self.off["mlp_out", layer][:, -x.shape[1] :]
-        return (write_mlp(block, x) - off)[None]
+        changes.add([senders.start], (write_mlp(block, x) - off)[None])
+
+    def _neurons(
+        self, block: Block, changes: Changes, group: Ports, fed: Int[np.ndarray, " n"]
+    ) -> Factors:
+        """What the neurons of a layer write more, those that read a change computed again."""
+        layer, length = block.layer, changes.length
+        stream = self.off["mlp_in", layer]
+        off = self.off["mlp_post", layer][:, -length:]
+        size = max(1, CHUNK_BYTES // (stream[:, -length:].numel() * stream.element_size()))
+        post = []
+        for start in range(0, len(fed), size):
+            some = fed[start : start + size]
+            x = self._read(changes, stream, group, some)
+            post.append(neurons.answers(block, x, torch.as_tensor(some, device=x.device)))
+        made = torch.cat(post, dim=-1)
+        which = torch.as_tensor(fed, device=made.device)
+        if block.ln2_post is not None:
+            # A post-norm makes every neuron's share depend on all of them.
+            made, which = off.index_copy(2, which, made), torch.arange(off.shape[-1])
+        now = neurons.amounts(block, made, block.neurons_output(off.index_copy(2, which, made)))
+        raw = self.off["mlp_raw", layer][:, -length:]
+        then = neurons.amounts(block, off[:, :, which], raw)
+        first = self.wiring.layout.group("neuron", layer).start
+        return Factors(
+            tuple(int(first + n) for n in which),
+            (now - then).permute(2, 0, 1),
+            neurons.directions(block, made)[which],
+        )

@@ -17,7 +17,7 @@ import typer
 import circuits
 from patching.circuit_run import run_circuits
 from patching.methods import METHODS
-from patching.sites import edges
+from patching.nodes.edges import edges
 
 TOP, PROMPTS, RANDOM = 100, 64, 20
 

@@ -13,13 +13,14 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from patching import writes
 from patching.forward import Record, Tap, head_outputs, no_tap, read, write_mlp
 from patching.metrics import CheckedMetric, check_metric
 from patching.model import Model
+from patching.nodes.heads import head_writes
+from patching.nodes.layout import senders
 from patching.ops import PLAIN, Ops
 from patching.runs import Batch
-from patching.sites import PORTS, Edge, Site, parse_edge, senders
+from patching.sites import PORTS, Edge, Site, parse_edge
 from patching.sitesets import point_of, unit_axis
 
 
@@ -127,7 +128,7 @@ def sender_write(model: Model, found: dict, site: Site) -> Tensor:
         return found["mlp_out", site.layer]
     block = model.blocks[site.layer]
     raw = found["attn_raw", site.layer]
-    return writes.head_writes(block, found["z", site.layer], raw)[:, site.unit]
+    return head_writes(block, found["z", site.layer], raw)[:, site.unit]
 
 
 def through_edge(
@@ -279,7 +280,7 @@ def circuit_metric(model: Model, batch: Batch, edges: Iterable[Edge | str]) -> T
             return write_mlp(block, reads(sender, None))
         units = range(model.anatomy.n_heads)
         z = torch.stack([head_output(Site("head", layer, unit)) for unit in units], dim=2)
-        return writes.head_writes(block, z, block.attention_output(z))[:, sender.unit]
+        return head_writes(block, z, block.attention_output(z))[:, sender.unit]
 
     with torch.no_grad():
         logits = model.unembed(reads(Site("logits"), None))

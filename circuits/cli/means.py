@@ -45,8 +45,9 @@ def means(
     from circuits.models import load_model
     from circuits.output import make_ready
     from circuits.prompts import prompts_of
-    from patching.circuit_run import sender_points
     from patching.mean_estimates import estimate_means
+    from patching.nodes.deltas import points_of
+    from patching.nodes.layout import layout_of
 
     by = averaged(ablation)
     how = how_of(bos, chat, chat_plain)
@@ -64,7 +65,7 @@ def means(
         progress(0, 0, "opening the model")
         opened = load_model(model)
         pairs = prompts_of(config, opened)
-        points = sender_points(opened.anatomy)
+        points = points_of(layout_of(opened.anatomy))
         found = estimate_means(opened, pairs, points, by, batch_size, progress)
     found.save(out)
     shortest, longest = min(found.origin.lengths), max(found.origin.lengths)

@@ -258,7 +258,7 @@ def _carried(graph: CircuitGraph) -> tuple[str, ...]:
     """A circuit's edges; of a node circuit, all edges that leave its nodes."""
     if graph.level == "edge":
         return tuple(graph.edges)
-    from patching.sites import edges
+    from patching.nodes.edges import edges
 
     chosen = {node.name for node in graph.scored_nodes}
     return tuple(edge.name for edge in edges(graph.info.anatomy) if edge.sender.name in chosen)

@@ -17,10 +17,11 @@ from jaxtyping import Float
 from circuits.evaluation.areas import NOISE, Interval
 from circuits.evaluation.outcomes import Outcomes, measure
 from circuits.evaluation.running import PLAIN, Running
+from patching.nodes.edges import EdgeSet
+from patching.nodes.layout import Layout, layout_of
 from tasks.errors import MethodError
 
 if TYPE_CHECKING:
-    from patching.anatomy import Anatomy
     from patching.model import Model
     from patching.sites import Edge
     from tasks import PromptPairs
@@ -120,20 +121,19 @@ def completeness(
 
     Values are NaN where the model does not do the task (no faithfulness is defined).
     """
-    from patching.sites import edges
-
     rng = np.random.default_rng(seed)
-    every, mine = tuple(edges(model.anatomy)), list(circuit)
-    size = round(share * len(mine))
-    runs = [_without(every, mine)]
+    mine = EdgeSet.of(circuit, model.anatomy)
+    every, numbers = EdgeSet.all(mine.layout), mine.numbers
+    size = round(share * len(numbers))
+    runs = [every - mine]
     for _ in range(cuts):
-        cut = [mine[i] for i in rng.permutation(len(mine))[:size]]
-        runs += [_without(mine, cut), _without(every, cut)]
-    found = measure(model, pairs, runs, running).faithfulness
+        cut = EdgeSet.numbered(mine.layout, numbers[rng.permutation(len(numbers))[:size]])
+        runs += [mine - cut, every - cut]
+    values = measure(model, pairs, runs, running).faithfulness
     return Completeness(
-        circuit=tuple(found[1::2].tolist()),
-        model=tuple(found[2::2].tolist()),
-        without=float(found[0]),
+        circuit=tuple(values[1::2].tolist()),
+        model=tuple(values[2::2].tolist()),
+        without=float(values[0]),
     )
 
 
@@ -142,27 +142,24 @@ def cut_runs(cuts: int) -> int:
     return 1 + 2 * cuts
 
 
-def _without(edges: Sequence[Edge], cut: Sequence[Edge]) -> list[Edge]:
-    gone = set(cut)
-    return [edge for edge in edges if edge not in gone]
-
-
 def minimality(
     model: Model, pairs: PromptPairs, circuit: Sequence[Edge], running: Running = PLAIN
 ) -> Minimality:
     """Cut every edge of the circuit in turn: one run of the circuit for each."""
-    runs = [list(circuit), *(_without(circuit, [edge]) for edge in circuit)]
+    whole = EdgeSet.of(circuit, model.anatomy)
+    singly = [EdgeSet.numbered(whole.layout, np.array([n])) for n in whole.numbers]
+    runs = [whole, *(whole - edge for edge in singly)]
     kept = measure(model, pairs, runs, running).circuits
     losses: Float[np.ndarray, "edges n"] = kept[0] - kept[1:]
     errors = losses.std(axis=1) / np.sqrt(max(len(pairs) - 1, 1))
     return Minimality(
-        edges=tuple(edge.name for edge in circuit),
+        edges=tuple(edge.name for edge in whole),
         effects=tuple(losses.mean(axis=1).tolist()),
         errors=tuple(errors.tolist()),
     )
 
 
-def random_circuit(anatomy: Anatomy, n: int, seed: int) -> tuple[Edge, ...]:
+def random_circuit(layout: Layout, n: int, seed: int) -> EdgeSet:
     """A union of random paths from input to logits with ``n`` edges in all, or a few fewer.
 
     Each path is a walk from the input that takes one of the possible next edges with equal chance;
@@ -172,26 +169,21 @@ def random_circuit(anatomy: Anatomy, n: int, seed: int) -> tuple[Edge, ...]:
     Raises:
         MethodError: ``n`` is below 1.
     """
-    from patching.sites import INPUT, edges
-
     if n < 1:
         raise MethodError(f"a random circuit needs at least 1 edge, given {n}")
     rng = np.random.default_rng(seed)
-    leaving: dict[Any, list[Edge]] = {}
-    for edge in edges(anatomy):
-        leaving.setdefault(edge.sender, []).append(edge)
-    found: dict[Edge, None] = {}
+    kept: set[int] = set()
     failed = 0
-    while len(found) < n and failed < TRIES:
-        path, at = [], INPUT
-        while at in leaving:
-            path.append(leaving[at][rng.integers(len(leaving[at]))])
-            at = path[-1].receiver
-        fresh = [edge for edge in path if edge not in found]
-        fits = bool(fresh) and len(found) + len(fresh) <= n
-        found |= dict.fromkeys(fresh) if fits else {}
+    while len(kept) < n and failed < TRIES:
+        path, at = [], 0
+        while at < layout.n_senders:
+            path.append(layout.leaving(at, int(rng.integers(layout.readers(at)))))
+            at = layout.receiver_number(path[-1])
+        fresh = set(path) - kept
+        fits = bool(fresh) and len(kept) + len(fresh) <= n
+        kept |= fresh if fits else set()
         failed = 0 if fits else failed + 1
-    return tuple(found)
+    return EdgeSet.numbered(layout, np.array(sorted(kept), dtype=np.int64))
 
 
 def random_baseline(
@@ -199,11 +191,13 @@ def random_baseline(
     pairs: PromptPairs,
     n: int,
     *,
+    nodes: str = "heads",
     times: int = 10,
     seed: int = 0,
     running: Running = PLAIN,
 ) -> RandomBaseline:
     """Faithfulness of ``times`` random circuits of ``n`` edges (:func:`random_circuit`)."""
-    drawn = [random_circuit(model.anatomy, n, seed + i) for i in range(times)]
+    layout = layout_of(model.anatomy, nodes)
+    drawn = [random_circuit(layout, n, seed + i) for i in range(times)]
     found: Outcomes = measure(model, pairs, drawn, running)
     return RandomBaseline(tuple(found.faithfulness.tolist()), tuple(len(each) for each in drawn))

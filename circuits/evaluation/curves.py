@@ -20,6 +20,7 @@ from jaxtyping import Float
 from circuits.evaluation.areas import KINDS, Interval, area, bootstrap
 from circuits.evaluation.outcomes import Outcomes, measure, undefined
 from circuits.evaluation.running import PLAIN, Running
+from patching.nodes.edges import EdgeSet
 from tasks.errors import MethodError, RunError, unknown
 
 if TYPE_CHECKING:
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
     from patching.model import Model
     from patching.scores import Scores
-    from patching.sites import Edge
     from tasks import PromptPairs
 
 SIZES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
@@ -154,7 +154,7 @@ class Plan:
     ranking: str
     sizes: tuple[float, ...]
     requested: tuple[int, ...]
-    circuits: tuple[tuple[Edge, ...], ...]
+    circuits: tuple[EdgeSet, ...]
 
 
 def plan(
@@ -178,31 +178,16 @@ def plan(
     return Plan(name or scores.method, ranking, tuple(sizes), requested, circuits)
 
 
-def _edges_among(
-    scores: Scores, order: np.ndarray, counts: Sequence[int]
-) -> tuple[tuple[Edge, ...], ...]:
-    from patching.sites import parse_edge
-
-    ranked = [parse_edge(scores.names[i]) for i in order[: max(counts)]]
-    return tuple(connected(ranked[:count]) for count in counts)
+def _edges_among(scores: Scores, order: np.ndarray, counts: Sequence[int]) -> tuple[EdgeSet, ...]:
+    layout, numbers = scores.edges()
+    return tuple(EdgeSet.numbered(layout, numbers[order[:count]]).connected() for count in counts)
 
 
-def _edges_between(
-    scores: Scores, order: np.ndarray, counts: Sequence[int]
-) -> tuple[tuple[Edge, ...], ...]:
-    from patching.circuit_run import induced_edges
+def _edges_between(scores: Scores, order: np.ndarray, counts: Sequence[int]) -> tuple[EdgeSet, ...]:
     from patching.sites import parse_site
 
     ranked = [parse_site(scores.names[i]) for i in order[: max(counts)]]
-    return tuple(connected(induced_edges(ranked[:count], scores.anatomy)) for count in counts)
-
-
-def connected(edges: Sequence[Edge]) -> tuple[Edge, ...]:
-    """The edges that are on a path from input to logits."""
-    from graphs.choose import connected_nodes
-
-    on_path = connected_nodes(edges, ["input"], ["logits"])
-    return tuple(e for e in edges if e.sender.name in on_path and e.receiver.name in on_path)
+    return tuple(EdgeSet.among(ranked[:n], scores.anatomy).connected() for n in counts)
 
 
 def run_plans(
@@ -216,19 +201,19 @@ def run_plans(
     outcomes = measure(model, pairs, list(every), running)
     curves = []
     for each in plans:
-        rows = [every[frozenset(circuit)] for circuit in each.circuits]
+        rows = [every[circuit] for circuit in each.circuits]
         kept = tuple(len(circuit) for circuit in each.circuits)
         part = outcomes.part(rows)
         curves.append(Curve(each.name, each.ranking, each.sizes, each.requested, kept, part))
     return curves
 
 
-def distinct(plans: Sequence[Plan]) -> dict[frozenset[Edge], int]:
+def distinct(plans: Sequence[Plan]) -> dict[EdgeSet, int]:
     """The circuits of all plans, each once, with its number."""
-    found: dict[frozenset[Edge], int] = {}
+    found: dict[EdgeSet, int] = {}
     for each in plans:
         for circuit in each.circuits:
-            found.setdefault(frozenset(circuit), len(found))
+            found.setdefault(circuit, len(found))
     return found
 
 

@@ -11,6 +11,8 @@ from jaxtyping import Bool, Float
 
 from circuits.evaluation.areas import Interval, bootstrap, faithfulness, told_apart
 from circuits.evaluation.running import PLAIN, Running
+from patching.nodes.edges import EdgeSet, edge_sets
+from patching.nodes.layout import layout_of
 from tasks.errors import ModelError, RunError
 
 if TYPE_CHECKING:
@@ -111,24 +113,13 @@ def measure(
         SiteError: an edge that this model does not have.
         MethodError: an ablation that cannot stand in for every sender, or means that do not fit.
     """
-    from patching.circuit_run import Wiring, runners
+    from patching.circuit_run import runners
     from patching.metrics import check_metric
-    from patching.sites import edges as edges_of
-    from patching.sites import parse_edge
 
-    every, full = frozenset(edges_of(model.anatomy)), Wiring.full(model.anatomy)
-
-    def wired(edges: Iterable[str | Edge]) -> Wiring | None:
-        mine = {parse_edge(edge) if isinstance(edge, str) else edge for edge in edges}
-        if mine == every:
-            return None
-        rest = every - mine
-        if len(rest) < len(mine) and len(rest) + len(mine) == len(every):
-            # A circuit of most edges is told sooner by the few that it lacks.
-            return full.without(rest, model.anatomy)
-        return Wiring.of(mine, model.anatomy)
-
-    wirings = [wired(edges) for edges in ([], *circuits)]
+    wirings = edge_sets(circuits, model.anatomy)
+    layout = wirings[0].layout if wirings else layout_of(model.anatomy)
+    wirings = [EdgeSet.none(layout), *wirings]
+    whole = [len(wiring) == layout.n_edges for wiring in wirings]
     checked = check_metric(running.metric or pairs.metric)
     size, outside, count = (
         running.batch_size,
@@ -136,12 +127,12 @@ def measure(
         running.counting(len(circuits), pairs),
     )
     parts = []
-    for runner in runners(model, pairs, size, outside.ablation, outside.means):
+    for runner in runners(model, pairs, size, outside.ablation, outside.means, layout.nodes):
         batch = runner.batch
         first = model.run(batch.clean, batch.mask)
         part = [judge(first, batch.pairs, checked)]
         for at, wiring in enumerate(wirings):
-            logits = first if wiring is None else runner.logits(wiring)
+            logits = first if whole[at] else runner.logits(wiring)
             part.append(judge(logits, batch.pairs, checked))
             count(min(at, 1))
         parts.append(part)

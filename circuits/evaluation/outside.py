@@ -44,11 +44,12 @@ class Outside:
         Raises:
             MethodError: the means given are of another model, task, or length of prompts.
         """
-        from patching.circuit_run import sender_points
         from patching.mean_estimates import estimate_means
+        from patching.nodes.deltas import points_of
+        from patching.nodes.layout import layout_of
 
         by = outside(self.ablation).means_by
-        points = sender_points(model.anatomy)
+        points = points_of(layout_of(model.anatomy))
         if self.means is not None:
             self.means.check(model, pairs, points)
             return self

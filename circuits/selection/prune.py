@@ -11,16 +11,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from circuits.evaluation.curves import SIZES, Plan, connected
+from circuits.evaluation.curves import SIZES, Plan
 from circuits.evaluation.running import PLAIN, Running
 from graphs import CircuitGraph, CircuitInfo, ScoredEdge
+from patching.nodes.edges import EdgeSet
+from patching.nodes.layout import layout_of
 from tasks.errors import MethodError
 
 if TYPE_CHECKING:
-    from patching.circuit_run import CircuitRunner, Wiring
+    from patching.circuit_run import CircuitRunner
     from patching.model import Model
     from patching.scores import Scores
-    from patching.sites import Edge, Site
+    from patching.sites import Edge
     from tasks import PromptPairs
 
 
@@ -46,13 +48,12 @@ def iterated(
         MethodError: no counts, a count below 1, or a share that is not between 0 and 1.
     """
     from patching.inside import inside_scores
-    from patching.sites import edges
 
     wanted = sorted(set(counts), reverse=True)
     if not wanted or wanted[-1] < 1 or not 0 < keep < 1:
         raise MethodError(f"counts must be at least 1 and 0 < keep < 1: {counts}, {keep}")
-    left: tuple[Edge, ...] = tuple(edges(model.anatomy))
-    considered = len(left)
+    layout = layout_of(model.anatomy) if start is None else start.edges()[0]
+    left, considered = EdgeSet.all(layout), layout.n_edges
 
     def attribute() -> Scores:
         if running.progress:
@@ -72,9 +73,9 @@ def iterated(
     for target in wanted:
         while len(left) > target:
             scores = scores if fresh else attribute()
-            left = connected(_highest(scores, max(target, int(keep * len(left))), absolute))
+            left = _highest(scores, max(target, int(keep * len(left))), absolute).connected()
             fresh = False
-        found.append(_graph(scores, left, "iterated", target, considered, absolute))
+        found.append(_graph(scores, tuple(left), "iterated", target, considered, absolute))
     return found
 
 
@@ -86,29 +87,22 @@ def nested_plan(graphs: Sequence[CircuitGraph], sizes: Sequence[float] = SIZES) 
     Raises:
         MethodError: a size for which there is no graph.
     """
-    from patching.sites import edges
-
     first = graphs[0].info
-    every = tuple(edges(first.anatomy))
-    by_count = {graph.info.selection.requested: graph for graph in graphs}
-    requested = tuple(int(size * len(every)) for size in sizes)
-    if missing := [n for n in requested if n and n < len(every) and n not in by_count]:
+    sets = [EdgeSet.of(graph.edges, first.anatomy) for graph in graphs]
+    layout = sets[0].layout
+    by_count = {graph.info.selection.requested: s for graph, s in zip(graphs, sets, strict=True)}
+    by_count |= {0: EdgeSet.none(layout), layout.n_edges: EdgeSet.all(layout)}
+    requested = tuple(int(size * layout.n_edges) for size in sizes)
+    if missing := [n for n in requested if n not in by_count]:
         raise MethodError(f"no circuit of {missing} edges among these; ask for those counts")
-    circuits = tuple(
-        every if n == len(every) else () if n == 0 else _edges(by_count[n]) for n in requested
-    )
     ranking = "absolute" if first.selection.absolute else "signed"
+    circuits = tuple(by_count[n] for n in requested)
     return Plan(first.selection.rule, ranking, tuple(sizes), requested, circuits)
 
 
-def _edges(graph: CircuitGraph) -> tuple[Edge, ...]:
-    return tuple(item.edge for item in graph.scored_edges)
-
-
-def _highest(scores: Scores, n: int, absolute: bool) -> list[Edge]:
-    from patching.sites import parse_edge
-
-    return [parse_edge(name) for name in scores.ranked(absolute)[:n]]
+def _highest(scores: Scores, n: int, absolute: bool) -> EdgeSet:
+    layout, numbers = scores.edges()
+    return EdgeSet.numbered(layout, numbers[scores.order(absolute)[:n]])
 
 
 def _graph(
@@ -163,70 +157,56 @@ def acdc(
         SiteError: an edge of ``start`` that this model does not have.
         MethodError: ``least`` is negative.
     """
-    from patching.sites import edges, parse_edge
-
     if least < 0:
         raise MethodError(f"least must not be negative, given {least}")
-    anatomy = model.anatomy
-    known = list(edges(anatomy))
-    begin = known if start is None else list(start)
-    chosen = {e if not isinstance(e, str) else parse_edge(e, anatomy) for e in begin}
-    trial = _Trial.of(model, pairs, chosen, running)
-    kept: dict[Edge, np.ndarray] = {}
+    begin = EdgeSet.all(layout_of(model.anatomy))
+    begin = begin if start is None else EdgeSet.of(start, model.anatomy)
+    layout, order = begin.layout, begin.numbers[::-1].tolist()
+    trial = _Trial.of(model, pairs, EdgeSet(layout, begin.kept.copy()), running)
+    kept: dict[int, np.ndarray] = {}
     leading = {"logits"}
     now = trial.metric()
-    order = [edge for edge in reversed(known) if edge in chosen]
-    for done, edge in enumerate(order):
-        trial.switch(edge, False)
+    for done, number in enumerate(order):
+        edge = layout.edge(number)
+        trial.switch(number, False)
         if edge.receiver.name not in leading:
             continue
         without = trial.metric()
         if abs(float((now - without).mean())) < least:
             now = without
         else:
-            trial.switch(edge, True)
-            kept[edge] = now - without
+            trial.switch(number, True)
+            kept[number] = now - without
             leading.add(edge.sender.name)
         if running.progress:
             running.progress(done + 1, len(order), "pruning edge by edge")
-    scores = trial.scores(kept, pairs, model)
-    left = connected([edge for edge in known if edge in kept])
-    return _graph(scores, left, "acdc", len(order), len(known), least=least)
+    scores = trial.scores({layout.edge(number): row for number, row in kept.items()}, pairs, model)
+    left = tuple(EdgeSet.numbered(layout, np.array(sorted(kept), dtype=np.int64)).connected())
+    return _graph(scores, left, "acdc", len(order), layout.n_edges, least=least)
 
 
 class _Trial:
     """A circuit whose edges are switched off and on, run on all prompts."""
 
-    def __init__(self, runners: list[CircuitRunner], wiring: Wiring, metric: str) -> None:
+    def __init__(self, runners: list[CircuitRunner], wiring: EdgeSet, metric: str) -> None:
         from patching.metrics import check_metric
-        from patching.sites import senders
 
         self.runners = runners
         self.wiring = wiring
         self.checked = check_metric(metric)
-        self.column = {site: i for i, site in enumerate(senders(runners[0].model.anatomy))}
 
     @classmethod
-    def of(
-        cls, model: Model, pairs: PromptPairs, edges: Iterable[Edge], running: Running
-    ) -> _Trial:
+    def of(cls, model: Model, pairs: PromptPairs, wiring: EdgeSet, running: Running) -> _Trial:
         """All batches with their ablated run, and a wiring of its own."""
-        from patching.circuit_run import Wiring, runners
+        from patching.circuit_run import runners
 
-        wiring = Wiring.of(edges, model.anatomy)
-        batches = runners(model, pairs, running.batch_size, running.outside.ablation)
+        nodes, outside = wiring.layout.nodes, running.outside
+        batches = runners(model, pairs, running.batch_size, outside.ablation, nodes=nodes)
         return cls(list(batches), wiring, running.metric or pairs.metric)
 
-    def switch(self, edge: Edge, on: bool) -> None:
+    def switch(self, number: int, on: bool) -> None:
         """Put an edge into the circuit, or take it out."""
-        self._row(edge.receiver, edge.port)[self.column[edge.sender]] = on
-
-    def _row(self, receiver: Site, port: str | None) -> np.ndarray:
-        if receiver.kind == "head":
-            return self.wiring.heads[receiver.layer]["qkv".index(port or ""), receiver.unit]
-        if receiver.kind == "mlp":
-            return self.wiring.mlps[receiver.layer]
-        return self.wiring.logits
+        self.wiring.kept[number] = on
 
     def metric(self) -> np.ndarray:
         """The metric of every prompt in the circuit as it stands."""

@@ -24,9 +24,9 @@ from graphs.schema import (
     where,
 )
 from patching.anatomy import Anatomy
+from patching.nodes.edges import edges as all_edges
+from patching.nodes.layout import nodes as all_nodes
 from patching.scores import Scores
-from patching.sites import edges as all_edges
-from patching.sites import nodes as all_nodes
 from patching.sites import parse_edge
 from tasks.errors import FormatError, SiteError, all_faults
 from tasks.limits import MAX_EDGES, MAX_HEADS

@@ -6,7 +6,7 @@ import pytest
 import circuits
 from circuits.evaluate import edges_of
 from patching.circuit_run import run_circuits
-from patching.sites import edges
+from patching.nodes.edges import edges
 from tasks.errors import SiteError, TaskError
 
 

@@ -10,7 +10,7 @@ from circuits.cli.app import app
 from circuits.evaluation.outcomes import check_same_model
 from graphs import CircuitGraph
 from graphs.formats.mib import to_mib
-from patching.sites import edges
+from patching.nodes.edges import edges
 from tasks.errors import FormatError, ModelError, RunError, SiteError
 from tests.families import make_pairs, opened
 

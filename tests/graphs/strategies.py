@@ -5,8 +5,10 @@ from hypothesis import strategies as st
 
 from graphs import CircuitGraph, CircuitInfo, Metrics, ScoredEdge, ScoredNode, Selection, top_edges
 from patching.anatomy import Anatomy
+from patching.nodes.edges import edges
+from patching.nodes.layout import nodes
 from patching.scores import Scores
-from patching.sites import Edge, Site, edges, nodes, parse_edge
+from patching.sites import Edge, Site, parse_edge
 
 finite = st.floats(allow_nan=False, allow_infinity=False)
 positive = st.floats(min_value=0, max_value=1e300)

@@ -5,7 +5,8 @@ from hypothesis import strategies as st
 
 from graphs import by_threshold, from_scores, greedy, top_edges, top_nodes
 from graphs.choose import keep
-from patching.sites import edges, nodes
+from patching.nodes.edges import edges
+from patching.nodes.layout import nodes
 from tasks.errors import FormatError, MethodError, SiteError
 from tests.graphs.strategies import SMALL, edge_scores, scores_of
 

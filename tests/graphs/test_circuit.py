@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 
 from graphs import CircuitGraph, CircuitInfo, ScoredEdge, ScoredNode
 from patching.anatomy import Anatomy
-from patching.sites import INPUT, LOGITS, Edge, edges, head, mlp, nodes, parse_edge
+from patching.nodes.edges import edges
+from patching.nodes.layout import nodes
+from patching.sites import INPUT, LOGITS, Edge, head, mlp, parse_edge
 from tasks.errors import FormatError, SiteError
 from tests.graphs.strategies import SMALL, circuit, circuits, node_circuits
 

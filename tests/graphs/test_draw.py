@@ -20,7 +20,8 @@ from graphs import (
 )
 from graphs.dot import to_dot
 from graphs.draw import picture, to_svg
-from patching.sites import Site, edges, mlp
+from patching.nodes.edges import edges
+from patching.sites import Site, mlp
 from tasks.errors import FormatError
 from tests.graphs.strategies import SMALL, circuit, circuits, large, node_circuits, scores_of
 

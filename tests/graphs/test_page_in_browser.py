@@ -10,7 +10,8 @@ from graphs import CircuitGraph, CircuitInfo, Metrics, ScoredNode, top_edges
 from graphs.page import READABLE, InteractiveCircuit, Prompt, to_html
 from graphs.schema import from_json
 from patching.anatomy import Anatomy
-from patching.sites import Site, edges, head, mlp, parse_edge
+from patching.nodes.edges import edges
+from patching.sites import Site, head, mlp, parse_edge
 from tests.graphs import chromium
 from tests.graphs.strategies import SMALL, circuit, large, scores_of
 

@@ -11,8 +11,8 @@ from patching.ablations import ABLATIONS, CUTS, Ablation, AttentionCut, parse_ab
 from patching.circuit_run import CircuitRunner, Wiring, run_circuits, sender_points
 from patching.mean_estimates import estimate_means
 from patching.metrics import check_metric
+from patching.nodes.edges import edges
 from patching.runs import batches
-from patching.sites import edges
 from patching.standins import donors
 from tasks.errors import MethodError, SiteError
 from tests.definitions import values

@@ -5,9 +5,11 @@ import pytest
 import torch
 
 from patching.circuit_run import induced_edges, run_circuit, run_circuits
+from patching.nodes.edges import edges
+from patching.nodes.layout import nodes
 from patching.runs import baselines
 from patching.scoring import score
-from patching.sites import edges, nodes, parse_site
+from patching.sites import parse_site
 from tasks.errors import MethodError, SiteError
 from tests import definitions, families
 

@@ -3,8 +3,9 @@
 import numpy as np
 
 from patching.anatomy import Anatomy
+from patching.nodes.edges import edges
+from patching.nodes.layout import nodes
 from patching.scores import Scores
-from patching.sites import edges, nodes
 
 ANATOMY = Anatomy(n_layers=2, n_heads=2, n_kv_heads=2, d_model=8, d_head=4, d_mlp=16)
 

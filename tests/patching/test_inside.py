@@ -5,8 +5,8 @@ import pytest
 
 from patching.circuit_run import run_circuits
 from patching.inside import inside_scores
+from patching.nodes.edges import edges
 from patching.scoring import score
-from patching.sites import edges
 from tasks.errors import MethodError, SiteError
 
 

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from patching import METHODS, run_circuits
 from patching.model import Model
+from patching.nodes.edges import edges
 from patching.scoring import score
-from patching.sites import edges
 from tasks.pairs import PromptPairs
 from tests import families
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from patching.sites import edges
+from patching.nodes.edges import edges
 from tests.known.micro import ANATOMY, OUTPUTS, STEPS, run
 
 

@@ -7,9 +7,9 @@ import torch
 
 from patching.forward import Record, Write
 from patching.model import Model
+from patching.nodes.layout import senders
 from patching.norms import rounding
 from patching.scoring import score
-from patching.sites import senders
 from tasks.errors import ModelError
 from tests import definitions, families
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from patching import METHODS, Model, baselines, run_circuits
+from patching.nodes.edges import edges
 from patching.scoring import score
-from patching.sites import edges
 from tasks.pairs import PromptPairs
 
 GIRLS, BOYS = ("Lily", "Sue", "Amy", "Mia", "Sara"), ("Tim", "Max", "Bob")

@@ -9,12 +9,12 @@ from hypothesis.extra import numpy as arrays
 from torch import nn
 
 from patching.model import Model
+from patching.nodes.layout import ports
 from patching.norms import find_norm
 from patching.ops import PLAIN
 from patching.rules import RelevanceOps, Rules
 from patching.scoring import score
 from patching.secant import SecantOps, log_mean, secant_slope
-from patching.sites import ports
 from tasks.pairs import PromptPairs
 from tests import families
 

@@ -7,6 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from patching.anatomy import Anatomy
+from patching.nodes.edges import edges
+from patching.nodes.layout import nodes, ports, senders
 from patching.sites import (
     HEAD_PARTS,
     INPUT,
@@ -15,15 +17,11 @@ from patching.sites import (
     STREAMS,
     Edge,
     Site,
-    edges,
     head,
     mlp,
-    nodes,
     parse_edge,
     parse_site,
-    ports,
     reaches,
-    senders,
     stage,
 )
 from tasks.errors import FormatError, SiteError

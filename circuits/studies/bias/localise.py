@@ -20,11 +20,11 @@ from patching.ablate import effects_ablated
 from patching.directions import default_basis, unembedding
 from patching.forward import Record
 from patching.model import Model
+from patching.nodes.heads import head_writes
 from patching.progress import Progress
 from patching.runs import batches
 from patching.sites import head, mlp
 from patching.weights import check_neurons, value_vectors
-from patching.writes import head_writes
 from tasks.errors import TaskError
 from tasks.pairs import PromptPairs
 from tasks.tokenize import single_token

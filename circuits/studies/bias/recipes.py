@@ -25,9 +25,9 @@ from circuits.studies.bias.start import batch_rows
 from patching.directions import default_basis, unembedding
 from patching.forward import Record, no_tap, run_block
 from patching.model import Model
+from patching.nodes.heads import head_writes
 from patching.sites import Site, head, parse_site
 from patching.weights import value_vectors
-from patching.writes import head_writes
 from tasks.bias_measures import letter_prior
 
 COUNTS = (1, 4, 16)

@@ -9,7 +9,7 @@ from circuits.edits import edit as e
 from circuits.edits.live import editing
 from patching.circuit_run import run_circuit
 from patching.metrics import check_metric
-from patching.sites import edges
+from patching.nodes.edges import edges
 from tasks.errors import EditError
 from tests.families import make_pairs, opened
 

@@ -16,7 +16,8 @@ from circuits.evaluation.outcomes import measure
 from circuits.evaluation.running import Running
 from patching.anatomy import Anatomy
 from patching.circuit_run import run_circuits
-from patching.sites import edges, parse_edge
+from patching.nodes.edges import edges
+from patching.sites import parse_edge
 from tasks.errors import MethodError, SiteError
 from tests.known import compiled
 

@@ -19,9 +19,10 @@ from circuits.evaluation.outcomes import (
 from circuits.evaluation.running import Running
 from graphs import CircuitInfo
 from patching.circuit_run import run_circuit
+from patching.nodes.edges import edges
 from patching.runs import baselines
 from patching.scoring import score
-from patching.sites import edges, parse_edge
+from patching.sites import parse_edge
 from tasks.errors import MethodError, ModelError, RunError
 from tasks.pairs import PromptPairs
 from tests.known import compiled, interchange

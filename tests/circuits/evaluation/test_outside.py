@@ -17,7 +17,7 @@ from graphs import CircuitGraph
 from patching.ablate import run_ablated
 from patching.ablations import OUTSIDE, Ablation
 from patching.mean_activations import MeanActivations
-from patching.sites import senders
+from patching.nodes.layout import senders
 from tasks.errors import MethodError
 from tests.known import interchange
 

@@ -11,8 +11,9 @@ from circuits.evaluation.curves import SIZES, run_plans
 from circuits.selection.combine import bootstrap_excludes_zero, ensemble, steady
 from circuits.selection.prune import acdc, iterated, nested_plan
 from patching.circuit_run import run_circuits
+from patching.nodes.edges import edges
 from patching.scoring import prompt_scores, score
-from patching.sites import edges, parse_edge
+from patching.sites import parse_edge
 from tasks.errors import MethodError
 from tests.known import compiled, interchange
 

@@ -14,8 +14,8 @@ from circuits.selection.select import SELECT
 from circuits.selection.selectors import SELECTORS
 from patching.ablations import OUTSIDE
 from patching.circuit_run import run_circuits
+from patching.nodes.edges import edges
 from patching.scoring import score
-from patching.sites import edges
 from tasks.errors import MethodError
 from tests.known import interchange
 

@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 
 from graphs import top_edges
 from graphs.formats.mib import from_mib, scores_from_mib, to_mib
-from patching.sites import edges, nodes
+from patching.nodes.edges import edges
+from patching.nodes.layout import nodes
 from tasks.errors import FormatError
 from tests.graphs.strategies import SMALL, circuit, circuits, edge_scores, node_circuits
 

@@ -10,8 +10,8 @@ from patching import baselines, run_circuits
 from patching.families import MODULES, known
 from patching.forward import Write
 from patching.generate import generate
+from patching.nodes.edges import edges
 from patching.scoring import score
-from patching.sites import edges
 from tests import definitions, families
 from tests.families_page import page
 

@@ -1,0 +1,63 @@
+"""What every kind of node has to say of itself, apart from its name and its place in the order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from jaxtyping import Float
+from torch import Tensor
+
+from patching.model import Model
+from patching.norms import precise
+from patching.ops import EVERYWHERE, Ops, Point, Where
+
+Values = Mapping[Point, Tensor]
+
+
+@dataclass(frozen=True)
+class Slopes:
+    """Values and gradients at some points of one run, and the derivatives that go with them.
+
+    ``where`` says which prompts and positions of the batch they are; ``ends`` whether its last
+    position is among them.
+    """
+
+    values: Values
+    grads: Values
+    ops: Ops
+    where: Where = EVERYWHERE
+    ends: bool = True
+
+
+class NodeKind(Protocol):
+    """How nodes of one kind write to the residual stream, and how they read it.
+
+    point      the kind of point that holds what they send, and what a patch replaces
+    writes     the kinds of points of both runs that their writes are made of
+    reads      the kinds of points of which gradients at their input ports are made
+    """
+
+    point: str
+    writes: tuple[str, ...]
+    reads: tuple[str, ...]
+
+    def delta(
+        self, model: Model, layer: int, clean: Values, corrupted: Values
+    ) -> Float[Tensor, "b u s d"]:
+        """Clean minus corrupted writes of one layer's nodes, in float32 or better.
+
+        Writes of all nodes of a layer add up to what the layer writes, without constant biases,
+        which cancel between the runs.
+        """
+        ...
+
+    def gradient(self, model: Model, layer: int, slopes: Slopes) -> Float[Tensor, "b r s d"]:
+        """The metric's gradient at the residual stream that each of a layer's ports reads."""
+        ...
+
+
+def difference(clean: Values, corrupted: Values, point: Point) -> Tensor:
+    """In float32 or better, so that what the runs share cancels without rounding."""
+    return precise(clean[point]) - precise(corrupted[point])

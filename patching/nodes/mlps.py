@@ -1,0 +1,36 @@
+"""Whole MLPs, mixtures of experts among them: one sender and one port in a layer."""
+
+from __future__ import annotations
+
+from jaxtyping import Float
+from torch import Tensor
+
+from patching.model import Model
+from patching.nodes.kind import Slopes, Values, difference
+
+
+class Mlps:
+    """The MLP of a layer."""
+
+    point = "mlp_out"
+    writes = ("mlp_out",)
+    reads = ("mlp_in",)
+
+    def delta(
+        self,
+        model: Model,  # noqa: ARG002
+        layer: int,
+        clean: Values,
+        corrupted: Values,
+    ) -> Float[Tensor, "b 1 s d"]:
+        """Clean minus corrupted output, behind a post-norm where there is one."""
+        return difference(clean, corrupted, ("mlp_out", layer))[:, None]
+
+    def gradient(
+        self,
+        model: Model,  # noqa: ARG002
+        layer: int,
+        slopes: Slopes,
+    ) -> Float[Tensor, "b 1 s d"]:
+        """The gradient at the MLP's own view of the stream, as the backward pass has it."""
+        return slopes.grads["mlp_in", layer][:, None]
