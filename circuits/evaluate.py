@@ -152,10 +152,10 @@ def edges_of(graph: CircuitGraph) -> list[str]:
     """The edges a circuit keeps; of a node circuit, all edges between its nodes and the logits."""
     if graph.level == "edge":
         return list(graph.edges)
-    from patching.circuit_run import induced_edges
+    from patching.nodes.edges import EdgeSet
 
     sites = [node.site for node in graph.scored_nodes]
-    return [edge.name for edge in induced_edges(sites, graph.info.anatomy)]
+    return [edge.name for edge in EdgeSet.among(sites, graph.info.anatomy)]
 
 
 def verdict(faithfulness: float | None, interval: tuple[float, float] | None) -> str:

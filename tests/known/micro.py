@@ -12,9 +12,10 @@ from torch import nn
 
 from patching.anatomy import Anatomy
 from patching.blocks import Block
-from patching.circuit_run import Wiring
 from patching.forward import Record, run_block
 from patching.frame import make_frame
+from patching.nodes.edges import EdgeSet
+from patching.nodes.layout import layout_of
 from patching.norms import NoNorm
 from patching.wired_run import WiredRun
 
@@ -34,7 +35,7 @@ def run(cut):
         x = run_block(each, x, frame, tap)
     off = tap.values | {("final_in", 2): x[:, -1]}
     model = SimpleNamespace(anatomy=ANATOMY, blocks=blocks, unembed=lambda x: x)
-    wiring = Wiring.full(ANATOMY).without(cut, ANATOMY)
+    wiring = EdgeSet.all(layout_of(ANATOMY)) - EdgeSet.of(cut, ANATOMY)
     return WiredRun(model, frame, off, -torch.ones(1, 1, 2), wiring).logits()[0].tolist()
 
 

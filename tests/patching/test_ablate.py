@@ -8,10 +8,12 @@ import torch
 
 from patching.ablate import effects_ablated, run_ablated
 from patching.ablations import ABLATIONS, CUTS, Ablation, AttentionCut, parse_ablation
-from patching.circuit_run import CircuitRunner, Wiring, run_circuits, sender_points
+from patching.circuit_run import CircuitRunner, run_circuits
 from patching.mean_estimates import estimate_means
 from patching.metrics import check_metric
-from patching.nodes.edges import edges
+from patching.nodes.deltas import points_of
+from patching.nodes.edges import EdgeSet, edges
+from patching.nodes.layout import layout_of
 from patching.runs import batches
 from patching.standins import donors
 from tasks.errors import MethodError, SiteError
@@ -240,21 +242,19 @@ def test_the_corrupted_circuit_needs_no_further_pass(pairs):
     model, pairs = opened("gpt2"), pairs[:4]
     batch = one_batch(model, pairs)
     found = values(model, batch, "corrupted")
-    given = {point: found[point] for point in sender_points(model.anatomy)}
-    wiring = Wiring.of(["input->a0.h0<v>", "a0.h0->logits"], model.anatomy)
+    given = {point: found[point] for point in points_of(layout_of(model.anatomy))}
+    wiring = EdgeSet.of(["input->a0.h0<v>", "a0.h0->logits"], model.anatomy)
     plain = CircuitRunner(model, batch).logits(wiring)
     assert torch.allclose(CircuitRunner(model, batch, given).logits(wiring), plain, atol=1e-5)
 
 
-def test_a_full_wiring_less_edges_is_the_wiring_of_the_rest():
+def test_all_edges_without_some_are_the_rest():
     anatomy = opened("gpt_neox").anatomy
     every = list(edges(anatomy))
     out, rest = every[::3], [edge for i, edge in enumerate(every) if i % 3]
-    found, wanted = Wiring.full(anatomy).without(out, anatomy), Wiring.of(rest, anatomy)
-    for name in ("heads", "mlps"):
-        for mine, its in zip(getattr(found, name), getattr(wanted, name), strict=True):
-            np.testing.assert_array_equal(mine, its)
-    np.testing.assert_array_equal(found.logits, wanted.logits)
+    left = EdgeSet.all(layout_of(anatomy)) - EdgeSet.of(out, anatomy)
+    assert left == EdgeSet.of(rest, anatomy)
+    assert list(left) == rest
 
 
 @pytest.mark.parametrize(

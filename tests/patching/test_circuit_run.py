@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from patching.circuit_run import induced_edges, run_circuit, run_circuits
-from patching.nodes.edges import edges
+from patching.circuit_run import run_circuit, run_circuits
+from patching.nodes.edges import EdgeSet, edges
 from patching.nodes.layout import nodes
 from patching.runs import baselines
 from patching.scoring import score
@@ -98,9 +98,9 @@ def test_another_metric_and_progress(gpt2, pairs):
 
 def test_all_nodes_induce_all_edges(model):
     a = model.anatomy
-    assert set(induced_edges(nodes(a), a)) == set(all_edges(model))
+    assert set(EdgeSet.among(nodes(a), a)) == set(all_edges(model))
     few = [parse_site(name) for name in ("input", "a1.h2", "m0")]
-    names = {edge.name for edge in induced_edges(few, a)}
+    names = {edge.name for edge in EdgeSet.among(few, a)}
     ports = {f"{sender}->a1.h2<{port}>" for sender in ("input", "m0") for port in "qkv"}
     assert names == ports | {"input->m0", "input->logits", "m0->logits", "a1.h2->logits"}
 

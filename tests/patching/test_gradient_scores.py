@@ -7,10 +7,11 @@ import pytest
 import torch
 
 from patching import sites
-from patching.gradient_scores import EDGE_KINDS, edge_scores, site_scores
+from patching.gradient_scores import edge_kinds, edge_scores, site_scores
 from patching.linearised import Kinds
 from patching.methods import get, linearisation
 from patching.model import Model
+from patching.nodes.layout import layout_of
 from patching.ops import PLAIN
 from patching.rules import RelevanceOps, Rules
 from patching.runs import record_gradients
@@ -68,8 +69,8 @@ def assert_close(found, expected, msg):
 
 @pytest.mark.parametrize(("method", "direction"), CASES)
 def test_edges_are_rates_of_change(model, pairs, direction, method):
-    batch, found = linearised(model, pairs, method, direction, EDGE_KINDS)
-    scores = edge_scores(model, found)
+    batch, found = linearised(model, pairs, method, direction, edge_kinds(layout_of(model.anatomy)))
+    scores = edge_scores(model, found, layout_of(model.anatomy))
     edges = list(sites.edges(model.anatomy))
     assert scores.shape == (len(pairs), len(edges))
     runs = definitions.Runs.of(model, batch, direction)

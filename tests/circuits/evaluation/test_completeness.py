@@ -11,12 +11,12 @@ from circuits.evaluation.completeness import (
     random_baseline,
     random_circuit,
 )
-from circuits.evaluation.curves import connected
 from circuits.evaluation.outcomes import measure
 from circuits.evaluation.running import Running
 from patching.anatomy import Anatomy
 from patching.circuit_run import run_circuits
 from patching.nodes.edges import edges
+from patching.nodes.layout import layout_of
 from patching.sites import parse_edge
 from tasks.errors import MethodError, SiteError
 from tests.known import compiled
@@ -55,19 +55,21 @@ def test_minimality_is_what_each_edge_is_worth():
 @given(st.integers(1, 80), st.integers(0, 5), st.booleans())
 def test_random_circuits_connect_input_to_logits(n, seed, parallel):
     anatomy = Anatomy(2, 3, 3, 12, 4, 8, parallel)
-    found = random_circuit(anatomy, n, seed)
-    assert found == random_circuit(anatomy, n, seed)
-    assert set(connected(found)) == set(found)
+    found = random_circuit(layout_of(anatomy), n, seed)
+    assert found == random_circuit(layout_of(anatomy), n, seed)
+    assert found.connected() == found
     assert 1 <= len(found) <= n
     assert len(set(found)) == len(found)
 
 
 def test_random_circuits_have_nearly_the_size_asked_for_and_differ_by_seed():
     anatomy = Anatomy(4, 4, 4, 12, 4, 8)
-    assert all(len(random_circuit(anatomy, 60, seed)) >= 57 for seed in range(5))
-    assert set(random_circuit(anatomy, 60, 0)) != set(random_circuit(anatomy, 60, 1))
+    assert all(len(random_circuit(layout_of(anatomy), 60, seed)) >= 57 for seed in range(5))
+    assert set(random_circuit(layout_of(anatomy), 60, 0)) != set(
+        random_circuit(layout_of(anatomy), 60, 1)
+    )
     with pytest.raises(MethodError, match="at least 1"):
-        random_circuit(anatomy, 0, 0)
+        random_circuit(layout_of(anatomy), 0, 0)
 
 
 def test_chance_is_far_from_a_true_circuit():

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from circuits.evaluation.areas import KINDS
-from circuits.evaluation.curves import SIZES, connected, curve, plan, run_plans
+from circuits.evaluation.curves import SIZES, curve, plan, run_plans
 from circuits.evaluation.outcomes import (
     Outcomes,
     check_disjoint,
@@ -19,7 +19,7 @@ from circuits.evaluation.outcomes import (
 from circuits.evaluation.running import Running
 from graphs import CircuitInfo
 from patching.circuit_run import run_circuit
-from patching.nodes.edges import edges
+from patching.nodes.edges import EdgeSet, edges
 from patching.runs import baselines
 from patching.scoring import score
 from patching.sites import parse_edge
@@ -46,7 +46,7 @@ def test_the_curve_is_the_faithfulness_of_the_strongest_edges():
     full, empty = (values.mean() for values in baselines(MODEL(), pairs(2)))
     assert found.requested == tuple(int(size * 110) for size in sizes)
     for value, count, kept in zip(found.faithfulness, found.requested, found.kept, strict=True):
-        chosen = connected([parse_edge(name) for name in scores.ranked()[:count]])
+        chosen = EdgeSet.of(scores.ranked()[:count], scores.anatomy).connected()
         alone = run_circuit(MODEL(), pairs(2), chosen).mean()
         assert len(chosen) == kept
         assert value == pytest.approx((alone - empty) / (full - empty), abs=1e-5)
