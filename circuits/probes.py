@@ -111,7 +111,7 @@ class Probes:
         return pd.DataFrame(rows)
 
     def __repr__(self) -> str:
-        best = f"{self.accuracy.max():.3f} at best, {self.random_baseline:.3f} by chance"
+        best = f"{self.accuracy.max():.3f} at best, {self.chance:.3f} by chance"
         return f"Probes({len(self.labels)} labels, {self.tested} held-out prompts: {best})"
 
     def _repr_html_(self) -> str:

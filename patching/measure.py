@@ -108,8 +108,8 @@ class Request:
         if level == "edge":
             layout = layout_of(model.anatomy, nodes)
             _check_edges(layout, method, filled)
-            names = EdgeNames(layout, labels)
-            return cls(method, filled, level, direction, checked, names, None, labels, nodes)
+            edges = EdgeNames(layout, labels)
+            return cls(method, filled, level, direction, checked, edges, None, labels, nodes)
         kind = "node" if level == "node" else sites
 
         wanted = site_set(kind, model.anatomy, pairs, positions, nodes)

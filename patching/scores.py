@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from patching.anatomy import Anatomy
-from patching.nodes.edges import EdgeNames
+from patching.nodes.edges import EdgeNames, recognised
 from patching.nodes.layout import Layout, fitting
 from patching.sites import nearest, parse_edge
 from tasks.errors import FormatError, MethodError, SiteError
@@ -87,7 +87,7 @@ class Scores:
         if faults:
             raise MethodError("scores do not fit together: " + "; ".join(faults))
         if not np.isfinite(totals).all():
-            bad = [self.names[i] for i in np.flatnonzero(~np.isfinite(totals))]
+            bad = [self.names[i] for i in np.flatnonzero(~np.isfinite(totals)).tolist()]
             raise MethodError(
                 f"{self.method}: {len(bad)} scores are not finite numbers, first at {bad[0]}; "
                 f"check the model's activations there, or run it in float32"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,6 +25,9 @@ from patching.ports import head_reads
 Watch = Callable[[Reading], Tensor]
 READS = {"q": "q", "k": "k_read", "v": "v_read"}
 """The kind of point that holds what a head makes of its input port."""
+
+FIRST = np.zeros(1, dtype=np.int64)
+"""The only unit of a group that has one."""
 
 CHUNK_BYTES = 64 * 2**20
 """How much of the streams that neurons read is held at once."""
@@ -62,7 +65,7 @@ class WiredRun:
             changes = self._layer(block, changes)
         end = layout.ports[-1]
         final = self.off["final_in", end.layer][:, None]
-        read = self._read(changes, final, end, (0,))
+        read = self._read(changes, final, end, FIRST)
         return self.model.unembed(read[0, :, 0])
 
     def _layer(self, block: Block, before: Changes) -> Changes:
@@ -81,13 +84,17 @@ class WiredRun:
         return changes
 
     def _read(
-        self, changes: Changes, off: Float[Tensor, "b s d"], group: Ports, units: Sequence[int]
+        self,
+        changes: Changes,
+        off: Float[Tensor, "b s d"],
+        group: Ports,
+        units: Int[np.ndarray, " r"],
     ) -> Float[Tensor, "r b s d"]:
-        rows = self.wiring.rows(group)[list(units)]
+        rows = self.wiring.rows(group)[units]
         wired = np.zeros((len(rows), self.wiring.layout.n_senders), dtype=bool)
         wired[:, : group.reads] = rows
         x = changes.read(off, wired, self.strength)
-        return self.watch(Reading(group, tuple(int(u) for u in units), wired, changes, x))
+        return self.watch(Reading(group, tuple(units.tolist()), wired, changes, x))
 
     def _fed(self, changes: Changes, group: Ports) -> Int[np.ndarray, " units"]:
         """The units of a group that read a change."""
@@ -153,7 +160,7 @@ class WiredRun:
         if group.kind == "neuron":
             changes.add_factors(self._neurons(block, changes, group, fed))
             return
-        x = self._read(changes, self.off["mlp_in", layer], group, (0,))[0]
+        x = self._read(changes, self.off["mlp_in", layer], group, FIRST)[0]
         off = self.off["mlp_out", layer][:, -x.shape[1] :]
         changes.add([senders.start], (write_mlp(block, x) - off)[None])
 

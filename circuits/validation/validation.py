@@ -139,7 +139,7 @@ class Plan:
         kinds: Sequence[str],
         direction: str,
         progress: Progress,
-    ) -> tuple[tuple[str, ...], Float[np.ndarray, "n s"], float]:
+    ) -> tuple[Sequence[str], Float[np.ndarray, "n s"], float]:
         """Names, per-prompt scores and seconds of one method; estimates are of all sites."""
         from patching.scoring import prompt_scores
 
@@ -207,8 +207,8 @@ def _comparisons(
     method: str,
     direction: str,
     kinds: Sequence[str],
-    exact: dict[str, tuple[tuple[str, ...], Float[np.ndarray, "n s"], float]],
-    measured: tuple[tuple[str, ...], Float[np.ndarray, "n s"], float],
+    exact: dict[str, tuple[Sequence[str], Float[np.ndarray, "n s"], float]],
+    measured: tuple[Sequence[str], Float[np.ndarray, "n s"], float],
     resamples: int,
     seed: int,
 ) -> Iterator[Comparison]:

@@ -14,8 +14,8 @@ class Input:
     """The embedding. It reads nothing."""
 
     point = "input"
-    writes = ("input",)
-    reads = ()
+    writes: tuple[str, ...] = ("input",)
+    reads: tuple[str, ...] = ()
 
     def delta(
         self,
@@ -36,8 +36,8 @@ class Logits:
     """The final norm and the unembedding, at the last position. They send nothing."""
 
     point = "logits"
-    writes = ()
-    reads = ("final_in",)
+    writes: tuple[str, ...] = ()
+    reads: tuple[str, ...] = ("final_in",)
 
     def delta(self, model: Model, layer: int, clean: Values, corrupted: Values) -> Tensor:
         """There is none: nothing stands behind the logits."""

@@ -19,8 +19,8 @@ class Heads:
     """The heads of a layer, in order; ports q of all heads first, then k, then v."""
 
     point = "z"
-    writes = ("z", "attn_raw")
-    reads = ("resid_pre", *INSIDE, *(kind for kind, _ in PORTS))
+    writes: tuple[str, ...] = ("z", "attn_raw")
+    reads: tuple[str, ...] = ("resid_pre", *INSIDE, *(kind for kind, _ in PORTS))
 
     def delta(
         self, model: Model, layer: int, clean: Values, corrupted: Values
@@ -56,7 +56,7 @@ def head_writes(
     Under a post-norm (Gemma 2) that is its share of the normed output, with the scale ``s`` that
     the whole output ``raw`` has in this run: ``w * centre(z_h W_O[h]) / s(raw)``.
     """
-    writes = torch.einsum("bshe,hed->bhsd", z, block.W_O.to(z.dtype))
+    writes: tuple[str, ...] = torch.einsum("bshe,hed->bhsd", z, block.W_O.to(z.dtype))
     norm = block.ln1_post
     if norm is None:
         return writes

@@ -13,8 +13,8 @@ class Mlps:
     """The MLP of a layer."""
 
     point = "mlp_out"
-    writes = ("mlp_out",)
-    reads = ("mlp_in",)
+    writes: tuple[str, ...] = ("mlp_out",)
+    reads: tuple[str, ...] = ("mlp_in",)
 
     def delta(
         self,

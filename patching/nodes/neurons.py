@@ -20,8 +20,8 @@ class Neurons:
     """The neurons of a layer's MLP, in order."""
 
     point = "mlp_post"
-    writes = ("mlp_post", "mlp_raw")
-    reads = ("mlp_in", "mlp_pre", "mlp_up")
+    writes: tuple[str, ...] = ("mlp_post", "mlp_raw")
+    reads: tuple[str, ...] = ("mlp_in", "mlp_pre", "mlp_up")
 
     def delta(
         self, model: Model, layer: int, clean: Values, corrupted: Values
