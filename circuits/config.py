@@ -39,6 +39,7 @@ class Config:
                 (tasks/files.py); None: in memory
     model       name of an embedded model, Hugging Face id, or directory; None: in memory
     method      a method, or several parted by commas: the mean of their scores
+    nodes       what nodes and edges are made of: heads and whole MLPs, or heads and neurons
     metric      None: the task's own
     select      how the circuit is chosen: see circuits.selection.selectors
     top         how many edges (of level node: nodes) make the circuit; None: as the choice has it
@@ -59,6 +60,7 @@ class Config:
     model: str | None = "nano"
     method: str = "secant"
     level: str = "edge"
+    nodes: str = "heads"
     direction: str = "noising"
     metric: str | None = None
     select: str = "top"
@@ -236,11 +238,14 @@ class Config:
     def _check_method(self) -> None:
         from patching.methods import get, linearisation
         from patching.scores import DIRECTIONS
+        from patching.sites import NODES
 
         if self.direction not in DIRECTIONS:
             raise MethodError(unknown("direction", self.direction, DIRECTIONS))
         if self.level not in LEVELS:
             raise MethodError(unknown("level", self.level, LEVELS))
+        if self.nodes not in NODES:
+            raise MethodError(unknown("kind of nodes", self.nodes, NODES))
         for name, given in self.methods:
             options = get(name).check(given)
             if given and name != EXACT:

@@ -33,6 +33,7 @@ def discover(
     *,
     method: str = "secant",
     level: str = "edge",
+    nodes: str = "heads",
     direction: str = "noising",
     metric: str | None = None,
     select: str = "top",
@@ -53,6 +54,8 @@ def discover(
     selector of :data:`circuits.selection.selectors.SELECTORS`, with options as in
     `threshold:least=0.1`; a selector that runs the circuit puts `ablation` in the place of all that
     is outside it. `top` defaults to what the selector has (100).
+
+    `nodes` says what a circuit is made of: `heads` and whole MLPs, or heads and single `neurons`.
 
     `task` is a task or its name, a file of prompt pairs, or `PromptPairs`; `model` is
     anything that :func:`circuits.load_model` opens. `n` prompt pairs are drawn with `seed`
@@ -79,6 +82,7 @@ def discover(
         model=str(model) if isinstance(model, str | Path) else None,
         method=method,
         level=level,
+        nodes=nodes,
         direction=direction,
         metric=metric,
         select=select,

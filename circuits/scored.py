@@ -86,6 +86,7 @@ def score_by(
     for name, options in methods:
         asked = {
             "level": config.level,
+            "nodes": config.nodes,
             "direction": config.direction,
             "metric": config.metric or pairs.metric,
             "batch_size": config.batch_size,

@@ -34,6 +34,9 @@ _STREAM = re.compile(r"(resid_pre|resid_mid|resid_post|attn_out|mlp_out)\.(\d+)"
 _EDGE = re.compile(r"(?P<sender>.+?)->(?P<receiver>[^<>]+)(?:<(?P<port>[^<>]*)>)?")
 
 
+NODES = ("heads", "neurons")
+"""What a circuit can be made of: heads and whole MLPs, or heads and single neurons."""
+
 Label = int | str | None
 """A position: a token index, a task's name for one, or None for all of them."""
 

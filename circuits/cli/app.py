@@ -188,6 +188,9 @@ def discover(
     chat_plain: ChatPlain = False,
     method: Method = "secant",
     level: Annotated[str, typer.Option(help="edge or node.")] = "edge",
+    nodes: Annotated[
+        str, typer.Option(help="heads (and whole MLPs), or neurons (and heads).")
+    ] = "heads",
     direction: Annotated[str, typer.Option(help="noising or denoising.")] = "noising",
     metric: Metric = None,
     select: Select = "top",
@@ -220,6 +223,7 @@ def discover(
         model=model,
         method=method,
         level=level,
+        nodes=nodes,
         direction=direction,
         metric=metric,
         select=select,

@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from patching.mean_activations import MeanActivations
     from patching.model import Model
     from patching.scores import Scores
-    from patching.sites import Edge
     from tasks import PromptPairs
 
 KIND, SCHEMA_VERSION = "circuits evaluation", "1.2"
@@ -235,10 +234,10 @@ def evaluate_held_out(
     running = Running(metric, Outside(outside(ablation).name, means), batch_size, progress)
     if reference is not None:
         check_comparable(reference, graph)
-    return test_held_out(graph, scores, model, pairs, running, reference, seed)
+    return held_out_evaluation(graph, scores, model, pairs, running, reference, seed)
 
 
-def test_held_out(
+def held_out_evaluation(
     graph: CircuitGraph,
     scores: Scores,
     model: Model,
@@ -250,7 +249,8 @@ def test_held_out(
     """See :func:`evaluate_held_out`."""
     if running.progress:
         running.progress(0, 0, "ranking edges")
-    circuit, ablation = _parsed(graph), running.outside.ablation
+    circuit, ablation = EdgeSet.of(edges_of(graph), model.anatomy), running.outside.ablation
+    nodes = circuit.layout.nodes
     small, size, plans = 0 < len(circuit) <= MOST_MINIMAL, len(circuit), _plans(scores, seed)
     runs = 1 + len(distinct(plans)) + cut_runs(CUTS) + (size + 1) * small + RANDOM * bool(size)
     running = replace(running, count=running.counting(runs, pairs))
@@ -263,19 +263,13 @@ def test_held_out(
         tuple(run_plans(model, pairs, plans, running)),
         completeness(model, pairs, circuit, cuts=CUTS, seed=seed, running=running),
         minimality(model, pairs, circuit, running) if small else None,
-        random_baseline(model, pairs, size, times=RANDOM, seed=seed, running=running)
+        random_baseline(model, pairs, size, nodes=nodes, times=RANDOM, seed=seed, running=running)
         if circuit
         else None,
         None if reference is None else agreement(graph, reference, scores),
         seed,
         ablation,
     )
-
-
-def _parsed(graph: CircuitGraph) -> list[Edge]:
-    from patching.sites import parse_edge
-
-    return [parse_edge(name) for name in edges_of(graph)]
 
 
 def _plans(scores: Scores, seed: int) -> list[Plan]:

@@ -11,7 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from circuits.evaluation.fresh_prompts import config_of, from_file, held_out, used_prompts
-from circuits.evaluation.held_out import KIND, SCHEMA_VERSION, HeldOutEvaluation, test_held_out
+from circuits.evaluation.held_out import (
+    KIND,
+    SCHEMA_VERSION,
+    HeldOutEvaluation,
+    held_out_evaluation,
+)
 from circuits.evaluation.outcomes import check_same_model
 from circuits.evaluation.plot_curves import plot
 from circuits.evaluation.running import Running
@@ -151,7 +156,7 @@ def carry_out(
     run.check_redraws(opened, terms.rediscoveries)
     metric = run.record.evaluation.metric
     running = Running(metric, outside, terms.batch_size, progress).settled(opened, pairs)
-    found = test_held_out(run.graph, run.scores, opened, pairs, running, other, terms.seed)
+    found = held_out_evaluation(run.graph, run.scores, opened, pairs, running, other, terms.seed)
     if terms.rediscoveries and found.faithfulness is not None:
         found = replace(found, rediscoveries=run.rediscovered(opened, pairs, terms, running))
     described = describe(opened, pairs, found.to_json() | running.outside.to_json())

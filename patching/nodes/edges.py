@@ -16,8 +16,8 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 from patching.anatomy import Anatomy
-from patching.nodes.layout import NODES, Layout, Ports, fitting, layout_of
-from patching.sites import Edge, Label, Site, parse_edge, parse_site
+from patching.nodes.layout import Layout, Ports, fitting, layout_of
+from patching.sites import NODES, Edge, Label, Site, parse_edge, parse_site
 from tasks.errors import SiteError
 
 

@@ -24,6 +24,7 @@ from patching.anatomy import Anatomy
 from patching.sites import (
     INPUT,
     LOGITS,
+    NODES,
     PORTS,
     Edge,
     Site,
@@ -31,9 +32,6 @@ from patching.sites import (
     parse_edge,
 )
 from tasks.errors import MethodError, SiteError, unknown
-
-NODES = ("heads", "neurons")
-"""What a circuit can be made of: heads and whole MLPs, or heads and single neurons."""
 
 
 @dataclass(frozen=True, slots=True)
