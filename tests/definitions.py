@@ -17,7 +17,7 @@ from patching.forward import Record, Tap, head_outputs, no_tap, read, write_mlp
 from patching.metrics import CheckedMetric, check_metric
 from patching.model import Model
 from patching.nodes.heads import head_writes
-from patching.nodes.layout import senders
+from patching.nodes.layout import layout_of
 from patching.ops import PLAIN, Ops
 from patching.runs import Batch
 from patching.sites import PORTS, Edge, Site, parse_edge
@@ -128,6 +128,8 @@ def sender_write(model: Model, found: dict, site: Site) -> Tensor:
         return found["mlp_out", site.layer]
     block = model.blocks[site.layer]
     raw = found["attn_raw", site.layer]
+    if site.kind == "neuron":
+        return neuron_write(block, found["mlp_post", site.layer], site.unit)
     return head_writes(block, found["z", site.layer], raw)[:, site.unit]
 
 
@@ -244,6 +246,17 @@ class Frozen(Ops):
         return self.here["pattern", point[1]]
 
 
+def neuron_write(block: Block, post: Tensor, unit: int) -> Tensor:
+    """One neuron's share of what the MLP writes, with the post-norm's scale of that whole."""
+    alone = torch.zeros_like(post)
+    alone[..., unit] = post[..., unit]
+    share = alone @ block.W_out.to(post.dtype)
+    norm = block.ln2_post
+    if norm is None:
+        return share
+    return norm.centre(share) / norm.scale(block.neurons_output(post)) * norm.weight
+
+
 def circuit_metric(model: Model, batch: Batch, edges: Iterable[Edge | str]) -> Tensor:
     """The metric in a circuit: each part recomputed from what it reads, straight from the words.
 
@@ -252,12 +265,15 @@ def circuit_metric(model: Model, batch: Batch, edges: Iterable[Edge | str]) -> T
     """
     wired = {parse_edge(edge) if isinstance(edge, str) else edge for edge in edges}
     off, frame = values(model, batch, "corrupted"), model.frame(batch.mask)
-    points = {"mlp": "mlp_in", "head": "resid_pre", "logits": "final_in"}
+    points = {"mlp": "mlp_in", "neuron": "mlp_in", "head": "resid_pre", "logits": "final_in"}
+    fine = any(edge.receiver.kind == "neuron" or edge.sender.kind == "neuron" for edge in wired)
+    layout = layout_of(model.anatomy, "neurons" if fine else "heads")
+    sending = [group.site(unit) for group in layout.senders for unit in range(group.count)]
 
     def reads(receiver: Site, port: str | None) -> Tensor:
         layer = model.anatomy.n_layers if receiver.kind == "logits" else receiver.layer
         x = off[points[receiver.kind], layer]
-        for sender in senders(model.anatomy):
+        for sender in sending:
             if Edge(sender, receiver, port) in wired:
                 change = output(sender) - sender_write(model, off, sender)
                 x = x + (change[:, -1] if receiver.kind == "logits" else change)
@@ -271,6 +287,12 @@ def circuit_metric(model: Model, batch: Batch, edges: Iterable[Edge | str]) -> T
         return head_outputs(block, *parts, frame)[:, :, head.unit]
 
     @cache
+    def neuron_output(neuron: Site) -> Tensor:
+        tap = Record(["mlp_post"])
+        write_mlp(model.blocks[neuron.layer], reads(neuron, None), tap)
+        return tap.values["mlp_post", neuron.layer][..., neuron.unit]
+
+    @cache
     def output(sender: Site) -> Tensor:
         layer = sender.layer
         if sender.kind == "input":
@@ -278,6 +300,10 @@ def circuit_metric(model: Model, batch: Batch, edges: Iterable[Edge | str]) -> T
         block = model.blocks[layer]
         if sender.kind == "mlp":
             return write_mlp(block, reads(sender, None))
+        if sender.kind == "neuron":
+            every = [Site("neuron", layer, unit) for unit in range(model.anatomy.d_mlp)]
+            post = torch.stack([neuron_output(one) for one in every], dim=-1)
+            return neuron_write(block, post, sender.unit)
         units = range(model.anatomy.n_heads)
         z = torch.stack([head_output(Site("head", layer, unit)) for unit in units], dim=2)
         return head_writes(block, z, block.attention_output(z))[:, sender.unit]
