@@ -115,7 +115,7 @@ class AblationResult:
     def __repr__(self) -> str:
         parts = ", ".join(self.what) or self.ablation
         size = counted(len(self.clean), "prompt pair")
-        return f"Ablated({parts}: effect {self.effect:+.3f} on {size})"
+        return f"AblationResult({parts}: effect {self.effect:+.3f} on {size})"
 
     def _repr_html_(self) -> str:
         from circuits.display import rows_html
@@ -145,7 +145,7 @@ def ablate(
     others are given. `progress` is called with (done, total, what).
 
     >>> circuits.ablate(model, pairs, ["a3.h0", "m3"], "mean-by-position")
-    Ablated(a3.h0, m3: effect +... on 16 prompt pairs)
+    AblationResult(a3.h0, m3: effect +... on 16 prompt pairs)
 
     Raises:
         SiteError: parts that this model or these prompts do not have, or sites mixed with edges.

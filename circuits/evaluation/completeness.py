@@ -7,7 +7,7 @@ circuits of the same size that connect input to logits.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -110,7 +110,7 @@ class RandomBaseline:
 def completeness(
     model: Model,
     pairs: PromptPairs,
-    circuit: Sequence[Edge],
+    circuit: Iterable[str | Edge],
     *,
     cuts: int = 10,
     share: float = 0.5,
@@ -143,7 +143,7 @@ def cut_runs(cuts: int) -> int:
 
 
 def minimality(
-    model: Model, pairs: PromptPairs, circuit: Sequence[Edge], running: Running = PLAIN
+    model: Model, pairs: PromptPairs, circuit: Iterable[str | Edge], running: Running = PLAIN
 ) -> Minimality:
     """Cut every edge of the circuit in turn: one run of the circuit for each."""
     whole = EdgeSet.of(circuit, model.anatomy)

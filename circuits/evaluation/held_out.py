@@ -25,6 +25,7 @@ from circuits.evaluation.reference import Agreement, agreement
 from circuits.evaluation.running import Running
 from graphs.choose import check_comparable
 from patching.ablations import outside
+from patching.nodes.edges import EdgeSet
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -225,7 +225,7 @@ def _comparisons(
             measures=agreement(effects, rows, resamples=resamples, seed=seed),
             seconds=seconds / len(kinds),
             exact_seconds=exact_seconds,
-            names=sites,
+            names=tuple(sites),
             exact=effects.mean(0),
             estimate=rows.mean(0),
         )

@@ -56,7 +56,7 @@ def head_writes(
     Under a post-norm (Gemma 2) that is its share of the normed output, with the scale ``s`` that
     the whole output ``raw`` has in this run: ``w * centre(z_h W_O[h]) / s(raw)``.
     """
-    writes: tuple[str, ...] = torch.einsum("bshe,hed->bhsd", z, block.W_O.to(z.dtype))
+    writes = torch.einsum("bshe,hed->bhsd", z, block.W_O.to(z.dtype))
     norm = block.ln1_post
     if norm is None:
         return writes
