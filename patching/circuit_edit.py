@@ -10,13 +10,15 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from patching.ablations import Ablation
+from patching.ablation.kinds import Ablation
+from patching.ablation.means import MeanActivations
 from patching.anatomy import Anatomy
 from patching.changes import Reading
-from patching.circuit_run import CircuitRunner, Wiring, runners
-from patching.mean_activations import MeanActivations
+from patching.circuit_run import CircuitRunner, Wiring, settled_runner
 from patching.model import Model
+from patching.runs import Batch
 from patching.sites import PORTS, Edge
+from patching.sweep import Sweep, sweep
 from patching.wired_run import Watch
 from tasks.pairs import PromptPairs
 
@@ -69,11 +71,12 @@ def circuit_logits(
         MethodError: an ablation that cannot stand in for every sender.
     """
     wiring = Wiring.of(edges, model.anatomy)
-    found = [
-        _run(runner, wiring, keep, factor, model.anatomy)
-        for runner in runners(model, pairs, batch_size, ablation, means)
-    ]
-    return torch.cat(found)
+    runner_of = settled_runner(model, pairs, ablation, means)
+
+    def work(batch: Batch) -> Float[Tensor, "b v"]:
+        return _run(runner_of(batch), wiring, keep, factor, model.anatomy)
+
+    return torch.cat([*sweep(model, pairs, work, Sweep(batch_size))])
 
 
 @torch.no_grad()

@@ -8,7 +8,7 @@ definition used by EAP-IG and the MIB benchmark); any other ablation does as wel
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,18 +16,19 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from patching.ablations import Ablation, outside
+from patching.ablation.kinds import Ablation, outside
+from patching.ablation.means import MeanActivations
+from patching.ablation.values import Replace, StandIns
 from patching.anatomy import Anatomy
 from patching.forward import Record, chain, no_tap
 from patching.frame import Frame
-from patching.mean_activations import MeanActivations
-from patching.metrics import CheckedMetric, Metric, check_metric
+from patching.metrics import Metric, check_metric
 from patching.model import Model
 from patching.ops import Point
 from patching.progress import Progress
-from patching.runs import Batch, batches
+from patching.runs import Batch
 from patching.sites import PORTS, Edge, Site, parse_edge, ports, reaches, senders
-from patching.standins import Replace, stand_ins
+from patching.sweep import PLAIN, Sweep, sweep
 from patching.wired_run import Watch, WiredRun, read_on
 from tasks.pairs import PromptPairs
 
@@ -154,7 +155,7 @@ def run_circuits(
     pairs: PromptPairs,
     circuits: Sequence[Iterable[str | Edge]],
     metric: str | Metric = "logit_diff",
-    batch_size: int = 32,
+    batch_size: int | Sweep = 32,
     progress: Progress | None = None,
     ablation: str | Ablation = "corrupted",
     means: MeanActivations | None = None,
@@ -169,23 +170,26 @@ def run_circuits(
             that do not fit.
     """
     wirings = [Wiring.of(edges, model.anatomy) for edges in circuits]
-    return run_wirings(model, pairs, wirings, metric, batch_size, progress, ablation, means)
+    options = Sweep.of(batch_size, progress)
+    return run_wirings(model, pairs, wirings, metric, options, ablation, means)
 
 
-def runners(
+def settled_runner(
     model: Model,
     pairs: PromptPairs,
-    batch_size: int = 32,
     ablation: str | Ablation = "corrupted",
     means: MeanActivations | None = None,
-) -> Iterator[CircuitRunner]:
-    """A runner for every batch of the pairs, with what stands in outside its circuits.
+    options: Sweep = PLAIN,
+) -> Callable[[Batch], CircuitRunner]:
+    """Makes a runner of a batch, with what stands in outside its circuits settled for all pairs.
 
     Raises:
         MethodError: as for :func:`run_circuits`.
     """
-    for batch, standing_in in _off(model, pairs, outside(ablation), batch_size, means):
-        yield CircuitRunner(model, batch, standing_in)
+    if (kind := outside(ablation)).kind == "corrupted":
+        return lambda batch: CircuitRunner(model, batch)
+    standing = StandIns.of(model, pairs, kind, sender_points(model.anatomy), means, options)
+    return lambda batch: CircuitRunner(model, batch, standing.at(batch))
 
 
 def run_wirings(
@@ -193,23 +197,23 @@ def run_wirings(
     pairs: PromptPairs,
     wirings: Sequence[Wiring],
     metric: str | Metric = "logit_diff",
-    batch_size: int = 32,
-    progress: Progress | None = None,
+    options: Sweep = PLAIN,
     ablation: str | Ablation = "corrupted",
     means: MeanActivations | None = None,
 ) -> Float[np.ndarray, "circuits n"]:
     """As :func:`run_circuits`, for circuits that are wirings already."""
-    checked: CheckedMetric = check_metric(metric)
-    found, done, total = [], 0, len(wirings) * -(-len(pairs) // batch_size)
-    for batch, standing_in in _off(model, pairs, outside(ablation), batch_size, means):
-        runner, rows = CircuitRunner(model, batch, standing_in), []
+    checked = check_metric(metric)
+    runner_of = settled_runner(model, pairs, ablation, means, options)
+    options = options.counting(len(wirings) * len(pairs), "running circuits")
+
+    def work(batch: Batch) -> Float[np.ndarray, "circuits b"]:
+        runner, rows = runner_of(batch), []
         for wiring in wirings:
             rows.append(checked(runner.logits(wiring), batch.pairs))
-            done += 1
-            if progress:
-                progress(done, total, "running circuits")
-        found.append(torch.stack(rows).double().cpu().numpy())
-    return np.concatenate(found, axis=1)
+            options.tell(len(batch))
+        return torch.stack(rows).double().cpu().numpy()
+
+    return np.concatenate([*sweep(model, pairs, work, options, len(wirings))], axis=1)
 
 
 def sender_points(anatomy: Anatomy) -> list[Point]:
@@ -218,27 +222,12 @@ def sender_points(anatomy: Anatomy) -> list[Point]:
     return [("input", 0), *inner]
 
 
-def _off(
-    model: Model,
-    pairs: PromptPairs,
-    ablation: Ablation,
-    batch_size: int,
-    means: MeanActivations | None,
-) -> Iterator[tuple[Batch, Mapping[Point, Tensor] | None]]:
-    """Every batch with what stands in outside a circuit; None where that is the corrupted run."""
-    if ablation.kind == "corrupted":
-        for batch in batches(model, pairs, batch_size):
-            yield batch, None
-        return
-    yield from stand_ins(model, pairs, ablation, sender_points(model.anatomy), batch_size, means)
-
-
 def run_circuit(
     model: Model,
     pairs: PromptPairs,
     edges: Iterable[str | Edge],
     metric: str | Metric = "logit_diff",
-    batch_size: int = 32,
+    batch_size: int | Sweep = 32,
     ablation: str | Ablation = "corrupted",
     means: MeanActivations | None = None,
 ) -> Float[np.ndarray, " n"]:

@@ -19,13 +19,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from patching.ablations import Ablation
+from patching.ablation.kinds import Ablation
+from patching.ablation.means import MeanActivations
 from patching.changes import Reading
-from patching.circuit_run import CircuitRunner, Wiring, runners
+from patching.circuit_run import CircuitRunner, Wiring, settled_runner
 from patching.metrics import CheckedMetric, Metric, check_metric
 from patching.model import Model
+from patching.runs import Batch
 from patching.scores import Scores
 from patching.sites import PORTS, Edge, Site, edges, parse_edge, senders
+from patching.sweep import Sweep, added, sweep
 from tasks.errors import MethodError
 from tasks.pairs import PromptPairs
 
@@ -39,8 +42,9 @@ def inside_scores(
     *,
     metric: str | Metric = "logit_diff",
     steps: int = 5,
-    batch_size: int = 32,
+    batch_size: int | Sweep = 32,
     ablation: str | Ablation = "corrupted",
+    means: MeanActivations | None = None,
 ) -> Scores:
     """Score every edge of a circuit inside it, in units of the metric.
 
@@ -48,7 +52,8 @@ def inside_scores(
     are averaged; with 0 the gradient is taken where every edge carries all of its change, which for
     the circuit of all edges is edge attribution patching, noising (Syed et al. 2023). ``clean`` is
     the metric of the circuit, ``corrupted`` that of the empty one. Outside of the circuit, and
-    where an edge carries nothing, the ``ablation`` stands in.
+    where an edge carries nothing, the ``ablation`` stands in, its means of the pairs' clean prompts
+    unless others are given.
 
     Raises:
         SiteError: an edge that this model does not have.
@@ -61,12 +66,17 @@ def inside_scores(
     if not ordered or steps < 0:
         raise MethodError(f"nothing to score: {len(ordered)} edges, {steps} steps")
     checked = check_metric(metric)
-    totals, squares, ends = np.zeros(len(ordered)), np.zeros(len(ordered)), np.zeros(2)
-    for runner in runners(model, pairs, batch_size, ablation):
+    ends = wiring, Wiring.of([], anatomy)
+    options = Sweep.of(batch_size)
+    runner_of = settled_runner(model, pairs, ablation, means, options)
+
+    def work(batch: Batch) -> tuple[np.ndarray, ...]:
+        runner = runner_of(batch)
         found = _inside(runner, wiring, ordered, checked, steps).double().cpu().numpy()
-        totals, squares = totals + found.sum(0), squares + (found**2).sum(0)
-        for i, each in enumerate((wiring, Wiring.of([], anatomy))):
-            ends[i] += float(checked(runner.logits(each), runner.batch.pairs).double().sum())
+        at_ends = [float(checked(runner.logits(w), batch.pairs).double().sum()) for w in ends]
+        return found.sum(0), (found**2).sum(0), np.array(at_ends)
+
+    totals, squares, (full, empty) = added(sweep(model, pairs, work, options))
     return Scores(
         names=tuple(edge.name for edge in ordered),
         totals=totals,
@@ -77,8 +87,8 @@ def inside_scores(
         direction="noising",
         metric=checked.name,
         anatomy=anatomy,
-        clean=float(ends[0]),
-        corrupted=float(ends[1]),
+        clean=float(full),
+        corrupted=float(empty),
         task=pairs.task,
         model_hash=model.hash,
         options={"steps": steps},

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from circuits import __version__
 from circuits.cli.asking import Bos, Chat, ChatPlain, how_of
 from circuits.cli.device import Device
 from circuits.cli.files import SkipBad, TaskOrFile
@@ -41,12 +42,13 @@ def means(
     from circuits.cli.discover import prepare
     from circuits.cli.progress import shown_progress
     from circuits.config import Config
-    from circuits.evaluation.outside import averaged
+    from circuits.evaluation.running import averaged
     from circuits.models import load_model
     from circuits.output import make_ready
     from circuits.prompts import prompts_of
+    from patching.ablation.estimates import estimate_means
     from patching.circuit_run import sender_points
-    from patching.mean_estimates import estimate_means
+    from patching.journal import kept
 
     by = averaged(ablation)
     how = how_of(bos, chat, chat_plain)
@@ -65,8 +67,10 @@ def means(
         opened = load_model(model)
         pairs = prompts_of(config, opened)
         points = sender_points(opened.anatomy)
-        found = estimate_means(opened, pairs, points, by, batch_size, progress)
-    found.save(out)
+        with kept(out, __version__, config.digest(), by) as journal:
+            options = config.sweep(progress, journal)
+            found = estimate_means(opened, pairs, points, by, options)
+            found.save(out)
     shortest, longest = min(found.origin.lengths), max(found.origin.lengths)
     tokens = f"{shortest}" if shortest == longest else f"{shortest} to {longest}"
     told = "One mean of every activation" if by == "all" else f"{len(found.keys)} means by {by}"

@@ -17,8 +17,9 @@ from graphs import CircuitGraph, CircuitInfo, ScoredEdge
 from tasks.errors import MethodError
 
 if TYPE_CHECKING:
-    from patching.circuit_run import CircuitRunner, Wiring
+    from patching.circuit_run import CircuitRunner
     from patching.model import Model
+    from patching.runs import Batch
     from patching.scores import Scores
     from patching.sites import Edge, Site
     from tasks import PromptPairs
@@ -63,8 +64,9 @@ def iterated(
             left,
             metric=running.metric or pairs.metric,
             steps=steps,
-            batch_size=running.batch_size,
-            ablation=running.outside.ablation,
+            batch_size=running.afresh(),
+            ablation=running.ablation,
+            means=running.means,
         )
 
     scores, fresh = attribute() if start is None else start, True
@@ -171,7 +173,7 @@ def acdc(
     known = list(edges(anatomy))
     begin = known if start is None else list(start)
     chosen = {e if not isinstance(e, str) else parse_edge(e, anatomy) for e in begin}
-    trial = _Trial.of(model, pairs, chosen, running)
+    trial = _Trial(model, pairs, chosen, running)
     kept: dict[Edge, np.ndarray] = {}
     leading = {"logits"}
     now = trial.metric()
@@ -197,25 +199,21 @@ def acdc(
 class _Trial:
     """A circuit whose edges are switched off and on, run on all prompts."""
 
-    def __init__(self, runners: list[CircuitRunner], wiring: Wiring, metric: str) -> None:
+    def __init__(
+        self, model: Model, pairs: PromptPairs, edges: Iterable[Edge], running: Running
+    ) -> None:
+        from patching.circuit_run import Wiring, settled_runner
         from patching.metrics import check_metric
         from patching.sites import senders
 
-        self.runners = runners
-        self.wiring = wiring
-        self.checked = check_metric(metric)
-        self.column = {site: i for i, site in enumerate(senders(runners[0].model.anatomy))}
-
-    @classmethod
-    def of(
-        cls, model: Model, pairs: PromptPairs, edges: Iterable[Edge], running: Running
-    ) -> _Trial:
-        """All batches with their ablated run, and a wiring of its own."""
-        from patching.circuit_run import Wiring, runners
-
-        wiring = Wiring.of(edges, model.anatomy)
-        batches = runners(model, pairs, running.batch_size, running.outside.ablation)
-        return cls(list(batches), wiring, running.metric or pairs.metric)
+        self.model, self.pairs = model, pairs
+        self.wiring = Wiring.of(edges, model.anatomy)
+        self.checked = check_metric(running.metric or pairs.metric)
+        self.column = {site: i for i, site in enumerate(senders(model.anatomy))}
+        self.options = running.afresh()
+        self._made = settled_runner(model, pairs, running.ablation, running.means, self.options)
+        self._held: dict[tuple[int, int], CircuitRunner] = {}
+        """The runner of every batch, as long as memory lasts."""
 
     def switch(self, edge: Edge, on: bool) -> None:
         """Put an edge into the circuit, or take it out."""
@@ -230,10 +228,20 @@ class _Trial:
 
     def metric(self) -> np.ndarray:
         """The metric of every prompt in the circuit as it stands."""
-        values = [
-            self.checked(runner.logits(self.wiring), runner.batch.pairs) for runner in self.runners
-        ]
-        return np.concatenate([value.double().cpu().numpy() for value in values])
+        from patching.sweep import sweep
+
+        def work(batch: Batch) -> np.ndarray:
+            rows = batch.start, len(batch)
+            if rows not in self._held:
+                self._held[rows] = self._made(batch)
+            value = self.checked(self._held[rows].logits(self.wiring), batch.pairs)
+            return value.double().cpu().numpy()
+
+        values = [*sweep(self.model, self.pairs, work, self.options, spare=self._held.clear)]
+        # What did not fit once need not be tried again for every edge.
+        smallest = min(map(len, values[:-1]), default=self.options.batch_size)
+        self.options = self.options.afresh(smallest)
+        return np.concatenate(values)
 
     def scores(self, kept: dict[Edge, np.ndarray], pairs: PromptPairs, model: Model) -> Scores:
         """The kept edges' effects as scores."""

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from patching.circuit_run import induced_edges, run_circuit, run_circuits
-from patching.runs import baselines
+from patching.plain_runs import baselines
 from patching.scoring import score
 from patching.sites import edges, nodes, parse_site
 from tasks.errors import MethodError, SiteError

@@ -12,11 +12,12 @@ import circuits
 from circuits.cli.app import app
 from circuits.config import Config
 from circuits.discover import run
-from circuits.evaluation.outside import AVERAGED, Outside
+from circuits.evaluation.running import AVERAGED, Running
+from circuits.evaluation.terms import Terms
 from graphs import CircuitGraph
-from patching.ablate import run_ablated
-from patching.ablations import OUTSIDE, Ablation
-from patching.mean_activations import MeanActivations
+from patching.ablation.kinds import OUTSIDE, Ablation
+from patching.ablation.means import MeanActivations
+from patching.ablation.run import run_ablated
 from patching.sites import senders
 from tasks.errors import MethodError
 from tests.known import interchange
@@ -223,10 +224,10 @@ def test_a_search_is_no_discovery(done):
 
 def test_means_by_another_key_are_refused(tmp_path):
     model, pairs = interchange.opened(), interchange.pairs(8)
-    Outside("mean").settled(model, pairs).means.save(tmp_path / "means.safetensors")
+    Running(ablation="mean").settled(model, pairs).means.save(tmp_path / "means.safetensors")
     with pytest.raises(MethodError, match="needs means by position, and"):
-        Outside.read("mean-by-position", tmp_path / "means.safetensors")
+        Terms(means=tmp_path / "means.safetensors").running("mean-by-position")
     with pytest.raises(MethodError, match="another model"):
-        Outside.read("mean", tmp_path / "means.safetensors").settled(
+        Terms(means=tmp_path / "means.safetensors").running("mean").settled(
             interchange.opened().__class__.open(interchange.train(steps=1)), pairs
         )
