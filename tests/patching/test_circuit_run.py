@@ -91,7 +91,7 @@ def test_another_metric_and_progress(gpt2, pairs):
         gpt2, pairs, [all_edges(gpt2)], "prob_diff", 2, lambda *at: seen.append(at[:2])
     )
     np.testing.assert_allclose(found[0], clean, rtol=0, atol=1e-5)
-    assert seen == [(1, 3), (2, 3), (3, 3)]
+    assert seen == [(0, 5), (2, 5), (4, 5), (5, 5)]
 
 
 def test_all_nodes_induce_all_edges(model):
