@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from patching.generate import Decoding, SelectionInput, generate
+from patching.generate import Choosing, Decoding, generate
 from tasks.errors import TaskError
 from tests.families import FAMILIES, VOCABULARY, make_pairs, opened, original
 
@@ -133,7 +133,7 @@ def test_tokens_are_drawn_as_often_as_their_probability_says(temperature, top_p)
         total += float(probs[token])
     expected = torch.zeros(4)
     expected[kept] = probs[kept] / probs[kept].sum()
-    choose = SelectionInput(temperature, top_p)
+    choose = Choosing(temperature, top_p)
     torch.testing.assert_close(choose.distribution(logits)[0], expected)
     drawn = choose(logits.expand(20_000, 4), torch.Generator().manual_seed(0))
     shares = torch.bincount(drawn, minlength=4) / len(drawn)
