@@ -53,7 +53,7 @@ def killed(root, path, count, *arguments):
     command = [sys.executable, "-c", SLOW, *map(str, arguments)]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     process = subprocess.Popen(command, cwd=root, env=environment, stdout=subprocess.DEVNULL)
-    end = time.monotonic() + 120
+    end = time.monotonic() + 900
     while shards(path) < count and process.poll() is None and time.monotonic() < end:
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)

@@ -11,7 +11,7 @@ from circuits.discover import find, measure
 from circuits.evaluate import edges_of
 from circuits.evaluation.areas import KINDS
 from circuits.evaluation.curves import plan, run_plans
-from circuits.evaluation.rediscovery import HELD_OUT, interval, spread
+from circuits.evaluation.rediscovery import HELD_OUT, interval, rediscover, spread
 from circuits.evaluation.running import Running
 from patching.circuit_run import run_circuits
 from patching.plain_runs import baselines
