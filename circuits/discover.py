@@ -102,8 +102,8 @@ def discover(
     pairs = _pairs_of(task, config, opened)
     for note in unlikely(opened, pairs, batch_size):
         logging.getLogger("circuits").warning("%s", note)
-    options = config.sweep(progress)
-    return find(config, measure(config, opened, pairs, options), opened, pairs, options)
+    sweep = config.sweep(progress)
+    return find(config, measure(config, opened, pairs, sweep), opened, pairs, sweep)
 
 
 def _check_pairs(pairs: Any, config: Config) -> None:

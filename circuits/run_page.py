@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from circuits.evaluate import Evaluation
     from graphs import CircuitGraph
     from patching.model import Model
+    from patching.sweep import Sweep
     from tasks import PromptPairs
 
 SIZES = (5, 10, 20, 50, READABLE)

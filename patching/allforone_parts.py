@@ -184,7 +184,7 @@ def score_parts(
     # A journal holds no names.
     unrecorded = replace(subgraph, options=subgraph.options.afresh(journal=None))
     drops, ends = zip(*unrecorded.sweep(work), strict=True)
-    values, (full, empty) = np.concatenate(drops, axis=1), sum(ends)
+    values, (full, empty) = np.concatenate(drops, axis=1), sum(ends, np.zeros(2))
     return Scores(
         names=tuple(names),
         totals=values.sum(1),

@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 from zlib import crc32
 
 import numpy as np
@@ -38,7 +39,7 @@ class Shard:
 
     start: int
     stop: int
-    value: Arrays
+    value: Any
     seconds: float
 
 

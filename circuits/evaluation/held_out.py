@@ -231,8 +231,8 @@ def evaluate_held_out(
         FormatError: the reference is of a model of another shape, or of another level.
         MethodError: an ablation that cannot stand in for every sender, or means that do not fit.
     """
-    how = {"metric": metric, "ablation": outside(ablation).name, "means": means}
-    running = Running(batch_size, progress, **how)
+    kind = outside(ablation).name
+    running = Running(batch_size, progress, metric=metric, ablation=kind, means=means)
     if reference is not None:
         check_comparable(reference, graph)
     return test_held_out(graph, scores, model, pairs, running, reference, seed)

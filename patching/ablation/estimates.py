@@ -96,14 +96,14 @@ def conditional_means(
     options = Sweep.of(batch_size)
     count = Count(options.progress, n, "conditional means")
     sums = Sums(model, points, len(keys), attention)
-    for starts, cell, times in _prefixes(samples, cells):
+    for starts, of, times in _prefixes(samples, cells):
 
         def work(
-            some: slice, starts: Tokens = starts, cell: Row = cell, times: Row = times
+            some: slice, starts: Tokens = starts, of: Row = of, times: Row = times
         ) -> tuple[np.ndarray, ...]:
             tokens = torch.tensor(starts[some], device=model.device)
             counted = np.full(tokens.shape, -1, dtype=np.int64)
-            counted[:, -1] = cell[some]
+            counted[:, -1] = of[some]
             return sums.of(tokens, torch.ones_like(tokens, dtype=torch.bool), counted, times[some])
 
         about = f"{digest.hexdigest()} {starts.shape} {model.hash} {model.device}"

@@ -70,7 +70,7 @@ def prompts():
 
 def some_edges():
     every = list(edges(gpt2().anatomy))
-    return [e for e in every if INPUT == e.sender or LOGITS == e.receiver][::2]
+    return [e for e in every if e.sender == INPUT or e.receiver == LOGITS][::2]
 
 
 def samples():

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import reduce
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -139,7 +140,7 @@ def localise_bias(
     options = Sweep.of(batch_size, progress)
     kept = _largest(model, pairs, top, options)
 
-    def work(batch: Batch) -> tuple[float, list[tuple[str, float, float, float]]]:
+    def work(batch: Batch) -> tuple[float, list[tuple[str, list[float]]]]:
         right = torch.tensor(batch.pairs.answer[:, 0], device=model.device)
         seen = Record(["z", "attn_raw", "attn_out", "mlp_out", "mlp_post", "final_in"])
         logits = model.run(batch.clean, batch.mask, seen)
@@ -149,13 +150,13 @@ def localise_bias(
         ):
             direct = _direct(model, wrote, seen.values, biased, right)
             each = gap, (gap > GAP) & passes, direct
-            rows.append((name, *(float(values.double().sum()) for values in each)))
+            rows.append((name, [float(values.double().sum()) for values in each]))
         return float(_difference(logits, biased, right).sum()), rows
 
     total = 0.0
     for ahead, rows in sweep(model, pairs, work, options):
         total += ahead
-        for name, gap, passing, direct in rows:
+        for name, (gap, passing, direct) in rows:
             gaps[name] += gap
             found[name] += passing
             directs[name] += direct
@@ -221,7 +222,8 @@ def _largest(model: Model, pairs: PromptPairs, top: int, options: Sweep) -> Mapp
             for (_, layer), post in seen.values.items()
         ]
 
-    sizes = map(sum, zip(*sweep(model, pairs, work, options), strict=True))
+    parts = zip(*sweep(model, pairs, work, options), strict=True)
+    sizes = [reduce(torch.add, layer) for layer in parts]
     return {
         layer: size.topk(min(top, len(size))).indices.tolist() for layer, size in enumerate(sizes)
     }
