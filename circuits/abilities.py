@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from circuits.clock import Progress
     from circuits.evaluation.areas import Interval
     from patching.model import Model
+    from patching.runs import Batch
     from tasks import PromptPairs
 
 
@@ -96,14 +97,15 @@ def _asked(model: Model, name: str, pairs: PromptPairs, batch_size: int, seed: i
     from circuits.evaluation.areas import bootstrap
     from circuits.evaluation.outcomes import judge
     from patching.metrics import check_metric
-    from patching.runs import batches
+    from patching.sweep import Sweep, sweep
 
     metric = check_metric(pairs.metric)
-    with torch.no_grad():
-        parts = [
-            judge(model.run(batch.clean, batch.mask), batch.pairs, metric)
-            for batch in batches(model, pairs, batch_size)
-        ]
+
+    def judged(batch: Batch) -> list[np.ndarray]:
+        with torch.no_grad():
+            return judge(model.run(batch.clean, batch.mask), batch.pairs, metric)
+
+    parts = sweep(model, pairs, judged, Sweep(batch_size))
     value, preferred, right = (np.concatenate(column) for column in zip(*parts, strict=True))
     return Ability(
         name,

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from circuits.clock import Progress
-    from patching.ablations import Ablation, AttentionCut
-    from patching.mean_activations import MeanActivations
+    from patching.ablation.kinds import Ablation, AttentionCut
+    from patching.ablation.means import MeanActivations
     from patching.metrics import Metric
     from patching.model import Model
     from patching.sites import Edge, Site
@@ -151,17 +151,18 @@ def ablate(
         SiteError: parts that this model or these prompts do not have, or sites mixed with edges.
         MethodError: an unknown ablation or metric, means that do not fit, or nothing to ablate.
     """
-    from patching.ablate import run_ablated
-    from patching.ablations import parse_ablation
+    from patching.ablation.kinds import parse_ablation
+    from patching.ablation.run import run_ablated
     from patching.metrics import check_metric
-    from patching.runs import baselines
+    from patching.plain_runs import baselines
     from patching.sites import Edge, Site
+    from patching.sweep import Sweep
 
     check_kinds(model=model, pairs=pairs)
     kind = parse_ablation(ablation) if isinstance(ablation, str) else ablation
     parts = [what] if isinstance(what, str | Site | Edge) else list(what)
     check_parts(parts, kind)
-    chosen = metric or pairs.metric
+    chosen, options = metric or pairs.metric, Sweep(batch_size, progress)
     lost = run_ablated(
         model,
         pairs,
@@ -169,10 +170,9 @@ def ablate(
         kind,
         metric=chosen,
         means=means,
-        batch_size=batch_size,
-        progress=progress,
+        batch_size=options,
     )
-    clean, corrupted = baselines(model, pairs, chosen, batch_size)
+    clean, corrupted = baselines(model, pairs, chosen, options)
     names = tuple(str(part) for part in parts)
     return AblationResult(names, kind.name, check_metric(chosen).name, clean, lost, corrupted, seed)
 
@@ -184,7 +184,7 @@ def check_parts(parts: Sequence[object], ablation: Ablation | AttentionCut) -> N
         SiteError: listing every part that is no name of a site or an edge.
         MethodError: there is none, and the ablation does not say itself where it acts.
     """
-    from patching.ablations import AttentionCut
+    from patching.ablation.kinds import AttentionCut
     from patching.sites import Edge, Site, parse_edge, parse_site
     from tasks.errors import MethodError, SiteError, all_faults
 

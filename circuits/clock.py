@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -14,10 +14,12 @@ from patching.progress import Progress as Progress
 class Clock:
     """Seconds spent in each named step: `with clock("scoring"): ...`.
 
-    `progress` is called with (done, total, what); a total of 0 says that it is not known.
+    `progress` is called with (done, total, what); a total of 0 says that it is not known. `now`
+    tells the time.
     """
 
     progress: Progress | None = None
+    now: Callable[[], float] = time.perf_counter
     seconds: dict[str, float] = field(default_factory=dict)
 
     @contextmanager
@@ -25,8 +27,8 @@ class Clock:
         """Announce the step, and add the time of the block to it."""
         if self.progress is not None:
             self.progress(0, 0, step)
-        start = time.perf_counter()
+        start = self.now()
         try:
             yield
         finally:
-            self.seconds[step] = self.seconds.get(step, 0.0) + time.perf_counter() - start
+            self.seconds[step] = self.seconds.get(step, 0.0) + self.now() - start

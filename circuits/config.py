@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from circuits.models import EMBEDDED, fingerprint, lacks_template, locate, name_of
 from circuits.prompts import WRITTEN as WRITTEN_BY_HAND
@@ -24,6 +24,11 @@ from tasks.errors import (
     unknown,
 )
 from tasks.written import WRITTEN, parted
+
+if TYPE_CHECKING:
+    from patching.journal import Journal
+    from patching.progress import Progress
+    from patching.sweep import Sweep
 
 N_FROM_TASK = 64
 FILES = (".jsonl", ".json", ".csv", ".tsv", ".txt", ".parquet")
@@ -139,7 +144,7 @@ class Config:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for a file, every default filled in."""
-        from patching.ablations import outside
+        from patching.ablation.kinds import outside
 
         filled: dict[str, Any] = {"n": self.count, "select": self.choice.name, "top": self.size}
         filled["ablation"] = outside(self.ablation).name
@@ -165,6 +170,12 @@ class Config:
         for path in (task,) if self.from_file else parted(task)[1].values():
             if Path(path).is_file():
                 yield hashlib.sha256(Path(path).read_bytes()).hexdigest()
+
+    def sweep(self, progress: Progress | None = None, journal: Journal | None = None) -> Sweep:
+        """How loops over the prompts run."""
+        from patching.sweep import Sweep
+
+        return Sweep(self.batch_size, progress, journal)
 
     def settled(self, model: str | None = None) -> Self:
         """With the split of the task's prompts that goes with the model, where none is given.
@@ -262,7 +273,7 @@ class Config:
             raise MethodError(f"the selector '{selector.name}' chooses edges, not {self.level}s")
 
     def _check_ablation(self) -> None:
-        from patching.ablations import outside
+        from patching.ablation.kinds import outside
 
         outside(self.ablation)
 

@@ -11,6 +11,7 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import circuits
 from circuits.arguments import check_kinds
 from circuits.clock import Clock, Progress
 from circuits.config import N_FROM_TASK, Config
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from circuits.scored import ScoreSet
     from graphs import CircuitGraph
     from patching.model import Model
+    from patching.sweep import Sweep
     from tasks import PromptPairs, Task
 
 
@@ -104,7 +106,8 @@ def discover(
     pairs = _pairs_of(task, config, opened)
     for note in unlikely(opened, pairs, batch_size):
         logging.getLogger("circuits").warning("%s", note)
-    return find(config, measure(config, opened, pairs, progress), opened, pairs, progress)
+    sweep = config.sweep(progress)
+    return find(config, measure(config, opened, pairs, sweep), opened, pairs, sweep)
 
 
 def _check_pairs(pairs: Any, config: Config) -> None:
@@ -139,9 +142,20 @@ def _pairs_of(task: str | Path | PromptPairs | Task, config: Config, model: Mode
 def run(config: Config, folder: Path, progress: Progress | None = None) -> RunRecord:
     """Discover a circuit, test it alone, and write both into the run folder `folder`.
 
+    What was computed is kept in a file beside the folder until the run is there: the same run,
+    killed at any time and begun again, goes on from it.
+
     Raises:
         CircuitsError: as for :func:`discover`; then nothing is written.
     """
+    from patching.journal import kept
+
+    config.check()
+    with kept(folder, circuits.__version__, config.digest()) as journal:
+        return _run(config, folder, config.sweep(progress, journal))
+
+
+def _run(config: Config, folder: Path, options: Sweep) -> RunRecord:
     from circuits.evaluate import evaluate
     from circuits.folder import write
     from circuits.knowledge import knowledge
@@ -150,34 +164,26 @@ def run(config: Config, folder: Path, progress: Progress | None = None) -> RunRe
     from circuits.run_page import run_page
     from patching.routers import routing
 
-    config.check()
-    clock = Clock(progress)
+    clock = Clock(options.progress, options.seconds)
     with clock("opening the model"):
         model = load_model(config.model)
     with clock("making the prompts"):
         pairs, told = noted_prompts(config, model)
-        notes = (*told, *unlikely(model, pairs, config.batch_size))
-        known = knowledge(model, pairs, config.batch_size)
+        notes = (*told, *unlikely(model, pairs, options))
+        known = knowledge(model, pairs, options)
     with clock("scoring"):
-        scored = measure(config, model, pairs, progress)
+        scored = measure(config, model, pairs, options)
     with clock("choosing the circuit"):
-        graph = find(config, scored, model, pairs, progress)
+        graph = find(config, scored, model, pairs, options)
     with clock("testing the circuit"):
-        evaluation = evaluate(
-            graph,
-            model,
-            pairs,
-            ablation=config.ablation,
-            batch_size=config.batch_size,
-            progress=progress,
-        )
+        evaluation = evaluate(graph, model, pairs, ablation=config.ablation, batch_size=options)
         graph = evaluation.noted(graph)
     with clock("testing its strongest edges"):
-        page = run_page(graph, model, pairs, evaluation, config.batch_size, progress)
+        page = run_page(graph, model, pairs, evaluation, options)
     routes = None
     if model.anatomy.n_experts:
         with clock("comparing the routers"):
-            routes = routing(model, pairs, config.batch_size)
+            routes = routing(model, pairs, options)
     about = AboutPrompts(notes, known, routes)
     record = describe_run(config, model, pairs, graph, evaluation, clock.seconds, about)
     write(folder, record, scored.scores, graph, page)
@@ -188,7 +194,7 @@ def measure(
     config: Config,
     model: Model,
     pairs: PromptPairs,
-    progress: Progress | None = None,
+    options: Sweep | None = None,
     keep_rows: bool = False,
 ) -> ScoreSet:
     """How much every edge (or node) carries the difference between the two runs.
@@ -198,7 +204,7 @@ def measure(
     from circuits.scored import score_by
     from circuits.selection.select import needs_rows
 
-    return score_by(config, model, pairs, progress, keep_rows or needs_rows(config))
+    return score_by(config, model, pairs, options, keep_rows or needs_rows(config))
 
 
 def find(
@@ -206,10 +212,10 @@ def find(
     scored: ScoreSet,
     model: Model,
     pairs: PromptPairs,
-    progress: Progress | None = None,
+    options: Sweep | None = None,
 ) -> CircuitGraph:
     """The circuit that the configured choice makes of the scores."""
     from circuits.selection.select import select_by
 
-    graph = select_by(config, scored, model, pairs, progress)
+    graph = select_by(config, scored, model, pairs, options)
     return graph.with_info(model=config.model_label, seed=config.seed)

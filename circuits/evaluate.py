@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 
     from circuits.clock import Progress
     from graphs import CircuitGraph
-    from patching.mean_activations import MeanActivations
+    from patching.ablation.means import MeanActivations
     from patching.model import Model
+    from patching.sweep import Sweep
     from tasks import PromptPairs
 
 RESAMPLES = 2000
@@ -109,16 +110,16 @@ def evaluate(
     metric: str | None = None,
     ablation: str = "corrupted",
     means: MeanActivations | None = None,
-    batch_size: int = 32,
+    batch_size: int | Sweep = 32,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Evaluation:
     """Run the circuit alone: clean activations on its edges, ablated ones on all others.
 
     A circuit of nodes keeps every edge between its nodes and the logits. `metric` defaults to the
-    circuit's own. `ablation` is one of :data:`patching.ablations.OUTSIDE`; its means are those of
-    the pairs' clean prompts unless `means` of another prompt set are given. `seed` draws the
-    resamples of the bootstrap interval; `progress` is called with (done, total, what).
+    circuit's own. `ablation` is one of :data:`patching.ablation.kinds.OUTSIDE`; its means are
+    those of the pairs' clean prompts unless `means` of another prompt set are given. `seed` draws
+    the resamples of the bootstrap interval; `progress` is called with (done, total, what).
 
     >>> circuits.evaluate(graph, model, pairs)
     Evaluation(logit_diff, 16 prompt pairs: faithfulness 0.9...)
@@ -129,16 +130,17 @@ def evaluate(
         MethodError: an unknown ablation, or means that do not fit.
     """
     from circuits.evaluation.outcomes import measure
-    from circuits.evaluation.outside import Outside
     from circuits.evaluation.running import Running
-    from patching.ablations import outside
+    from patching.ablation.kinds import outside
+    from patching.sweep import Sweep
 
     check_kinds(graph=graph, model=model, pairs=pairs)
     ablation = outside(ablation).name
     if odd := graph.info.differences(model.anatomy):
         raise SiteError(f"this circuit is of another model: {', '.join(odd)}")
     metric = metric or graph.info.metric or pairs.metric
-    running = Running(metric, Outside(ablation, means), batch_size, progress)
+    options = Sweep.of(batch_size, progress)
+    running = Running.over(options, metric=metric, ablation=ablation, means=means)
     runs = measure(model, pairs, [edges_of(graph)], running)
     return summarize(metric, runs.full, runs.empty, runs.circuits[0], seed, ablation)
 

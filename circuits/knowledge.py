@@ -18,6 +18,7 @@ from tasks.errors import TaskError, counted
 
 if TYPE_CHECKING:
     from patching.model import Model
+    from patching.sweep import Sweep
     from tasks import PromptPairs
 
 SHOWN = 3
@@ -71,15 +72,15 @@ def told(known: Mapping[str, Any]) -> str:
     )
 
 
-def knowledge(model: Model, pairs: PromptPairs, batch_size: int = 64) -> Knowledge:
+def knowledge(model: Model, pairs: PromptPairs, batch_size: int | Sweep = 64) -> Knowledge:
     """Which pairs the model knows, whatever their metric: two forward passes of each."""
-    from patching.runs import baselines
+    from patching.plain_runs import baselines
 
     clean, corrupted = baselines(model, pairs, "logit_diff", batch_size)
     return Knowledge((clean > 0) & (corrupted < 0), pairs.templates)
 
 
-def only_known(model: Model, pairs: PromptPairs, batch_size: int = 64) -> PromptPairs:
+def only_known(model: Model, pairs: PromptPairs, batch_size: int | Sweep = 64) -> PromptPairs:
     """The pairs that the model knows.
 
     Raises:

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 from graphs.page import READABLE, Prompt, to_html
 
 if TYPE_CHECKING:
-    from circuits.clock import Progress
     from circuits.evaluate import Evaluation
     from graphs import CircuitGraph
     from patching.model import Model
+    from patching.sweep import Sweep
     from tasks import PromptPairs
 
 SIZES = (5, 10, 20, 50, READABLE)
@@ -22,11 +22,10 @@ def run_page(
     model: Model,
     pairs: PromptPairs,
     evaluation: Evaluation,
-    batch_size: int = 32,
-    progress: Progress | None = None,
+    options: Sweep,
 ) -> str:
     """The HTML of a circuit that was evaluated on `pairs`; the first prompts are shown."""
-    curve = strongest_alone(graph, model, pairs, evaluation, batch_size, progress)
+    curve = strongest_alone(graph, model, pairs, evaluation, options)
     return to_html(graph, page_prompts(model, pairs), curve)
 
 
@@ -47,8 +46,7 @@ def strongest_alone(
     model: Model,
     pairs: PromptPairs,
     evaluation: Evaluation,
-    batch_size: int = 32,
-    progress: Progress | None = None,
+    options: Sweep,
 ) -> dict[int, float]:
     """Faithfulness of the strongest edges alone, by their number.
 
@@ -62,7 +60,7 @@ def strongest_alone(
     ranked = graph.ranked()
     chosen = [ranked[:size] for size in sizes]
     runs = run_circuits(
-        model, pairs, chosen, evaluation.metric, batch_size, progress, evaluation.ablation
+        model, pairs, chosen, evaluation.metric, options, ablation=evaluation.ablation
     )
     span = evaluation.full - evaluation.empty
     shares = (runs.mean(axis=1) - evaluation.empty) / span

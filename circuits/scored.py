@@ -13,9 +13,9 @@ from circuits.selection.combine import ensemble, ensemble_weights
 from patching.scores import Scores
 
 if TYPE_CHECKING:
-    from circuits.clock import Progress
     from circuits.config import Config
     from patching.model import Model
+    from patching.sweep import Sweep
     from tasks import PromptPairs
 
 Rows = Float[np.ndarray, "n names"]
@@ -72,7 +72,7 @@ def score_by(
     config: Config,
     model: Model,
     pairs: PromptPairs,
-    progress: Progress | None = None,
+    options: Sweep | None = None,
     keep_rows: bool = False,
 ) -> ScoreSet:
     """Score the pairs by every method of a configuration.
@@ -83,15 +83,14 @@ def score_by(
 
     methods = config.methods
     parts, rows = [], []
-    for name, options in methods:
+    for name, own in methods:
         asked = {
             "level": config.level,
             "nodes": config.nodes,
             "direction": config.direction,
             "metric": config.metric or pairs.metric,
-            "batch_size": config.batch_size,
-            "progress": progress,
-            **options,
+            "batch_size": options or config.batch_size,
+            **own,
         }
         if keep_rows or len(methods) > 1:
             found, each = prompt_scores(model, pairs, name, **asked)

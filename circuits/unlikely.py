@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from jaxtyping import Float
 
     from patching.model import Model
+    from patching.runs import Batch
+    from patching.sweep import Sweep
     from tasks import PromptPairs
 
 PRACTICALLY_NONE = 1e-3
@@ -20,21 +22,20 @@ LOOKED_AT = 50
 """Another spelling is sought among so many of the most likely tokens."""
 
 
-def unlikely(model: Model, pairs: PromptPairs, batch_size: int = 32) -> tuple[str, ...]:
+def unlikely(model: Model, pairs: PromptPairs, batch_size: int | Sweep = 32) -> tuple[str, ...]:
     """What to say where most right answers have a probability below .001 after their prompts.
 
     Empty otherwise. The usual reason is a spelling: a space too many or too few, a capital letter,
     a line that should end first. The spelling that the model would use is named where there is one
     among its 50 most likely tokens, else its most likely token.
     """
-    from patching.runs import batches
+    from patching.sweep import Sweep, sweep
 
-    shown = pairs[:MOST_PAIRS]
-    found = []
-    for batch in batches(model, shown, batch_size):
-        logits = model.run(batch.clean, batch.mask).double()
-        found.append(logits.softmax(-1).cpu().numpy())
-    probs: Float[np.ndarray, "n v"] = np.concatenate(found)
+    def probabilities(batch: Batch) -> Float[np.ndarray, "b v"]:
+        return model.run(batch.clean, batch.mask).double().softmax(-1).cpu().numpy()
+
+    shown, options = pairs[:MOST_PAIRS], Sweep.of(batch_size).afresh(journal=None)
+    probs = np.concatenate([*sweep(model, shown, probabilities, options)])
     used = shown.answer >= 0
     given = (np.take_along_axis(probs, np.maximum(shown.answer, 0), axis=1) * used).sum(axis=1)
     low = np.flatnonzero(given < PRACTICALLY_NONE)

@@ -16,25 +16,28 @@ otherwise it is an operand like any other and gets no special place in a peek.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from patching.ablation.means import MeanActivations
 from patching.blocks import Block
 from patching.forward import Tap, chain, no_tap, run_block
 from patching.frame import Frame
 from patching.masks import Attention, cut_last, full_peek, hide_first, self_peek, window_peek
-from patching.mean_activations import MeanActivations
 from patching.model import Model
 from patching.ops import Point
-from patching.progress import Tell, nobody
-from patching.runs import Batch, batches
+from patching.runs import Batch
+from patching.sweep import Sweep, sweep
 from tasks.errors import MethodError, unknown
 from tasks.pairs import PromptPairs
+
+K = TypeVar("K")
 
 PEEKS: Mapping[str, str] = {
     "abp": "full peek in the transfer blocks, self peek after them",
@@ -173,13 +176,15 @@ def same_first_token(pairs: PromptPairs) -> bool:
 
 
 @torch.no_grad()
-def full_run(model: Model, pairs: PromptPairs, batch_size: int = 64) -> Bool[np.ndarray, " n"]:
+def full_run(
+    model: Model, pairs: PromptPairs, batch_size: int | Sweep = 64
+) -> Bool[np.ndarray, " n"]:
     """Whether the unmodified model's top token is an answer, prompt by prompt."""
-    hits = [
-        correct(model.run(batch.clean, batch.mask), batch)
-        for batch in batches(model, pairs, batch_size)
-    ]
-    return torch.cat(hits).cpu().numpy()
+
+    def work(batch: Batch) -> Iterator[Tensor]:
+        yield model.run(batch.clean, batch.mask)
+
+    return _hits(model, pairs, work, [0], Sweep.of(batch_size))[0]
 
 
 @torch.no_grad()
@@ -187,18 +192,17 @@ def waiting_alone(
     model: Model,
     pairs: PromptPairs,
     means: MeanActivations,
-    batch_size: int = 64,
-    tell: Tell = nobody,
+    batch_size: int | Sweep = 64,
 ) -> dict[int, Bool[np.ndarray, " n"]]:
     """Correct or not, by W, when only the stream after block W is replaced; the rest is intact."""
-    found: dict[int, list[Tensor]] = {}
-    for batch in batches(model, pairs, batch_size):
+    waits = range(-1, model.anatomy.n_layers)
+
+    def work(batch: Batch) -> Iterator[Tensor]:
         stages = Stages.of(model, batch, True)
-        for wait in range(-1, model.anatomy.n_layers):
-            logits = model.run_from(wait + 1, stages.waited(means, wait), stages.frame)
-            found.setdefault(wait, []).append(correct(logits, batch))
-            tell()
-    return {wait: torch.cat(hits).cpu().numpy() for wait, hits in found.items()}
+        for wait in waits:
+            yield model.run_from(wait + 1, stages.waited(means, wait), stages.frame)
+
+    return _hits(model, pairs, work, waits, Sweep.of(batch_size))
 
 
 @torch.no_grad()
@@ -208,16 +212,16 @@ def grid(
     means: MeanActivations,
     bos: bool,
     peek: str = "abp",
-    batch_size: int = 64,
-    tell: Tell = nobody,
+    batch_size: int | Sweep = 64,
 ) -> dict[tuple[int, int], Bool[np.ndarray, " n"]]:
     """Correct or not, by (W, T), for every subgraph there is."""
-    found: dict[tuple[int, int], list[Tensor]] = {}
-    for batch in batches(model, pairs, batch_size):
-        for point, logits in _batch_grid(Stages.of(model, batch, bos, peek), means):
-            found.setdefault(point, []).append(correct(logits, batch))
-            tell()
-    return {point: torch.cat(hits).cpu().numpy() for point, hits in found.items()}
+    layers = model.anatomy.n_layers
+    points = [(wait, t) for wait in range(-1, layers) for t in range(layers - wait)]
+
+    def work(batch: Batch) -> Iterator[Tensor]:
+        return _batch_grid(Stages.of(model, batch, bos, peek), means)
+
+    return _hits(model, pairs, work, points, Sweep.of(batch_size))
 
 
 def grid_size(layers: int) -> int:
@@ -225,13 +229,13 @@ def grid_size(layers: int) -> int:
     return (layers + 1) * (layers + 2) // 2
 
 
-def _batch_grid(stages: Stages, means: MeanActivations) -> Iterator[tuple[tuple[int, int], Tensor]]:
-    """Transfers of one wait share their beginning."""
+def _batch_grid(stages: Stages, means: MeanActivations) -> Iterator[Tensor]:
+    """Logits of every subgraph, wait by wait; transfers of one wait share their beginning."""
     layers = stages.model.anatomy.n_layers
     for wait in range(-1, layers):
         x = stages.waited(means, wait)
         for layer in range(wait + 1, layers + 1):
-            yield (wait, layer - wait - 1), stages.finish(layer, x)
+            yield stages.finish(layer, x)
             if layer < layers:
                 x = stages.transfer(layer, x)
 
@@ -241,21 +245,40 @@ def necessity(
     model: Model,
     pairs: PromptPairs,
     bos: bool,
-    batch_size: int = 64,
-    tell: Tell = nobody,
+    batch_size: int | Sweep = 64,
 ) -> dict[int, Bool[np.ndarray, " n"]]:
     """Correct or not, by block, when the last token sees no other there; the rest is intact.
 
     Itself it always sees, and the first token where that is BOS.
     """
-    found: dict[int, list[Tensor]] = {}
-    for batch in batches(model, pairs, batch_size):
+    layers = range(model.anatomy.n_layers)
+
+    def work(batch: Batch) -> Iterator[Tensor]:
         allowed = cut_last(batch.mask, bos)
-        for layer in range(model.anatomy.n_layers):
-            logits = model.run(batch.clean, batch.mask, Attention({layer: allowed}))
-            found.setdefault(layer, []).append(correct(logits, batch))
-            tell()
-    return {layer: torch.cat(hits).cpu().numpy() for layer, hits in found.items()}
+        for layer in layers:
+            yield model.run(batch.clean, batch.mask, Attention({layer: allowed}))
+
+    return _hits(model, pairs, work, layers, Sweep.of(batch_size))
+
+
+def _hits(
+    model: Model,
+    pairs: PromptPairs,
+    work: Callable[[Batch], Iterator[Tensor]],
+    keys: Collection[K],
+    options: Sweep,
+) -> dict[K, Bool[np.ndarray, " n"]]:
+    """Correct or not by key, from the logits that ``work`` gives for every key in their order."""
+
+    def judged(batch: Batch) -> Bool[np.ndarray, "keys b"]:
+        rows = []
+        for logits in work(batch):
+            rows.append(correct(logits, batch))
+            options.tell(len(batch))
+        return torch.stack(rows).cpu().numpy()
+
+    hits = np.concatenate([*sweep(model, pairs, judged, options, len(keys))], axis=1)
+    return dict(zip(keys, hits, strict=True))
 
 
 def correct(logits: Float[Tensor, "b v"], batch: Batch) -> Bool[Tensor, " b"]:

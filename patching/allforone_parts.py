@@ -4,24 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from patching.ablation.means import MeanActivations
 from patching.allforone import Cuts, Stages, correct
-from patching.forward import Record, Tap
-from patching.mean_activations import MeanActivations
+from patching.forward import Record, Tap, no_tap
 from patching.metrics import Metric, check_metric, log_prob, metric_name
 from patching.model import Model
 from patching.nodes.heads import head_writes
 from patching.ops import Point
-from patching.progress import Progress
-from patching.runs import batches
+from patching.progress import Count
+from patching.runs import Batch
 from patching.scores import Scores
 from patching.sites import LOGITS, Edge, Site, head, mlp, reaches
+from patching.sweep import Sweep, added, sweep
 from tasks.pairs import PromptPairs
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -35,7 +39,7 @@ class Subgraph:
     wait: int
     transfer: int
     heads: tuple[Site, ...]
-    stages: tuple[Stages, ...]
+    options: Sweep
 
     @classmethod
     def of(
@@ -46,17 +50,24 @@ class Subgraph:
         bos: bool,
         wait: int,
         transfer: int,
-        batch_size: int = 64,
+        batch_size: int | Sweep = 64,
     ) -> Subgraph:
         """The subgraph in which all heads of the transfer blocks peek."""
         layers = range(wait + 1, wait + 1 + transfer)
         heads = tuple(head(layer, h) for layer in layers for h in range(model.anatomy.n_heads))
-        stages = tuple(Stages.of(model, b, bos) for b in batches(model, pairs, batch_size))
-        return cls(model, pairs, means, bos, wait, transfer, heads, stages)
+        return cls(model, pairs, means, bos, wait, transfer, heads, Sweep.of(batch_size))
 
     def keeping(self, heads: Iterable[Site]) -> Subgraph:
         """The same subgraph with only some heads peeking."""
         return replace(self, heads=tuple(heads))
+
+    def sweep(self, work: Callable[[Stages], T]) -> Iterator[T]:
+        """What ``work`` makes of the stages of every batch."""
+
+        def staged(batch: Batch) -> T:
+            return work(Stages.of(self.model, batch, self.bos))
+
+        return sweep(self.model, self.pairs, staged, self.options.afresh())
 
     @property
     def layers(self) -> range:
@@ -91,24 +102,25 @@ class Subgraph:
 @torch.no_grad()
 def answers(subgraph: Subgraph) -> tuple[Bool[np.ndarray, " n"], Float[np.ndarray, " n"]]:
     """Whether each prompt is answered correctly, and the log-probability of its answer."""
-    hits, certain, cuts = [], [], subgraph.cuts()
-    for stages in subgraph.stages:
-        logits = stages.run(subgraph.means, subgraph.wait, subgraph.transfer, cuts)
-        hits.append(correct(logits, stages.batch))
-        certain.append(log_prob(logits.float(), stages.batch.pairs))
-    return torch.cat(hits).cpu().numpy(), torch.cat(certain).double().cpu().numpy()
+    cuts = subgraph.cuts()
+
+    def work(stages: Stages) -> tuple[np.ndarray, np.ndarray]:
+        logits = _run(subgraph, stages, cuts)
+        certain = log_prob(logits.float(), stages.batch.pairs)
+        return correct(logits, stages.batch).cpu().numpy(), certain.double().cpu().numpy()
+
+    hits, certain = zip(*subgraph.sweep(work), strict=True)
+    return np.concatenate(hits), np.concatenate(certain)
 
 
-def prune_heads(
-    subgraph: Subgraph, progress: Progress | None = None
-) -> list[tuple[Site, Bool[np.ndarray, " n"]]]:
+def prune_heads(subgraph: Subgraph) -> list[tuple[Site, Bool[np.ndarray, " n"]]]:
     """Heads in the order in which they can be done without, and who is right without them.
 
     Each time, the head goes without which most prompts are still answered correctly; among equals
     the one that costs the least log-probability. A head that went sees itself and BOS only.
     """
     kept, found = list(subgraph.heads), []
-    total = len(kept)
+    count = Count(subgraph.options.progress, len(kept), "pruning heads")
     while kept:
         tried = []
         for site in kept:
@@ -117,8 +129,7 @@ def prune_heads(
         _, _, site, hits = max(tried, key=lambda trial: trial[:2])
         kept.remove(site)
         found.append((site, hits))
-        if progress:
-            progress(len(found), total, "pruning heads")
+        count()
     return found
 
 
@@ -153,26 +164,27 @@ def score_parts(
     ``label`` names columns. ``clean`` is the metric of the subgraph, ``corrupted`` that of the
     same with nothing transferred.
     """
-    checked = check_metric(metric)
-    names: list[str] = []
-    drops: list[Tensor] = []
-    full = empty = 0.0
-    mean_writes = _mean_writes(subgraph)
-    for stages in subgraph.stages:
-        tap = Record(("z", "attn_raw", "mlp_out"))
-        base = checked(_run(subgraph, stages, subgraph.cuts(), tap), stages.batch.pairs)
-        full += float(base.sum())
-        nothing = dict.fromkeys(subgraph.heads, subgraph.columns)
-        empty += float(
-            checked(_run(subgraph, stages, subgraph.cuts(nothing)), stages.batch.pairs).sum()
-        )
-        names, rows = [], []
+    checked, names = check_metric(metric), list[str]()
+    plain, mean_writes = subgraph.cuts(), _mean_writes(subgraph)
+    nothing = subgraph.cuts(dict.fromkeys(subgraph.heads, subgraph.columns))
+
+    def work(stages: Stages) -> tuple[np.ndarray, np.ndarray]:
+        def measured(cuts: Cuts, tap: Tap = no_tap) -> Float[Tensor, " b"]:
+            return checked(_run(subgraph, stages, cuts, tap), stages.batch.pairs)
+
+        tap, rows = Record(("z", "attn_raw", "mlp_out")), {}
+        base = measured(plain, tap)
         for name, cuts, change in _edges(subgraph, stages, tap.values, mean_writes, label):
-            logits = _run(subgraph, stages, cuts, Add(change) if change else None)
-            names.append(name)
-            rows.append(base - checked(logits, stages.batch.pairs))
-        drops.append(torch.stack(rows) if rows else base.new_zeros(0, len(base)))
-    values = torch.cat(drops, dim=1).double().cpu().numpy()
+            rows[name] = base - measured(cuts, Add(change) if change else no_tap)
+        names[:] = rows
+        drops = torch.stack([*rows.values()]) if rows else base.new_zeros(0, len(base))
+        ends = float(base.sum()), float(measured(nothing).sum())
+        return drops.double().cpu().numpy(), np.array(ends)
+
+    # A journal holds no names.
+    unrecorded = replace(subgraph, options=subgraph.options.afresh(journal=None))
+    drops, ends = zip(*unrecorded.sweep(work), strict=True)
+    values, (full, empty) = np.concatenate(drops, axis=1), sum(ends, np.zeros(2))
     return Scores(
         names=tuple(names),
         totals=values.sum(1),
@@ -183,29 +195,32 @@ def score_parts(
         direction="noising",
         metric=metric_name(metric),
         anatomy=subgraph.model.anatomy,
-        clean=full,
-        corrupted=empty,
+        clean=float(full),
+        corrupted=float(empty),
         task=subgraph.pairs.task,
         model_hash=subgraph.model.hash,
         options={"wait": subgraph.wait, "transfer": subgraph.transfer},
     )
 
 
-def _run(subgraph: Subgraph, stages: Stages, cuts: Cuts, tap: Tap | None = None) -> Tensor:
-    extra = {} if tap is None else {"tap": tap}
-    return stages.run(subgraph.means, subgraph.wait, subgraph.transfer, cuts, **extra)
+def _run(subgraph: Subgraph, stages: Stages, cuts: Cuts, tap: Tap = no_tap) -> Tensor:
+    return stages.run(subgraph.means, subgraph.wait, subgraph.transfer, cuts, tap)
 
 
 def _mean_writes(subgraph: Subgraph) -> dict[int, Float[Tensor, " d"]]:
     """What every later MLP writes at the last token, averaged over the prompts."""
-    sums: dict[int, Tensor] = {}
-    for stages in subgraph.stages:
+    cuts, layers = subgraph.cuts(), range(subgraph.wait + 1, subgraph.model.anatomy.n_layers)
+
+    def work(stages: Stages) -> tuple[np.ndarray, ...]:
         tap = Record(("mlp_out",))
-        _run(subgraph, stages, subgraph.cuts(), tap)
-        for (_, layer), value in tap.values.items():
-            total = value[:, -1].double().sum(0)
-            sums[layer] = sums[layer] + total if layer in sums else total
-    return {layer: total / len(subgraph.pairs) for layer, total in sums.items()}
+        _run(subgraph, stages, cuts, tap)
+        written = (tap.values["mlp_out", layer][:, -1] for layer in layers)
+        return tuple(last.double().sum(0).cpu().numpy() for last in written)
+
+    if not layers:
+        return {}
+    means = (torch.tensor(total / len(subgraph.pairs)) for total in added(subgraph.sweep(work)))
+    return dict(zip(layers, means, strict=True))
 
 
 def _edges(
@@ -226,7 +241,7 @@ def _edges(
     changes = _head_changes(subgraph, stages, values)
     for layer in later:
         written = values["mlp_out", layer][:, -1]
-        changes[mlp(layer)] = mean_writes[layer].to(written.dtype) - written
+        changes[mlp(layer)] = mean_writes[layer].to(written) - written
     receivers = [*(mlp(layer) for layer in later), LOGITS]
     for sender, change in changes.items():
         for receiver in receivers:
@@ -258,7 +273,9 @@ def _head_changes(
 def metric_values(subgraph: Subgraph, metric: str | Metric) -> Float[np.ndarray, " n"]:
     """The metric of every prompt in a subgraph."""
     checked, cuts = check_metric(metric), subgraph.cuts()
-    found = [
-        checked(_run(subgraph, stages, cuts), stages.batch.pairs) for stages in subgraph.stages
-    ]
-    return torch.cat(found).double().cpu().numpy()
+
+    def work(stages: Stages) -> Float[np.ndarray, " b"]:
+        values = checked(_run(subgraph, stages, cuts), stages.batch.pairs)
+        return values.double().cpu().numpy()
+
+    return np.concatenate([*subgraph.sweep(work)])

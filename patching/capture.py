@@ -6,8 +6,9 @@ grows with prompts and layers, never with positions.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, fields
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -16,8 +17,11 @@ from torch import Tensor
 
 from patching.forward import Tap, chain, run_block, run_block_end
 from patching.model import Model
+from patching.sweep import Sweep, shards
 from patching.weights import check_neurons
 from tasks.errors import MethodError, TaskError
+
+T = TypeVar("T")
 
 KINDS = ("resid_mid", "resid_post", "mlp_post", "z")
 """The points read: stream after attention and after the MLP, ``down`` input, ``W_O`` input."""
@@ -58,11 +62,17 @@ class Prompts:
         start = int(mask.any(0).argmax()) if len(mask) else 0
         return Prompts(tokens[:, start:], mask[:, start:])
 
-    def batches(self, size: int, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
-        """Tokens and mask of at most ``size`` prompts at a time, on a device."""
-        for start in range(0, len(self), max(size, 1)):
-            part = self[start : start + max(size, 1)]
-            yield torch.tensor(part.tokens, device=device), torch.tensor(part.mask, device=device)
+    def sweep(
+        self, model: Model, work: Callable[[Tensor, Tensor], T], options: Sweep, steps: int = 1
+    ) -> Iterator[T]:
+        """What ``work`` makes of the tokens and the mask of some prompts after the others."""
+
+        def of_rows(rows: slice) -> T:
+            part = self[rows]
+            tokens, mask = (torch.tensor(x, device=model.device) for x in (part.tokens, part.mask))
+            return work(tokens, mask)
+
+        return shards(len(self), of_rows, options, steps)
 
     def check(self, model: Model) -> None:
         """Refuse prompts that this model cannot read.
@@ -157,7 +167,7 @@ def captures(
     prompts: Prompts,
     *,
     columns: Int[np.ndarray, " n"] | None = None,
-    batch_size: int = 64,
+    batch_size: int | Sweep = 64,
     tap: Tap | None = None,
 ) -> Iterator[Capture]:
     """Values of one batch of prompts after the other, each from one forward pass.
@@ -176,7 +186,7 @@ def captures(
         raise MethodError(
             f"columns have shape {columns.shape}; give one column for each of {len(prompts)}"
         )
-    for kept in _read(model, prompts, KINDS, columns, batch_size, tap):
+    for kept in _read(model, prompts, KINDS, columns, Sweep.of(batch_size), tap):
         yield Capture(**kept)
 
 
@@ -185,7 +195,7 @@ def capture(
     prompts: Prompts,
     *,
     columns: Int[np.ndarray, " n"] | None = None,
-    batch_size: int = 64,
+    batch_size: int | Sweep = 64,
     tap: Tap | None = None,
 ) -> Capture:
     """Values of all prompts at once; see :func:`captures`."""
@@ -195,7 +205,7 @@ def capture(
 
 @torch.no_grad()
 def streams(
-    model: Model, prompts: Prompts, columns: Int[np.ndarray, "n k"], batch_size: int = 64
+    model: Model, prompts: Prompts, columns: Int[np.ndarray, "n k"], batch_size: int | Sweep = 64
 ) -> Float[Tensor, "n k p d"]:
     """The residual stream at several columns of every prompt, from one forward pass.
 
@@ -211,7 +221,7 @@ def streams(
             f"columns have shape {columns.shape}; give a row of columns for each of {len(prompts)}"
         )
     kinds = ("resid_mid", "resid_post")
-    parts = _read(model, prompts, kinds, columns, batch_size, None)
+    parts = _read(model, prompts, kinds, columns, Sweep.of(batch_size), None)
     # Layers are the second axis; behind the columns, their two points follow one another.
     found = [torch.stack([kept[kind] for kind in kinds], dim=2) for kept in parts]
     return torch.cat(found).flatten(1, 2).movedim(2, 1)
@@ -222,26 +232,27 @@ def _read(
     prompts: Prompts,
     kinds: Sequence[str],
     columns: Int[np.ndarray, "n *k"] | None,
-    batch_size: int,
+    options: Sweep,
     tap: Tap | None,
 ) -> Iterator[dict[str, Float[Tensor, "b l *s"]]]:
     """The rows of some kinds of points, batch by batch, with layers as their second axis."""
     if columns is not None:
         _check_columns(prompts, columns)
-    for start in range(0, len(prompts), max(batch_size, 1)):
-        chosen = np.arange(start, min(start + max(batch_size, 1), len(prompts)))
-        part = prompts[chosen]
-        at = None
+
+    def of_rows(rows: slice) -> dict[str, Float[Tensor, "b l *s"]]:
+        part, at = prompts[rows], None
         if columns is not None:
             dropped = prompts.tokens.shape[1] - part.tokens.shape[1]
-            at = torch.tensor(columns[chosen] - dropped, device=model.device)
-        ((tokens, mask),) = part.batches(len(part), model.device)
+            at = torch.tensor(columns[rows] - dropped, device=model.device)
         reader = _Reader(at, model.anatomy.parallel, kinds)
+        tokens, mask = (torch.tensor(x, device=model.device) for x in (part.tokens, part.mask))
         if tap is None and at is None:
             _run_for_the_end(model, tokens, mask, reader)
         else:
             model.run(tokens, mask, reader if tap is None else chain(tap, reader))
-        yield {kind: torch.stack(reader.kept[kind], dim=1) for kind in kinds}
+        return {kind: torch.stack(reader.kept[kind], dim=1) for kind in kinds}
+
+    return shards(len(prompts), of_rows, options)
 
 
 def _run_for_the_end(model: Model, tokens: Tensor, mask: Tensor, tap: Tap) -> None:

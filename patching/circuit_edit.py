@@ -10,13 +10,15 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from patching.ablations import Ablation
+from patching.ablation.kinds import Ablation
+from patching.ablation.means import MeanActivations
 from patching.changes import Reading
-from patching.circuit_run import CircuitRunner, runners
-from patching.mean_activations import MeanActivations
+from patching.circuit_run import CircuitRunner, settled_runner
 from patching.model import Model
 from patching.nodes.edges import EdgeSet
+from patching.runs import Batch
 from patching.sites import Edge
+from patching.sweep import Sweep, sweep
 from patching.wired_run import Watch
 from tasks.pairs import PromptPairs
 
@@ -61,11 +63,12 @@ def circuit_logits(
     """
     wiring = EdgeSet.of(edges, model.anatomy)
     nodes = wiring.layout.nodes
-    found = [
-        _run(runner, wiring, keep, factor)
-        for runner in runners(model, pairs, batch_size, ablation, means, nodes)
-    ]
-    return torch.cat(found)
+    runner_of = settled_runner(model, pairs, ablation, means, nodes=nodes)
+
+    def work(batch: Batch) -> Float[Tensor, "b v"]:
+        return _run(runner_of(batch), wiring, keep, factor)
+
+    return torch.cat([*sweep(model, pairs, work, Sweep(batch_size))])
 
 
 @torch.no_grad()

@@ -8,27 +8,28 @@ definition used by EAP-IG and the MIB benchmark); any other ablation does as wel
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from patching.ablations import Ablation, outside
+from patching.ablation.kinds import Ablation, outside
+from patching.ablation.means import MeanActivations
+from patching.ablation.values import Replace, StandIns
 from patching.forward import Record, chain, no_tap
 from patching.frame import Frame
-from patching.mean_activations import MeanActivations
-from patching.metrics import CheckedMetric, Metric, check_metric
+from patching.metrics import Metric, check_metric
 from patching.model import Model
 from patching.nodes.deltas import points_of
 from patching.nodes.edges import EdgeSet, edge_sets
 from patching.nodes.layout import layout_of
 from patching.ops import Point
 from patching.progress import Progress
-from patching.runs import Batch, batches
+from patching.runs import Batch
 from patching.sites import Edge
-from patching.standins import Replace, stand_ins
+from patching.sweep import PLAIN, Sweep, sweep
 from patching.wired_run import Watch, WiredRun, read_on
 from tasks.pairs import PromptPairs
 
@@ -86,7 +87,7 @@ def run_circuits(
     pairs: PromptPairs,
     circuits: Sequence[Iterable[str | Edge]],
     metric: str | Metric = "logit_diff",
-    batch_size: int = 32,
+    batch_size: int | Sweep = 32,
     progress: Progress | None = None,
     ablation: str | Ablation = "corrupted",
     means: MeanActivations | None = None,
@@ -101,24 +102,30 @@ def run_circuits(
             that do not fit.
     """
     wirings = edge_sets(circuits, model.anatomy)
-    return run_wirings(model, pairs, wirings, metric, batch_size, progress, ablation, means)
+    options = Sweep.of(batch_size, progress)
+    return run_wirings(model, pairs, wirings, metric, options, ablation, means)
 
 
-def runners(
+def settled_runner(
     model: Model,
     pairs: PromptPairs,
-    batch_size: int = 32,
     ablation: str | Ablation = "corrupted",
     means: MeanActivations | None = None,
+    options: Sweep = PLAIN,
     nodes: str = "heads",
-) -> Iterator[CircuitRunner]:
-    """A runner for every batch of the pairs, with what stands in outside its circuits.
+) -> Callable[[Batch], CircuitRunner]:
+    """Makes a runner of a batch, with what stands in outside its circuits settled for all pairs.
+
+    Where ``nodes`` are ``heads``, circuits of heads and whole MLPs can be run.
 
     Raises:
         MethodError: as for :func:`run_circuits`.
     """
-    for batch, standing_in in _off(model, pairs, outside(ablation), batch_size, means, nodes):
-        yield CircuitRunner(model, batch, standing_in, nodes)
+    if (kind := outside(ablation)).kind == "corrupted":
+        return lambda batch: CircuitRunner(model, batch, nodes=nodes)
+    points = points_of(layout_of(model.anatomy, nodes))
+    standing = StandIns.of(model, pairs, kind, points, means, options)
+    return lambda batch: CircuitRunner(model, batch, standing.at(batch), nodes)
 
 
 def run_wirings(
@@ -126,42 +133,24 @@ def run_wirings(
     pairs: PromptPairs,
     wirings: Sequence[EdgeSet],
     metric: str | Metric = "logit_diff",
-    batch_size: int = 32,
-    progress: Progress | None = None,
+    options: Sweep = PLAIN,
     ablation: str | Ablation = "corrupted",
     means: MeanActivations | None = None,
 ) -> Float[np.ndarray, "circuits n"]:
     """As :func:`run_circuits`, for circuits that are wirings already."""
-    checked: CheckedMetric = check_metric(metric)
+    checked = check_metric(metric)
     nodes = wirings[0].layout.nodes if wirings else "heads"
-    found, done, total = [], 0, len(wirings) * -(-len(pairs) // batch_size)
-    for runner in runners(model, pairs, batch_size, ablation, means, nodes):
-        batch, rows = runner.batch, []
+    runner_of = settled_runner(model, pairs, ablation, means, options, nodes)
+    options = options.counting(len(wirings) * len(pairs), "running circuits")
+
+    def work(batch: Batch) -> Float[np.ndarray, "circuits b"]:
+        runner, rows = runner_of(batch), []
         for wiring in wirings:
             rows.append(checked(runner.logits(wiring), batch.pairs))
-            done += 1
-            if progress:
-                progress(done, total, "running circuits")
-        found.append(torch.stack(rows).double().cpu().numpy())
-    return np.concatenate(found, axis=1)
+            options.tell(len(batch))
+        return torch.stack(rows).double().cpu().numpy()
 
-
-def _off(
-    model: Model,
-    pairs: PromptPairs,
-    ablation: Ablation,
-    batch_size: int,
-    means: MeanActivations | None,
-    nodes: str,
-) -> Iterator[tuple[Batch, Mapping[Point, Tensor] | None]]:
-    """Every batch with what stands in outside a circuit; None where that is the corrupted run."""
-    if ablation.kind == "corrupted":
-        for batch in batches(model, pairs, batch_size):
-            yield batch, None
-        return
-    yield from stand_ins(
-        model, pairs, ablation, points_of(layout_of(model.anatomy, nodes)), batch_size, means
-    )
+    return np.concatenate([*sweep(model, pairs, work, options, len(wirings))], axis=1)
 
 
 def run_circuit(
@@ -169,7 +158,7 @@ def run_circuit(
     pairs: PromptPairs,
     edges: Iterable[str | Edge],
     metric: str | Metric = "logit_diff",
-    batch_size: int = 32,
+    batch_size: int | Sweep = 32,
     ablation: str | Ablation = "corrupted",
     means: MeanActivations | None = None,
 ) -> Float[np.ndarray, " n"]:

@@ -19,14 +19,17 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from patching.ablations import Ablation
+from patching.ablation.kinds import Ablation
+from patching.ablation.means import MeanActivations
 from patching.changes import Reading
-from patching.circuit_run import CircuitRunner, runners
+from patching.circuit_run import CircuitRunner, settled_runner
 from patching.metrics import CheckedMetric, Metric, check_metric
 from patching.model import Model
 from patching.nodes.edges import EdgeSet
+from patching.runs import Batch
 from patching.scores import Scores
 from patching.sites import Edge
+from patching.sweep import Sweep, added, sweep
 from tasks.errors import MethodError
 from tasks.pairs import PromptPairs
 
@@ -40,8 +43,9 @@ def inside_scores(
     *,
     metric: str | Metric = "logit_diff",
     steps: int = 5,
-    batch_size: int = 32,
+    batch_size: int | Sweep = 32,
     ablation: str | Ablation = "corrupted",
+    means: MeanActivations | None = None,
 ) -> Scores:
     """Score every edge of a circuit inside it, in units of the metric.
 
@@ -49,7 +53,8 @@ def inside_scores(
     are averaged; with 0 the gradient is taken where every edge carries all of its change, which for
     the circuit of all edges is edge attribution patching, noising (Syed et al. 2023). ``clean`` is
     the metric of the circuit, ``corrupted`` that of the empty one. Outside of the circuit, and
-    where an edge carries nothing, the ``ablation`` stands in.
+    where an edge carries nothing, the ``ablation`` stands in, its means of the pairs' clean prompts
+    unless others are given.
 
     Raises:
         SiteError: an edge that this model does not have.
@@ -60,12 +65,17 @@ def inside_scores(
     if not count or steps < 0:
         raise MethodError(f"nothing to score: {count} edges, {steps} steps")
     checked = check_metric(metric)
-    totals, squares, ends = np.zeros(count), np.zeros(count), np.zeros(2)
-    for runner in runners(model, pairs, batch_size, ablation, nodes=nodes):
+    ends = wiring, EdgeSet.none(wiring.layout)
+    options = Sweep.of(batch_size)
+    runner_of = settled_runner(model, pairs, ablation, means, options, nodes)
+
+    def work(batch: Batch) -> tuple[np.ndarray, ...]:
+        runner = runner_of(batch)
         rows = _inside(runner, wiring, checked, steps).double().cpu().numpy()
-        totals, squares = totals + rows.sum(0), squares + (rows**2).sum(0)
-        for i, each in enumerate((wiring, EdgeSet.none(wiring.layout))):
-            ends[i] += float(checked(runner.logits(each), runner.batch.pairs).double().sum())
+        at_ends = [float(checked(runner.logits(w), batch.pairs).double().sum()) for w in ends]
+        return rows.sum(0), (rows**2).sum(0), np.array(at_ends)
+
+    totals, squares, (full, empty) = added(sweep(model, pairs, work, options))
     return Scores(
         names=tuple(edge.name for edge in wiring),
         totals=totals,
@@ -76,8 +86,8 @@ def inside_scores(
         direction="noising",
         metric=checked.name,
         anatomy=model.anatomy,
-        clean=float(ends[0]),
-        corrupted=float(ends[1]),
+        clean=float(full),
+        corrupted=float(empty),
         task=pairs.task,
         model_hash=model.hash,
         options={"steps": steps},

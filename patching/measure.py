@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from numbers import Integral
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -20,11 +20,11 @@ from patching.metrics import CheckedMetric, Metric, check_metric
 from patching.model import Model
 from patching.nodes.edges import EdgeNames, EdgeSet
 from patching.nodes.layout import Layout, layout_of
-from patching.progress import Progress
 from patching.rules import Rules
-from patching.runs import batches
+from patching.runs import Batch
 from patching.setting import Setting, check_direction
 from patching.sitesets import SiteSet, label_columns, labels_of, site_set
+from patching.sweep import Sweep, sweep
 from patching.written import read_method
 from tasks.errors import MethodError, ModelError, TaskError, unknown
 from tasks.pairs import PromptPairs
@@ -207,40 +207,30 @@ def score_batches(
     model: Model,
     pairs: PromptPairs,
     request: Request,
-    batch_size: int,
-    progress: Progress | None = None,
-) -> Iterator[BatchScores]:
-    """Batch after batch; when a GPU runs out of memory the batch is halved.
+    made: Callable[[BatchScores], tuple[np.ndarray, ...]],
+    options: Sweep,
+) -> Iterator[tuple[np.ndarray, ...]]:
+    """What ``made`` keeps of the scores of every batch.
 
     Raises:
-        MethodError: a batch size below 1, or a result that is not finite.
+        MethodError: a result that is not finite.
         TaskError: tokens outside the model's vocabulary.
     """
-    if not isinstance(batch_size, Integral) or batch_size < 1:
-        raise MethodError(f"batch_size must be a whole number of at least 1, given {batch_size!r}")
-    done, size, steps = 0, 0, request.steps(model)
+    steps, what = request.steps(model), f"{request.method} {request.level} scores"
+    options = options.counting(len(pairs) * steps, what)
 
-    def tell(step: int) -> None:
-        if progress:
-            what = f"{request.method} {request.level} scores"
-            progress(done * steps + size * step, len(pairs) * steps, what)
+    def work(batch: Batch) -> tuple[np.ndarray, ...]:
+        done = 0
 
-    measure = request.measure(tell)
-    tell(0)
-    while done < len(pairs):
-        part = pairs[done : done + batch_size]
-        size = len(part)
-        try:
-            (batch,) = batches(model, part, batch_size)
-            yield measure(Setting(model, batch, request.metric, request.direction))
-        except torch.cuda.OutOfMemoryError:
-            if len(part) == 1:
-                raise
-            batch_size = len(part) // 2
-            torch.cuda.empty_cache()
-            continue
-        done += len(part)
-        tell(0)
+        def tell(step: int) -> None:
+            nonlocal done
+            options.tell(len(batch) * (step - done))
+            done = step
+
+        setting = Setting(model, batch, request.metric, request.direction)
+        return made(request.measure(tell)(setting))
+
+    return sweep(model, pairs, work, options, steps)
 
 
 @torch.no_grad()

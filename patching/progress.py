@@ -20,19 +20,26 @@ def nobody() -> None:
 class Count:
     """Counts work whose whole is known beforehand, and says so: `count()` after every piece.
 
-    The first word of it, that nothing is done yet, is given when the count is made.
+    The first word of it, that nothing is done yet, is given when the count is made. Work that is
+    done a second time, because memory ran out the first time, is not told of again.
     """
 
     progress: Progress | None
     total: int
     what: str
     done: int = 0
+    _told: int = -1
 
     def __post_init__(self) -> None:
-        self(0)
+        self.reach(0)
 
     def __call__(self, pieces: int = 1) -> None:
         """So many pieces more are done."""
-        self.done += pieces
-        if self.progress is not None:
-            self.progress(self.done, self.total, self.what)
+        self.reach(self.done + pieces)
+
+    def reach(self, done: int) -> None:
+        """So many pieces are done in all."""
+        self.done = done
+        if self.progress is not None and done > self._told:
+            self._told = done
+            self.progress(done, self.total, self.what)

@@ -15,7 +15,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from patching.model import Model
-from patching.runs import Batch, batches, record
+from patching.runs import Batch, record
+from patching.sweep import Sweep, added, sweep
 from tasks.errors import ModelError, counted
 from tasks.pairs import PromptPairs
 
@@ -73,7 +74,7 @@ class Routing:
 
 
 @torch.no_grad()
-def routing(model: Model, pairs: PromptPairs, batch_size: int = 32) -> Routing:
+def routing(model: Model, pairs: PromptPairs, batch_size: int | Sweep = 32) -> Routing:
     """Compare the experts that the clean and the corrupted run of every pair choose.
 
     Two forward passes. The order of weights does not count, only which of them are not zero.
@@ -92,14 +93,14 @@ def routing(model: Model, pairs: PromptPairs, batch_size: int = 32) -> Routing:
     layers = model.anatomy.mixtures
     if not layers:
         raise ModelError("this model has no experts: its MLPs are ordinary, and nothing is routed")
-    alike, everywhere, tokens = np.zeros(len(layers)), 0, 0
-    for batch in batches(model, pairs, batch_size):
+
+    def compared(batch: Batch) -> tuple[np.ndarray, ...]:
         same = (_chosen(model, batch, "clean") == _chosen(model, batch, "corrupted")).all(-1)
         same = same[_can_differ(batch)]
-        alike += same.sum(0).cpu().numpy()
-        everywhere += int(same.all(1).sum())
-        tokens += len(same)
-    return Routing(layers, alike / tokens, everywhere / tokens, tokens)
+        return same.sum(0).cpu().numpy(), same.all(1).sum().cpu().numpy(), np.array(len(same))
+
+    alike, everywhere, tokens = added(sweep(model, pairs, compared, Sweep.of(batch_size)))
+    return Routing(layers, alike / tokens, float(everywhere / tokens), int(tokens))
 
 
 def _chosen(model: Model, batch: Batch, run: str) -> Bool[Tensor, "b s l e"]:

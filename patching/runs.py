@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from patching.forward import Record, Write, chain
-from patching.metrics import CheckedMetric, Metric, check_metric
+from patching.metrics import CheckedMetric
 from patching.model import Model
 from patching.ops import PLAIN, Ops, Point
 from tasks.errors import MethodError, TaskError
@@ -20,13 +20,34 @@ from tasks.pairs import PromptPairs
 
 @dataclass(frozen=True)
 class Batch:
-    """Some prompt pairs as tensors, less the columns that are padding in all of them."""
+    """Some prompt pairs as tensors, without the columns that are padding in all of them.
+
+    ``start`` is the place of the first among all pairs that are gone through.
+    """
 
     pairs: PromptPairs
     clean: Int[Tensor, "b s"]
     corrupted: Int[Tensor, "b s"]
     mask: Bool[Tensor, "b s"]
     dropped: int
+    start: int = 0
+
+    @classmethod
+    def of(cls, model: Model, pairs: PromptPairs, start: int = 0) -> Batch:
+        """All of the pairs, on the model's device."""
+        dropped = int(pairs.mask.any(0).argmax())
+
+        def tensor(ids: np.ndarray) -> Tensor:
+            # Padding may be any number, such as -100; the model needs one that it can look up.
+            return torch.tensor(np.where(pairs.mask, ids, 0)[:, dropped:], device=model.device)
+
+        mask = torch.tensor(pairs.mask[:, dropped:], device=model.device)
+        return cls(pairs, tensor(pairs.clean), tensor(pairs.corrupted), mask, dropped, start)
+
+    @property
+    def rows(self) -> slice:
+        """Which of all pairs these are."""
+        return slice(self.start, self.start + len(self))
 
     def tokens(self, run: str) -> Int[Tensor, "b s"]:
         """Token ids of the ``clean`` or the ``corrupted`` run."""
@@ -36,22 +57,12 @@ class Batch:
         return len(self.clean)
 
 
-def batches(model: Model, pairs: PromptPairs, size: int) -> Iterator[Batch]:
-    """The pairs in batches of at most ``size``, on the model's device."""
-    _check_tokens(model, pairs)
-    for start in range(0, len(pairs), max(size, 1)):
-        part = pairs[start : start + max(size, 1)]
-        dropped = int(part.mask.any(0).argmax())
+def check_tokens(model: Model, pairs: PromptPairs) -> None:
+    """Refuse pairs that this model cannot read.
 
-        def tensor(ids: np.ndarray, real: np.ndarray = part.mask, dropped: int = dropped) -> Tensor:
-            # Padding may be any number, such as -100; the model needs one that it can look up.
-            return torch.tensor(np.where(real, ids, 0)[:, dropped:], device=model.device)
-
-        mask = torch.tensor(part.mask[:, dropped:], device=model.device)
-        yield Batch(part, tensor(part.clean), tensor(part.corrupted), mask, dropped)
-
-
-def _check_tokens(model: Model, pairs: PromptPairs) -> None:
+    Raises:
+        TaskError: a token outside the vocabulary, or more tokens than the model has positions.
+    """
     prompts = pairs.clean[pairs.mask], pairs.corrupted[pairs.mask]
     largest = max(int(ids.max()) for ids in (*prompts, pairs.answer, pairs.counterfactual))
     if largest >= model.vocabulary_size:
@@ -161,20 +172,3 @@ def check_finite(values: dict[Point, Tensor], what: str) -> None:
                 f"{what} at {kind}.{layer} is not a finite number; the model overflows there, "
                 f"so no score is given (try float32)"
             )
-
-
-@torch.no_grad()
-def baselines(
-    model: Model,
-    pairs: PromptPairs,
-    metric: str | Metric = "logit_diff",
-    batch_size: int = 64,
-) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
-    """The metric of every prompt in the clean and in the corrupted run."""
-    checked = check_metric(metric)
-    found: dict[str, list[Tensor]] = {"clean": [], "corrupted": []}
-    for batch in batches(model, pairs, batch_size):
-        for run, values in found.items():
-            values.append(checked(model.run(batch.tokens(run), batch.mask), batch.pairs))
-    clean, corrupted = (torch.cat(v).double().cpu().numpy() for v in found.values())
-    return clean, corrupted

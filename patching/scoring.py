@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,10 @@ from patching.metrics import Metric
 from patching.model import Model
 from patching.progress import Progress
 from patching.scores import Scores
+from patching.sweep import Sweep, added
 from tasks.pairs import PromptPairs
+
+Rows = Float[np.ndarray, "b names"]
 
 DEFAULT = "secant"
 """The recommended method: see the table that ``circuits validate`` prints."""
@@ -30,7 +33,7 @@ def score(
     sites: str = "node",
     positions: str = "all",
     nodes: str = "heads",
-    batch_size: int = 32,
+    batch_size: int | Sweep = 32,
     progress: Progress | None = None,
     **options: Any,
 ) -> Scores:
@@ -45,7 +48,7 @@ def score(
     whole MLPs, or heads and single ``neurons``.
     Scores are means over prompts in units of the metric; positive always means that the clean
     activation pushes the metric towards the clean answer. The batch size changes nothing but the
-    time and memory taken; when a GPU runs out of memory it is halved and the work goes on.
+    time and memory taken; when memory runs out it is halved and the work goes on.
 
     >>> scores = circuits.score(model, pairs, "ig:steps=3", level="node")
     >>> scores.ranked()[:3]
@@ -58,13 +61,8 @@ def score(
     """
     where = sites, positions, options
     request = Request.of(model, pairs, method, level, direction, metric, *where, nodes=nodes)
-    asked = _asked(level, sites, positions, nodes)
-    total: Scores | None = None
-    for batch in score_batches(model, pairs, request, batch_size, progress):
-        piece = _piece(batch, _array(batch), request, asked, model, pairs)
-        total = piece if total is None else total + piece
-    assert total is not None
-    return total
+    parts = score_batches(model, pairs, request, _totals, Sweep.of(batch_size, progress))
+    return _scores(parts, request, _given(level, sites, positions, nodes), model, pairs)
 
 
 def prompt_scores(
@@ -78,7 +76,7 @@ def prompt_scores(
     sites: str = "node",
     positions: str = "all",
     nodes: str = "heads",
-    batch_size: int = 32,
+    batch_size: int | Sweep = 32,
     progress: Progress | None = None,
     sample: Sample | None = None,
     **options: Any,
@@ -91,50 +89,53 @@ def prompt_scores(
     request = Request.of(
         model, pairs, method, level, direction, metric, sites, positions, options, sample, nodes
     )
-    asked = _asked(level, sites, positions, nodes)
-    total: Scores | None = None
-    rows = []
-    for batch in score_batches(model, pairs, request, batch_size, progress):
-        rows.append(_array(batch))
-        piece = _piece(batch, rows[-1], request, asked, model, pairs)
-        total = piece if total is None else total + piece
-    assert total is not None
-    return total, np.concatenate(rows)
+    parts = [*score_batches(model, pairs, request, _each, Sweep.of(batch_size, progress))]
+    totals = ((rows.sum(0), (rows**2).sum(0), ends) for rows, ends in parts)
+    scores = _scores(totals, request, _given(level, sites, positions, nodes), model, pairs)
+    return scores, np.concatenate([rows for rows, _ in parts])
 
 
-def _asked(level: str, sites: str, positions: str, nodes: str) -> dict[str, str]:
+def _given(level: str, sites: str, positions: str, nodes: str) -> dict[str, str]:
     """What was asked for beside the method's options, where it is not the default."""
-    asked = {} if positions == "all" else {"positions": positions}
-    asked |= {} if nodes == "heads" else {"nodes": nodes}
-    return asked | ({"sites": sites} if level == "site" else {})
+    given = {} if positions == "all" else {"positions": positions}
+    given |= {} if nodes == "heads" else {"nodes": nodes}
+    return given | ({"sites": sites} if level == "site" else {})
 
 
-def _piece(
-    batch: BatchScores,
-    rows: Float[np.ndarray, "b names"],
+def _each(batch: BatchScores) -> tuple[Rows, Float[np.ndarray, " 2"]]:
+    """Every prompt's scores, and the sums of the metric in both runs."""
+    ends = [float(run.detach().double().sum()) for run in (batch.clean, batch.corrupted)]
+    return batch.scores.detach().double().cpu().numpy(), np.array(ends)
+
+
+def _totals(batch: BatchScores) -> tuple[np.ndarray, ...]:
+    """Sums over the prompts: of the scores, of their squares, and of the metric in both runs."""
+    rows, ends = _each(batch)
+    return rows.sum(0), (rows**2).sum(0), ends
+
+
+def _scores(
+    parts: Iterable[tuple[np.ndarray, ...]],
     request: Request,
-    asked: Mapping[str, str],
+    given: Mapping[str, str],
     model: Model,
     pairs: PromptPairs,
 ) -> Scores:
-    """The scores of one batch."""
+    """The sums of all batches, in their order, as scores."""
+    totals, squares, ends = added(parts)
     return Scores(
         names=request.names,
-        totals=rows.sum(0),
-        squares=(rows**2).sum(0),
-        count=len(rows),
+        totals=totals,
+        squares=squares,
+        count=len(pairs),
         level=request.level,
         method=request.method,
         direction=request.direction,
         metric=request.metric.name,
         anatomy=model.anatomy,
-        clean=float(batch.clean.detach().double().sum()),
-        corrupted=float(batch.corrupted.detach().double().sum()),
+        clean=float(ends[0]),
+        corrupted=float(ends[1]),
         task=pairs.task,
         model_hash=model.hash,
-        options={**request.options, **asked},
+        options={**request.options, **given},
     )
-
-
-def _array(batch: BatchScores) -> Float[np.ndarray, "b names"]:
-    return batch.scores.detach().double().cpu().numpy()

@@ -26,13 +26,13 @@ from circuits.evaluation.curves import BEST, Curve, plan, run_plans
 from circuits.evaluation.outcomes import check_disjoint, measure, prompt_keys
 from circuits.evaluation.reference import auroc
 from circuits.evaluation.running import Running
-from patching.mean_activations import BY
-from patching.mean_estimates import estimate_means
+from patching.ablation.estimates import estimate_means
+from patching.ablation.means import BY
 from patching.methods import METHODS
 from patching.model import Model
 from patching.nodes.deltas import points_of
 from patching.nodes.layout import layout_of
-from patching.runs import batches
+from patching.runs import Batch
 from patching.scoring import score
 from patching.sites import parse_edge
 from tasks.pairs import PromptPairs
@@ -191,7 +191,7 @@ def _means() -> Iterable[Row]:
     """
     model = circuits.load_model("nano", dtype=torch.float64)
     pairs = circuits.load_task("ioi").pairs(model.tokenizer, n=12, seed=0)
-    runs = [values(model, next(batches(model, pairs[[i]], 1)), "clean") for i in range(len(pairs))]
+    runs = [values(model, Batch.of(model, pairs[[i]]), "clean") for i in range(len(pairs))]
     points = points_of(layout_of(model.anatomy))
     for by in BY:
         worst = 0.0

@@ -16,7 +16,7 @@ import torch
 from patching.loading import digest
 from patching.metrics import check_metric
 from patching.model import Model
-from patching.runs import Batch, batches
+from patching.runs import Batch
 from tasks.pairs import PromptPairs
 
 VOCABULARY = 61
@@ -265,8 +265,7 @@ def make_pairs(
 
 def one_batch(model: Model, pairs: PromptPairs) -> Batch:
     """All pairs as one batch."""
-    (batch,) = batches(model, pairs, len(pairs))
-    return batch
+    return Batch.of(model, pairs)
 
 
 LOGIT_DIFF = check_metric("logit_diff")

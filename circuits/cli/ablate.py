@@ -15,8 +15,8 @@ from circuits.cli.metric import Metric
 from tasks.errors import MethodError
 
 if TYPE_CHECKING:
-    from patching.ablations import Ablation
-    from patching.mean_activations import MeanActivations
+    from patching.ablation.kinds import Ablation
+    from patching.ablation.means import MeanActivations
 
 
 def register(app: typer.Typer) -> None:
@@ -64,7 +64,7 @@ def command(
     from circuits.config import Config
     from circuits.models import load_model
     from circuits.prompts import prompts_of
-    from patching.ablations import parse_ablation
+    from patching.ablation.kinds import parse_ablation
 
     kind = parse_ablation(ablation)
     check_parts(what or (), kind)
@@ -85,7 +85,7 @@ def command(
 
 def _means(kind: Ablation | object, path: Path | None) -> MeanActivations | None:
     """The means of a file, if the ablation takes such means."""
-    from circuits.evaluation.outside import AVERAGED, fitting
+    from circuits.evaluation.running import AVERAGED, fitting
 
     if path is None:
         return None

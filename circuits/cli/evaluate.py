@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from circuits import __version__
 from circuits.cli.device import Device
 from circuits.cli.files import SkipBad
 from tasks.errors import RunError
@@ -124,6 +125,7 @@ def compare(
     from circuits.cli.tables import print_columns, print_curves
     from circuits.evaluation.comparison import OUTPUT, compare_runs
     from circuits.evaluation.terms import Terms
+    from patching.journal import kept
 
     terms = Terms(
         n, seed, prompts, allow_other_model, ablation, means, rediscoveries, batch_size, skip_bad
@@ -131,14 +133,15 @@ def compare(
     if out is not None:
         OUTPUT.prepare(out, force)
     _prepare()
-    with shown_progress() as progress:
-        found = compare_runs(runs, terms, progress, model)
+    with kept(out, __version__, terms, runs) as journal, shown_progress() as progress:
+        found = compare_runs(runs, terms, progress, model, journal)
+        written = found.write(out) if out is not None else []
     print_columns(*found.table())
     if found.rediscoveries:
         print_columns(*found.redraw_table())
     if found.curves:
         print_curves(found.curves, seed)
-    for path in found.write(out) if out is not None else ():
+    for path in written:
         typer.echo(f"written {path}")
 
 

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from circuits import __version__
 from circuits.cli.asking import Bos, Chat, ChatPlain, how_of
 from circuits.cli.device import Device
 from circuits.cli.files import SkipBad, TaskOrFile
@@ -41,11 +42,12 @@ def means(
     from circuits.cli.discover import prepare
     from circuits.cli.progress import shown_progress
     from circuits.config import Config
-    from circuits.evaluation.outside import averaged
+    from circuits.evaluation.running import averaged
     from circuits.models import load_model
     from circuits.output import make_ready
     from circuits.prompts import prompts_of
-    from patching.mean_estimates import estimate_means
+    from patching.ablation.estimates import estimate_means
+    from patching.journal import kept
     from patching.nodes.deltas import points_of
     from patching.nodes.layout import layout_of
 
@@ -66,8 +68,10 @@ def means(
         opened = load_model(model)
         pairs = prompts_of(config, opened)
         points = points_of(layout_of(opened.anatomy))
-        found = estimate_means(opened, pairs, points, by, batch_size, progress)
-    found.save(out)
+        with kept(out, __version__, config.digest(), by) as journal:
+            options = config.sweep(progress, journal)
+            found = estimate_means(opened, pairs, points, by, options)
+            found.save(out)
     shortest, longest = min(found.origin.lengths), max(found.origin.lengths)
     tokens = f"{shortest}" if shortest == longest else f"{shortest} to {longest}"
     told = "One mean of every activation" if by == "all" else f"{len(found.keys)} means by {by}"

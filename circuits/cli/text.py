@@ -92,7 +92,7 @@ def selector_rows() -> list[Row]:
 
 def ablation_rows() -> list[Row]:
     """Every ablation, how it is written, and where it can be used."""
-    from patching.ablations import ABLATIONS, CUTS, OUTSIDE
+    from patching.ablation.kinds import ABLATIONS, CUTS, OUTSIDE
 
     rows: list[Row] = []
     for name, kind in ABLATIONS.items():

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from circuits import __version__
 from circuits.cli.asking import Bos, Chat, ChatPlain, how_of
 from circuits.cli.device import Device
 from circuits.cli.files import SkipBad, TaskOrFile
@@ -70,6 +71,7 @@ def validate(
     from circuits.models import load_model, locate
     from circuits.prompts import prompts_of
     from circuits.validation import validation
+    from patching.journal import kept
 
     if out is not None:
         OUTPUT.prepare(out, force)
@@ -86,16 +88,17 @@ def validate(
         prepare(config)
         opened = load_model(model)
         pairs = prompts_of(config, opened)
-        plan = validation.Plan.of(
-            opened, pairs, methods, kinds, sites=sites, batch_size=batch_size, seed=seed
-        )
-    for line in plan.work.told(len(pairs)):
+        plan = validation.Plan(opened, pairs, methods, kinds, sites=sites, seed=seed)
+        work = plan.work(config.sweep())
+    for line in work.told(len(pairs)):
         typer.echo(printable(line), err=True)
-    with shown_progress() as progress:
-        found = validation.carried_out(plan, progress=progress)
+    about = __version__, config.digest(), methods, kinds, sites
+    with kept(out, *about) as journal, shown_progress() as progress:
+        found = validation.carried_out(plan, work, config.sweep(progress, journal))
+        if out is not None:
+            _write(found, out)
     _print(found)
     if out is not None:
-        _write(found, out)
         typer.echo(f"written {out} (validation.json, validation.csv, validation.svg)")
 
 

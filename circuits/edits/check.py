@@ -163,7 +163,7 @@ def _misfits(
 
 
 def _circuit_faults(edit: Circuit, anatomy: Anatomy | None) -> Iterator[str]:
-    from patching.ablations import get_ablation
+    from patching.ablation.kinds import get_ablation
 
     for name in edit.edges:
         try:

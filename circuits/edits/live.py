@@ -42,9 +42,10 @@ from patching.edits import Change, PatternSwap, ValueChange, edit_tap
 from patching.forward import Tap, chain, no_tap
 from patching.generate import generate
 from patching.model import Model
-from patching.runs import batches
+from patching.runs import Batch
 from patching.sites import parse_site
 from patching.sitesets import point_of, unit_axis
+from patching.sweep import Sweep, sweep
 from patching.weights import WeightChange, changed_weights, head_rows
 from tasks.errors import EditError, all_faults
 from tasks.pairs import PromptPairs
@@ -88,12 +89,11 @@ class EditedModel:
             return circuit_logits(
                 self.model, pairs, self.circuit.edges, **_how(self.circuit), batch_size=batch_size
             )
-        found = []
-        for batch in batches(self.model, pairs, batch_size):
-            named = batch.pairs.positions.items()
-            columns = {name: torch.tensor(at - batch.dropped) for name, at in named}
-            found.append(self.run(batch.clean, batch.mask, columns))
-        return torch.cat(found)
+
+        def work(batch: Batch) -> Float[Tensor, "b v"]:
+            return self.run(batch.clean, batch.mask, _columns(batch))
+
+        return torch.cat([*sweep(self.model, pairs, work, Sweep(batch_size))])
 
     def generate(
         self,
@@ -132,10 +132,17 @@ class EditedModel:
             return continued(
                 self.model, pairs, max_new_tokens, self.circuit.edges, **_how(self.circuit)
             )
-        (batch,) = batches(self.model, pairs, len(pairs))
-        named = batch.pairs.positions.items()
-        columns = {name: torch.tensor(at - batch.dropped) for name, at in named}
-        return self.generate(batch.clean, batch.mask, max_new_tokens, columns).cpu().numpy()
+
+        def work(batch: Batch) -> Int[np.ndarray, "b new"]:
+            new = self.generate(batch.clean, batch.mask, max_new_tokens, _columns(batch))
+            return new.cpu().numpy()
+
+        return np.concatenate([*sweep(self.model, pairs, work, Sweep(len(pairs)))])
+
+
+def _columns(batch: Batch) -> dict[str, Tensor]:
+    """Where in a batch its named positions are."""
+    return {name: torch.tensor(at - batch.dropped) for name, at in batch.pairs.positions.items()}
 
 
 @contextmanager

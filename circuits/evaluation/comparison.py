@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from circuits.clock import Progress
+    from patching.journal import Journal
     from patching.model import Model
     from tasks import PromptPairs
 
@@ -155,10 +156,12 @@ def compare_runs(
     terms: Terms,
     progress: Progress | None = None,
     model: str | None = None,
+    journal: Journal | None = None,
 ) -> Comparison:
     """Curves and circuits of several runs on prompts that none of them was made with.
 
-    ``model`` is what to open; without it the first run's own. With ``rediscoveries`` every
+    ``model`` is what to open; without it the first run's own. What is in ``journal`` already is not
+    computed again. With ``rediscoveries`` every
     discovery is made again on resamples of its prompts, the same ones for runs of the same prompts,
     and gaps have intervals over both draws.
 
@@ -170,13 +173,13 @@ def compare_runs(
 
     runs = [Run.read(folder) for folder in folders]
     _check_alike(runs, terms.allow_other_model, terms.ablation)
-    outside = terms.outside(runs[0].ablation)
     first = runs[0].record
+    how = {"metric": first.evaluation.metric, "progress": progress, "journal": journal}
+    running = terms.running(runs[0].ablation, **how)
     opened = recorded_model(first.model, model)
     pairs = fresh_prompts(runs, opened, terms)
     for run in runs:
         run.check_redraws(opened, terms.rediscoveries)
-    running = Running(first.evaluation.metric, outside, terms.batch_size, progress)
     return _hold_together(runs, opened, pairs, terms, running.settled(opened, pairs))
 
 
@@ -216,17 +219,18 @@ def _hold_together(
     terms: Terms,
     running: Running,
 ) -> Comparison:
-    described = {"metric": running.metric, **running.outside.to_json()}
+    described = {"metric": running.metric, **running.to_json()}
     circuits = [edges_of(run.graph) for run in runs]
     if running.progress:
         running.progress(0, 0, "ranking edges")
     plans = [plan(run.scores, ranking, name=run.name) for run in runs for ranking in RANKINGS]
-    count = running.counting(len(circuits) + len(distinct(plans)), pairs)
-    outcomes = measure(model, pairs, circuits, replace(running, count=count))
+    total = (len(circuits) + len(distinct(plans))) * len(pairs)
+    counted = running.counting(total, "running circuits")
+    outcomes = measure(model, pairs, circuits, counted)
     curves: list[Curve] = []
     again: tuple[Rediscovery, ...] = ()
     if outcomes.defined:
-        curves = run_plans(model, pairs, plans, replace(running, count=count))
+        curves = run_plans(model, pairs, plans, counted)
     if outcomes.defined and terms.rediscoveries:
         again = tuple(run.rediscovered(model, pairs, terms, running) for run in runs)
     return Comparison(

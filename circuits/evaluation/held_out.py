@@ -20,11 +20,10 @@ from circuits.evaluation.completeness import (
 )
 from circuits.evaluation.curves import Curve, Plan, distinct, plan, run_plans
 from circuits.evaluation.outcomes import Outcomes, measure, undefined
-from circuits.evaluation.outside import Outside
 from circuits.evaluation.reference import Agreement, agreement
 from circuits.evaluation.running import Running
 from graphs.choose import check_comparable
-from patching.ablations import outside
+from patching.ablation.kinds import outside
 from patching.nodes.edges import EdgeSet
 
 if TYPE_CHECKING:
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
     from circuits.clock import Progress
     from circuits.evaluation.rediscovery import Rediscovery
     from graphs import CircuitGraph
-    from patching.mean_activations import MeanActivations
+    from patching.ablation.means import MeanActivations
     from patching.model import Model
     from patching.scores import Scores
     from tasks import PromptPairs
@@ -232,7 +231,8 @@ def evaluate_held_out(
         FormatError: the reference is of a model of another shape, or of another level.
         MethodError: an ablation that cannot stand in for every sender, or means that do not fit.
     """
-    running = Running(metric, Outside(outside(ablation).name, means), batch_size, progress)
+    kind = outside(ablation).name
+    running = Running(batch_size, progress, metric=metric, ablation=kind, means=means)
     if reference is not None:
         check_comparable(reference, graph)
     return held_out_evaluation(graph, scores, model, pairs, running, reference, seed)
@@ -250,11 +250,11 @@ def held_out_evaluation(
     """See :func:`evaluate_held_out`."""
     if running.progress:
         running.progress(0, 0, "ranking edges")
-    circuit, ablation = EdgeSet.of(edges_of(graph), model.anatomy), running.outside.ablation
+    circuit, ablation = EdgeSet.of(edges_of(graph), model.anatomy), running.ablation
     nodes = circuit.layout.nodes
     small, size, plans = 0 < len(circuit) <= MOST_MINIMAL, len(circuit), _plans(scores, seed)
     runs = 1 + len(distinct(plans)) + cut_runs(CUTS) + (size + 1) * small + RANDOM * bool(size)
-    running = replace(running, count=running.counting(runs, pairs))
+    running = running.settled(model, pairs, nodes).counting(runs * len(pairs), "running circuits")
     outcomes = measure(model, pairs, [circuit], running)
     if not outcomes.defined:
         return HeldOutEvaluation(outcomes, len(circuit), seed=seed, ablation=ablation)

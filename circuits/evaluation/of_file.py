@@ -45,7 +45,7 @@ def evaluate_file(
     if not config.from_file:
         config = Config(task=source, model=model, n=terms.n, seed=terms.seed)
     config.check()
-    stand_in = terms.outside("corrupted")
+    running = terms.running("corrupted", progress=progress)
     if progress is not None:
         progress(0, 0, "opening the model")
     opened = load_model(model)
@@ -53,8 +53,8 @@ def evaluate_file(
         graph,
         opened,
         prompts_of(config, opened),
-        ablation=stand_in.ablation,
-        means=stand_in.means,
-        batch_size=terms.batch_size,
+        ablation=running.ablation,
+        means=running.means,
+        batch_size=running,
         seed=terms.seed,
     )

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from graphs import CircuitInfo
     from patching.model import Model
+    from patching.runs import Batch
     from patching.sites import Edge
     from tasks import PromptPairs
 
@@ -113,33 +114,30 @@ def measure(
         SiteError: an edge that this model does not have.
         MethodError: an ablation that cannot stand in for every sender, or means that do not fit.
     """
-    from patching.circuit_run import runners
+    from patching.circuit_run import settled_runner
     from patching.metrics import check_metric
+    from patching.sweep import sweep
 
     wirings = edge_sets(circuits, model.anatomy)
     layout = wirings[0].layout if wirings else layout_of(model.anatomy)
     wirings = [EdgeSet.none(layout), *wirings]
     whole = [len(wiring) == layout.n_edges for wiring in wirings]
     checked = check_metric(running.metric or pairs.metric)
-    size, outside, count = (
-        running.batch_size,
-        running.outside,
-        running.counting(len(circuits), pairs),
-    )
-    parts = []
-    for runner in runners(model, pairs, size, outside.ablation, outside.means, layout.nodes):
-        batch = runner.batch
-        first = model.run(batch.clean, batch.mask)
-        part = [judge(first, batch.pairs, checked)]
+    runner_of = settled_runner(model, pairs, running.ablation, running.means, running, layout.nodes)
+    running = running.counting(len(circuits) * len(pairs), "running circuits")
+
+    def work(batch: Batch) -> tuple[np.ndarray, ...]:
+        runner, first = runner_of(batch), model.run(batch.clean, batch.mask)
+        rows = [judge(first, batch.pairs, checked)]
         for at, wiring in enumerate(wirings):
             logits = first if whole[at] else runner.logits(wiring)
-            part.append(judge(logits, batch.pairs, checked))
-            count(min(at, 1))
-        parts.append(part)
-    metrics, preferred, right = (
-        np.concatenate([[row[i] for row in part] for part in parts], axis=1) for i in range(3)
-    )
-    return Outcomes(checked.name, metrics, preferred.astype(bool), right.astype(bool))
+            rows.append(judge(logits, batch.pairs, checked))
+            running.tell(min(at, 1) * len(batch))
+        return tuple(np.stack(each) for each in zip(*rows, strict=True))
+
+    parts = sweep(model, pairs, work, running, len(circuits))
+    columns = (np.concatenate(each, axis=1) for each in zip(*parts, strict=True))
+    return Outcomes(checked.name, *columns)
 
 
 def judge(

@@ -150,14 +150,15 @@ def rediscover(
         raise RunError(
             f"{times} rediscoveries of {len(used)} prompts tell no spread; give at least 2 of each"
         )
-    scored = measure(config, model, used, running.progress, keep_rows=True)
+    options = running.afresh(config.batch_size)
+    scored = measure(config, model, used, options, keep_rows=True)
     rng = np.random.default_rng(seed)
     scores, graphs = [], []
     for done in range(times):
         rows = rng.integers(len(used), size=len(used))
         drawn = scored.drawn(rows)
         scores.append(drawn.scores)
-        graphs.append(find(config, drawn, model, used[rows]))
+        graphs.append(find(config, drawn, model, used[rows], options.afresh(progress=None)))
         if running.progress:
             running.progress(done + 1, times, "discovering again")
     found = run_circuits(model, pairs, [edges_of(graph) for graph in graphs], running)

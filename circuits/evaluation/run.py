@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import circuits
 from circuits.evaluation.fresh_prompts import config_of, from_file, held_out, used_prompts
 from circuits.evaluation.held_out import (
     KIND,
@@ -27,6 +28,7 @@ from circuits.output import make_ready
 from circuits.record import RECORD, RunRecord, read_record
 from graphs import CircuitGraph
 from graphs.choose import check_comparable
+from patching.journal import kept
 from patching.scores import Scores
 from tasks.errors import RunError
 
@@ -143,23 +145,33 @@ def carry_out(
         CircuitsError: the folder is no run, the model is another one, or no prompts are left; then
             nothing is written.
     """
-    from circuits.recorded import recorded_model
-
     run = Run.read(folder)
     make_ready(folder / EVALUATION)
-    outside = terms.outside(run.ablation)
+    metric = run.record.evaluation.metric
+    running = terms.running(run.ablation, metric=metric, progress=progress)
     other = None if reference is None else read_reference(reference)
     if other is not None:
         check_comparable(other, run.graph)
+    about = circuits.__version__, EVALUATION, run.record.config_sha256, terms
+    with kept(folder, *about) as journal:
+        return _carry_out(run, terms, model, replace(running, journal=journal), other)
+
+
+def _carry_out(
+    run: Run, terms: Terms, model: str | None, running: Running, reference: CircuitGraph | None
+) -> RunEvaluation:
+    from circuits.recorded import recorded_model
+
     opened = recorded_model(run.record.model, model)
     pairs = fresh_prompts([run], opened, terms)
     run.check_redraws(opened, terms.rediscoveries)
-    metric = run.record.evaluation.metric
-    running = Running(metric, outside, terms.batch_size, progress).settled(opened, pairs)
-    found = held_out_evaluation(run.graph, run.scores, opened, pairs, running, other, terms.seed)
+    running = running.settled(opened, pairs)
+    found = held_out_evaluation(
+        run.graph, run.scores, opened, pairs, running, reference, terms.seed
+    )
     if terms.rediscoveries and found.faithfulness is not None:
         found = replace(found, rediscoveries=run.rediscovered(opened, pairs, terms, running))
-    described = describe(opened, pairs, found.to_json() | running.outside.to_json())
+    described = describe(opened, pairs, found.to_json() | running.to_json())
     written, known = _write(run, found, described), described["prompts"]["known"]
     return RunEvaluation(found, described["model"], written, known)
 

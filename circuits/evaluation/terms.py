@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from circuits.evaluation.outside import Outside
+from circuits.evaluation.running import Running, fitting
+from patching.ablation.kinds import outside
 from tasks.errors import RunError
 
 
@@ -46,11 +48,13 @@ class Terms:
         if self.rediscoveries < 0 or self.rediscoveries == 1:
             raise RunError(f"--rediscoveries {self.rediscoveries}: give 0 for none, or at least 2")
 
-    def outside(self, default: str) -> Outside:
-        """What stands in outside circuits, by default what the run was tested with.
+    def running(self, default: str, **others: Any) -> Running:
+        """How circuits are run; outside them stands by default what the run was tested with.
 
         Raises:
             MethodError: an unknown ablation, or means of another kind than it takes.
             FormatError: the file holds no means.
         """
-        return Outside.read(self.ablation or default, self.means)
+        name = outside(self.ablation or default).name
+        means = None if self.means is None else fitting(name, self.means)
+        return Running(self.batch_size, ablation=name, means=means, **others)

@@ -21,6 +21,7 @@ from tasks.errors import MethodError
 if TYPE_CHECKING:
     from patching.circuit_run import CircuitRunner
     from patching.model import Model
+    from patching.runs import Batch
     from patching.scores import Scores
     from patching.sites import Edge
     from tasks import PromptPairs
@@ -64,8 +65,9 @@ def iterated(
             left,
             metric=running.metric or pairs.metric,
             steps=steps,
-            batch_size=running.batch_size,
-            ablation=running.outside.ablation,
+            batch_size=running.afresh(),
+            ablation=running.ablation,
+            means=running.means,
         )
 
     scores, fresh = attribute() if start is None else start, True
@@ -162,7 +164,7 @@ def acdc(
     begin = EdgeSet.all(layout_of(model.anatomy))
     begin = begin if start is None else EdgeSet.of(start, model.anatomy)
     layout, order = begin.layout, begin.numbers[::-1].tolist()
-    trial = _Trial.of(model, pairs, EdgeSet(layout, begin.kept.copy()), running)
+    trial = _Trial(model, pairs, EdgeSet(layout, begin.kept.copy()), running)
     kept: dict[int, np.ndarray] = {}
     leading = {"logits"}
     now = trial.metric()
@@ -188,21 +190,19 @@ def acdc(
 class _Trial:
     """A circuit whose edges are switched off and on, run on all prompts."""
 
-    def __init__(self, runners: list[CircuitRunner], wiring: EdgeSet, metric: str) -> None:
+    def __init__(self, model: Model, pairs: PromptPairs, wiring: EdgeSet, running: Running) -> None:
+        from patching.circuit_run import settled_runner
         from patching.metrics import check_metric
 
-        self.runners = runners
+        self.model, self.pairs = model, pairs
         self.wiring = wiring
-        self.checked = check_metric(metric)
-
-    @classmethod
-    def of(cls, model: Model, pairs: PromptPairs, wiring: EdgeSet, running: Running) -> _Trial:
-        """All batches with their ablated run, and a wiring of its own."""
-        from patching.circuit_run import runners
-
-        nodes, outside = wiring.layout.nodes, running.outside
-        batches = runners(model, pairs, running.batch_size, outside.ablation, nodes=nodes)
-        return cls(list(batches), wiring, running.metric or pairs.metric)
+        self.checked = check_metric(running.metric or pairs.metric)
+        self.options = running.afresh()
+        self._made = settled_runner(
+            model, pairs, running.ablation, running.means, self.options, wiring.layout.nodes
+        )
+        self._held: dict[tuple[int, int], CircuitRunner] = {}
+        """The runner of every batch, as long as memory lasts."""
 
     def switch(self, number: int, on: bool) -> None:
         """Put an edge into the circuit, or take it out."""
@@ -210,10 +210,20 @@ class _Trial:
 
     def metric(self) -> np.ndarray:
         """The metric of every prompt in the circuit as it stands."""
-        values = [
-            self.checked(runner.logits(self.wiring), runner.batch.pairs) for runner in self.runners
-        ]
-        return np.concatenate([value.double().cpu().numpy() for value in values])
+        from patching.sweep import sweep
+
+        def work(batch: Batch) -> np.ndarray:
+            rows = batch.start, len(batch)
+            if rows not in self._held:
+                self._held[rows] = self._made(batch)
+            value = self.checked(self._held[rows].logits(self.wiring), batch.pairs)
+            return value.double().cpu().numpy()
+
+        values = [*sweep(self.model, self.pairs, work, self.options, spare=self._held.clear)]
+        # What did not fit once need not be tried again for every edge.
+        smallest = min(map(len, values[:-1]), default=self.options.batch_size)
+        self.options = self.options.afresh(smallest)
+        return np.concatenate(values)
 
     def scores(self, kept: dict[Edge, np.ndarray], pairs: PromptPairs, model: Model) -> Scores:
         """The kept edges' effects as scores."""

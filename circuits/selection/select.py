@@ -6,17 +6,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from circuits.evaluation.outside import Outside
 from circuits.evaluation.running import Running
 from circuits.scored import ScoreSet
 from circuits.selection.combine import among, bootstrap_excludes_zero, steady
 from graphs import by_threshold, from_scores
 
 if TYPE_CHECKING:
-    from circuits.clock import Progress
     from circuits.config import Config
     from graphs import CircuitGraph
     from patching.model import Model
+    from patching.sweep import Sweep
     from tasks import PromptPairs
 
 
@@ -29,13 +28,13 @@ class SelectionInput:
     scored: ScoreSet
     model: Model
     pairs: PromptPairs
-    progress: Progress | None = None
+    sweep: Sweep
 
     @property
     def running(self) -> Running:
-        """How circuits are run while one is being chosen."""
-        config = self.config
-        return Running(config.metric, Outside(config.ablation), config.batch_size, self.progress)
+        """How circuits are run while one is being chosen, with means settled for all of them."""
+        how = {"metric": self.config.metric, "ablation": self.config.ablation}
+        return Running.over(self.sweep, **how).settled(self.model, self.pairs)
 
 
 def select_by(
@@ -43,7 +42,7 @@ def select_by(
     scored: ScoreSet,
     model: Model,
     pairs: PromptPairs,
-    progress: Progress | None = None,
+    sweep: Sweep | None = None,
 ) -> CircuitGraph:
     """The circuit that a configuration's choice makes of the scores.
 
@@ -52,7 +51,7 @@ def select_by(
     """
     choice = config.choice
     return SELECT[choice.selector.name](
-        SelectionInput(config, choice.options, scored, model, pairs, progress)
+        SelectionInput(config, choice.options, scored, model, pairs, sweep or config.sweep())
     )
 
 

@@ -18,7 +18,9 @@ from tasks.errors import counted
 if TYPE_CHECKING:
     from patching.anatomy import Anatomy
     from patching.model import Model
+    from patching.runs import Batch
     from patching.sitesets import SiteSet
+    from patching.sweep import Sweep
     from tasks import PromptPairs
 
 STREAMS = ("resid_pre", "resid_mid", "resid_post", "attn_out", "mlp_out")
@@ -155,17 +157,19 @@ def estimate_passes(
     return found + (answered if options.get("qk_fix") else 0)
 
 
-def seconds_of_a_pass(model: Model, pairs: PromptPairs, batch_size: int) -> float:
+def seconds_of_a_pass(model: Model, pairs: PromptPairs, options: Sweep) -> float:
     """How long a forward pass over all pairs takes, by that of the first batch."""
-    from patching.runs import batches
+    from patching.sweep import sweep
 
-    batch = next(iter(batches(model, pairs, batch_size)))
-    times = []
-    for _ in range(2):
-        begin = perf_counter()
-        model.run(batch.clean, batch.mask)
-        times.append(perf_counter() - begin)
-    return min(times) * len(pairs) / len(batch)
+    def timed(batch: Batch) -> float:
+        times = []
+        for _ in range(2):
+            begin = perf_counter()
+            model.run(batch.clean, batch.mask)
+            times.append(perf_counter() - begin)
+        return min(times) / len(batch)
+
+    return next(sweep(model, pairs, timed, options.afresh(journal=None))) * len(pairs)
 
 
 def forecast(
@@ -175,7 +179,7 @@ def forecast(
     kinds: Sequence[str],
     directions: int,
     sites: Mapping[str, tuple[SiteSet, SiteSet]],
-    batch_size: int,
+    options: Sweep,
 ) -> Forecast:
     """How much work it is; ``sites`` are those compared of each kind, and all there are."""
     anatomy = model.anatomy
@@ -190,5 +194,5 @@ def forecast(
         for group in groups_of(kinds)
     }
     counts = {kind: (len(some), len(every)) for kind, (some, every) in sites.items()}
-    seconds = seconds_of_a_pass(model, pairs, batch_size)
+    seconds = seconds_of_a_pass(model, pairs, options)
     return Forecast(exact, estimates, counts, directions, seconds)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from time import perf_counter
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from circuits.clock import Progress
     from patching.metrics import Metric
     from patching.model import Model
+    from patching.sweep import Sweep
     from tasks import PromptPairs
 
 KINDS = ("resid_pre", "attn_out", "mlp_out", "z", "q", "k", "v")
@@ -75,62 +76,54 @@ def validate(
     Raises:
         MethodError: an unknown method, option, kind or direction, or fewer than two sites.
     """
-    plan = Plan.of(
-        model, pairs, methods, kinds, directions, metric, positions, sites, batch_size, seed
-    )
-    return carried_out(plan, resamples, progress)
+    from patching.sweep import Sweep
+
+    plan = Plan(model, pairs, methods, kinds, directions, metric, positions, sites, seed)
+    options = Sweep(batch_size, progress)
+    return carried_out(plan, plan.work(options), options, resamples)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A validation that is checked and not yet begun; ``work`` says how much it is."""
+    """A validation that is not yet begun; ``work`` says how much it is. See :func:`validate`."""
 
     model: Model
     pairs: PromptPairs
-    methods: dict[str, tuple[str, dict[str, Any]]]
-    kinds: tuple[str, ...]
-    directions: tuple[str, ...]
-    metric: str | Metric
-    positions: str | None
-    sites: int
-    batch_size: int
-    seed: int
-    work: Forecast
+    methods: Sequence[str]
+    kinds: Sequence[str]
+    directions: Sequence[str] = DIRECTIONS
+    metric: str | Metric | None = None
+    positions: str | None = None
+    sites: int = SITES
+    seed: int = 0
 
-    @classmethod
-    def of(
-        cls,
-        model: Model,
-        pairs: PromptPairs,
-        methods: Sequence[str],
-        kinds: Sequence[str],
-        directions: Sequence[str] = DIRECTIONS,
-        metric: str | Metric | None = None,
-        positions: str | None = None,
-        sites: int = SITES,
-        batch_size: int = 32,
-        seed: int = 0,
-    ) -> Plan:
-        """See :func:`validate`; the time of one forward pass is measured.
+    @cached_property
+    def parsed(self) -> dict[str, tuple[str, dict[str, Any]]]:
+        """The methods, each with its name and options."""
+        return check_asked(self.methods, self.kinds, self.directions)
+
+    def work(self, options: Sweep) -> Forecast:
+        """How much it is; the time of one forward pass is measured.
 
         Raises:
             MethodError: as for :func:`validate`.
         """
         from patching.sitesets import site_set
 
-        asked = check_asked(methods, kinds, directions)
-        if sites < 2:
-            raise MethodError(f"sites is {sites}; at least 2 are needed to compare anything")
+        parsed = self.parsed
+        if self.sites < 2:
+            raise MethodError(f"sites is {self.sites}; at least 2 are needed to compare anything")
         every = {
-            kind: site_set(kind, model.anatomy, pairs, positions or positions_of(kind, pairs))
-            for kind in kinds
+            kind: site_set(kind, self.model.anatomy, self.pairs, self._positions(kind))
+            for kind in self.kinds
             if kind != "edge"
         }
-        chosen = {kind: (found.sample(sites, seed), found) for kind, found in every.items()}
-        work = forecast(model, pairs, asked, kinds, len(directions), chosen, batch_size)
-        ways, metric = tuple(directions), metric or pairs.metric
-        rest = metric, positions, sites, batch_size, seed, work
-        return cls(model, pairs, asked, tuple(kinds), ways, *rest)
+        chosen = {kind: (each.sample(self.sites, self.seed), each) for kind, each in every.items()}
+        which = parsed, self.kinds, len(self.directions)
+        return forecast(self.model, self.pairs, *which, chosen, options)
+
+    def _positions(self, kind: str) -> str:
+        return self.positions or positions_of(kind, self.pairs)
 
     def measure(
         self,
@@ -138,48 +131,48 @@ class Plan:
         options: dict[str, Any],
         kinds: Sequence[str],
         direction: str,
-        progress: Progress,
+        sweep: Sweep,
     ) -> tuple[Sequence[str], Float[np.ndarray, "n s"], float]:
         """Names, per-prompt scores and seconds of one method; estimates are of all sites."""
         from patching.scoring import prompt_scores
 
         level = kinds[0] if kinds[0] in ("edge", "node") else "site"
         exact = method == "activation" and level != "edge"
-        begin = perf_counter()
+        begin = sweep.seconds()
         scores, rows = prompt_scores(
             self.model,
             self.pairs,
             method,
             level,
             direction,
-            self.metric,
+            self.metric or self.pairs.metric,
             sites="node" if level != "site" else ",".join(kinds),
-            positions=self.positions or positions_of(kinds[0], self.pairs),
-            batch_size=self.batch_size,
-            progress=progress,
+            positions=self._positions(kinds[0]),
+            batch_size=sweep,
             sample=(self.sites, self.seed) if exact else None,
             **options,
         )
-        return scores.names, rows, perf_counter() - begin
+        return scores.names, rows, sweep.seconds() - begin
 
 
-def carried_out(plan: Plan, resamples: int = 200, progress: Progress | None = None) -> Validation:
+def carried_out(plan: Plan, work: Forecast, options: Sweep, resamples: int = 200) -> Validation:
     """Measure everything that is planned."""
-    told, found = _Told(progress, plan.work.passes), list[Comparison]()
+    told, found = _Told(options.progress, work.passes), list[Comparison]()
+    inside = options.afresh(progress=told.inside)
     for direction in plan.directions:
         exact = {}
         for kind in plan.kinds:
-            told.next(f"exact {kind}, {direction}", plan.work.exact[kind])
-            exact[kind] = plan.measure("activation", {}, [kind], direction, told.inside)
+            told.next(f"exact {kind}, {direction}", work.exact[kind])
+            exact[kind] = plan.measure("activation", {}, [kind], direction, inside)
         for kinds in groups_of(plan.kinds):
-            for text, (name, options) in plan.methods.items():
-                told.next(f"{text}, {direction}", plan.work.estimates[kinds][text])
-                measured = plan.measure(name, options, kinds, direction, told.inside)
+            for text, (name, own) in plan.parsed.items():
+                told.next(f"{text}, {direction}", work.estimates[kinds][text])
+                measured = plan.measure(name, own, kinds, direction, inside)
                 found += _comparisons(text, direction, kinds, exact, measured, resamples, plan.seed)
     told.next("agreement", 0.0)
     order = {text: i for i, text in enumerate((*plan.kinds, *plan.directions, *plan.methods))}
     found.sort(key=lambda c: (order[c.kind], order[c.direction], order[c.method]))
-    return _validation(plan, found)
+    return _validation(plan, work, options, found)
 
 
 class _Told:
@@ -231,21 +224,24 @@ def _comparisons(
         )
 
 
-def _validation(plan: Plan, comparisons: list[Comparison]) -> Validation:
+def _validation(
+    plan: Plan, work: Forecast, options: Sweep, comparisons: list[Comparison]
+) -> Validation:
     from circuits.models import name_of
     from patching.metrics import metric_name
-    from patching.runs import baselines
+    from patching.plain_runs import baselines
 
-    clean, corrupted = baselines(plan.model, plan.pairs, plan.metric, plan.batch_size)
+    metric = plan.metric or plan.pairs.metric
+    clean, corrupted = baselines(plan.model, plan.pairs, metric, options)
     return Validation(
         comparisons=tuple(comparisons),
         task=plan.pairs.task,
         model=name_of(plan.model.path),
         model_hash=plan.model.hash,
-        metric=metric_name(plan.metric),
+        metric=metric_name(metric),
         count=len(plan.pairs),
         total_effect=float((clean - corrupted).mean()),
-        sites={kind: SiteSample(*counts) for kind, counts in plan.work.sites.items()},
+        sites={kind: SiteSample(*counts) for kind, counts in work.sites.items()},
     )
 
 

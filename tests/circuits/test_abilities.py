@@ -12,7 +12,7 @@ import tasks
 from circuits.abilities import abilities
 from circuits.cli.app import app
 from patching.metrics import METRICS
-from patching.runs import batches
+from patching.runs import Batch
 from tasks.errors import MethodError, TaskError
 from tests.families import opened
 
@@ -28,7 +28,7 @@ def nano():
 def test_it_is_the_metric_and_the_top_token_of_the_clean_prompts(nano, name):
     (found,) = abilities(nano, [name], n=8, seed=4, batch_size=3)
     pairs = tasks.get(name).pairs(nano.tokenizer, n=found.n, seed=4)
-    (batch,) = batches(nano, pairs, found.n)
+    batch = Batch.of(nano, pairs)
     with torch.no_grad():
         logits = nano.run(batch.clean, batch.mask)
     top = logits.argmax(-1).numpy()

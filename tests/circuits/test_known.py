@@ -11,7 +11,7 @@ from circuits.evaluation.areas import faithfulness
 from circuits.evaluation.reference import agreement, auroc
 from graphs import top_edges
 from patching.circuit_run import run_circuit
-from patching.runs import baselines
+from patching.plain_runs import baselines
 from patching.scoring import score
 from tests.known import compiled, interchange
 

@@ -6,16 +6,17 @@ import numpy as np
 import pytest
 import torch
 
-from patching.ablate import effects_ablated, run_ablated
-from patching.ablations import ABLATIONS, CUTS, Ablation, AttentionCut, parse_ablation
+from patching.ablation.estimates import estimate_means
+from patching.ablation.kinds import ABLATIONS, CUTS, Ablation, AttentionCut, parse_ablation
+from patching.ablation.run import effects_ablated, run_ablated
+from patching.ablation.values import donors
 from patching.circuit_run import CircuitRunner, run_circuits
-from patching.mean_estimates import estimate_means
 from patching.metrics import check_metric
 from patching.nodes.deltas import points_of
 from patching.nodes.edges import EdgeSet, edges
 from patching.nodes.layout import layout_of
-from patching.runs import batches
-from patching.standins import donors
+from patching.runs import Batch
+from patching.sweep import Sweep
 from tasks.errors import MethodError, SiteError
 from tests.definitions import values
 from tests.families import FAMILIES, make_pairs, one_batch, opened
@@ -32,7 +33,7 @@ def pairs():
 @cache
 def prompt_values(model, pairs, run="clean"):
     """Every point of every prompt, each run by itself and without padding."""
-    alone = [next(batches(model, pairs[[i]], 1)) for i in range(len(pairs))]
+    alone = [Batch.of(model, pairs[[i]]) for i in range(len(pairs))]
     return [values(model, batch, run) for batch in alone]
 
 
@@ -103,7 +104,7 @@ def test_sites_are_replaced_as_defined(pairs, ablation, size):
         wanted = definition(model, pairs, ablation, point)
         found = run_ablated(model, pairs, [name], ablation, batch_size=size)
         for i in range(len(pairs)):
-            (batch,) = batches(model, pairs[[i]], 1)
+            batch = Batch.of(model, pairs[[i]])
 
             def tap(kind, layer, value, i=i, point=point, name=name, wanted=wanted):
                 if (kind, layer) != point:
@@ -183,8 +184,9 @@ def test_effects_of_sites_one_by_one_are_what_each_ablation_changes(family, abla
 
 def test_effects_of_sites_are_counted_and_refused(pairs):
     model, seen = opened("gpt2"), []
-    effects_ablated(model, pairs, EACH, "zero", batch_size=4, progress=lambda *at: seen.append(at))
-    assert seen[-1][:2] == (2 * len(EACH), 2 * len(EACH))
+    options = Sweep(4, progress=lambda *at: seen.append(at))
+    effects_ablated(model, pairs, EACH, "zero", batch_size=options)
+    assert seen[-1][:2] == (len(pairs) * len(EACH), len(pairs) * len(EACH))
     assert [done for done, _, _ in seen] == sorted(done for done, _, _ in seen)
     with pytest.raises(SiteError, match="whole sites"):
         effects_ablated(model, pairs, ["m0", "m1@X"], "zero")
@@ -210,7 +212,7 @@ def test_attention_is_cut_as_defined(family, kind, head, pairs):
     cut = AttentionCut(kind, *layers, head)
     found = run_ablated(model, pairs, [], cut, batch_size=3)
     for i in range(len(pairs)):
-        batch = next(batches(model, pairs[[i]], 1))
+        batch = Batch.of(model, pairs[[i]])
         length = batch.clean.shape[1]
 
         def tap(point, layer, value, length=length):

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from patching.ablation.estimates import estimate_means
+from patching.ablation.waiting import alternatives, cama
 from patching.allforone import Stages, grid, necessity, waiting_alone, waiting_points
 from patching.allforone_parts import Subgraph, prune_heads, score_parts
-from patching.allforone_standins import alternatives, cama
 from patching.forward import Record, chain, run_block
 from patching.masks import (
     Attention,
@@ -19,8 +20,7 @@ from patching.masks import (
     self_peek,
     window_peek,
 )
-from patching.mean_estimates import estimate_means
-from patching.runs import batches
+from patching.runs import Batch
 from tasks.errors import MethodError
 from tasks.pairs import PromptPairs
 from tests import planted
@@ -117,7 +117,7 @@ def test_masks_for_some_heads_leave_the_others_alone():
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_mask_that_allows_everything_changes_nothing(family, pairs):
     model = opened(family)
-    (batch,) = batches(model, pairs, 16)
+    batch = Batch.of(model, pairs)
     everything = torch.ones(1, 1, 6, 6, dtype=torch.bool)
     layers = dict.fromkeys(range(model.anatomy.n_layers), everything)
     with torch.no_grad():
@@ -283,7 +283,7 @@ def test_an_operator_does_not_vary_with_the_operand_after_it():
 
     def operator_given(b, least):
         kept = every[(every[:, 3] == 10 + b) & (every[:, 1] - every[:, 3] >= least)]
-        (batch,) = batches(model, as_pairs(kept), 64)
+        batch = Batch.of(model, as_pairs(kept))
         tap = Record(("resid_post",))
         with torch.no_grad():
             model.run(batch.clean, batch.mask, tap)
@@ -331,7 +331,7 @@ def test_other_peeks_differ_from_the_main_one(peek, pairs, samples):
     """In a single transfer block the others' mutual attention comes too late to be seen."""
     model = opened("gpt2")
     means = cama(model, pairs, samples)
-    (batch,) = batches(model, pairs, 16)
+    batch = Batch.of(model, pairs)
     with torch.no_grad():
         for transfer in (1, 2):
             main = Stages.of(model, batch, True).run(means, -1, transfer)
@@ -389,9 +389,9 @@ def test_the_planted_edges_carry_everything():
 
 def test_prompts_of_several_lengths_and_unknown_peeks_are_refused(pairs):
     model = opened("gpt2")
-    (ragged,) = batches(model, make_pairs(), 8)
+    ragged = Batch.of(model, make_pairs())
     with pytest.raises(MethodError, match="prompts of 6, 7, 8, 9 tokens"):
         Stages.of(model, ragged, True)
-    (batch,) = batches(model, pairs, 16)
+    batch = Batch.of(model, pairs)
     with pytest.raises(MethodError, match="did you mean 'causal'"):
         Stages.of(model, batch, True, "casual")

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from patching import mixture
-from patching.ablate import run_ablated
+from patching.ablation.run import run_ablated
 from patching.anatomy import Anatomy
 from patching.capture import Prompts, capture
 from patching.experts import tokens_of

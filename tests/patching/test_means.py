@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from patching.ablate import run_ablated
-from patching.mean_activations import MeanActivations
-from patching.mean_estimates import conditional_means, estimate_means
-from patching.runs import batches
+from patching.ablation.estimates import conditional_means, estimate_means
+from patching.ablation.means import MeanActivations
+from patching.ablation.run import run_ablated
+from patching.runs import Batch
 from tasks.errors import FormatError, MethodError
 from tests.definitions import values
 from tests.families import FAMILIES, make_pairs, opened
@@ -26,7 +26,7 @@ def each_alone(model, pairs):
     """Every prompt's own tokens and values, run by itself and without padding."""
     found = []
     for i in range(len(pairs)):
-        (batch,) = batches(model, pairs[[i]], 1)
+        batch = Batch.of(model, pairs[[i]])
         found.append((pairs.clean[i][pairs.mask[i]], values(model, batch, "clean")))
     return found
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from patching.metrics import METRICS, check_metric
-from patching.runs import baselines
+from patching.plain_runs import baselines
 from patching.scoring import score
 from tasks.errors import MethodError
 from tasks.pairs import PromptPairs

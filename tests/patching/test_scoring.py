@@ -8,6 +8,7 @@ import torch
 
 from patching import METHODS, baselines
 from patching.metrics import logit_diff
+from patching.runs import Batch
 from patching.scoring import score
 from tasks.errors import MethodError, ModelError, SiteError, TaskError
 from tasks.pairs import PromptPairs
@@ -116,25 +117,23 @@ def test_the_same_call_gives_the_same_bits(model, pairs):
 class Small:
     """A stand-in for a device that holds no more than some prompts at a time."""
 
-    def __init__(self, batches, limit):
-        self.batches = batches
+    def __init__(self, limit):
+        self.made = Batch.of
         self.limit = limit
         self.sizes = []
 
-    def __call__(self, model, pairs, size):
+    def __call__(self, model, pairs, start):
         self.sizes.append(len(pairs))
         if len(pairs) > self.limit:
             raise torch.cuda.OutOfMemoryError("no memory left")
-        return self.batches(model, pairs, size)
+        return self.made(model, pairs, start)
 
 
 @pytest.mark.parametrize("method", ["activation", "secant"])
 def test_out_of_memory_halves_the_batch(gpt2, pairs, method, monkeypatch):
-    from patching.measure import batches
-
     expected = score(gpt2, pairs, method, "edge")
-    device = Small(batches, limit=2)
-    monkeypatch.setattr("patching.measure.batches", device)
+    device = Small(limit=2)
+    monkeypatch.setattr(Batch, "of", device)
     found = score(gpt2, pairs, method, "edge", batch_size=32)
     assert device.sizes == [5, 2, 2, 1]
     assert found.count == 5
@@ -142,10 +141,8 @@ def test_out_of_memory_halves_the_batch(gpt2, pairs, method, monkeypatch):
 
 
 def test_out_of_memory_with_one_prompt_is_said(gpt2, pairs, monkeypatch):
-    from patching.measure import batches
-
-    device = Small(batches, limit=0)
-    monkeypatch.setattr("patching.measure.batches", device)
+    device = Small(limit=0)
+    monkeypatch.setattr(Batch, "of", device)
     with pytest.raises(torch.cuda.OutOfMemoryError):
         score(gpt2, pairs, "attribution", "node")
     assert device.sizes == [5, 2, 1]

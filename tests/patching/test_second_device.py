@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from patching.ablate import run_ablated
+from patching.ablation.run import run_ablated
 from patching.loading import check_device
 from patching.methods import METHODS
 from patching.model import Model

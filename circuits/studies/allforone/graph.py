@@ -25,7 +25,7 @@ def as_circuit(
     """
     from graphs import by_threshold
     from patching.allforone_parts import metric_values, score_parts
-    from patching.runs import baselines
+    from patching.plain_runs import baselines
 
     pairs, metric = subgraph.pairs, subgraph.pairs.metric
     scores = score_parts(subgraph, column_label(subgraph), metric)

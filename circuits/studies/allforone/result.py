@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from circuits.evaluate import Evaluation
     from graphs import CircuitGraph
-    from patching.mean_activations import MeanActivations
+    from patching.ablation.means import MeanActivations
     from patching.scores import Scores
     from tasks import PromptPairs
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from typing_extensions import override
 
+import circuits
 from circuits.clock import Clock, Progress
 from circuits.config import Config
 from circuits.folder import CIRCUIT, OF_A_SEARCH, PAGE, PICTURE, RUN, SCORES
@@ -29,6 +30,7 @@ from tasks.errors import TaskError, all_faults
 if TYPE_CHECKING:
     from circuits.studies.allforone.result import AllForOne
     from graphs.page import Prompt
+    from patching.sweep import Sweep
 
 RESULT, REPORT, GRID, MEANS = OF_A_SEARCH
 
@@ -93,17 +95,25 @@ def run(config: SearchConfig, folder: Path, progress: Progress | None = None) ->
     Raises:
         CircuitsError: as for :func:`circuits.af1`; then nothing is written.
     """
-    from circuits.models import load_model, name_of
+    from patching.journal import kept
+    from patching.sweep import Sweep
 
     config.check()
-    clock = Clock(progress)
+    with kept(folder, circuits.__version__, config.digest()) as journal:
+        return _run(config, folder, Sweep(config.settings.batch_size, progress, journal))
+
+
+def _run(config: SearchConfig, folder: Path, options: Sweep) -> AllForOne:
+    from circuits.models import load_model, name_of
+
+    clock = Clock(options.progress, options.seconds)
     with clock("opening the model"):
         model = load_model(config.model)
     with clock("making the prompts"):
         pairs, conditional = ask(config.task or "", model, config.settings, config.options)
     with clock("searching"):
         name = config.model_label or name_of(model.path)
-        found = search(model, pairs, conditional, config.settings, progress, name)
+        found = search(model, pairs, conditional, config.settings, options, name)
     found = replace(found, options=config.options)
     assert found.graph is not None
     assert found.evaluation is not None

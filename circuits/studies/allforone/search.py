@@ -24,9 +24,10 @@ if TYPE_CHECKING:
 
     from circuits.studies.allforone.result import AllForOne, Pruning
     from circuits.studies.allforone.samples import Conditional
+    from patching.ablation.means import MeanActivations
     from patching.allforone_parts import Subgraph
-    from patching.mean_activations import MeanActivations
     from patching.model import Model
+    from patching.sweep import Sweep
     from tasks import PromptPairs
 
 
@@ -93,6 +94,7 @@ def af1(
             the model answers no prompt right.
     """
     from circuits.models import load_model, name_of
+    from patching.sweep import Sweep
 
     settings = Settings(n, seed, samples, tolerance, alternatives, prune, batch_size)
     opened = load_model(model)
@@ -100,7 +102,7 @@ def af1(
     if isinstance(task, str) and not task.endswith((".json", ".jsonl")):
         options = split_options(task, options, opened.path)
     pairs, own = ask(task, opened, settings, options)
-    found = search(opened, pairs, conditional or own, settings, progress, name)
+    found = search(opened, pairs, conditional or own, settings, Sweep(batch_size, progress), name)
     return replace(found, options=options)
 
 
@@ -134,7 +136,7 @@ def search(
     pairs: PromptPairs,
     conditional: Conditional,
     settings: Settings,
-    progress: Progress | None = None,
+    options: Sweep,
     name: str = "",
 ) -> AllForOne:
     """The whole search on an opened model; see :func:`af1`."""
@@ -143,32 +145,30 @@ def search(
     from circuits.studies.allforone.result import MAIN, AllForOne, choose, closest
     from circuits.studies.allforone.samples import draw
     from patching import allforone
+    from patching.ablation.waiting import MEANS_BATCH, cama
     from patching.allforone_parts import Subgraph
-    from patching.allforone_standins import cama
     from patching.progress import Count
 
-    tell = progress or _silent
-    size = settings.batch_size
-    asked, right = _right(model, pairs, size)
+    asked, right = _right(model, pairs, options)
     bos = allforone.same_first_token(right)
-    tell(0, 0, "drawing prompts for conditional means")
+    Count(options.progress, 0, "drawing prompts for conditional means")
     samples = draw(right, conditional, settings.samples, settings.seed)
-    means = cama(model, right, samples, progress=tell)
-    layers, parts = model.anatomy.n_layers, -(-len(right) // size)
-    runs = (2 * layers + 1 + allforone.grid_size(layers)) * parts
-    count = Count(tell, runs, "waits, transfers and blocks")
-    waiting = allforone.waiting_alone(model, right, means, size, count)
-    grids = {MAIN: _shares(allforone.grid(model, right, means, bos, "abp", size, count))}
-    necessity = allforone.necessity(model, right, bos, size, count)
+    means = cama(model, right, samples, options.afresh(MEANS_BATCH))
+    layers = model.anatomy.n_layers
+    runs = (2 * layers + 1 + allforone.grid_size(layers)) * len(right)
+    counted = options.counting(runs, "waits, transfers and blocks")
+    waiting = allforone.waiting_alone(model, right, means, counted)
+    grids = {MAIN: _shares(allforone.grid(model, right, means, bos, "abp", counted))}
+    necessity = allforone.necessity(model, right, bos, counted)
     if settings.alternatives:
-        grids |= _alternatives(model, right, samples, means, bos, settings, tell)
+        grids |= _alternatives(model, right, samples, means, bos, settings.seed, options)
     chosen = choose(grids[MAIN], settings.tolerance)
     at = chosen or closest(grids[MAIN])
-    subgraph = Subgraph.of(model, right, means, bos, at.wait, at.transfer, size)
+    subgraph = Subgraph.of(model, right, means, bos, at.wait, at.transfer, options)
     pruned = None
     if settings.prune and chosen:
-        subgraph, pruned = _pruned(subgraph, settings.tolerance, tell)
-    tell(0, 0, "scoring the subgraph")
+        subgraph, pruned = _pruned(subgraph, settings.tolerance)
+    Count(options.progress, 0, "scoring the subgraph")
     graph, scores, evaluation = as_circuit(subgraph, settings.seed, name)
     return AllForOne(
         task=right.task,
@@ -192,11 +192,11 @@ def search(
     )
 
 
-def _right(model: Model, pairs: PromptPairs, size: int) -> tuple[int, PromptPairs]:
+def _right(model: Model, pairs: PromptPairs, options: Sweep) -> tuple[int, PromptPairs]:
     """How many prompts the full model answers right, and those."""
     from patching.allforone import full_run
 
-    hits = full_run(model, pairs, size)
+    hits = full_run(model, pairs, options)
     if not hits.any():
         raise MethodError(
             f"the model answers none of {len(pairs)} prompts right, and All-for-One asks what is "
@@ -211,27 +211,26 @@ def _alternatives(
     samples: Mapping[tuple[int, int], np.ndarray],
     means: MeanActivations,
     bos: bool,
-    settings: Settings,
-    tell: Progress,
+    seed: int,
+    options: Sweep,
 ) -> dict[str, Any]:
     """The same grid with something else in the place of CAMA, or of ABP."""
+    from patching.ablation.waiting import MEANS_BATCH, alternatives
     from patching.allforone import PEEKS, grid, grid_size
-    from patching.allforone_standins import alternatives
-    from patching.progress import Count
 
-    others = alternatives(model, pairs, samples, means, bos, settings.seed)
+    batch = options.afresh(MEANS_BATCH, progress=None)
+    others = alternatives(model, pairs, samples, means, bos, seed, batch)
     runs = [(f"{name}, abp", table, "abp") for name, table in others.items()]
     runs += [(f"cama, {peek}", means, peek) for peek in PEEKS if peek != "abp"]
     runs = [run for run in runs if bos or run[2] != "no-bos"]
-    size = grid_size(model.anatomy.n_layers) * -(-len(pairs) // settings.batch_size)
-    found, count = {}, Count(tell, len(runs) * size, "alternatives")
-    for name, table, peek in runs:
-        measured = grid(model, pairs, table, bos, peek, settings.batch_size, count)
-        found[name] = _shares(measured)
-    return found
+    total = len(runs) * grid_size(model.anatomy.n_layers) * len(pairs)
+    options = options.counting(total, "alternatives")
+    return {
+        name: _shares(grid(model, pairs, table, bos, peek, options)) for name, table, peek in runs
+    }
 
 
-def _pruned(whole: Subgraph, tolerance: float, tell: Progress) -> tuple[Subgraph, Pruning]:
+def _pruned(whole: Subgraph, tolerance: float) -> tuple[Subgraph, Pruning]:
     """The subgraph with the fewest heads that stays within the tolerance, and every step there."""
     from circuits.proportions import Proportion
     from circuits.studies.allforone.result import Pruning
@@ -239,7 +238,7 @@ def _pruned(whole: Subgraph, tolerance: float, tell: Progress) -> tuple[Subgraph
 
     kept = left = whole.heads
     share, steps = Proportion.of(answers(whole)[0].tolist()), []
-    for gone, hits in prune_heads(whole, tell):
+    for gone, hits in prune_heads(whole):
         left = tuple(head for head in left if head != gone)
         now = Proportion.of(hits.tolist())
         steps.append((gone.name, now))
@@ -253,7 +252,3 @@ def _shares(hits: Mapping[Any, Bool[np.ndarray, " n"]]) -> dict[Any, Any]:
     from circuits.proportions import Proportion
 
     return {key: Proportion.of(row.tolist()) for key, row in hits.items()}
-
-
-def _silent(done: int, total: int, what: str) -> None:
-    """Nobody watches."""

@@ -7,8 +7,10 @@ points. Whether it matters is another question, answered here beside it by takin
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import reduce
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -16,14 +18,15 @@ from jaxtyping import Float
 from torch import Tensor
 
 from circuits.arguments import check_kinds
-from patching.ablate import effects_ablated
+from patching.ablation.run import effects_ablated
 from patching.directions import default_basis, unembedding
 from patching.forward import Record
 from patching.model import Model
 from patching.nodes.heads import head_writes
 from patching.progress import Progress
-from patching.runs import batches
+from patching.runs import Batch
 from patching.sites import head, mlp
+from patching.sweep import Sweep, sweep
 from patching.weights import check_neurons, value_vectors
 from tasks.errors import TaskError
 from tasks.pairs import PromptPairs
@@ -133,34 +136,43 @@ def localise_bias(
     if (pairs.answer[:, 0] == biased).any():
         raise TaskError(f"{letter!r} is the right answer of some prompts; take gold=never_A")
     basis = basis or default_basis(model)
-    gaps, directs, found = _Sums(), _Sums(), _Sums()
-    kept = _largest(model, pairs, top, batch_size)
-    total = 0.0
-    for batch in batches(model, pairs, batch_size):
+    gaps, directs, found = (defaultdict[str, float](float) for _ in range(3))
+    options = Sweep.of(batch_size, progress)
+    kept = _largest(model, pairs, top, options)
+
+    def work(batch: Batch) -> tuple[float, list[tuple[str, list[float]]]]:
         right = torch.tensor(batch.pairs.answer[:, 0], device=model.device)
         seen = Record(["z", "attn_raw", "attn_out", "mlp_out", "mlp_post", "final_in"])
         logits = model.run(batch.clean, batch.mask, seen)
-        total += float(_difference(logits, biased, right).sum())
-        written = list(_written(model, seen.values, kept, top))
+        written, rows = list(_written(model, seen.values, kept, top)), []
         for (name, wrote, passes), gap in zip(
             written, _gaps(model, [wrote for _, wrote, _ in written], biased, right), strict=True
         ):
-            gaps.add(name, gap)
-            found.add(name, (gap > GAP) & passes)
-            directs.add(name, _direct(model, wrote, seen.values, biased, right))
-    effects = _effects(model, pairs, list(gaps.totals), biased, batch_size, progress)
-    n, neurons = len(pairs), [name for name in gaps.totals if ".n" in name]
+            direct = _direct(model, wrote, seen.values, biased, right)
+            each = gap, (gap > GAP) & passes, direct
+            rows.append((name, [float(values.double().sum()) for values in each]))
+        return float(_difference(logits, biased, right).sum()), rows
+
+    total = 0.0
+    for ahead, rows in sweep(model, pairs, work, options):
+        total += ahead
+        for name, (gap, passing, direct) in rows:
+            gaps[name] += gap
+            found[name] += passing
+            directs[name] += direct
+    effects = _effects(model, pairs, list(gaps), biased, options)
+    n, neurons = len(pairs), [name for name in gaps if ".n" in name]
     tokens = dict(zip(neurons, promoted(model, neurons, basis), strict=True))
     parts = [
         BiasedPart(
             name,
-            gaps.totals[name] / n,
-            directs.totals[name] / n,
+            gaps[name] / n,
+            directs[name] / n,
             *effects[name],
-            found.totals[name] / n,
+            found[name] / n,
             tokens.get(name, ()),
         )
-        for name in gaps.totals
+        for name in gaps
     ]
     parts.sort(key=lambda part: -part.effect)
     return Bias(letter, basis, n, total / n, tuple(parts))
@@ -195,34 +207,25 @@ def promoted(
     return [tuple(model.tokenizer.decode([i]) for i in row) for row in ids]
 
 
-class _Sums:
-    """Sums over prompts by name."""
-
-    def __init__(self) -> None:
-        self.totals: dict[str, float] = {}
-
-    def add(self, name: str, values: Tensor) -> None:
-        """Add a value per prompt."""
-        self.totals[name] = self.totals.get(name, 0.0) + float(values.double().sum())
-
-
 def _difference(logits: Float[Tensor, "b v"], letter: int, right: Tensor) -> Float[Tensor, " b"]:
     return logits[:, letter] - logits.gather(1, right[:, None])[:, 0]
 
 
-def _largest(
-    model: Model, pairs: PromptPairs, top: int, batch_size: int
-) -> Mapping[int, list[int]]:
+def _largest(model: Model, pairs: PromptPairs, top: int, options: Sweep) -> Mapping[int, list[int]]:
     """Per layer the neurons with the largest mean size of what they write at the last position."""
-    sums = [torch.zeros(0)] * model.anatomy.n_layers
-    for batch in batches(model, pairs, batch_size):
+
+    def work(batch: Batch) -> list[Tensor]:
         seen = Record(["mlp_post"])
         model.run(batch.clean, batch.mask, seen)
-        for (_, layer), post in seen.values.items():
-            size = (post[:, -1].abs() * value_vectors(model, layer).norm(dim=1)).sum(0)
-            sums[layer] = size + sums[layer] if len(sums[layer]) else size
+        return [
+            (post[:, -1].abs() * value_vectors(model, layer).norm(dim=1)).sum(0)
+            for (_, layer), post in seen.values.items()
+        ]
+
+    parts = zip(*sweep(model, pairs, work, options), strict=True)
+    sizes = [reduce(torch.add, layer) for layer in parts]
     return {
-        layer: size.topk(min(top, len(size))).indices.tolist() for layer, size in enumerate(sums)
+        layer: size.topk(min(top, len(size))).indices.tolist() for layer, size in enumerate(sizes)
     }
 
 
@@ -274,8 +277,7 @@ def _effects(
     pairs: PromptPairs,
     names: list[str],
     letter: int,
-    batch_size: int,
-    progress: Progress | None,
+    options: Sweep,
 ) -> dict[str, tuple[float, float | None]]:
     """How much less the letter is ahead of the right one without each part, and its error."""
 
@@ -283,9 +285,7 @@ def _effects(
         right = torch.tensor(of.answer[:, 0], device=logits.device)
         return _difference(logits, letter, right)
 
-    lost = effects_ablated(
-        model, pairs, names, "zero", metric=ahead, batch_size=batch_size, progress=progress
-    )
+    lost = effects_ablated(model, pairs, names, "zero", metric=ahead, batch_size=options)
     found: dict[str, tuple[float, float | None]] = {}
     for name, less in zip(names, lost, strict=True):
         error = float(less.std(ddof=1) / len(less) ** 0.5) if len(less) > 1 else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from math import exp
 
 import numpy as np
@@ -17,7 +18,7 @@ from patching.capture import Prompts
 from patching.forward import Tap, no_tap, run_block
 from patching.generate import generate
 from patching.model import Model
-from patching.progress import Tell, nobody
+from patching.sweep import Sweep
 from tasks.errors import MethodError, unknown
 from tasks.tokenize import encode, pad_id
 
@@ -136,45 +137,45 @@ def replies(
     prompts: Sequence[str],
     new: int,
     tap: Tap = no_tap,
-    batch_size: int = 64,
-    tell: Tell = nobody,
+    batch_size: int | Sweep = 64,
 ) -> list[Reply]:
-    """Greedy continuations; nothing differs between methods but the tap and the prompts.
-
-    ``tell`` is called after every batch.
-    """
+    """Greedy continuations; nothing differs between methods but the tap and the prompts."""
     tokenizer = model.tokenizer
     rows = [encode(tokenizer, prompt) for prompt in prompts]
-    end, found = tokenizer.eos_token_id, []
-    batch = Prompts.of(rows, pad_id(tokenizer))
-    for tokens, mask in batch.batches(batch_size, model.device):
-        for row in generate(model, tokens, mask, new, tap=tap, stop=end).tolist():
-            kept = row[: row.index(end)] if end in row else row
-            triples = list(zip(kept, kept[1:], kept[2:], strict=False))
-            repeats = len(triples) - len(set(triples)) >= 2
-            found.append(Reply(tokenizer.decode(kept), len(kept), end in row, repeats))
-        tell()
+    end = tokenizer.eos_token_id
+
+    def work(tokens: Tensor, mask: Tensor) -> list[list[int]]:
+        return generate(model, tokens, mask, new, tap=tap, stop=end).tolist()
+
+    batch, found = Prompts.of(rows, pad_id(tokenizer)), []
+    for row in chain.from_iterable(batch.sweep(model, work, Sweep.of(batch_size))):
+        kept = row[: row.index(end)] if end in row else row
+        triples = list(zip(kept, kept[1:], kept[2:], strict=False))
+        repeats = len(triples) - len(set(triples)) >= 2
+        found.append(Reply(tokenizer.decode(kept), len(kept), end in row, repeats))
     return found
 
 
 @torch.no_grad()
 def perplexity(
-    model: Model, texts: Sequence[str], tap: Tap = no_tap, batch_size: int = 64
+    model: Model, texts: Sequence[str], tap: Tap = no_tap, batch_size: int | Sweep = 64
 ) -> float:
     """exp of the mean next-token loss; with a tap for all positions, each token is changed as it
     would be were it the last.
     """
-    total, count = 0.0, 0
     rows = [encode(model.tokenizer, text) for text in texts]
     longest = model.longest
     prompts = Prompts.of([row[:longest] for row in rows], pad_id(model.tokenizer))
-    for tokens, mask in prompts.batches(batch_size, model.device):
+
+    def work(tokens: Tensor, mask: Tensor) -> tuple[float, int]:
         frame = model.frame(mask)
         x = tap("input", 0, model.embed(tokens, frame))
         for block in model.blocks:
             x = run_block(block, x, frame, tap)
         read = mask[:, :-1]
         logits = model.unembed(x[:, :-1][read])
-        total += float(cross_entropy(logits.float(), tokens[:, 1:][read], reduction="sum"))
-        count += int(read.sum())
-    return exp(total / count)
+        loss = cross_entropy(logits.float(), tokens[:, 1:][read], reduction="sum")
+        return float(loss), int(read.sum())
+
+    losses, counts = zip(*prompts.sweep(model, work, Sweep.of(batch_size)), strict=True)
+    return exp(sum(losses) / sum(counts))

@@ -22,7 +22,7 @@ from patching.forward import Record, run_block, write_mlp
 from patching.frame import Frame
 from patching.model import Model
 from patching.ops import Point
-from patching.progress import Count, Progress
+from patching.sweep import Sweep, added
 from tasks.errors import MethodError
 
 DOSES = (0.1, 0.3, 0.5, 0.7)
@@ -59,8 +59,7 @@ def find_influence(
     directions: Directions,
     reference: Reference,
     doses: Sequence[float] = DOSES,
-    batch_size: int = 64,
-    progress: Progress | None = None,
+    batch_size: int | Sweep = 64,
 ) -> Influence:
     """Influence of every sublayer for every label on prompts that do not ask for the label.
 
@@ -75,23 +74,23 @@ def find_influence(
     signs = np.sign(np.einsum("epd,ed->ep", directions.vectors, reference.vectors))
     local = _tensor(model, directions.vectors * np.where(signs == 0, 1, signs)[..., None])
     ends, rms = _tensor(model, reference.vectors), _tensor(model, directions.rms)
-    finite = torch.zeros(len(local), len(doses), local.shape[1], dtype=torch.float64)
-    gradient = torch.zeros(len(local), local.shape[1], dtype=torch.float64)
-    points = local.shape[1] * -(-len(prompts) // batch_size)
-    count = Count(progress, points, "influence of sublayers")
-    for tokens, mask in prompts.batches(batch_size, model.device):
-        last = _LastToken.of(model, tokens, mask)
-        for point in range(local.shape[1]):
+    n, points = len(prompts), local.shape[1]
+    options = Sweep.of(batch_size).counting(points * n, "influence of sublayers")
+
+    def work(tokens: Tensor, mask: Tensor) -> tuple[np.ndarray, np.ndarray]:
+        last, changes = _LastToken.of(model, tokens, mask), []
+        for point in range(points):
             sizes = _tensor(model, np.array(doses)) * rms[point]
             rows = (local[:, None, point] * sizes[None, :, None]).flatten(0, 1)
             moved = last.end_with(point, rows).unflatten(0, (len(local), len(doses)))
             change = torch.einsum("ekbd,ed->ek", moved - last.end, ends)
-            finite[:, :, point] += (change / sizes).double().cpu()
-            count()
-        slopes = _slopes(model, tokens, mask, ends)
-        gradient += torch.einsum("epd,epd->ep", slopes, local).double().cpu()
-    n = len(prompts)
-    return Influence(tuple(doses), (finite / n).numpy(), (gradient / n).numpy())
+            changes.append((change / sizes).double().cpu())
+            options.tell(len(tokens))
+        slopes = torch.einsum("epd,epd->ep", _slopes(model, tokens, mask, ends), local)
+        return torch.stack(changes, dim=-1).numpy(), slopes.double().cpu().numpy()
+
+    finite, gradient = added(prompts.sweep(model, work, options, points))
+    return Influence(tuple(doses), finite / n, gradient / n)
 
 
 def _tensor(model: Model, values: np.ndarray) -> Tensor:

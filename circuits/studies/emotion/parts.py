@@ -21,6 +21,7 @@ from patching.blocks import Block
 from patching.capture import Capture, Prompts
 from patching.model import Model
 from patching.norms import Norm
+from patching.sweep import Sweep
 from tasks.errors import MethodError
 
 if TYPE_CHECKING:
@@ -157,19 +158,19 @@ def ablated_head_scores(
     """The same scores by definition: one whole run without silencing and one for every head."""
     _check_norm(model, after_norm)
     a = model.anatomy
-    found = torch.empty(len(prompts), a.n_layers, a.n_heads, device=model.device)
-    start = 0
-    for tokens, mask in prompts.batches(batch_size, model.device):
-        rows = slice(start, start + len(tokens))
-        start += len(tokens)
+
+    def work(tokens: Tensor, mask: Tensor) -> Float[Tensor, "b l h"]:
+        found = torch.empty(len(tokens), a.n_layers, a.n_heads, device=model.device)
         whole = _Reads(model, vectors, after_norm)
         model.run(tokens, mask, whole)
         for layer in range(a.n_layers):
             for head in range(a.n_heads):
                 cut = _Reads(model, vectors, after_norm, (layer, head))
                 model.run(tokens, mask, cut)
-                found[rows, layer, head] = whole.found[layer] - cut.found[layer]
-    return found
+                found[:, layer, head] = whole.found[layer] - cut.found[layer]
+        return found
+
+    return torch.cat([*prompts.sweep(model, work, Sweep(batch_size))])
 
 
 class _Reads:

@@ -26,7 +26,7 @@ from circuits.studies.emotion.settings import LEAST_GROUPS, Settings
 from circuits.studies.emotion.trial import Harness, Trial
 from circuits.studies.emotion.verdict import claims
 from patching.capture import Prompts, capture
-from patching.progress import Count
+from patching.sweep import Sweep
 from patching.weights import check_neurons
 from tasks.tokenize import encode, pad_id
 
@@ -110,7 +110,7 @@ def study(
         closed_form = check_head_scores(model, tokens, directions, settings.after_norm)
     with clock("influence"):
         influence = find_influence(
-            model, _encoded(model, neutral), directions, reference, progress=progress
+            model, _encoded(model, neutral), directions, reference, batch_size=Sweep(64, progress)
         )
     shares = [budget.shares(model.anatomy, row) for row in influence.mean]
     chosen = tuple(Components.strongest(parts, e, share) for e, share in enumerate(shares))
@@ -183,8 +183,8 @@ def _accepted(
     settings: Settings,
     progress: Progress | None,
 ) -> Bool[np.ndarray, " n"]:
-    texts, size = [prompt.text for prompt in asked], settings.batch_size
-    count = Count(progress, -(-len(texts) // size), "batches of replies")
-    found = replies(model, texts, settings.new_tokens, batch_size=size, tell=count)
+    texts = [prompt.text for prompt in asked]
+    options = Sweep(settings.batch_size, progress).counting(len(texts), "replies")
+    found = replies(model, texts, settings.new_tokens, batch_size=options)
     hits = [concept.judged(r.text) == p.label for r, p in zip(found, asked, strict=True)]
     return np.array(hits)

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any
+
+import torch
 
 from circuits.proportions import MeanProportion, Proportion
 from circuits.studies.emotion.control import perplexity
 from circuits.studies.emotion.trial import Harness, Make, untouched
 from patching.forward import Tap
-from patching.model import Model
+from patching.metrics import check_metric
 from patching.progress import Tell, nobody
-from patching.runs import Batch, batches
+from patching.runs import Batch, check_tokens
+from patching.sweep import Sweep, sweep
 from tasks.errors import TaskError
+from tasks.pairs import PromptPairs
 
 OTHERS = ("ioi", "mental_math", "mcq_bias")
 
@@ -54,17 +59,14 @@ def other_tasks(
     for task in OTHERS:
         try:
             pairs = tasks.get(task).pairs(harness.model.tokenizer, n=n, seed=seed)
-            parts = list(batches(harness.model, pairs, harness.batch_size))
+            check_tokens(harness.model, pairs)
         except TaskError:
             continue
         found[task] = {}
         for name, drawn in makes.items():
             # All taps share the pairs, so more of them say no more about other pairs.
             share = MeanProportion(
-                tuple(
-                    Proportion.of(hit for part in parts for hit in _right(harness.model, part, tap))
-                    for tap in _taps(harness, drawn)
-                )
+                tuple(Proportion.of(_right(harness, pairs, tap)) for tap in _taps(harness, drawn))
             )
             told = {"value": share.value, "interval": list(share.interval), "n": share.n}
             found[task][name] = told
@@ -79,12 +81,12 @@ def _taps(harness: Harness, makes: Sequence[Make]) -> list[Tap]:
     return [make(label) for make in makes for label in range(len(harness.concept.labels))]
 
 
-def _right(model: Model, batch: Batch, tap: Tap) -> list[bool]:
-    import torch
+@torch.no_grad()
+def _right(harness: Harness, pairs: PromptPairs, tap: Tap) -> list[bool]:
+    metric = check_metric("logit_diff")
 
-    from patching.metrics import check_metric
+    def work(batch: Batch) -> list[bool]:
+        logits = harness.model.run(batch.clean, batch.mask, tap)
+        return (metric(logits, batch.pairs) > 0).tolist()
 
-    with torch.no_grad():
-        logits = model.run(batch.clean, batch.mask, tap)
-        values = check_metric("logit_diff")(logits, batch.pairs)
-    return (values > 0).tolist()
+    return [*chain.from_iterable(sweep(harness.model, pairs, work, Sweep(harness.batch_size)))]

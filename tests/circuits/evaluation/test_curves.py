@@ -20,7 +20,7 @@ from circuits.evaluation.running import Running
 from graphs import CircuitInfo
 from patching.circuit_run import run_circuit
 from patching.nodes.edges import EdgeSet, edges
-from patching.runs import baselines
+from patching.plain_runs import baselines
 from patching.scoring import score
 from patching.sites import parse_edge
 from tasks.errors import MethodError, ModelError, RunError

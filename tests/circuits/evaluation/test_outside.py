@@ -12,11 +12,12 @@ import circuits
 from circuits.cli.app import app
 from circuits.config import Config
 from circuits.discover import run
-from circuits.evaluation.outside import AVERAGED, Outside
+from circuits.evaluation.running import AVERAGED, Running
+from circuits.evaluation.terms import Terms
 from graphs import CircuitGraph
-from patching.ablate import run_ablated
-from patching.ablations import OUTSIDE, Ablation
-from patching.mean_activations import MeanActivations
+from patching.ablation.kinds import OUTSIDE, Ablation
+from patching.ablation.means import MeanActivations
+from patching.ablation.run import run_ablated
 from patching.nodes.layout import senders
 from tasks.errors import MethodError
 from tests.known import interchange
@@ -206,7 +207,7 @@ def test_another_model_cannot_be_discovered_with_again(done, tmp_path):
     asked = ("--model", tmp_path / "other", "--allow-other-model", "--n", 8, "--rediscoveries", 2)
     result = cli("evaluate", done, *asked)
     assert result.exit_code == 2
-    assert "needs the model it was made with" in result.stderr
+    assert "needs the model that it was made with" in result.stderr
 
 
 def test_a_search_is_no_discovery(done):
@@ -223,10 +224,10 @@ def test_a_search_is_no_discovery(done):
 
 def test_means_by_another_key_are_refused(tmp_path):
     model, pairs = interchange.opened(), interchange.pairs(8)
-    Outside("mean").settled(model, pairs).means.save(tmp_path / "means.safetensors")
+    Running(ablation="mean").settled(model, pairs).means.save(tmp_path / "means.safetensors")
     with pytest.raises(MethodError, match="needs means by position, and"):
-        Outside.read("mean-by-position", tmp_path / "means.safetensors")
+        Terms(means=tmp_path / "means.safetensors").running("mean-by-position")
     with pytest.raises(MethodError, match="another model"):
-        Outside.read("mean", tmp_path / "means.safetensors").settled(
+        Terms(means=tmp_path / "means.safetensors").running("mean").settled(
             interchange.opened().__class__.open(interchange.train(steps=1)), pairs
         )

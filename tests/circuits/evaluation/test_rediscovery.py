@@ -11,11 +11,10 @@ from circuits.discover import find, measure
 from circuits.evaluate import edges_of
 from circuits.evaluation.areas import KINDS
 from circuits.evaluation.curves import plan, run_plans
-from circuits.evaluation.outside import Outside
 from circuits.evaluation.rediscovery import HELD_OUT, interval, rediscover, spread
 from circuits.evaluation.running import Running
 from patching.circuit_run import run_circuits
-from patching.runs import baselines
+from patching.plain_runs import baselines
 from tasks.errors import RunError
 from tests.known import interchange
 
@@ -85,7 +84,7 @@ def test_plain_values_and_rows():
 
 def test_a_choice_that_runs_the_model_is_made_again_as_well():
     config = Config(None, None, "secant,attribution", select="acdc:least=1.0+start=12")
-    running = Running(outside=Outside("mean"))
+    running = Running(ablation="mean")
     again = rediscover(config, interchange.opened(), used(), pairs(), CIRCUIT, 2, running=running)
     assert again.times == 2
     assert max(again.sizes) <= 12

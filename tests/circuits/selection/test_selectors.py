@@ -12,7 +12,7 @@ from circuits.config import Config
 from circuits.discover import find, measure
 from circuits.selection.select import SELECT
 from circuits.selection.selectors import SELECTORS
-from patching.ablations import OUTSIDE
+from patching.ablation.kinds import OUTSIDE
 from patching.circuit_run import run_circuits
 from patching.nodes.edges import edges
 from patching.scoring import score

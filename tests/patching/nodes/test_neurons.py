@@ -7,7 +7,7 @@ import torch
 from patching.circuit_run import run_circuits
 from patching.nodes.edges import EdgeSet
 from patching.nodes.layout import layout_of
-from patching.runs import baselines
+from patching.plain_runs import baselines
 from patching.scoring import score
 from tasks.errors import MethodError, SiteError
 from tests import definitions, families

@@ -19,10 +19,10 @@ from circuits.studies.allforone.samples import Columns, of_one_length
 from circuits.studies.allforone.search import Settings
 from circuits.studies.allforone.text import summary
 from graphs import CircuitGraph
-from patching.ablate import run_ablated
+from patching.ablation.means import MeanActivations
+from patching.ablation.run import run_ablated
+from patching.ablation.waiting import STAND_INS
 from patching.allforone import PEEKS
-from patching.allforone_standins import STAND_INS
-from patching.mean_activations import MeanActivations
 from patching.scores import Scores
 from tasks.errors import CircuitsError, FormatError, MethodError, TaskError
 from tasks.pairs import PromptPairs
@@ -236,13 +236,13 @@ def test_the_options_asked_for_are_told(found):
 
 def uniform_pairs():
     """Prompts of one length whose answers are what a random model says."""
-    from patching.runs import batches
+    from patching.runs import Batch
 
     made = make_pairs(n=30, padding=(0,), differing=(2, 4))
     rows = made.clean.copy()
     rows[:, [0, 1, 3, 5, 6, 7, 8]] = rows[0, [0, 1, 3, 5, 6, 7, 8]]
     made = replace(made, clean=rows, positions={})
-    (batch,) = batches(opened("gpt2"), made, 64)
+    batch = Batch.of(opened("gpt2"), made)
     top = opened("gpt2").run(batch.clean, batch.mask).argmax(-1).numpy()[:, None]
     return replace(made, answer=top, counterfactual=(top + 1) % 61)
 

@@ -10,16 +10,19 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from patching.ablation.estimates import conditional_means, estimate_means
+from patching.ablation.means import MeanActivations
 from patching.allforone import waiting_point, waiting_points
 from patching.masks import self_peek
-from patching.mean_activations import MeanActivations
-from patching.mean_estimates import conditional_means, estimate_means
 from patching.model import Model
 from patching.ops import Point
-from patching.progress import Progress
+from patching.sweep import Sweep
 from tasks.pairs import PromptPairs
 
 Samples = Mapping[tuple[int, int], Int[np.ndarray, "n pos"]]
+
+MEANS_BATCH = 256
+"""Prompts per forward pass of the means."""
 
 STAND_INS: Mapping[str, str] = {
     "cama": "the mean over prompts with the same token there",
@@ -36,12 +39,11 @@ def cama(
     model: Model,
     pairs: PromptPairs,
     samples: Samples,
-    batch_size: int = 256,
-    progress: Progress | None = None,
+    batch_size: int | Sweep = MEANS_BATCH,
 ) -> MeanActivations:
     """The residual stream after every block, -1 the embedding, given the token alone."""
     points = waiting_points(model)
-    return conditional_means(model, samples, points, pairs.task, batch_size, progress=progress)
+    return conditional_means(model, samples, points, pairs.task, batch_size)
 
 
 def alternatives(
@@ -51,7 +53,7 @@ def alternatives(
     means: MeanActivations,
     bos: bool,
     seed: int = 0,
-    batch_size: int = 256,
+    batch_size: int | Sweep = MEANS_BATCH,
 ) -> dict[str, MeanActivations]:
     """What else could stand in, as tables of the same kind; BOS is left as it is in all of them."""
     points, rng = waiting_points(model), np.random.default_rng(seed)

@@ -9,21 +9,22 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from patching.ablations import Ablation, AttentionCut, get_ablation, parse_ablation
+from patching.ablation.kinds import Ablation, AttentionCut, get_ablation, parse_ablation
+from patching.ablation.means import MeanActivations
+from patching.ablation.values import StandIns, Values
 from patching.activation import ExactSweep
 from patching.circuit_run import run_wirings
+from patching.forward import Tap
 from patching.masks import Attention, cut_last, full_peek, on_heads, self_peek
-from patching.mean_activations import MeanActivations
 from patching.metrics import Metric, check_metric
 from patching.model import Model
 from patching.nodes.edges import EdgeSet
 from patching.ops import Point
-from patching.progress import Count, Progress
-from patching.runs import Batch, batches
+from patching.runs import Batch
 from patching.setting import Setting
 from patching.sites import Edge, Site, check_site, parse_site
 from patching.sitesets import label_columns, point_of, set_of, unit_axis
-from patching.standins import Values, stand_ins
+from patching.sweep import Sweep, sweep
 from tasks.errors import SiteError, all_faults
 from tasks.pairs import PromptPairs
 
@@ -42,8 +43,7 @@ def run_ablated(
     *,
     metric: str | Metric = "logit_diff",
     means: MeanActivations | None = None,
-    batch_size: int = 32,
-    progress: Progress | None = None,
+    batch_size: int | Sweep = 32,
 ) -> Float[np.ndarray, " n"]:
     """The metric of every clean prompt with ``what`` ablated, in units of the metric.
 
@@ -54,31 +54,30 @@ def run_ablated(
     choice of the other prompt, under ``mean`` every expert that any prompt chooses, under ``zero``
     none but a shared one. ``cama:W`` and attention cuts say themselves where
     they act, and take no ``what``. Means are those of the pairs' clean prompts unless ``means`` of
-    another prompt set are given. ``progress`` counts prompts.
+    another prompt set are given.
 
     Raises:
         SiteError: sites that are not there or cannot be ablated, or sites mixed with edges.
         MethodError: an unknown ablation, or means that do not fit.
     """
     ablation = parse_ablation(ablation) if isinstance(ablation, str) else ablation
-    what = list(what)
+    what, options = list(what), Sweep.of(batch_size)
     if what and (isinstance(ablation, AttentionCut) or ablation.kind == "cama"):
         raise SiteError(f"'{ablation}' says itself where it acts; leave out {what[0]}")
     if isinstance(ablation, AttentionCut):
-        return _run_cut(model, pairs, ablation, metric, batch_size, progress)
+        return _run_cut(model, pairs, ablation, metric, options)
     if ablation.kind == "cama":
-        return _run_sites(
-            model, pairs, [_stream(model, ablation)], ablation, metric, means, batch_size, progress
-        )
+        stream = [_stream(model, ablation)]
+        return _run_sites(model, pairs, stream, ablation, metric, means, options)
     edges = [one for one in what if not isinstance(one, Site) and "->" in str(one)]
     if edges and len(edges) < len(what):
         raise SiteError("give sites or edges to ablate, not both at once")
     if edges:
         cut = EdgeSet.of([str(edge) for edge in edges], model.anatomy)
         wiring = EdgeSet.all(cut.layout) - cut
-        return run_wirings(model, pairs, [wiring], metric, batch_size, progress, ablation, means)[0]
+        return run_wirings(model, pairs, [wiring], metric, options, ablation, means)[0]
     sites = [_site(one, model) for one in what]
-    return _run_sites(model, pairs, sites, ablation, metric, means, batch_size, progress)
+    return _run_sites(model, pairs, sites, ablation, metric, means, options)
 
 
 @torch.no_grad()
@@ -90,14 +89,13 @@ def effects_ablated(
     *,
     metric: str | Metric = "logit_diff",
     means: MeanActivations | None = None,
-    batch_size: int = 32,
-    progress: Progress | None = None,
+    batch_size: int | Sweep = 32,
 ) -> Float[np.ndarray, "sites n"]:
     """What each site does alone: the clean metric minus that with the site ablated.
 
     A row per site, a column per prompt, in units of the metric; the same to rounding as
     :func:`run_ablated` of one site after the other. Many sites ride in one forward pass, and each
-    goes on from the layer it changes. ``progress`` counts sites, over all batches of prompts.
+    goes on from the layer it changes.
 
     Raises:
         SiteError: sites that are not there, cannot be ablated, or name a position.
@@ -111,18 +109,20 @@ def effects_ablated(
         raise SiteError(f"'{placed[0]}': give whole sites, without a position")
     _check_sites(model, pairs, sites)
     wanted, checked = set_of(sites, model.anatomy), check_metric(metric)
-    points, found, done = [group.point for group in wanted.groups], [], 0
-    total = len(wanted) * -(-len(pairs) // batch_size)
-    for batch, values in stand_ins(model, pairs, given, points, batch_size, means):
-        sweep = ExactSweep(Setting(model, batch, checked, "noising"), (), values)
+    points, options = [group.point for group in wanted.groups], Sweep.of(batch_size)
+    standing = StandIns.of(model, pairs, given, points, means, options)
+    options = options.counting(len(wanted) * len(pairs), "ablating one by one")
+
+    def work(batch: Batch) -> Float[np.ndarray, "sites b"]:
+        setting = Setting(model, batch, checked, "noising")
         rows = []
-        for part in sweep.sites(wanted):
+        for part in ExactSweep(setting, (), standing.at(batch)).sites(wanted):
             rows.append(part)
-            done += part.shape[1]
-            if progress:
-                progress(done, total, "ablating one by one")
-        found.append(torch.cat(rows, dim=1))
-    by_name = dict(zip(wanted.names, torch.cat(found).T.double().cpu().numpy(), strict=True))
+            options.tell(part.shape[1] * len(batch))
+        return torch.cat(rows, dim=1).T.double().cpu().numpy()
+
+    found = np.concatenate([*sweep(model, pairs, work, options, len(wanted))], axis=1)
+    by_name = dict(zip(wanted.names, found, strict=True))
     return np.stack([by_name[site.name] for site in sites])
 
 
@@ -165,7 +165,6 @@ def _selected(sites: Sequence[Site], batch: Batch, value: Tensor) -> Bool[Tensor
     return chosen
 
 
-@torch.no_grad()
 def _run_sites(
     model: Model,
     pairs: PromptPairs,
@@ -173,40 +172,52 @@ def _run_sites(
     ablation: Ablation,
     metric: str | Metric,
     means: MeanActivations | None,
-    batch_size: int,
-    progress: Progress | None,
+    options: Sweep,
 ) -> Float[np.ndarray, " n"]:
     _check_sites(model, pairs, sites)
-    checked = check_metric(metric)
     points = [point_of(site) for site in sites]
-    found, count = [], Count(progress, len(pairs), "ablating")
-    for batch, values in stand_ins(model, pairs, ablation, points, batch_size, means):
-        logits = model.run(batch.clean, batch.mask, Ablator(sites, batch, values))
-        found.append(checked(logits, batch.pairs))
-        count(len(batch))
-    return torch.cat(found).double().cpu().numpy()
+    standing = StandIns.of(model, pairs, ablation, points, means, options)
+
+    def tap(batch: Batch) -> Tap:
+        return Ablator(sites, batch, standing.at(batch))
+
+    return _run_tapped(model, pairs, tap, metric, options)
 
 
-@torch.no_grad()
 def _run_cut(
     model: Model,
     pairs: PromptPairs,
     cut: AttentionCut,
     metric: str | Metric,
-    batch_size: int,
-    progress: Progress | None,
+    options: Sweep,
 ) -> Float[np.ndarray, " n"]:
     cut.check(model.anatomy)
-    checked = check_metric(metric)
-    found, count = [], Count(progress, len(pairs), "ablating")
-    for batch in batches(model, pairs, batch_size):
+
+    def tap(batch: Batch) -> Tap:
         allowed = MASKS[cut.kind](batch.mask, True)
         if cut.head is not None:
             allowed = on_heads(allowed, [cut.head], model.anatomy.n_heads)
-        logits = model.run(batch.clean, batch.mask, Attention(dict.fromkeys(cut.layers, allowed)))
-        found.append(checked(logits, batch.pairs))
-        count(len(batch))
-    return torch.cat(found).double().cpu().numpy()
+        return Attention(dict.fromkeys(cut.layers, allowed))
+
+    return _run_tapped(model, pairs, tap, metric, options)
+
+
+@torch.no_grad()
+def _run_tapped(
+    model: Model,
+    pairs: PromptPairs,
+    tap: Callable[[Batch], Tap],
+    metric: str | Metric,
+    options: Sweep,
+) -> Float[np.ndarray, " n"]:
+    checked = check_metric(metric)
+
+    def work(batch: Batch) -> Float[np.ndarray, " b"]:
+        logits = model.run(batch.clean, batch.mask, tap(batch))
+        return checked(logits, batch.pairs).double().cpu().numpy()
+
+    options = options.counting(len(pairs), "ablating")
+    return np.concatenate([*sweep(model, pairs, work, options)])
 
 
 def _site(one: str | Site | Edge, model: Model) -> Site:

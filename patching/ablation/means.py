@@ -1,7 +1,7 @@
 """Mean activations, kept with what they are means of, and refused for anything else.
 
 A mean is told apart by nothing (``all``), by position within prompts of one length
-(``position``), or by position and token (``token``). :mod:`patching.mean_estimates` estimates them.
+(``position``), or by position and token (``token``). :mod:`patching.ablation.estimates` makes them.
 """
 
 from __future__ import annotations

@@ -1,0 +1,1 @@
+"""What an activation is replaced by, and runs in which some are."""
