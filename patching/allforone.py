@@ -27,6 +27,7 @@ from torch import Tensor
 from patching.blocks import Block
 from patching.forward import Tap, chain, no_tap, run_block
 from patching.frame import Frame
+from patching.in_use import undisturbed
 from patching.masks import Attention, cut_last, full_peek, hide_first, self_peek, window_peek
 from patching.mean_activations import MeanActivations
 from patching.model import Model
@@ -79,6 +80,7 @@ class Stages:
         stream = means.at(waiting_point(wait), self.batch.clean, self.batch.mask)
         return stream.to(self.model.dtype).expand(*self.batch.mask.shape, -1)
 
+    @undisturbed
     def transfer(
         self, layer: int, x: Float[Tensor, "b s d"], cuts: Cuts | None = None, tap: Tap = no_tap
     ) -> Float[Tensor, "b s d"]:

@@ -22,6 +22,7 @@ from torch import Tensor
 from patching.ablations import Ablation
 from patching.changes import Reading
 from patching.circuit_run import CircuitRunner, Wiring, runners
+from patching.in_use import undisturbed
 from patching.metrics import CheckedMetric, Metric, check_metric
 from patching.model import Model
 from patching.scores import Scores
@@ -96,6 +97,7 @@ def _inside(
     return total
 
 
+@undisturbed
 @torch.enable_grad()
 def _gradients(
     runner: CircuitRunner,

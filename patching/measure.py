@@ -201,7 +201,9 @@ def score_batches(
         size = len(part)
         try:
             (batch,) = batches(model, part, batch_size)
-            yield measure(Setting(model, batch, request.metric, request.direction))
+            with model.reading():
+                measured = measure(Setting(model, batch, request.metric, request.direction))
+            yield measured
         except torch.cuda.OutOfMemoryError:
             if len(part) == 1:
                 raise

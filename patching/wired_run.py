@@ -16,6 +16,7 @@ from patching.blocks import Block
 from patching.changes import Changes, Reading
 from patching.forward import head_outputs, write_mlp
 from patching.frame import Frame
+from patching.in_use import undisturbed
 from patching.model import Model
 from patching.ops import Point
 from patching.ports import head_reads
@@ -50,6 +51,7 @@ class WiredRun:
     strength: float = 1.0
     watch: Watch = read_on
 
+    @undisturbed
     def logits(self) -> Float[Tensor, "b v"]:
         """Logits at the last position."""
         anatomy = self.model.anatomy
