@@ -128,18 +128,17 @@ def compare(
     terms = Terms(
         n, seed, prompts, allow_other_model, ablation, means, rediscoveries, batch_size, skip_bad
     )
-    if out is not None:
-        OUTPUT.prepare(out, force)
-    _prepare()
-    with shown_progress() as progress:
-        found = compare_runs(runs, terms, progress, model)
-    print_columns(*found.table())
-    if found.rediscoveries:
-        print_columns(*found.redraw_table())
-    if found.curves:
-        print_curves(found.curves, seed)
-    for path in found.write(out) if out is not None else ():
-        typer.echo(f"written {path}")
+    with OUTPUT.reserved(out, force):
+        _prepare()
+        with shown_progress() as progress:
+            found = compare_runs(runs, terms, progress, model)
+        print_columns(*found.table())
+        if found.rediscoveries:
+            print_columns(*found.redraw_table())
+        if found.curves:
+            print_curves(found.curves, seed)
+        for path in found.write(out) if out is not None else ():
+            typer.echo(f"written {path}")
 
 
 def _prepare() -> None:

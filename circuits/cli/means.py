@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -43,7 +45,7 @@ def means(
     from circuits.config import Config
     from circuits.evaluation.outside import averaged
     from circuits.models import load_model
-    from circuits.output import make_ready
+    from circuits.output import write_file
     from circuits.prompts import prompts_of
     from patching.circuit_run import sender_points
     from patching.mean_estimates import estimate_means
@@ -54,19 +56,15 @@ def means(
         task, model, n=n, seed=seed, batch_size=batch_size, skip_bad=skip_bad, **how
     ).settled()
     config.check()
-    if out.exists() and not force:
-        raise RunError(f"{out} exists already; choose another --out, or replace it with --force")
-    if not out.resolve().parent.is_dir():
-        raise RunError(f"{out} cannot be written: there is no folder {out.resolve().parent}")
-    make_ready(out)
-    prepare(config)
-    with shown_progress() as progress:
-        progress(0, 0, "opening the model")
-        opened = load_model(model)
-        pairs = prompts_of(config, opened)
-        points = sender_points(opened.anatomy)
-        found = estimate_means(opened, pairs, points, by, batch_size, progress)
-    found.save(out)
+    with _reserved(out, force):
+        prepare(config)
+        with shown_progress() as progress:
+            progress(0, 0, "opening the model")
+            opened = load_model(model)
+            pairs = prompts_of(config, opened)
+            points = sender_points(opened.anatomy)
+            found = estimate_means(opened, pairs, points, by, batch_size, progress)
+        write_file(out, found.save)
     shortest, longest = min(found.origin.lengths), max(found.origin.lengths)
     tokens = f"{shortest}" if shortest == longest else f"{shortest} to {longest}"
     told = "One mean of every activation" if by == "all" else f"{len(found.keys)} means by {by}"
@@ -75,3 +73,19 @@ def means(
         f"long"
     )
     typer.echo(f"written {out}")
+
+
+@contextmanager
+def _reserved(out: Path, force: bool) -> Iterator[None]:
+    """Keep the file for the command; before it, refuse one that must not be replaced."""
+    from circuits.output import guarded, make_ready
+
+    home = make_ready(out).parent
+    if not home.is_dir():
+        raise RunError(f"{out} cannot be written: there is no folder {home}")
+    with guarded(out):
+        if out.exists() and not force:
+            raise RunError(
+                f"{out} exists already; choose another --out, or replace it with --force"
+            )
+        yield

@@ -71,8 +71,6 @@ def validate(
     from circuits.prompts import prompts_of
     from circuits.validation import validation
 
-    if out is not None:
-        OUTPUT.prepare(out, force)
     methods, kinds = tuple(method or validation.METHODS), tuple(kind or validation.KINDS)
     validation.check_asked(methods, kinds)
     how = how_of(bos, chat, chat_plain)
@@ -80,23 +78,24 @@ def validate(
         task, model, n=n, seed=seed, batch_size=batch_size, skip_bad=skip_bad, **how
     ).settled()
     config.check()
-    locate(model)
-    with shown_progress() as progress:
-        progress(0, 0, "opening the model")
-        prepare(config)
-        opened = load_model(model)
-        pairs = prompts_of(config, opened)
-        plan = validation.Plan.of(
-            opened, pairs, methods, kinds, sites=sites, batch_size=batch_size, seed=seed
-        )
-    for line in plan.work.told(len(pairs)):
-        typer.echo(printable(line), err=True)
-    with shown_progress() as progress:
-        found = validation.carried_out(plan, progress=progress)
-    _print(found)
-    if out is not None:
-        _write(found, out)
-        typer.echo(f"written {out} (validation.json, validation.csv, validation.svg)")
+    with OUTPUT.reserved(out, force):
+        locate(model)
+        with shown_progress() as progress:
+            progress(0, 0, "opening the model")
+            prepare(config)
+            opened = load_model(model)
+            pairs = prompts_of(config, opened)
+            plan = validation.Plan.of(
+                opened, pairs, methods, kinds, sites=sites, batch_size=batch_size, seed=seed
+            )
+        for line in plan.work.told(len(pairs)):
+            typer.echo(printable(line), err=True)
+        with shown_progress() as progress:
+            found = validation.carried_out(plan, progress=progress)
+        _print(found)
+        if out is not None:
+            _write(found, out)
+            typer.echo(f"written {out} (validation.json, validation.csv, validation.svg)")
 
 
 def _print(found: Validation) -> None:

@@ -10,12 +10,13 @@ from types import MappingProxyType
 from graphs import schema
 from graphs.circuit import CircuitGraph
 from graphs.draw import picture
-from graphs.files import read_bytes, read_json, write_atomically
+from graphs.files import read_bytes, read_json
 from graphs.formats import mib, xml
 from graphs.formats.cytoscape import to_cytoscape
 from graphs.formats.neuronpedia import to_neuronpedia
 from graphs.formats.table import to_csv
 from graphs.page import MOST_EDGES, to_html
+from tasks.atomic import write_atomically
 from tasks.errors import FormatError, unknown
 
 Writer = Callable[[CircuitGraph], bytes]
