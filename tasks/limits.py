@@ -27,7 +27,7 @@ MAX_CIRCUIT = 256 * 1024 * 1024
 MAX_PLAN = 64 * 1024 * 1024
 """Bytes of an edit plan in JSON, or of a record."""
 
-MAX_TOML = 2 * 1024 * 1024
+MAX_TOML = 1024 * 1024
 """Bytes of an edit plan in TOML, which is slower to read."""
 
 MAX_HEADER = 64 * 1024 * 1024

@@ -47,7 +47,7 @@ from tests.graphs.strategies import circuit
 from tests.tasks.conftest import WordTokenizer
 
 SECONDS, MEGABYTES = 5.0, 1000
-OPENED = 40
+OPENED = 20
 """One model directory of so many is opened with transformers; the others are checked alone."""
 ODD = (
     *(b"\x00", b"\xff", b"\xfe\xff", b"\xef\xbb\xbf", b"\r", b"\n", b"\r\n", b"\t", b";", b","),
@@ -191,10 +191,10 @@ def seeds(folder: Path) -> dict[str, list[bytes]]:
         e.swap_attention("a0.h0", "S1", "S2"),
         e.steer("resid_post.0", [1.0, 0.0]),
         e.clamp("resid_post.0", {" A": 1.0}, low=-1.0),
-        e.keep(graph),
     )
-    plan = EditPlan(model="0" * 64, basis="raw", edits=edits)
-    found |= {"plan": [plan.to_json().encode()], "toml": [plan.to_toml().encode()]}
+    plans = [EditPlan(model="0" * 64, basis="raw", edits=part) for part in (edits, e.keep(graph))]
+    found["plan"] = [plan.to_json().encode() for plan in plans]
+    found["toml"] = [plan.to_toml().encode() for plan in plans]
     found |= {"record": [record().encode()], "evaluation": [EVALUATED.encode()]}
     return found | tensors(folder, graph) | model(folder)
 

@@ -45,9 +45,8 @@ def _picture(form: str) -> Writer:
 
 def _read_json(data: bytes, source: str) -> CircuitGraph:
     """Our own JSON or MIB's: both are called .json, so the content decides."""
-    if mib.is_mib(read_json(data, source, allow_nan=True)):
-        return mib.from_mib(data, source)
-    return schema.from_json(data, source)
+    document = read_json(data, source, allow_nan=True)
+    return (mib if mib.is_mib(document) else schema).from_document(document, source)
 
 
 _SEEN = "numbers beyond three digits, standard errors, metadata but for the legend"

@@ -30,6 +30,7 @@ REFUSED = ("transformers_weights", "fusion_config")
 """Settings with which transformers would read other files, or change its classes for good."""
 COUNTS = re.compile(r"layer|head|expert|hidden|vocab|embd|d_model|ffn|intermediate|inner|label")
 LEAST_LIMIT = 256
+PART_NAME = re.compile(r"\w[\w.+-]{0,200}")
 MOST_BYTES = 4 << 20
 MOST_HEADER = 16 << 20
 CONVERT = (
@@ -163,11 +164,14 @@ def _files(folder: Path, faults: list[str]) -> list[Path]:
     index = _object(folder / INDEX, faults)
     if index is None:
         return []
-    names = index.get("weight_map")
-    names = set(names.values()) if isinstance(names, dict) else set()
-    if not names or not all(isinstance(name, str) and Path(name).name == name for name in names):
+    named = index.get("weight_map")
+    listed = list(named.values()) if isinstance(named, dict) else []
+    if not listed or not all(
+        isinstance(name, str) and PART_NAME.fullmatch(name) for name in listed
+    ):
         faults.append(f"{INDEX} does not say which files hold the weights")
         return []
+    names = set(listed)
     missing = sorted(name for name in names if not (folder / name).is_file())
     if missing:
         shown = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
