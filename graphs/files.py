@@ -10,14 +10,14 @@ from typing import Any
 
 from tasks.errors import FormatError
 from tasks.json_text import parse_json, too_deep
-from tasks.limits import MAX_CIRCUIT, MAX_DEPTH
+from tasks.limits import MAX_CIRCUIT, MAX_PARTS
 
 _TOML_STRING = re.compile(
     r'"""(?:[^"\\]|\\.|"(?!""))*+"""|"(?:[^"\\\n]|\\.)*+"'
     r"|'''(?:[^']|'(?!''))*+'''|'[^'\n]*+'|#[^\n]*+",
     re.DOTALL,
 )
-_LONG_KEY = re.compile(rf'(?:[\w"-]++[ \t]*+\.[ \t]*+){{{MAX_DEPTH}}}')
+_LONG_KEY = re.compile(rf'(?:[\w"-]++[ \t]*+\.[ \t]*+){{{MAX_PARTS}}}')
 
 FEWER = "save it again with fewer edges (graph.top)"
 
@@ -65,7 +65,7 @@ def read_toml(data: bytes, source: str) -> dict[str, Any]:
         plain = _TOML_STRING.sub('""', text)
         # The parser's time grows with the square of the parts of one key.
         if _LONG_KEY.search(plain) or too_deep(plain):
-            raise ValueError(f"nested too deeply: at most {MAX_DEPTH} keys or lists in one another")
+            raise ValueError(f"nested too deeply: keys have at most {MAX_PARTS} parts")
         return tomllib.loads(text)
     except RecursionError:
         raise FormatError(f"{source} is not valid TOML: nested too deeply") from None

@@ -16,7 +16,10 @@ MAX_CELLS = 4_000_000
 """Cells of a table; lists, objects and their members in JSON."""
 
 MAX_DEPTH = 100
-"""Lists and objects inside one another in JSON; parts of a dotted key in TOML."""
+"""Lists and objects inside one another in JSON and TOML."""
+
+MAX_PARTS = 20
+"""Parts of a dotted key in TOML."""
 
 MAX_VALUES = 8_000_000
 """Lists, objects and commas of a JSON text: of a circuit that lists every edge of an 8B model."""

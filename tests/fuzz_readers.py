@@ -20,6 +20,7 @@ import traceback
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -341,7 +342,7 @@ def with_odd_values(value: Any, rng: np.random.Generator) -> Any:
             elif rng.integers(6) == 0 and isinstance(place, dict):
                 place[f"{key}x"] = inner
             else:
-                place[key] = ODD_VALUES[rng.integers(len(ODD_VALUES))]
+                place[key] = deepcopy(ODD_VALUES[rng.integers(len(ODD_VALUES))])
             break
     return value
 

@@ -1,6 +1,8 @@
 """Files made of noise: every reader of text reads them or refuses them in words."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,7 @@ from hypothesis import strategies as st
 from tasks.errors import CircuitsError
 from tasks.files import read_file
 from tasks.mcq_files import read_question_file
-from tests.fuzz_readers import attacks, outcome, readers, seeds
+from tests.fuzz_readers import MEGABYTES, SECONDS, attacks, outcome, readers, seeds
 from tests.tasks.conftest import WordTokenizer
 
 texts = st.text(st.characters(exclude_categories=[]), max_size=60)
@@ -75,3 +77,16 @@ def test_odd_values_under_known_keys_are_read_or_refused(tmp_path_factory, rows)
     answered(lambda file: read_file(file, WordTokenizer(), skip_bad=True), path)
     answered(lambda file: read_file(file, None), path)
     answered(lambda file: read_question_file(file, skip_bad=True), path)
+
+
+def test_small_files_with_large_bills_are_refused_before_the_bill(root, tmp_path):
+    """5 seconds of computing and 1 GB at most, whatever a file claims."""
+    command = [sys.executable, "-m", "tests.bombs", str(tmp_path)]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    rows = [line.split("\t") for line in done.stdout.splitlines()]
+    assert len(rows) > 30
+    for seconds, megabytes, came, what in rows:
+        assert float(seconds) < SECONDS, what
+        assert float(megabytes) < MEGABYTES, what
+        assert came == "refused" or what == "gguf: many facts", what
