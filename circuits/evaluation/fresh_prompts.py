@@ -74,14 +74,12 @@ def _faults(choices: Mapping[str, Any]) -> list[str]:
         odd.append("asked holds something else than four texts for each question")
     if odd:
         return odd
-    numbers = [(name, choices.get(name), 1) for name in ("top", "n", "batch_size")]
-    given = [number for number in numbers if number[1] is not None]
-    odd = number_faults(*given, ("seed", choices.get("seed", 0), 0))
-    return odd + [
-        f"{name} is {value}, at most {MAX_ROWS:,}"
-        for name, value, _ in given
-        if name != "top" and value > MAX_ROWS
-    ]
+    chosen = ((name, choices.get(name)) for name in ("top", "n", "batch_size"))
+    given = {name: 1 if number is None else number for name, number in chosen}
+    numbers = ((name, number, 1) for name, number in given.items())
+    odd = number_faults(*numbers, ("seed", choices.get("seed", 0), 0))
+    large = [name for name in ("n", "batch_size") if given[name] > MAX_ROWS]
+    return odd + [f"{name} is {given[name]}, at most {MAX_ROWS:,}" for name in large]
 
 
 def used_prompts(record: RunRecord, model: Model, other_model: bool = False) -> PromptPairs:
