@@ -3,7 +3,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo real test check bench picture agreement agreement-real families real-table clean
+.PHONY: demo real test check fuzz soak audit locked bench picture agreement agreement-real families \
+	real-table clean
 
 # Find the circuit by which the embedded model answers "who gets the drink?", and draw it.
 demo: $(READY)
@@ -28,6 +29,28 @@ check: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# Mutated files for every reader, until the hundred thousandth; some minutes.
+FILES ?= 100000
+SEED ?= 0
+fuzz: $(READY)
+	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -W ignore -m tests.fuzz_readers $(FILES) $(SEED)
+
+# Random commands with kills, Ctrl-C, full disks and full memory; every file is looked at after each.
+SECONDS ?= 300
+soak: $(READY)
+	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -W ignore -m tests.soak $(SECONDS) $(SEED)
+
+# Known faults of what is installed, where a database of advisories can be reached.
+audit: $(READY)
+	-$(BIN)/python -m pip install --quiet -c constraints.txt pip-audit
+	$(BIN)/python -P tests/audit.py
+
+# The very files whose hashes are in requirements.lock (Linux on x86-64, Python 3.11).
+locked:
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --no-compile --no-deps --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --no-compile --no-deps --no-build-isolation -e .
 
 # Time and faithfulness of every method, time and memory against the bare model, head scores in
 # closed form, known circuits.

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from patching.sweep import Sweep
 
 N_FROM_TASK = 64
+PROMPTS = "prompts"
 FILES = (".jsonl", ".json", ".csv", ".tsv", ".txt", ".parquet")
 LEVELS = ("edge", "node")
 EXACT = "activation"
@@ -94,7 +95,8 @@ class Config:
         if self.asked:
             return WRITTEN_BY_HAND
         if self.from_file:
-            return Path(self.task or "").stem
+            # The stem of ...jsonl is .., which is another folder.
+            return Path(self.task or "").stem.strip(".") or PROMPTS
         return re.sub(r"[^\w=+.-]+", "-", self.task or "")
 
     @property

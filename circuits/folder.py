@@ -14,12 +14,16 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import BaseModel, Field, ValidationError
 
 from circuits.config import Config
-from circuits.output import Output, make_ready, vacant, written
+from circuits.output import Output, vacant, written
 from circuits.record import KIND, RECORD, RunRecord, read_record
-from tasks.errors import FormatError, RunError
+from graphs.files import read_bytes, read_json
+from tasks.errors import FormatError, RunError, all_faults
+from tasks.limits import MAX_PLAN
 
 if TYPE_CHECKING:
     from graphs import CircuitGraph
@@ -39,9 +43,8 @@ def finished(folder: Path, config: Config, force: bool = False) -> RunRecord | N
 
     Raises:
         RunError: the folder holds something else, which only `force` may replace, and only if it
-            is a run; or nothing can be written there.
+            is a run.
     """
-    make_ready(folder)
     if vacant(folder):
         return None
     RUN.check(folder)
@@ -65,6 +68,32 @@ def write(folder: Path, record: RunRecord, scores: Scores, graph: CircuitGraph, 
         graph.draw(partial / PICTURE)
         (partial / PAGE).write_text(page, encoding="utf-8")
         (partial / RECORD).write_text(record.to_json(), encoding="utf-8")
+
+
+class HeldOut(BaseModel):
+    """What a table shows of `evaluation.json`."""
+
+    faithfulness: float | None
+    interval: tuple[float, float] | None
+    n: Annotated[int, Field(ge=0, le=2**53)]
+    ablation: str
+
+
+def read_held_out(folder: Path) -> HeldOut | None:
+    """What was measured of a run on held-out prompts; None before that.
+
+    Raises:
+        FormatError: its file cannot be read.
+    """
+    path = folder / EVALUATION
+    if not path.exists():
+        return None
+    data = read_bytes(path, MAX_PLAN, "evaluate the run again")
+    try:
+        return HeldOut.model_validate(read_json(data, str(path)))
+    except ValidationError as error:
+        faults = [f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors()]
+        raise FormatError(all_faults(f"{path} is not an evaluation:", faults)) from None
 
 
 def _record(folder: Path) -> RunRecord | None:

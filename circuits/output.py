@@ -1,23 +1,27 @@
-"""Folders of results: complete or absent, never half-written, and never somebody else's.
+"""Folders and files of results: complete or absent, never half-written, and never somebody else's.
 
-A folder is written under a temporary name beside its own, `.NAME.HOST.PID.partial`, and renamed
-once it is complete. What a killed process left behind is cleared away by the next one.
+What stands in a place when a command starts decides: :func:`guarded` keeps the place for the
+command, and what was not there at the start is never replaced. A result that finds its place taken
+is kept beside it, under a name that the error tells.
 """
 
 from __future__ import annotations
 
-import json
 import os
-import platform
 import re
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from glob import escape
 from pathlib import Path
+from typing import NoReturn
 
-from tasks.errors import RunError
+from circuits.lock import locked, state
+from graphs.files import read_bytes, read_json
+from tasks.atomic import left_behind, temporary
+from tasks.errors import FormatError, RunError
+
+MOST_BESIDE = 1000
 
 
 @dataclass(frozen=True)
@@ -54,27 +58,31 @@ class Output:
                 f"move them away, or choose another --out"
             )
 
-    def prepare(self, folder: Path, force: bool = False) -> None:
-        """Refuse, before anything is computed, a folder that must not be replaced.
+    @contextmanager
+    def reserved(self, folder: Path | None, force: bool = False) -> Iterator[None]:
+        """Keep a folder for the block; before it, refuse one that must not be replaced.
 
         Raises:
-            RunError: it holds something else, or one of this kind and `force` is not given; or
-                nothing can be written there.
+            RunError: it holds something else, or one of this kind and `force` is not given;
+                nothing can be written there, or another process is at it.
         """
-        make_ready(folder)
-        if vacant(folder):
+        if folder is None:
+            yield
             return
-        self.check(folder)
-        if not force:
-            raise RunError(
-                f"{folder} holds a {self.name} already; choose another --out, or replace it with "
-                f"--force"
-            )
+        with guarded(folder):
+            if not vacant(folder):
+                self.check(folder)
+                if not force:
+                    raise RunError(
+                        f"{folder} holds a {self.name} already; choose another --out, or replace "
+                        f"it with --force"
+                    )
+            yield
 
     def _is_one(self, path: Path) -> bool:
         try:
-            found = json.loads(path.read_bytes())
-        except (OSError, ValueError):
+            found = read_json(read_bytes(path), str(path), allow_nan=True)
+        except FormatError:
             return False
         return isinstance(found, dict) and found.get("kind") == self.kind
 
@@ -84,95 +92,139 @@ def vacant(folder: Path) -> bool:
     return not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
 
 
-def make_ready(folder: Path) -> None:
-    """Clear away what dead processes left beside a folder that is to be written.
+@contextmanager
+def guarded(place: Path) -> Iterator[None]:
+    """Keep a folder or file for the length of the block: nobody else of ours writes it.
+
+    What dead processes left of it is cleared away first.
+
+    Raises:
+        RunError: another process or thread is at it, or nothing can be written there.
+    """
+    place = make_ready(place)
+    with locked(place):
+        yield
+
+
+def make_ready(place: Path) -> Path:
+    """The place, without links on the way to it.
 
     Raises:
         RunError: nothing can be written there.
     """
-    _check_writable(folder)
-    _recover(folder)
+    try:
+        resolved = place.resolve()
+        resolved.exists()
+    except (OSError, RuntimeError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise RunError(f"{place} cannot be written: {reason}") from None
+    home = resolved.parent
+    while not home.exists():
+        home = home.parent
+    if not (home.is_dir() and os.access(home, os.W_OK)):
+        raise RunError(f"{place} cannot be written: {home} is no folder that can be written to")
+    return resolved
+
+
+def to_read(place: Path) -> Path:
+    """Where to read a folder: one that was set aside by a killed process, if it is not back yet."""
+    if place.exists():
+        return place
+    return next(iter(left_behind(place.resolve(), "old")), place)
 
 
 @contextmanager
-def written(folder: Path, check: Callable[[Path], None]) -> Iterator[Path]:
-    """A new, empty folder that takes the place of `folder` when the block ends without an error.
+def written(folder: Path, check: Callable[[Path], None], add: bool = False) -> Iterator[Path]:
+    """A new folder that takes the place of `folder` when the block ends without an error.
 
-    What was there from the start gives way if `check` does not refuse it; what another process
-    made meanwhile does not, and is a `RunError`.
+    It is empty, or with `add` holds what is there already. What was there when the command began
+    gives way if `check` does not refuse it; a result whose place is taken meanwhile is kept beside.
+
+    Raises:
+        RunError: `check` refuses, nothing can be written, or the place is taken.
     """
     folder = folder.resolve()
-    replace = folder.exists()
-    partial = _sibling(folder, "partial")
-    try:
-        partial.mkdir(parents=True)
-    except OSError as error:
-        raise RunError(f"{folder} cannot be written: {error.strerror}") from None
-    try:
-        yield partial
-        _open_up(partial)
-        _install(partial, folder, check if replace else None)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    partial = temporary(folder)
+    with _owned(folder) as before:
+        try:
+            try:
+                partial.mkdir(parents=True)
+                if add and before is not None:
+                    before = state(folder)
+                    shutil.copytree(folder, partial, symlinks=True, dirs_exist_ok=True)
+            except OSError as error:
+                raise RunError(f"{folder} cannot be written: {error.strerror or error}") from None
+            yield partial
+            _open_up(partial)
+            if before is None or state(folder) != before:
+                _keep_beside(folder, partial.rename)
+            _install(partial, folder, check)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+
+
+def write_file(path: Path, write: Callable[[Path], None]) -> None:
+    """Have a file written, unless something has taken its place since the command began.
+
+    Raises:
+        RunError: see above; the file is written beside it then.
+    """
+    path = path.resolve()
+    with _owned(path) as before:
+        if before is None or state(path) != before:
+            _keep_beside(path, write)
+        write(path)
+
+
+@contextmanager
+def _owned(place: Path) -> Iterator[str | None]:
+    """What stood in the place when this thread began to work on it; None where others do."""
+    with ExitStack() as stack:
+        try:
+            before: str | None = stack.enter_context(locked(place)).before
+        except RunError:
+            before = None
+        yield before
+
+
+def _keep_beside(place: Path, keep: Callable[[Path], object]) -> NoReturn:
+    """Keep a result under the first free name beside its place, and say so."""
+    for number in range(2, MOST_BESIDE):
+        other = place.with_name(f"{place.stem}-{number}{place.suffix}")
+        with suppress(RunError, OSError), locked(other):
+            if vacant(other):
+                keep(other)
+                break
+    else:
+        raise RunError(f"{place} was made by another process meanwhile; nothing can be kept")
+    raise RunError(
+        f"{place} was made or changed by another process meanwhile; this result is kept in {other}"
+    )
 
 
 def _open_up(folder: Path) -> None:
-    """Let others read the files whom the folder lets in: safetensors writes for the owner alone."""
+    """Let others read the files whom the folder lets in: safetensors writes for the owner alone.
+
+    And have all of it on the disk before it gets its name.
+    """
     mode = folder.stat().st_mode & 0o666
     for path in folder.rglob("*"):
-        if path.is_file():
+        if path.is_file() and not path.is_symlink():
             path.chmod(path.stat().st_mode | mode)
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
 
 
-def _install(partial: Path, folder: Path, check: Callable[[Path], None] | None) -> None:
-    aside = _sibling(folder, "old")
+def _install(partial: Path, folder: Path, check: Callable[[Path], None]) -> None:
+    aside = temporary(folder, "old")
     try:
-        if check is not None and folder.exists():
+        if not vacant(folder):
             check(folder)
             folder.rename(aside)
         partial.rename(folder)
     except OSError as error:
-        raise RunError(f"{folder} was made by another run meanwhile; nothing written") from error
+        raise RunError(f"{folder} cannot be written: {error.strerror}") from error
     finally:
         if aside.exists() and not folder.exists():
             aside.rename(folder)
         shutil.rmtree(aside, ignore_errors=True)
-
-
-def _check_writable(folder: Path) -> None:
-    home = folder.resolve().parent
-    while not home.exists():
-        home = home.parent
-    if not (home.is_dir() and os.access(home, os.W_OK)):
-        raise RunError(f"{folder} cannot be written: {home} is no folder that can be written to")
-
-
-def _sibling(folder: Path, role: str) -> Path:
-    return folder.with_name(f"{_prefix(folder)}{os.getpid()}.{role}")
-
-
-def _prefix(folder: Path) -> str:
-    return f".{folder.name}.{platform.node()}."
-
-
-def _recover(folder: Path) -> None:
-    """Clear away what dead processes of this machine left; put back a run they had set aside."""
-    folder = folder.resolve()
-    for role in ("old", "partial"):
-        for left in folder.parent.glob(f"{escape(_prefix(folder))}*.{role}"):
-            if _alive(left.name.split(".")[-2]):
-                continue
-            if role == "old" and not folder.exists():
-                left.rename(folder)
-            else:
-                shutil.rmtree(left, ignore_errors=True)
-
-
-def _alive(pid: str) -> bool:
-    try:
-        os.kill(int(pid), 0)
-    except ProcessLookupError:
-        return False
-    except (ValueError, OSError):
-        return True
-    return True

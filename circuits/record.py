@@ -10,14 +10,16 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 import circuits
 from circuits.config import Config
 from circuits.models import fingerprint, name_of
+from graphs.files import read_bytes, read_json
 from tasks.errors import FormatError, all_faults
+from tasks.limits import MAX_PLAN
 
 if TYPE_CHECKING:
     from circuits.evaluate import Evaluation
@@ -31,6 +33,7 @@ RECORD = "run.json"
 KIND = "circuits run"
 SCHEMA_VERSION = "1.3"
 STRONGEST = 10
+Count = Annotated[int, Field(ge=0, le=2**53)]
 LIBRARIES = (
     "torch",
     "transformers",
@@ -75,16 +78,16 @@ class ModelRecord(Part):
 class KnownRecord(Part):
     """On how many pairs the model prefers the right answer in both runs, and of each template."""
 
-    pairs: int
-    of: int
-    by_template: dict[str, tuple[int, int]]
+    pairs: Count
+    of: Count
+    by_template: dict[str, tuple[Count, Count]]
 
 
 class Prompts(Part):
     """The prompt pairs: how many, the hash of their contents, and what is known of them."""
 
     task: str
-    n: int
+    n: Count
     sha256: str
     notes: tuple[str, ...] = ()
     known: KnownRecord | None = None
@@ -100,8 +103,8 @@ class StrongEdge(Part):
 class CircuitRecord(Part):
     """The circuit that was kept."""
 
-    nodes: int
-    edges: int
+    nodes: Count
+    edges: Count
     selection: str
     strongest: tuple[StrongEdge, ...]
 
@@ -123,7 +126,7 @@ class EvaluationRecord(Part):
 class RoutingRecord(Part):
     """How often the clean and the corrupted run choose the same experts."""
 
-    tokens: int
+    tokens: Count
     everywhere: float
     by_layer: dict[str, float]
     told: str = Field(description="the same in words")
@@ -157,6 +160,15 @@ class RunRecord(Part):
         if not isinstance(config, Mapping) or "choose" not in config:
             return config
         return {("select" if name == "choose" else name): config[name] for name in config}
+
+    @field_validator("config")
+    @classmethod
+    def _shown(cls, config: dict[str, Any]) -> dict[str, Any]:
+        """What every table of a run shows is there."""
+        for name in ("method", "direction"):
+            if not isinstance(config.get(name), str):
+                raise ValueError(f"it needs a text as {name}")
+        return config
 
     def to_json(self) -> str:
         """The text of `run.json`."""
@@ -245,10 +257,9 @@ def read_record(path: Path) -> RunRecord:
     Raises:
         FormatError: it cannot be read, is not a run record, or comes from a newer version.
     """
+    values = read_json(read_bytes(path, MAX_PLAN, "no run writes as much"), str(path), True)
     try:
-        return RunRecord.model_validate_json(path.read_bytes())
-    except OSError as error:
-        raise FormatError(f"{path} cannot be read: {error.strerror}") from None
+        return RunRecord.model_validate(values)
     except ValidationError as error:
         found = {".".join(map(str, fault["loc"])) or "file": fault for fault in error.errors()}
         if "schema_version" in found and "kind" not in found:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from graphs import engine, style
 from graphs.dot import Pen, captioned, layout_source, to_dot
-from graphs.files import write_atomically
 from graphs.place import in_rows, read_placement
 from graphs.plate import plate
+from tasks.atomic import write_atomically
 from tasks.errors import FormatError, unknown
 
 if TYPE_CHECKING:

@@ -1,19 +1,28 @@
-"""Reading files without trust and writing them without leaving halves behind."""
+"""Reading files without trust, and the JSON that is written."""
 
 from __future__ import annotations
 
 import json
-import os
+import re
+import tomllib
 from pathlib import Path
 from typing import Any
 
 from tasks.errors import FormatError
-from tasks.json_text import parse_json
+from tasks.json_text import parse_json, too_deep
+from tasks.limits import MAX_CIRCUIT, MAX_PARTS
 
-MAX_BYTES = 256 * 1024 * 1024
+_TOML_STRING = re.compile(
+    r'"""(?:[^"\\]|\\.|"(?!""))*+"""|"(?:[^"\\\n]|\\.)*+"'
+    r"|'''(?:[^']|'(?!''))*+'''|'[^'\n]*+'|#[^\n]*+",
+    re.DOTALL,
+)
+_LONG_KEY = re.compile(rf'(?:[\w"-]++[ \t]*+\.[ \t]*+){{{MAX_PARTS}}}')
+
+FEWER = "save it again with fewer edges (graph.top)"
 
 
-def read_bytes(path: str | Path, max_bytes: int = MAX_BYTES) -> bytes:
+def read_bytes(path: str | Path, max_bytes: int = MAX_CIRCUIT, way: str = FEWER) -> bytes:
     """The bytes of a file.
 
     Raises:
@@ -26,26 +35,9 @@ def read_bytes(path: str | Path, max_bytes: int = MAX_BYTES) -> bytes:
         raise FormatError(f"cannot read {path}: {error.strerror}") from None
     if len(data) > max_bytes:
         raise FormatError(
-            f"{path} is larger than {max_bytes:,} bytes; save it again with fewer edges (graph.top)"
+            f"{path} is larger than {max_bytes:,} bytes, the most that is read; {way}"
         )
     return data
-
-
-def write_atomically(path: str | Path, data: bytes) -> None:
-    """Write under a temporary name and rename, so that ``path`` is whole or as it was before.
-
-    Raises:
-        FormatError: the folder does not exist or cannot be written.
-    """
-    path = Path(path)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        partial.write_bytes(data)
-        partial.replace(path)
-    except OSError as error:
-        raise FormatError(f"cannot write {path}: {error.strerror}") from None
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def read_json(data: bytes, source: str, allow_nan: bool = False) -> Any:
@@ -60,6 +52,25 @@ def read_json(data: bytes, source: str, allow_nan: bool = False) -> Any:
         return parse_json(data.decode("utf-8"), allow_nan)
     except ValueError as error:
         raise FormatError(f"{source} is not valid JSON: {error}") from None
+
+
+def read_toml(data: bytes, source: str) -> dict[str, Any]:
+    """The value of TOML text in UTF-8, whose keys and values are not nested without end.
+
+    Raises:
+        FormatError: not TOML, or nested too deeply.
+    """
+    try:
+        text = data.decode("utf-8")
+        plain = _TOML_STRING.sub('""', text)
+        # The parser's time grows with the square of the parts of one key.
+        if _LONG_KEY.search(plain) or too_deep(plain):
+            raise ValueError(f"nested too deeply: keys have at most {MAX_PARTS} parts")
+        return tomllib.loads(text)
+    except RecursionError:
+        raise FormatError(f"{source} is not valid TOML: nested too deeply") from None
+    except ValueError as error:
+        raise FormatError(f"{source} is not valid TOML: {error}") from None
 
 
 def write_json(value: Any) -> str:

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from graphs import style
-from graphs.files import write_atomically
 from graphs.layout import layout
 from graphs.schema import to_document
+from tasks.atomic import write_atomically
 
 if TYPE_CHECKING:
     from graphs.circuit import CircuitGraph

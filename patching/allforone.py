@@ -29,6 +29,7 @@ from patching.ablation.means import MeanActivations
 from patching.blocks import Block
 from patching.forward import Tap, chain, no_tap, run_block
 from patching.frame import Frame
+from patching.in_use import undisturbed
 from patching.masks import Attention, cut_last, full_peek, hide_first, self_peek, window_peek
 from patching.model import Model
 from patching.ops import Point
@@ -82,6 +83,7 @@ class Stages:
         stream = means.at(waiting_point(wait), self.batch.clean, self.batch.mask)
         return stream.to(self.model.dtype).expand(*self.batch.mask.shape, -1)
 
+    @undisturbed
     def transfer(
         self, layer: int, x: Float[Tensor, "b s d"], cuts: Cuts | None = None, tap: Tap = no_tap
     ) -> Float[Tensor, "b s d"]:

@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from patching.forward import Tap, chain, run_block, run_block_end
+from patching.in_use import undisturbed
 from patching.model import Model
 from patching.sweep import Sweep, shards
 from patching.weights import check_neurons
@@ -255,6 +256,7 @@ def _read(
     return shards(len(prompts), of_rows, options)
 
 
+@undisturbed
 def _run_for_the_end(model: Model, tokens: Tensor, mask: Tensor, tap: Tap) -> None:
     """All that the last position's values need: of the last layer one position, and no logits."""
     frame = model.frame(mask)

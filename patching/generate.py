@@ -17,6 +17,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from patching.forward import Past, Record, Tap, chain, no_tap, run_block
+from patching.in_use import undisturbed
 from patching.model import Model
 from patching.ops import Point
 from tasks.errors import TaskError, number_faults
@@ -135,6 +136,7 @@ class Decoding:
         """Run one more position."""
         return self._run(tokens[:, None])
 
+    @undisturbed
     @torch.no_grad()
     def _run(self, tokens: Int[Tensor, "b s"]) -> Float[Tensor, "b v"]:
         start, stop = self._length, self._length + tokens.shape[1]

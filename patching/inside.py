@@ -23,6 +23,7 @@ from patching.ablation.kinds import Ablation
 from patching.ablation.means import MeanActivations
 from patching.changes import Reading
 from patching.circuit_run import CircuitRunner, settled_runner
+from patching.in_use import undisturbed
 from patching.metrics import CheckedMetric, Metric, check_metric
 from patching.model import Model
 from patching.nodes.edges import EdgeSet
@@ -105,6 +106,7 @@ def _inside(
     return total
 
 
+@undisturbed
 @torch.enable_grad()
 def _gradients(
     runner: CircuitRunner, wiring: EdgeSet, metric: CheckedMetric, strength: float

@@ -9,6 +9,10 @@ rather than silently approximated.
 from __future__ import annotations
 
 import copy
+import os
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -24,10 +28,16 @@ from patching.families.refusals import check_family
 from patching.families.take_apart import Parts, take_apart
 from patching.forward import Tap, no_tap, run_block
 from patching.frame import Frame, make_frame
+from patching.in_use import InUse
 from patching.loading import check_device, digest, load_tokenizer, load_weights, stored_dtype
 from patching.norms import Norm
 from patching.ops import PLAIN, Ops
 from tasks.errors import ModelError
+
+FORKED = (
+    "this process was forked from one that has opened the model, and torch has several threads: it "
+    "may hang; start processes with 'spawn', or call torch.set_num_threads(1) before forking"
+)
 
 
 class Model:
@@ -37,7 +47,7 @@ class Model:
         anatomy: layer and head counts, widths.
         tokenizer: the model's tokenizer, or None.
         path: the directory, file, hub id or name it was opened from; ``"in memory"`` otherwise.
-        hash: SHA-256 over configuration and weights.
+        patience: seconds to wait where another thread edits or uses the weights; 0 refuses at once.
         hf: the transformers model, whose weights are the ones in use.
         source_dtype: the number type of the weights where they came from.
     """
@@ -48,12 +58,14 @@ class Model:
         self.hf = hf
         self.tokenizer = tokenizer
         self.path = path
-        self.hash = digest
+        self.patience = 0.0
+        self._in_use = InUse()
+        self._process = os.getpid()
         self.source_dtype: torch.dtype = hf.dtype
         self.parts: Parts = take_apart(hf, known()[hf.config.model_type](hf.config))
         self.anatomy: Anatomy = self.parts.anatomy
-        self.blocks: tuple[Block, ...] = self.parts.blocks
         self.final_norm: Norm = self.parts.final_norm
+        self._hash = digest, self._edition()
 
     @classmethod
     def open(
@@ -113,6 +125,59 @@ class Model:
         return bridge_over(self.hf)
 
     @property
+    def blocks(self) -> tuple[Block, ...]:
+        """The layers; refused while another thread's edit of the weights is in force."""
+        with self.reading():
+            return self.parts.blocks
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 over configuration and weights, those of edits in force included.
+
+        Raises:
+            EditError: another thread's edit is in force.
+        """
+        with self.reading():
+            if self._hash[1] != (edition := self._edition()):
+                self._hash = digest(self.hf), edition
+            return self._hash[0]
+
+    def _edition(self) -> list[tuple[int, int]]:
+        """What changes with every change of a weight in place, and with every new weight."""
+        weights = self.hf.state_dict(keep_vars=True).values()
+        return [(id(w), -1 if w.is_inference() else w._version) for w in weights]
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """A computation with the weights, beside which no other thread edits them.
+
+        Raises:
+            EditError: another thread's edit is in force, longer than :attr:`patience`.
+        """
+        if os.getpid() != self._process and torch.get_num_threads() > 1:
+            warnings.warn(FORKED, RuntimeWarning, stacklevel=3)
+        with self._in_use.reading(self.patience):
+            yield
+
+    @contextmanager
+    def editing(self, undo: Callable[[], None]) -> Iterator[None]:
+        """An edit of weights that is made in the block; ``undo`` puts every bit back after it.
+
+        Raises:
+            EditError: see :meth:`patching.in_use.InUse.editing`.
+        """
+        value, known = self._hash[0], False
+
+        def undone() -> None:
+            undo()
+            # The same bits have the same hash, but where it was out of date before the edit.
+            self._hash = value, self._edition() if known else []
+
+        with self._in_use.editing(undone, self.patience):
+            value, known = self._hash[0], self._hash[1] == self._edition()
+            yield
+
+    @property
     def device(self) -> torch.device:
         """Where the weights are."""
         return _weight(self.parts.tokens).device
@@ -130,7 +195,8 @@ class Model:
     @property
     def unembedding(self) -> Float[Tensor, "v d"]:
         """The matrix from the normed stream to logits, before any soft-cap."""
-        return self.parts.unembedding()
+        with self.reading():
+            return self.parts.unembedding()
 
     @property
     def longest(self) -> int | None:
@@ -145,19 +211,21 @@ class Model:
 
     def embed(self, tokens: Int[Tensor, "b s"], frame: Frame) -> Float[Tensor, "b s d"]:
         """The residual stream that enters the first block."""
-        return self.parts.embed(tokens, frame.positions)
+        with self.reading():
+            return self.parts.embed(tokens, frame.positions)
 
     def unembed(
         self, x: Float[Tensor, "b d"], tap: Tap = no_tap, ops: Ops = PLAIN
     ) -> Float[Tensor, "b v"]:
         """Logits from the final residual stream, at one position."""
         last, cap = self.anatomy.n_layers, self.parts.logit_cap
-        x = tap("final_in", last, x)
-        logits = self.parts.unembed(ops.norm(self.final_norm, x, ("final_in", last)))
-        if cap is not None:
-            logits = tap("logits_raw", last, logits)
-            logits = ops.softcap(logits, cap, ("logits_raw", last))
-        return tap("logits", last, logits)
+        with self.reading():
+            x = tap("final_in", last, x)
+            logits = self.parts.unembed(ops.norm(self.final_norm, x, ("final_in", last)))
+            if cap is not None:
+                logits = tap("logits_raw", last, logits)
+                logits = ops.softcap(logits, cap, ("logits_raw", last))
+            return tap("logits", last, logits)
 
     def run(
         self,
@@ -167,8 +235,9 @@ class Model:
         ops: Ops = PLAIN,
     ) -> Float[Tensor, "b v"]:
         """Logits at the last position of every prompt, with a tap at every named point."""
-        frame = self.frame(mask)
-        return self.run_from(0, tap("input", 0, self.embed(tokens, frame)), frame, tap, ops)
+        with self.reading():
+            frame = self.frame(mask)
+            return self.run_from(0, tap("input", 0, self.embed(tokens, frame)), frame, tap, ops)
 
     def run_from(
         self,
@@ -179,9 +248,10 @@ class Model:
         ops: Ops = PLAIN,
     ) -> Float[Tensor, "b v"]:
         """Logits at the last position, from the residual stream that enters block ``layer``."""
-        for block in self.blocks[layer:]:
-            x = run_block(block, x, frame, tap, ops)
-        return self.unembed(x[:, -1], tap, ops)
+        with self.reading():
+            for block in self.blocks[layer:]:
+                x = run_block(block, x, frame, tap, ops)
+            return self.unembed(x[:, -1], tap, ops)
 
     def __repr__(self) -> str:
         a = self.anatomy

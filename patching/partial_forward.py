@@ -25,6 +25,7 @@ from patching.forward import (
     write_mlp,
 )
 from patching.frame import Frame
+from patching.in_use import undisturbed
 from patching.metrics import CheckedMetric
 from patching.model import Model
 from patching.ops import PLAIN, Point
@@ -80,6 +81,7 @@ class Resumption:
         value = self.values[kind, layer]
         return value[:, :, self.first :] if kind == "pattern" else value[:, self.first :]
 
+    @undisturbed
     def go_on(self, kind: str, layer: int, rows: Float[Tensor, "r b *s"]) -> Float[Tensor, "r b"]:
         """The metric of every row when its values stand at a point of this run.
 

@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from patching.forward import Record, Write, chain
+from patching.in_use import undisturbed
 from patching.metrics import CheckedMetric
 from patching.model import Model
 from patching.ops import PLAIN, Ops, Point
@@ -101,6 +102,7 @@ class Gradients:
     metric: Float[Tensor, " b"]
 
 
+@undisturbed
 def record_gradients(
     model: Model,
     batch: Batch,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -17,7 +16,9 @@ from patching.anatomy import Anatomy
 from patching.nodes.edges import EdgeNames, recognised
 from patching.nodes.layout import Layout, fitting
 from patching.sites import nearest, parse_edge
-from tasks.errors import FormatError, MethodError, SiteError
+from patching.tensors import Described, read_described, read_tensors, type_faults
+from tasks.atomic import write_atomically
+from tasks.errors import CircuitsError, FormatError, MethodError, SiteError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,6 +29,13 @@ SCHEMA_VERSION = 1
 SIGN = "positive: the site's clean activation pushes the metric towards the clean answer"
 DIRECTIONS = ("noising", "denoising")
 LEVELS = ("node", "edge", "site", "attention_edge")
+WHAT = "a scores file"
+ARRAYS = ("totals", "squares")
+KINDS = (
+    *((name, str) for name in ("level", "method", "direction", "metric", "task", "model_hash")),
+    *(("count", int), ("clean", int | float), ("corrupted", int | float)),
+    *(("options", dict), ("anatomy", dict)),
+)
 
 
 @dataclass(frozen=True)
@@ -225,20 +233,13 @@ class Scores:
         """Write a safetensors file with a JSON description in its header; replaces ``path``."""
         from safetensors.numpy import save
 
-        path = Path(path)
         arrays = {"totals": self.totals}
         if self.squares is not None:
             arrays["squares"] = self.squares
-        header = {
-            "scores": json.dumps(self.describe() | {"names": list(self.names)}, sort_keys=True)
-        }
-        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-        try:
-            # Written by us, so that it is as open to others as any file.
-            partial.write_bytes(save(arrays, metadata=header))
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
+        described = self.describe() | {"names": list(self.names)}
+        header = {"scores": json.dumps(described, sort_keys=True)}
+        # Written by us, so that it is as open to others as any file.
+        write_atomically(path, save(arrays, metadata=header))
 
     @classmethod
     def load(cls, path: str | Path) -> Scores:
@@ -247,36 +248,44 @@ class Scores:
         Raises:
             FormatError: not such a file, or written by a newer version.
         """
-        from safetensors import SafetensorError, safe_open
-
-        try:
-            with safe_open(str(path), framework="numpy") as file:
-                header = dict(json.loads((file.metadata() or {})["scores"]))
-                arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
-            raise FormatError(f"{path} is not a scores file: {error}") from None
-        return cls._from_parts(path, header, arrays)
-
-    @classmethod
-    def _from_parts(
-        cls, path: str | Path, header: dict[str, Any], arrays: dict[str, Any]
-    ) -> Scores:
-        version = header.pop("schema_version", None)
+        about, header = read_described(Path(path), "scores", WHAT)
+        version = about.pop("schema_version", None)
         if version != SCHEMA_VERSION:
             raise FormatError(
                 f"{path} has scores schema version {version!r}; this program reads "
                 f"{SCHEMA_VERSION}; use the version of circuits that wrote it"
             )
-        header.pop("sign", None)
+        about.pop("sign", None)
+        if faults := [*type_faults(about, KINDS), *_array_faults(about, header.tensors)]:
+            raise FormatError(f"{path} is not {WHAT}: {'; '.join(faults)}")
+        names, anatomy = tuple(about.pop("names")), about.pop("anatomy")
         try:
-            anatomy = Anatomy.from_json(header.pop("anatomy"))
-            names = recognised(header.pop("names"), anatomy)
-            return cls(names=names, anatomy=anatomy, **arrays, **header)
-        except (KeyError, TypeError, MethodError) as error:
-            raise FormatError(f"{path} is not a complete scores file: {error}") from None
+            anatomy = Anatomy.from_json(anatomy)
+            arrays = read_tensors(Path(path), "numpy", WHAT)
+            return cls(names=recognised(names, anatomy), anatomy=anatomy, **arrays, **about)
+        except (TypeError, CircuitsError) as error:
+            raise FormatError(f"{path} is not {WHAT}: {error}") from None
 
     def __repr__(self) -> str:
         return (
             f"Scores({self.method}, {self.level}, {self.direction}, {len(self)} names, "
             f"{self.count} prompts, metric {self.metric})"
         )
+
+
+def _array_faults(about: Mapping[str, Any], tensors: Mapping[str, Described]) -> Iterator[str]:
+    """What is wrong with the arrays, as far as the header tells."""
+    names = about.get("names")
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        yield "its names are no list of texts"
+        return
+    if len(set(names)) != len(names):
+        yield "it names a site or edge twice"
+    if "totals" not in tensors:
+        yield "it holds no totals"
+    for name, tensor in tensors.items():
+        if name not in ARRAYS:
+            yield f"it holds {name[:40]!r}, which no scores have"
+        elif tensor != Described("F64", (len(names),)):
+            told = f"{tensor.dtype} of shape {list(tensor.shape)}"
+            yield f"its {name} are {told}, for {len(names)} names in F64"

@@ -47,8 +47,9 @@ def score(
     such position to each other one. ``nodes`` says what nodes and edges are made of: ``heads`` and
     whole MLPs, or heads and single ``neurons``.
     Scores are means over prompts in units of the metric; positive always means that the clean
-    activation pushes the metric towards the clean answer. The batch size changes nothing but the
-    time and memory taken; when memory runs out it is halved and the work goes on.
+    activation pushes the metric towards the clean answer. The batch size changes nothing but time
+    and memory, and the rounding of sums: in float32, scores of other batch sizes differ by at most
+    1e-5 of the largest. When memory runs out it is halved and the work goes on.
 
     >>> scores = circuits.score(model, pairs, "ig:steps=3", level="node")
     >>> scores.ranked()[:3]

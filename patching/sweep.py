@@ -99,7 +99,8 @@ def sweep(
     about = f"{model.hash} {model.device} {pairs.digest}" if options.journal else ""
 
     def of_rows(rows: slice) -> T:
-        return work(Batch.of(model, pairs[rows], rows.start))
+        with model.reading():
+            return work(Batch.of(model, pairs[rows], rows.start))
 
     return shards(len(pairs), of_rows, options, steps, spare, about + work.__qualname__)
 

@@ -81,19 +81,31 @@ def head_rows(model: Model, head: int) -> slice:
 @contextmanager
 @torch.no_grad()
 def changed_weights(model: Model, changes: Sequence[WeightChange]) -> Iterator[None]:
-    """The changes, in order, for the length of the block; afterwards every bit is as before."""
-    places = dict.fromkeys(change.place for change in changes)
-    saved = {place: _weight(model, place).clone() for place in places}
-    try:
+    """The changes, in order, for the length of the block; afterwards every bit is as before.
+
+    Raises:
+        EditError: another thread edits or computes, or edits are closed out of order
+            (:mod:`patching.in_use`).
+    """
+    if not changes:
+        yield
+        return
+    saved: dict[tuple[str, int], Tensor] = {}
+
+    @torch.no_grad()
+    def undo() -> None:
+        for place, value in saved.items():
+            _weight(model, place).copy_(value)
+
+    with model.editing(undo):
+        for place in dict.fromkeys(change.place for change in changes):
+            saved[place] = _weight(model, place).clone()
         with torch.no_grad():
             for change in changes:
                 module = output_module(model, *change.place)
                 rows = weight_in_out(module)[change.rows]
                 rows.copy_(change.change(rows.clone()).to(rows.dtype))
         yield
-    finally:
-        for place, value in saved.items():
-            _weight(model, place).copy_(value)
 
 
 def _weight(model: Model, place: tuple[str, int]) -> Tensor:

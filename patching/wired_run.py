@@ -14,6 +14,7 @@ from patching.blocks import Block
 from patching.changes import Changes, Factors, Reading
 from patching.forward import head_outputs, write_mlp
 from patching.frame import Frame
+from patching.in_use import undisturbed
 from patching.model import Model
 from patching.nodes import neurons
 from patching.nodes.edges import EdgeSet
@@ -55,6 +56,7 @@ class WiredRun:
     strength: float = 1.0
     watch: Watch = read_on
 
+    @undisturbed
     def logits(self) -> Float[Tensor, "b v"]:
         """Logits at the last position."""
         layout, before = self.wiring.layout, self.off["input", 0]

@@ -7,11 +7,11 @@ import re
 from collections import Counter
 from typing import Any, NoReturn
 
-from tasks.limits import MAX_DEPTH
+from tasks.limits import MAX_DEPTH, MAX_VALUES
 
 _STRING = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
-_BRACKET = re.compile(r"[\[\]{}]")
-_OPENING = "[{"
+_OTHER = re.compile(r"[^\[\]{}]+")
+_DEEP = re.compile(rf"[\[{{]{{{MAX_DEPTH + 1}}}")
 
 
 def parse_json(text: str, allow_nan: bool = False, allow_halves: bool = False) -> Any:
@@ -22,7 +22,10 @@ def parse_json(text: str, allow_nan: bool = False, allow_halves: bool = False) -
             ``allow_nan``), with a key twice in one object, or (unless ``allow_halves``) with half
             a surrogate pair, which is no text that can be written.
     """
-    if _too_deep(text):
+    brackets = text.count("[") + text.count("{")
+    if (count := brackets + text.count(",")) > MAX_VALUES:
+        raise ValueError(f"it holds about {count:,} values; at most {MAX_VALUES:,} are read")
+    if brackets > MAX_DEPTH and too_deep(_STRING.sub("", text)):
         raise ValueError(f"nested too deeply: at most {MAX_DEPTH} lists and objects in one another")
     constants = None if allow_nan else _refuse
     try:
@@ -44,16 +47,22 @@ def half_surrogate(value: Any) -> str:
     return ""
 
 
-def _too_deep(text: str) -> bool:
-    """Whether brackets outside strings stand more than `MAX_DEPTH` deep."""
-    if text.count("[") + text.count("{") <= MAX_DEPTH:
-        return False
-    depth = 0
-    for bracket in _BRACKET.finditer(_STRING.sub('""', text)):
-        depth += 1 if bracket[0] in _OPENING else -1
-        if depth > MAX_DEPTH:
-            return True
-    return False
+def too_deep(text: str) -> bool:
+    """Whether brackets stand more than `MAX_DEPTH` deep in a text without strings.
+
+    Pairs without anything inside are taken away, again and again: as often as there are levels.
+    """
+    brackets = _OTHER.sub("", text)
+    for _ in range(MAX_DEPTH):
+        if not brackets or _DEEP.search(brackets):
+            break
+        brackets = brackets.replace("[]", "").replace("{}", "")
+    # What is unbalanced is left as well, and is for the parser to refuse.
+    return bool(brackets) and bool(_DEEP.search(brackets) or _balanced(brackets))
+
+
+def _balanced(brackets: str) -> bool:
+    return brackets.count("[") == brackets.count("]") and brackets.count("{") == brackets.count("}")
 
 
 def _refuse(constant: str) -> NoReturn:

@@ -16,7 +16,25 @@ MAX_CELLS = 4_000_000
 """Cells of a table; lists, objects and their members in JSON."""
 
 MAX_DEPTH = 100
-"""Lists and objects inside one another in JSON."""
+"""Lists and objects inside one another in JSON and TOML."""
+
+MAX_PARTS = 20
+"""Parts of a dotted key in TOML."""
+
+MAX_VALUES = 8_000_000
+"""Lists, objects and commas of a JSON text: of a circuit that lists every edge of an 8B model."""
+
+MAX_CIRCUIT = 256 * 1024 * 1024
+"""Bytes of a circuit's file."""
+
+MAX_PLAN = 64 * 1024 * 1024
+"""Bytes of an edit plan in JSON, or of a record."""
+
+MAX_TOML = 1024 * 1024
+"""Bytes of an edit plan in TOML, which is slower to read."""
+
+MAX_HEADER = 64 * 1024 * 1024
+"""Bytes of the header of a file of scores or means, which names every edge."""
 
 MAX_CHARACTERS = 1_000_000
 """Characters of one prompt: about 250,000 tokens."""

@@ -1,6 +1,8 @@
 """Files made of noise: every reader of text reads them or refuses them in words."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,26 +12,8 @@ from hypothesis import strategies as st
 from tasks.errors import CircuitsError
 from tasks.files import read_file
 from tasks.mcq_files import read_question_file
-from tests.fuzz_readers import attacks, outcome, readers
-from tests.graphs.strategies import circuit
+from tests.fuzz_readers import MEGABYTES, SECONDS, attacks, outcome, readers, seeds
 from tests.tasks.conftest import WordTokenizer
-
-ROW = '{"clean": "A is", "corrupted": "B is", "answer": " x", "counterfactual": " y", "id": 3}\n'
-IDS = '{"clean": [1, 2], "corrupted": [3, 2], "answer": 5, "counterfactual": [6, 7]}\n'
-ASKED = (
-    '{"question": "?", "choices": {"text": ["a", "b"], "label": ["A", "B"]}, "answerKey": "A"}\n'
-)
-SEEDS = {
-    "pairs": ROW * 2,
-    "ids": IDS,
-    "list": f'{{"prompts": [{ROW.strip()}]}}',
-    "table": 'clean,corrupted,answer,counterfactual\nA is,B is," x"," y"\n',
-    "year": "clean,corrupted,correct_idx\nfrom 1741 to 17,from 1701 to 17,41\n",
-    "ids of words": ",clean,corrupted,correct_idx,incorrect_idx\n0,A is,B is,3,4\n",
-    "question": ASKED,
-    "mmlu": '"What, then?",1,2,3,"4, or so",D\n',
-    "concept": '{"labels": {"joy": ["glad"]}, "prompts": [{"text": "I", "group": "1"}]}',
-}
 
 texts = st.text(st.characters(exclude_categories=[]), max_size=60)
 values = st.recursive(
@@ -43,21 +27,30 @@ KEYS = (
 )
 
 
-def seeds():
-    graph = circuit(("input->a0.h1<q>", 0.5), ("a0.h1->logits", -2.0), task="ioi")
-    from graphs.formats import render
+QUICK = {"pairs": 200, "tokenizer": 20, "configuration": 60, "weights": 60}
+"""Mutated files of each reader; of any other, 120."""
 
-    found = {name: text.encode() for name, text in SEEDS.items()}
-    return found | {form: render(graph, form) for form in ("json", "mib", "graphml")}
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("real")
+    return folder, seeds(folder)
 
 
 @pytest.mark.filterwarnings("ignore:No key type for id")
-def test_mutated_files_are_read_or_refused(tmp_path):
-    kinds, path = readers(), tmp_path / "file"
-    for name, kind, data in attacks(seeds(), 1500, seed=7):
-        path.write_bytes(data)
-        came = outcome(kinds[kind], path)
-        assert came in ("read", "refused"), (name, kind, data, came)
+@pytest.mark.parametrize("name", readers())
+def test_mutated_files_are_read_or_refused(real, name):
+    folder, files = real
+    for _, data in attacks(files, QUICK.get(name, 120), seed=7, only=[name]):
+        came = outcome(readers()[name], folder, data)
+        assert came in ("read", "refused"), (data, came)
+
+
+def test_real_files_are_read(real):
+    folder, files = real
+    for name, reader in readers().items():
+        for kind in set(reader.kinds) - {"text"}:
+            assert outcome(reader, folder, files[kind][0]) == "read", (name, kind)
 
 
 def answered(read, path: Path) -> None:
@@ -84,3 +77,16 @@ def test_odd_values_under_known_keys_are_read_or_refused(tmp_path_factory, rows)
     answered(lambda file: read_file(file, WordTokenizer(), skip_bad=True), path)
     answered(lambda file: read_file(file, None), path)
     answered(lambda file: read_question_file(file, skip_bad=True), path)
+
+
+def test_small_files_with_large_bills_are_refused_before_the_bill(root, tmp_path):
+    """5 seconds of computing and 1 GB at most, whatever a file claims."""
+    command = [sys.executable, "-m", "tests.bombs", str(tmp_path)]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    rows = [line.split("\t") for line in done.stdout.splitlines()]
+    assert len(rows) > 30
+    for seconds, megabytes, came, what in rows:
+        assert float(seconds) < SECONDS, what
+        assert float(megabytes) < MEGABYTES, what
+        assert came == "refused" or what == "gguf: many facts", what

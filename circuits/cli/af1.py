@@ -61,16 +61,20 @@ def carry_out(config: SearchConfig, folder: Path, force: bool) -> None:
     from circuits.cli.progress import shown_progress
     from circuits.cli.text import printable
     from circuits.folder import finished
+    from circuits.output import guarded
     from circuits.studies.allforone.run import REPORT, run
 
     config.check()
     config = config.settled()
-    if finished(folder, config, force) is None or not (folder / REPORT).is_file():
-        with shown_progress() as progress:
-            progress(0, 0, "loading torch and transformers")
-            prepare(config)
-            run(config, folder, progress)
-    else:
-        typer.echo("this search was finished before: nothing was computed; --force does it again")
+    with guarded(folder):
+        if finished(folder, config, force) is None or not (folder / REPORT).is_file():
+            with shown_progress() as progress:
+                progress(0, 0, "loading torch and transformers")
+                prepare(config)
+                run(config, folder, progress)
+        else:
+            typer.echo(
+                "this search was finished before: nothing was computed; --force does it again"
+            )
     typer.echo(printable((folder / REPORT).read_text(encoding="utf-8")))
     typer.echo(f"written to {printable(folder)}")

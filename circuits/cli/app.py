@@ -37,7 +37,8 @@ from circuits.cli.metric import Metric
 from tasks.errors import CircuitsError, TaskError
 
 INTERRUPTED = 130
-OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
+OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
+OF_A_NAME = (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR)
 FORMATS = (
     "json, graphml, mib, gexf, cytoscape, csv, neuronpedia, html, dot, svg, png or pdf. "
     "Default: what the output's suffix says."
@@ -56,11 +57,13 @@ class Commands(TyperGroup):
         except MemoryError as error:
             fault = f"out of memory; ask for less, or for a smaller --batch-size ({error})"
         except OSError as error:
-            if error.errno not in OF_THE_DISK:
+            if error.errno not in (*OF_THE_DISK, *OF_A_NAME):
                 raise
-            fault = f"{error.strerror}: {error.filename or 'the disk'}; nothing was written"
+            fault = (
+                f"{error.strerror}: {error.filename or 'the disk'}; nothing half-written is left"
+            )
         except KeyboardInterrupt:
-            typer.echo("circuits: interrupted; nothing was written", err=True)
+            typer.echo("circuits: interrupted; nothing half-written is left", err=True)
             raise typer.Exit(INTERRUPTED) from None
         from circuits.cli.text import printable
 

@@ -10,22 +10,24 @@ from circuits.config import Config
 from circuits.discover import run
 from circuits.folder import FILES, finished
 from circuits.models import EMBEDDED
+from circuits.output import guarded
 
 
 def carry_out(config: Config, folder: Path, force: bool) -> None:
     """Run the discovery, unless the folder holds it already, and print what was found."""
     config.check()
-    record, note = finished(folder, config, force), ""
-    if record is not None:
-        note = (
-            f"This run was finished before ({record.created}, circuits {record.program.version}): "
-            f"nothing was computed. --force does it again."
-        )
-    else:
-        with shown_progress() as progress:
-            progress(0, 0, "loading torch and transformers")
-            prepare(config)
-            record = run(config, folder, progress)
+    with guarded(folder):
+        record, note = finished(folder, config, force), ""
+        if record is not None:
+            note = (
+                f"This run was finished before ({record.created}, circuits "
+                f"{record.program.version}): nothing was computed. --force does it again."
+            )
+        else:
+            with shown_progress() as progress:
+                progress(0, 0, "loading torch and transformers")
+                prepare(config)
+                record = run(config, folder, progress)
     print_summary(record, folder, FILES, note)
 
 

@@ -53,11 +53,11 @@ def mitigate(
 
     recipes = tuple(recipe or ())
     settings = Settings(train, test, seed, file, others, recipes, skip_bad=skip_bad)
-    OUTPUT.prepare(out, force)
-    locate(model)
-    opened = load_model(model)
-    with shown_progress() as progress:
-        card = carry_out(opened, settings, out, progress, force=force)
+    with OUTPUT.reserved(out, force):
+        locate(model)
+        opened = load_model(model)
+        with shown_progress() as progress:
+            card = carry_out(opened, settings, out, progress)
     for line in summary(card):
         typer.echo(printable(line))
     names = ", ".join(sorted(entry.name for entry in out.iterdir()))
@@ -104,10 +104,12 @@ def apply_plan(
     from circuits.edits.plan import read_plan
     from circuits.edits.save_model import save_edited
     from circuits.models import load_model, locate
+    from circuits.output import guarded
 
     found = read_plan(plan)
     locate(model)
-    save_edited(load_model(model), found, out)
+    with guarded(out):
+        save_edited(load_model(model), found, out)
     typer.echo(
         f"written: {out}, {counted(len(found.edits), 'edit')}; opens with transformers alone"
     )

@@ -55,7 +55,6 @@ def command(
     from circuits.studies.emotion.prompts import emotion, read_concept
     from circuits.studies.emotion.settings import Settings
 
-    OUTPUT.prepare(out, force)
     locate(model)
     concept = read_concept(prompts) if prompts else emotion(opening)
     settings = Settings(
@@ -75,7 +74,8 @@ def command(
         seed=seed,
         batch_size=batch_size,
     )
-    _study(model, concept, settings, out)
+    with OUTPUT.reserved(out, force):
+        _study(model, concept, settings, out)
 
 
 def _study(model: str, concept: Concept, settings: Settings, out: Path) -> None:

@@ -130,19 +130,18 @@ def compare(
     terms = Terms(
         n, seed, prompts, allow_other_model, ablation, means, rediscoveries, batch_size, skip_bad
     )
-    if out is not None:
-        OUTPUT.prepare(out, force)
-    _prepare()
-    with kept(out, __version__, terms, runs) as journal, shown_progress() as progress:
-        found = compare_runs(runs, terms, progress, model, journal)
-        written = found.write(out) if out is not None else []
-    print_columns(*found.table())
-    if found.rediscoveries:
-        print_columns(*found.redraw_table())
-    if found.curves:
-        print_curves(found.curves, seed)
-    for path in written:
-        typer.echo(f"written {path}")
+    with OUTPUT.reserved(out, force):
+        _prepare()
+        with kept(out, __version__, terms, runs) as journal, shown_progress() as progress:
+            found = compare_runs(runs, terms, progress, model, journal)
+            written = found.write(out) if out is not None else []
+        print_columns(*found.table())
+        if found.rediscoveries:
+            print_columns(*found.redraw_table())
+        if found.curves:
+            print_curves(found.curves, seed)
+        for path in written:
+            typer.echo(f"written {path}")
 
 
 def _prepare() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -44,7 +46,7 @@ def means(
     from circuits.config import Config
     from circuits.evaluation.running import averaged
     from circuits.models import load_model
-    from circuits.output import make_ready
+    from circuits.output import write_file
     from circuits.prompts import prompts_of
     from patching.ablation.estimates import estimate_means
     from patching.journal import kept
@@ -57,21 +59,17 @@ def means(
         task, model, n=n, seed=seed, batch_size=batch_size, skip_bad=skip_bad, **how
     ).settled()
     config.check()
-    if out.exists() and not force:
-        raise RunError(f"{out} exists already; choose another --out, or replace it with --force")
-    if not out.resolve().parent.is_dir():
-        raise RunError(f"{out} cannot be written: there is no folder {out.resolve().parent}")
-    make_ready(out)
-    prepare(config)
-    with shown_progress() as progress:
-        progress(0, 0, "opening the model")
-        opened = load_model(model)
-        pairs = prompts_of(config, opened)
-        points = points_of(layout_of(opened.anatomy))
-        with kept(out, __version__, config.digest(), by) as journal:
-            options = config.sweep(progress, journal)
-            found = estimate_means(opened, pairs, points, by, options)
-            found.save(out)
+    with _reserved(out, force):
+        prepare(config)
+        with shown_progress() as progress:
+            progress(0, 0, "opening the model")
+            opened = load_model(model)
+            pairs = prompts_of(config, opened)
+            points = points_of(layout_of(opened.anatomy))
+            with kept(out, __version__, config.digest(), by) as journal:
+                options = config.sweep(progress, journal)
+                found = estimate_means(opened, pairs, points, by, options)
+                write_file(out, found.save)
     shortest, longest = min(found.origin.lengths), max(found.origin.lengths)
     tokens = f"{shortest}" if shortest == longest else f"{shortest} to {longest}"
     told = "One mean of every activation" if by == "all" else f"{len(found.keys)} means by {by}"
@@ -80,3 +78,19 @@ def means(
         f"long"
     )
     typer.echo(f"written {out}")
+
+
+@contextmanager
+def _reserved(out: Path, force: bool) -> Iterator[None]:
+    """Keep the file for the command; before it, refuse one that must not be replaced."""
+    from circuits.output import guarded, make_ready
+
+    home = make_ready(out).parent
+    if not home.is_dir():
+        raise RunError(f"{out} cannot be written: there is no folder {home}")
+    with guarded(out):
+        if out.exists() and not force:
+            raise RunError(
+                f"{out} exists already; choose another --out, or replace it with --force"
+            )
+        yield

@@ -10,6 +10,7 @@ import typer
 
 from circuits.cli.text import print_rows, print_scores, print_summary
 from circuits.folder import CIRCUIT, FILES, PAGE, SCORES
+from circuits.output import to_read
 from circuits.record import RECORD, STRONGEST, read_record
 from tasks.errors import FormatError, counted
 
@@ -20,12 +21,13 @@ if TYPE_CHECKING:
 
 def present(source: Path, form: str | None, output: Path | None) -> None:
     """Print `source`; with a format or an output file, convert its circuit instead."""
-    from graphs.files import write_atomically
     from graphs.formats import find_format
+    from tasks.atomic import write_atomically
 
     wanted = None
     if form is not None or output is not None:
         wanted = find_format(output or "", form)
+    source = to_read(source)
     if source.name == RECORD:
         source = source.parent
     if wanted is None and (source / RECORD).is_file():
@@ -67,6 +69,7 @@ def read_circuit(source: Path) -> CircuitGraph:
     """
     from graphs import CircuitGraph
 
+    source = to_read(source)
     if not source.exists():
         raise FormatError(f"there is no run or circuit at {source}")
     if source.is_dir() and not (source / CIRCUIT).is_file():

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from tasks.errors import counted
+from tasks.errors import FormatError, counted
 
 if TYPE_CHECKING:
     from circuits.record import RunRecord
@@ -241,14 +241,16 @@ def _measured(record: RunRecord) -> dict[str, str]:
 def _held_out(folder: Path) -> str:
     """What `circuits evaluate` has measured of a run on other prompts; empty before that."""
     from circuits.evaluate import verdict
-    from circuits.folder import EVALUATION
+    from circuits.folder import read_held_out
 
     try:
-        told = json.loads((folder / EVALUATION).read_bytes())
-        found = verdict(told["faithfulness"], told["interval"])
-        return f"{found}, on {counted(told['n'], 'prompt pair')}, {told['ablation']} outside"
-    except (OSError, ValueError, LookupError, TypeError):
+        seen = read_held_out(folder)
+    except FormatError as fault:
+        return str(fault)
+    if seen is None:
         return ""
+    told = verdict(seen.faithfulness, seen.interval)
+    return f"{told}, on {counted(seen.n, 'prompt pair')}, {seen.ablation} outside"
 
 
 def print_rows(rows: Mapping[str, str]) -> None:

@@ -73,8 +73,6 @@ def validate(
     from circuits.validation import validation
     from patching.journal import kept
 
-    if out is not None:
-        OUTPUT.prepare(out, force)
     methods, kinds = tuple(method or validation.METHODS), tuple(kind or validation.KINDS)
     validation.check_asked(methods, kinds)
     how = how_of(bos, chat, chat_plain)
@@ -82,24 +80,25 @@ def validate(
         task, model, n=n, seed=seed, batch_size=batch_size, skip_bad=skip_bad, **how
     ).settled()
     config.check()
-    locate(model)
-    with shown_progress() as progress:
-        progress(0, 0, "opening the model")
-        prepare(config)
-        opened = load_model(model)
-        pairs = prompts_of(config, opened)
-        plan = validation.Plan(opened, pairs, methods, kinds, sites=sites, seed=seed)
-        work = plan.work(config.sweep())
-    for line in work.told(len(pairs)):
-        typer.echo(printable(line), err=True)
-    about = __version__, config.digest(), methods, kinds, sites
-    with kept(out, *about) as journal, shown_progress() as progress:
-        found = validation.carried_out(plan, work, config.sweep(progress, journal))
+    with OUTPUT.reserved(out, force):
+        locate(model)
+        with shown_progress() as progress:
+            progress(0, 0, "opening the model")
+            prepare(config)
+            opened = load_model(model)
+            pairs = prompts_of(config, opened)
+            plan = validation.Plan(opened, pairs, methods, kinds, sites=sites, seed=seed)
+            work = plan.work(config.sweep())
+        for line in work.told(len(pairs)):
+            typer.echo(printable(line), err=True)
+        about = __version__, config.digest(), methods, kinds, sites
+        with kept(out, *about) as journal, shown_progress() as progress:
+            found = validation.carried_out(plan, work, config.sweep(progress, journal))
+            if out is not None:
+                _write(found, out)
+        _print(found)
         if out is not None:
-            _write(found, out)
-    _print(found)
-    if out is not None:
-        typer.echo(f"written {out} (validation.json, validation.csv, validation.svg)")
+            typer.echo(f"written {out} (validation.json, validation.csv, validation.svg)")
 
 
 def _print(found: Validation) -> None:

@@ -15,7 +15,6 @@ A plan is refused as a whole, with all its faults, before anything is changed. N
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,7 +25,8 @@ from pydantic import Field, ValidationError, field_validator
 from circuits.edits.check import edit_faults, is_weight_edit
 from circuits.edits.edit import Edit, Part
 from circuits.output import make_ready, vacant
-from graphs.files import read_bytes, read_json, write_atomically
+from graphs.files import read_bytes, read_json, read_toml
+from tasks.atomic import write_atomically
 from tasks.errors import (
     CircuitsError,
     EditError,
@@ -36,6 +36,7 @@ from tasks.errors import (
     counted,
     unknown,
 )
+from tasks.limits import MAX_PLAN, MAX_TOML
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,8 +44,8 @@ if TYPE_CHECKING:
     from circuits.edits.live import EditedModel
     from patching.model import Model
 
-MAX_BYTES = 64 * 1024 * 1024
 SHOWN = 160
+FEWER_EDITS = "give fewer edits, or shorter vectors"
 
 
 class EditPlan(Part):
@@ -220,7 +221,7 @@ def read_plan(path: str | Path) -> EditPlan:
         FormatError: it cannot be read, is of another kind or a newer major version, or has fields
             that no edit has; all such faults are listed.
     """
-    values = _values(read_bytes(path, MAX_BYTES), Path(path))
+    values = _values(Path(path))
     version = str(values.get("schema_version", "1.0")) if isinstance(values, dict) else "1.0"
     if version.split(".")[0] != "1":
         raise FormatError(f"{path} has schema version {version}; this version of circuits reads 1")
@@ -236,14 +237,11 @@ def plan_schema() -> dict[str, Any]:
     return EditPlan.model_json_schema()
 
 
-def _values(data: bytes, path: Path) -> Any:
+def _values(path: Path) -> Any:
     if path.suffix == ".toml":
-        try:
-            return tomllib.loads(data.decode())
-        except ValueError as error:
-            raise FormatError(f"{path} is not valid TOML: {error}") from None
+        return read_toml(read_bytes(path, MAX_TOML, "save it as .json"), str(path))
     if path.suffix == ".json":
-        return read_json(data, str(path), allow_nan=True)
+        return read_json(read_bytes(path, MAX_PLAN, FEWER_EDITS), str(path), allow_nan=True)
     raise FormatError(f"plans are read from .toml or .json, not from '{path}'")
 
 

@@ -2,22 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import NoneType
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from circuits.config import Config
 from circuits.evaluation.outcomes import check_disjoint, prompt_keys
 from circuits.prompts import file_pairs, fitted, prompts_of
-from tasks.errors import RunError, TaskError
+from tasks.errors import RunError, TaskError, all_faults, number_faults
+from tasks.limits import MAX_ROWS
+from tasks.row import shorten
 
 if TYPE_CHECKING:
     from circuits.record import RunRecord
     from patching.model import Model
     from tasks import PromptPairs
+
+KINDS: Mapping[str, tuple[type, ...]] = {
+    **dict.fromkeys(("task", "model", "metric"), (str, NoneType)),
+    **dict.fromkeys(("method", "level", "direction", "select", "ablation", "chat"), (str,)),
+    **dict.fromkeys(("top", "n"), (int, NoneType)),
+    **dict.fromkeys(("seed", "batch_size"), (int,)),
+    **dict.fromkeys(("skip_bad", "model_correct"), (bool,)),
+    "bos": (bool, NoneType),
+    "asked": (list,),
+    "options": (dict,),
+}
+"""What a run's record holds of every choice of a discovery."""
 
 ROUNDS = 8
 """Further seeds that are tried until enough new prompts are found."""
@@ -39,7 +54,32 @@ def config_of(record: RunRecord) -> Config:
         raise RunError(
             f"this run was made with choices that this version does not know: {', '.join(others)}"
         )
+    if faults := _faults(record.config):
+        raise RunError(all_faults("this run's choices cannot be those of a discovery:", faults))
     return Config(**record.config)
+
+
+def _faults(choices: Mapping[str, Any]) -> list[str]:
+    """Choices of a file that have another type than they must have, or numbers that cannot be."""
+    odd = [
+        f"{name} is {shorten(repr(value))}"
+        for name, value in choices.items()
+        if type(value) not in KINDS[name]
+    ]
+    questions = choices.get("asked", ())
+    if not odd and not all(
+        isinstance(asked, list) and [type(text) for text in asked] == [str] * 4
+        for asked in questions
+    ):
+        odd.append("asked holds something else than four texts for each question")
+    if odd:
+        return odd
+    chosen = ((name, choices.get(name)) for name in ("top", "n", "batch_size"))
+    given = {name: 1 if number is None else number for name, number in chosen}
+    numbers = ((name, number, 1) for name, number in given.items())
+    odd = number_faults(*numbers, ("seed", choices.get("seed", 0), 0))
+    large = [name for name in ("n", "batch_size") if given[name] > MAX_ROWS]
+    return odd + [f"{name} is {given[name]}, at most {MAX_ROWS:,}" for name in large]
 
 
 def used_prompts(record: RunRecord, model: Model, other_model: bool = False) -> PromptPairs:

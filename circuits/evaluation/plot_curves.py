@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from circuits.display import picture_html, svg, table_html
 from circuits.evaluation.areas import KINDS, Interval
 from circuits.evaluation.outcomes import undefined
-from graphs.files import write_atomically
+from tasks.atomic import write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

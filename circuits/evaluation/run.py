@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,12 +24,13 @@ from circuits.evaluation.running import Running
 from circuits.evaluation.terms import Terms
 from circuits.folder import CIRCUIT, CURVES, EVALUATION, SCORES
 from circuits.knowledge import knowledge, told
-from circuits.output import make_ready
+from circuits.output import guarded, written
 from circuits.record import RECORD, RunRecord, read_record
 from graphs import CircuitGraph
 from graphs.choose import check_comparable
 from patching.journal import kept
 from patching.scores import Scores
+from tasks.atomic import write_atomically
 from tasks.errors import RunError
 
 if TYPE_CHECKING:
@@ -145,15 +146,24 @@ def carry_out(
         CircuitsError: the folder is no run, the model is another one, or no prompts are left; then
             nothing is written.
     """
-    run = Run.read(folder)
-    make_ready(folder / EVALUATION)
+    with guarded(folder):
+        return _guarded(Run.read(folder), terms, model, reference, progress)
+
+
+def _guarded(
+    run: Run,
+    terms: Terms,
+    model: str | None,
+    reference: Path | None,
+    progress: Progress | None,
+) -> RunEvaluation:
     metric = run.record.evaluation.metric
     running = terms.running(run.ablation, metric=metric, progress=progress)
     other = None if reference is None else read_reference(reference)
     if other is not None:
         check_comparable(other, run.graph)
     about = circuits.__version__, EVALUATION, run.record.config_sha256, terms
-    with kept(folder, *about) as journal:
+    with kept(run.folder, *about) as journal:
         return _carry_out(run, terms, model, replace(running, journal=journal), other)
 
 
@@ -165,15 +175,16 @@ def _carry_out(
     opened = recorded_model(run.record.model, model)
     pairs = fresh_prompts([run], opened, terms)
     run.check_redraws(opened, terms.rediscoveries)
-    running = running.settled(opened, pairs)
+    nodes = run.record.config.get("nodes", "heads")
+    running = running.settled(opened, pairs, nodes)
     found = held_out_evaluation(
         run.graph, run.scores, opened, pairs, running, reference, terms.seed
     )
     if terms.rediscoveries and found.faithfulness is not None:
         found = replace(found, rediscoveries=run.rediscovered(opened, pairs, terms, running))
     described = describe(opened, pairs, found.to_json() | running.to_json())
-    written, known = _write(run, found, described), described["prompts"]["known"]
-    return RunEvaluation(found, described["model"], written, known)
+    files, known = _write(run, found, described), described["prompts"]["known"]
+    return RunEvaluation(found, described["model"], files, known)
 
 
 def fresh_prompts(runs: list[Run], model: Model, terms: Terms) -> PromptPairs:
@@ -219,21 +230,30 @@ def describe(model: Model, pairs: PromptPairs, found: dict[str, Any]) -> dict[st
 
 def write_json(path: Path, data: dict[str, Any]) -> None:
     """Write a JSON file; it is there whole or not at all."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        partial.write_text(json.dumps(data, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    write_atomically(path, (json.dumps(data, indent=2, allow_nan=False) + "\n").encode())
 
 
 def _write(run: Run, found: HeldOutEvaluation, described: dict[str, Any]) -> tuple[Path, ...]:
-    report, picture = run.folder / EVALUATION, run.folder / CURVES
-    if found.faithfulness is None:
-        picture.unlink(missing_ok=True)
-        write_json(report, described)
-        return (report,)
-    size = len(run.graph) / len(run.scores)
-    plot(picture, found.curves, (size, found.faithfulness, found.interval), run.name)
-    write_json(report, described)
-    return report, picture
+    names = [EVALUATION] if found.faithfulness is None else [EVALUATION, CURVES]
+    with _both(run.folder) as place:
+        # A picture is never beside the numbers of another evaluation.
+        (place / CURVES).unlink(missing_ok=True)
+        write_json(place / EVALUATION, described)
+        if found.faithfulness is not None:
+            size = len(run.graph) / len(run.scores)
+            circuit = size, found.faithfulness, found.interval
+            plot(place / CURVES, found.curves, circuit, run.name)
+    return tuple(run.folder / name for name in names)
+
+
+@contextmanager
+def _both(folder: Path) -> Iterator[Path]:
+    """Where to write, so that both files appear in the folder at once.
+
+    A folder in which the user stands is not exchanged under their feet.
+    """
+    if Path.cwd().is_relative_to(folder.resolve()):
+        yield folder
+        return
+    with written(folder, lambda _: None, add=True) as partial:
+        yield partial

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+from circuits.output import written
 from circuits.proportions import Proportion
 
 if TYPE_CHECKING:
@@ -74,18 +73,17 @@ LOW = "matrix products in bfloat16 and everything else in fp32"
 
 
 def write_model(run: Run, out: Path, measured: Measured) -> None:
-    """Writes the directory; files appear under their names only when all of them are complete."""
+    """Writes the directory; its files are exchanged all at once."""
     out.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=out, prefix=".partial-") as partial:
+    with written(out, lambda _: None, add=True) as partial:
         run.model.save_pretrained(partial)
         run.tokenizer.save_pretrained(partial)
         record = {"recipe": run.recipe.to_json(), "measured": _plain(measured)}
-        _write(Path(partial) / "recipe.json", json.dumps(record, indent=2) + "\n")
-        _write(Path(partial) / "README.md", card(run, measured))
-        for file in sorted(Path(partial).iterdir()):
+        _write(partial / "recipe.json", json.dumps(record, indent=2) + "\n")
+        _write(partial / "README.md", card(run, measured))
+        for file in partial.iterdir():
             # safetensors writes files that their owner alone can read; packages are for everybody.
             file.chmod(0o644)
-            os.replace(file, out / file.name)
 
 
 def card(run: Run, measured: Measured) -> str:

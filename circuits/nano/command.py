@@ -15,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from circuits.nano.card import write_model
 from circuits.nano.recipe import Recipe
 from circuits.nano.train import CHECKPOINT, train
+from circuits.output import guarded
 from circuits.proportions import Proportion
 from tasks.errors import CircuitsError
 
@@ -29,7 +30,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     torch.set_num_threads(1)
     try:
-        _train_and_write(given, console)
+        with guarded(given.out):
+            _train_and_write(given, console)
     except CircuitsError as fault:
         console.print(str(fault), markup=False, highlight=False)
         sys.exit(2)

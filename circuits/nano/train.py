@@ -10,7 +10,6 @@ found.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +27,7 @@ from circuits.nano.losses import backward
 from circuits.nano.recipe import Recipe
 from circuits.nano.sources import Source, sources
 from circuits.nano.words import build_tokenizer
+from tasks.atomic import replacing
 from tasks.errors import RunError
 
 if TYPE_CHECKING:
@@ -109,9 +109,8 @@ class Run:
         """Writes what `load` needs; an interruption leaves the previous file as it was."""
         state = {"recipe": self.recipe.to_json(), "step": self.step}
         state |= {"model": self.network.state_dict(), "optimizer": self.optimizer.state_dict()}
-        partial = path.with_suffix(".partial")
-        torch.save(state, partial)
-        os.replace(partial, path)
+        with replacing(path) as file:
+            torch.save(state, file)
 
     def load(self, path: Path) -> None:
         """Goes on from a checkpoint of the same recipe; `RunError` if it is of another."""

@@ -21,8 +21,9 @@ from circuits.models import fingerprint, load_model
 from circuits.validation.agreement import LEVELS, agreement_table, measured, measured_on
 from circuits.validation.result import Validation
 from circuits.validation.validation import DIRECTIONS, validate
-from graphs.files import write_atomically, write_json
+from graphs.files import write_json
 from patching.methods import METHODS
+from tasks.atomic import write_atomically
 from tasks.errors import FormatError
 
 MODEL, TASKS = "nano", ("ioi", "mcq_bias", "mental_math", "emotion")

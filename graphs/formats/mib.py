@@ -141,7 +141,12 @@ def from_mib(data: bytes, source: str = "this file") -> CircuitGraph:
     Raises:
         FormatError: listing everything that is wrong with the file.
     """
-    file = _read(data, source)
+    return from_document(read_json(data, source, allow_nan=True), source)
+
+
+def from_document(document: Any, source: str = "this file") -> CircuitGraph:
+    """The same from plain JSON values."""
+    file = _read(document, source)
     info = _info(file, source)
     faults: list[str] = []
     nodes = _nodes(file, info, faults)
@@ -163,7 +168,7 @@ def scores_from_mib(data: bytes, source: str = "this file") -> Scores:
     Raises:
         FormatError: listing everything that is wrong with the file.
     """
-    file = _read(data, source)
+    file = _read(read_json(data, source, allow_nan=True), source)
     info = _info(file, source)
     faults: list[str] = []
     _edges(file, info.anatomy, faults)
@@ -183,9 +188,8 @@ def scores_from_mib(data: bytes, source: str = "this file") -> Scores:
     )
 
 
-def _read(data: bytes, source: str) -> _File:
-    # Their nodes without a score are written as NaN, which is no JSON; edges may not be NaN.
-    document = read_json(data, source, allow_nan=True)
+def _read(document: Any, source: str) -> _File:
+    """The file; their nodes without a score are written as NaN, which edges may not be."""
     if not is_mib(document):
         raise FormatError(f"{source} is not a MIB file: it needs the keys cfg, nodes and edges")
     if _OURS in document:

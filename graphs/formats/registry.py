@@ -10,12 +10,13 @@ from types import MappingProxyType
 from graphs import schema
 from graphs.circuit import CircuitGraph
 from graphs.draw import picture
-from graphs.files import read_bytes, read_json, write_atomically
+from graphs.files import read_bytes, read_json
 from graphs.formats import mib, xml
 from graphs.formats.cytoscape import to_cytoscape
 from graphs.formats.neuronpedia import to_neuronpedia
 from graphs.formats.table import to_csv
 from graphs.page import MOST_EDGES, to_html
+from tasks.atomic import write_atomically
 from tasks.errors import FormatError, unknown
 
 Writer = Callable[[CircuitGraph], bytes]
@@ -44,9 +45,8 @@ def _picture(form: str) -> Writer:
 
 def _read_json(data: bytes, source: str) -> CircuitGraph:
     """Our own JSON or MIB's: both are called .json, so the content decides."""
-    if mib.is_mib(read_json(data, source, allow_nan=True)):
-        return mib.from_mib(data, source)
-    return schema.from_json(data, source)
+    document = read_json(data, source, allow_nan=True)
+    return (mib if mib.is_mib(document) else schema).from_document(document, source)
 
 
 _SEEN = "numbers beyond three digits, standard errors, metadata but for the legend"

@@ -7,8 +7,8 @@ A mean is told apart by nothing (``all``), by position within prompts of one len
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,12 +21,21 @@ from torch import Tensor
 
 from patching.model import Model
 from patching.ops import Point
+from patching.tensors import Described, read_described, read_tensors, type_faults
+from tasks.atomic import write_atomically
 from tasks.errors import FormatError, MethodError, all_faults
 from tasks.pairs import PromptPairs
 
 SCHEMA_VERSION = 1
 BY = ("all", "position", "token")
 SOURCES = ("prompts", "conditional")
+WHAT = "a file of means"
+COUNTED = ("I64", "F64")
+MEANS = ("F32", "F64")
+KINDS = (
+    *((name, str) for name in ("by", "model_hash", "task", "prompts", "source")),
+    *(("n", int), ("lengths", list)),
+)
 
 Keys = Int[np.ndarray, "*tokens 3"]
 
@@ -132,18 +141,12 @@ class MeanActivations:
         """Write a safetensors file whose header says what the means are of; replaces ``path``."""
         from safetensors.torch import save
 
-        path = Path(path)
         arrays = {f"{kind}.{layer}": v.contiguous() for (kind, layer), v in self.values.items()}
         arrays |= {"keys": torch.as_tensor(self.keys), "counts": torch.as_tensor(self.counts)}
         about = {"schema_version": SCHEMA_VERSION, "by": self.by, **vars(self.origin)}
-        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-        try:
-            header = {"means": json.dumps(about, sort_keys=True)}
-            # Written by us, so that it is as open to others as any file.
-            partial.write_bytes(save(arrays, metadata=header))
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
+        header = {"means": json.dumps(about, sort_keys=True)}
+        # Written by us, so that it is as open to others as any file.
+        write_atomically(path, save(arrays, metadata=header))
 
     @classmethod
     def load(cls, path: str | Path) -> MeanActivations:
@@ -152,15 +155,20 @@ class MeanActivations:
         Raises:
             FormatError: not such a file, or written by a newer version.
         """
-        from safetensors import SafetensorError, safe_open
-
-        try:
-            with safe_open(str(path), framework="pt") as file:
-                about = json.loads((file.metadata() or {})["means"])
-                arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        except (OSError, SafetensorError, KeyError, ValueError) as error:
-            raise FormatError(f"{path} is not a file of means: {error}") from None
-        return _from_parts(path, about, arrays)
+        about, header = read_described(Path(path), "means", WHAT)
+        version = about.pop("schema_version", None)
+        if version != SCHEMA_VERSION:
+            raise FormatError(
+                f"{path} has means schema version {version!r}; this program reads "
+                f"{SCHEMA_VERSION}; use the version of circuits that wrote it"
+            )
+        if faults := [*type_faults(about, KINDS), *_faults(about, header.tensors)]:
+            raise FormatError(f"{path} is not {WHAT}: {'; '.join(faults)}")
+        arrays, by = read_tensors(Path(path), "pt", WHAT), about.pop("by")
+        keys, counts = (arrays.pop(name).numpy() for name in ("keys", "counts"))
+        points = {point: arrays[name] for name in arrays if (point := _point(name))}
+        origin = Origin(**about | {"lengths": tuple(about["lengths"])})
+        return cls(by, keys, counts, points, origin)
 
     def __repr__(self) -> str:
         o = self.origin
@@ -178,30 +186,38 @@ def token_keys(tokens: Int[np.ndarray, "n s"], mask: Bool[np.ndarray, "n s"], by
     return keys
 
 
-def _from_parts(
-    path: str | Path, about: dict[str, Any], arrays: dict[str, Tensor]
-) -> MeanActivations:
-    version = about.pop("schema_version", None)
-    if version != SCHEMA_VERSION:
-        raise FormatError(
-            f"{path} has means schema version {version!r}; this program reads {SCHEMA_VERSION}; "
-            f"use the version of circuits that wrote it"
-        )
-    try:
-        by, keys, counts = about.pop("by"), arrays.pop("keys"), arrays.pop("counts")
-        origin = Origin(**about | {"lengths": tuple(about["lengths"])})
-        points = {(kind, int(layer)): v for kind, layer, v in map(_named, arrays.items())}
-    except (KeyError, TypeError, ValueError) as error:
-        raise FormatError(f"{path} is not a complete file of means: {error}") from None
-    shapes = [keys.shape == (len(counts), 3), *(len(v) == len(counts) for v in points.values())]
-    if by not in BY or origin.source not in SOURCES or not all(shapes):
-        raise FormatError(f"{path} is not a file of means: its arrays do not fit together")
-    return MeanActivations(by, keys.numpy(), counts.numpy(), points, origin)
+def _faults(about: Mapping[str, Any], tensors: Mapping[str, Described]) -> Iterator[str]:
+    """What is wrong with a file, as far as its header tells."""
+    if unknown := sorted(set(about) - {name for name, _ in KINDS}):
+        yield f"it has {unknown[0][:40]!r}, which no means have"
+    for name, allowed in (("by", BY), ("source", SOURCES)):
+        if about.get(name) not in allowed:
+            yield f"its {name} is none of {', '.join(allowed)}"
+    lengths = about.get("lengths")
+    if not isinstance(lengths, list) or not all(type(length) is int for length in lengths):
+        yield "its lengths are no list of numbers"
+    if lacking := [name for name in ("keys", "counts") if name not in tensors]:
+        yield f"it holds no {' and no '.join(lacking)}"
+        return
+    keys, counts = tensors["keys"], tensors["counts"]
+    count = keys.shape[0] if len(keys.shape) == 2 else 0
+    if keys != Described("I64", (count, 3)) or not count:
+        yield f"its keys are {keys.dtype} of shape {list(keys.shape)}, not I64 of [k, 3]"
+    if counts.dtype not in COUNTED or counts.shape != (count,):
+        yield f"its counts are {counts.dtype} of shape {list(counts.shape)}, for {count} keys"
+    for name, tensor in tensors.items():
+        if name in ("keys", "counts"):
+            continue
+        if _point(name) is None:
+            yield f"it holds {name[:40]!r}, which is no kind of point and layer"
+        elif tensor.dtype not in MEANS or tensor.shape[:1] != (count,):
+            yield f"its {name} is {tensor.dtype} of shape {list(tensor.shape)}, for {count} keys"
 
 
-def _named(item: tuple[str, Tensor]) -> tuple[str, str, Tensor]:
-    kind, _, layer = item[0].rpartition(".")
-    return kind, layer, item[1]
+def _point(name: str) -> Point | None:
+    """The point that a tensor's name stands for; None where it is none."""
+    found = re.fullmatch(r"([a-z_]+)\.(\d{1,6})", name)
+    return (found[1], int(found[2])) if found else None
 
 
 def listed(values: Iterable[object]) -> str:

@@ -12,14 +12,13 @@ import json
 import os
 import re
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from secrets import token_hex
 from typing import Any
 
-from tasks.errors import ModelError
+from tasks.atomic import temporary, write_atomically
+from tasks.errors import FormatError, ModelError
 
 VARIABLE = "CIRCUITS_CACHE"
 ABOUT = "circuits_source.json"
@@ -88,7 +87,7 @@ def making(sha256: str, needed: int) -> Iterator[Path | None]:
 
 @contextmanager
 def _partial(sha256: str) -> Iterator[Path]:
-    partial = home() / f".{sha256}.{token_hex(8)}.partial"
+    partial = temporary(folder(sha256))
     try:
         partial.mkdir()
         yield partial
@@ -139,12 +138,9 @@ def stamped(path: Path, compute: Callable[[], str]) -> str:
         pass
     found = compute()
     # A note that cannot be kept costs no more than the time to hash again.
-    with suppress(OSError):
+    with suppress(OSError, FormatError):
         home().mkdir(parents=True, exist_ok=True)
-        handle, partial = tempfile.mkstemp(".partial", f".{key[:32]}.", home())
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump(stamp | {"sha256": found}, file)
-        Path(partial).replace(note)
+        write_atomically(note, json.dumps(stamp | {"sha256": found}).encode())
     return found
 
 

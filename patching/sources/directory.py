@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import json
 import re
-import struct
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from typing import Any
 
+from patching.tensors import TensorFileError, read_header
 from tasks.errors import ModelError, all_faults, counted
 
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
@@ -30,6 +30,7 @@ REFUSED = ("transformers_weights", "fusion_config")
 """Settings with which transformers would read other files, or change its classes for good."""
 COUNTS = re.compile(r"layer|head|expert|hidden|vocab|embd|d_model|ffn|intermediate|inner|label")
 LEAST_LIMIT = 256
+PART_NAME = re.compile(r"\w[\w.+-]{0,200}")
 MOST_BYTES = 4 << 20
 MOST_HEADER = 16 << 20
 CONVERT = (
@@ -144,8 +145,9 @@ def _weights(folder: Path, faults: list[str]) -> Weights:
     shapes: list[tuple[int, ...]] = []
     for path in _files(folder, faults):
         try:
-            shapes += _shapes(path)
-        except _FaultError as fault:
+            header = read_header(path, MOST_HEADER)
+            shapes += [tensor.shape for tensor in header.tensors.values()]
+        except TensorFileError as fault:
             faults.append(f"{path.name} {fault}")
     if not shapes and not faults:
         faults.append("its files of weights hold none")
@@ -162,11 +164,14 @@ def _files(folder: Path, faults: list[str]) -> list[Path]:
     index = _object(folder / INDEX, faults)
     if index is None:
         return []
-    names = index.get("weight_map")
-    names = set(names.values()) if isinstance(names, dict) else set()
-    if not names or not all(isinstance(name, str) and Path(name).name == name for name in names):
+    named = index.get("weight_map")
+    listed = list(named.values()) if isinstance(named, dict) else []
+    if not listed or not all(
+        isinstance(name, str) and PART_NAME.fullmatch(name) for name in listed
+    ):
         faults.append(f"{INDEX} does not say which files hold the weights")
         return []
+    names = set(listed)
     missing = sorted(name for name in names if not (folder / name).is_file())
     if missing:
         shown = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
@@ -185,56 +190,6 @@ def _no_weights(folder: Path) -> str:
         shown = ", ".join(sorted(pickles)[:3])
         return f"its weights are a pickle ({shown}). {CONVERT.format(path=folder)}"
     return f"it has no weights ({WEIGHTS})"
-
-
-class _FaultError(Exception):
-    """What is wrong with one file."""
-
-
-def _shapes(path: Path) -> Iterator[tuple[int, ...]]:
-    """The shapes of a safetensors file, whose data must all be there.
-
-    The file is the length of a JSON header (8 bytes), the header, and the data it describes.
-    """
-    try:
-        size = path.stat().st_size
-        with path.open("rb") as file:
-            start = file.read(8)
-            length = struct.unpack("<Q", start)[0] if len(start) == 8 else size
-            if length > size - 8:
-                raise _FaultError(f"is incomplete: it ends within its header; {AGAIN}")
-            if length > MOST_HEADER:
-                raise _FaultError(f"has a header of {length:,} bytes, more than {MOST_HEADER:,}")
-            header = json.loads(file.read(length))
-    except OSError as error:
-        raise _FaultError(f"cannot be read: {error.strerror}") from None
-    except RecursionError:
-        raise _FaultError("is no safetensors file: its header is nested too deeply") from None
-    except ValueError as error:
-        raise _FaultError(f"is no safetensors file: {shortened(error)}") from None
-    entries = _entries(header)
-    complete = 8 + length + max((end for _, end in entries), default=0)
-    if size < complete:
-        raise _FaultError(f"is incomplete: {size:,} of {complete:,} bytes are there; {AGAIN}")
-    if size > complete:
-        raise _FaultError(f"is {size - complete:,} bytes longer than its header says; {AGAIN}")
-    yield from (shape for shape, _ in entries)
-
-
-AGAIN = "fetch it again (an interrupted download?)"
-
-
-def _entries(header: Any) -> list[tuple[tuple[int, ...], int]]:
-    """Shape, and end of the data, of every tensor."""
-    try:
-        rows = [entry for name, entry in header.items() if name != "__metadata__"]
-        found = [(tuple(row["shape"]), row["data_offsets"][1]) for row in rows]
-    except (AttributeError, LookupError, TypeError):
-        raise _FaultError(f"is broken: its header describes no tensors; {AGAIN}") from None
-    numbers = [number for shape, end in found for number in (*shape, end)]
-    if not all(isinstance(number, int) and 0 <= number < 1 << 63 for number in numbers):
-        raise _FaultError(f"is broken: its header holds sizes that cannot be; {AGAIN}")
-    return found
 
 
 def shortened(value: object, most: int = 200) -> str:

@@ -21,7 +21,7 @@ COUNTS = (
     *(".head_count_kv", ".expert_count", ".key_length", ".value_length", ".dimension_count"),
 )
 READERS = ("gguf", "accelerate")
-BLOCK_NAME = re.compile(r"blk\.(\d+)\.")
+BLOCK_NAME = re.compile(r"blk\.(\d{1,6})\.")
 PART = re.compile(r"-(\d{5})-of-(\d{5})$")
 
 
@@ -133,7 +133,9 @@ def check_complete(path: Path, header: Header) -> None:
     Raises:
         ModelError: see above.
     """
-    count, number = (int(header.facts.get(f"split.{key}", 0)) for key in ("count", "no"))
+    count, number = (header.facts.get(f"split.{key}", 0) for key in ("count", "no"))
+    if not (isinstance(count, int) and isinstance(number, int) and 0 <= number <= count):
+        raise ModelError(f"{path} is broken: it is part {number!r} of {count!r}; fetch it again")
     if count > 1:
         _refuse_parts(path, number + 1, count)
     try:

@@ -35,6 +35,8 @@ SCALARS = {
     12: "d",
 }
 MOST_DIMENSIONS = 8
+MOST_TENSORS, MOST_FACTS, MOST_TEXTS = 100_000, 10_000, 4_000_000
+"""Several times what the largest models have; the largest vocabularies have 300,000 words."""
 ALIGNMENT = 32
 
 
@@ -130,12 +132,15 @@ class _Reader:
     def __init__(self, data: mmap.mmap) -> None:
         self.data = data
         self.at = len(MAGIC)
+        self.texts = 0
 
     def header(self) -> Header:
         (version,) = self.take("I")
         if version not in VERSIONS:
             raise _BrokenError(f"version {version}; versions 2 and 3 can be read")
         n_tensors, n_facts = self.take("QQ")
+        if n_tensors > MOST_TENSORS or n_facts > MOST_FACTS:
+            raise _BrokenError(f"{n_tensors:,} tensors and {n_facts:,} facts")
         facts = {}
         for _ in range(n_facts):
             name = self.text()
@@ -177,6 +182,9 @@ class _Reader:
         if kind in SCALARS:
             self.skip(count * struct.calcsize(SCALARS[kind]))
         elif kind == STRING:
+            self.texts += count
+            if self.texts > MOST_TEXTS:
+                raise _BrokenError(f"lists of {self.texts:,} texts")
             for _ in range(count):
                 self.skip(*self.take("Q"))
         else:

@@ -7,10 +7,12 @@ import sys
 from dataclasses import replace
 
 import pytest
+from typer.testing import CliRunner
 
+from circuits.cli.app import app
 from circuits.folder import FILES, RUN, finished
-from circuits.output import written
-from circuits.record import RECORD
+from circuits.output import guarded, written
+from circuits.record import RECORD, read_record
 from tasks.errors import RunError
 
 
@@ -126,10 +128,10 @@ def test_a_file_is_not_taken_for_a_folder(tmp_path, config, force):
         finished(tmp_path / "run", config, force)
 
 
-def test_a_place_under_a_file_cannot_be_written(tmp_path, config):
+def test_a_place_under_a_file_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(RunError, match="cannot be written"):
-        finished(tmp_path / "file" / "run", config)
+    with pytest.raises(RunError, match="cannot be written"), guarded(tmp_path / "file" / "run"):
+        pass
 
 
 def test_files_that_were_written_for_the_owner_alone_are_as_open_as_the_folder(tmp_path):
@@ -145,11 +147,17 @@ def test_files_that_were_written_for_the_owner_alone_are_as_open_as_the_folder(t
 
 def test_a_run_that_appears_meanwhile_is_kept(tmp_path, config, make_record):
     folder = tmp_path / "run"
-    with pytest.raises(RunError, match="another run meanwhile"), written(folder, RUN.check):
+    other = make_record(replace(config, top=9))
+    with (
+        pytest.raises(RunError, match=r"is kept in .*run-2"),
+        written(folder, RUN.check) as partial,
+    ):
+        fill(partial, other)
         folder.mkdir()
         fill(folder, make_record(config))
     assert finished(folder, config) is not None
-    assert names(tmp_path) == ["run"]
+    assert read_record(tmp_path / "run-2" / RECORD) == other
+    assert names(tmp_path) == ["run", "run-2"]
 
 
 @pytest.fixture
@@ -165,20 +173,22 @@ def test_what_a_killed_process_left_is_cleared_away(tmp_path, config, dead_pid):
     other = tmp_path / f".other.{platform.node()}.{dead_pid}.partial"
     for folder in (left, mine, other):
         folder.mkdir()
-    finished(tmp_path / "run", config)
+    with guarded(tmp_path / "run"):
+        assert finished(tmp_path / "run", config) is None
     assert names(tmp_path) == sorted([mine.name, other.name])
 
 
 def test_a_run_set_aside_by_a_killed_process_is_put_back(done, config, dead_pid):
     done.rename(done.with_name(f".run.{platform.node()}.{dead_pid}.old"))
-    assert finished(done, config) is not None
+    assert CliRunner().invoke(app, ["show", str(done)]).exit_code == 0
+    with guarded(done):
+        assert finished(done, config) is not None
     assert names(done.parent) == ["run"]
 
 
 def test_odd_names_of_folders_work(tmp_path, config, make_record, dead_pid):
     folder = tmp_path / "run [1] *"
     (tmp_path / f".run [1] *.{platform.node()}.{dead_pid}.partial").mkdir()
-    assert finished(folder, config) is None
-    with written(folder, RUN.check) as partial:
+    with guarded(folder), written(folder, RUN.check) as partial:
         fill(partial, make_record(config))
     assert names(tmp_path) == ["run [1] *"]

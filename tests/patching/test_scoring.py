@@ -90,6 +90,14 @@ def test_batches_change_nothing(family, model, method, settings):
         assert parts.total_effect == pytest.approx(whole.total_effect, abs=1e-6)
 
 
+@pytest.mark.parametrize("method", ["secant", "ig:steps=3", "activation"])
+def test_in_float32_the_batch_size_moves_scores_by_rounding_alone(method):
+    model = families.single("llama")
+    pairs = families.make_pairs(64, padding=(0,) * 64)
+    one, many = (score(model, pairs, method, batch_size=size).values for size in (1, 64))
+    assert np.abs(one - many).max() <= 1e-5 * np.abs(many).max()
+
+
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("method", ALL)
 def test_scores_add_over_prompts(gpt2, pairs, method, level):

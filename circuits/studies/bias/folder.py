@@ -63,12 +63,11 @@ def mitigate(
     from circuits.studies.bias.settings import Settings
 
     settings = Settings(train, test, seed, str(file), others, tuple(recipes))
-    if out is not None:
-        OUTPUT.prepare(Path(out), force)
-    opened = load_model(model)
     if out is None:
+        opened = load_model(model)
         return report_card(opened, find_mitigation(opened, settings))
-    return carry_out(opened, settings, Path(out), unseen, force)
+    with OUTPUT.reserved(Path(out), force):
+        return carry_out(load_model(model), settings, Path(out), unseen)
 
 
 def carry_out(
@@ -76,12 +75,11 @@ def carry_out(
     settings: Settings,
     out: Path,
     progress: Progress,
-    force: bool = False,
 ) -> ReportCard:
     """Find a mitigation, measure it, write everything; the report card.
 
     Raises:
-        RunError: as for :meth:`circuits.output.Output.prepare`.
+        RunError: as for :func:`circuits.output.written`.
     """
     from circuits.edits.save_model import save_edited
     from circuits.studies.bias.mitigate import find_mitigation
@@ -90,7 +88,6 @@ def carry_out(
     from circuits.studies.bias.report_text import page
     from graphs.files import write_json
 
-    OUTPUT.prepare(out, force)
     found = find_mitigation(model, settings, progress)
     card = report_card(model, found, progress)
     with written(out, OUTPUT.check) as partial:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from graphs.files import write_atomically
+from tasks.atomic import write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

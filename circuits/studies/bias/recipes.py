@@ -24,6 +24,7 @@ from circuits.studies.bias.settings import RECIPES
 from circuits.studies.bias.start import batch_rows
 from patching.directions import default_basis, unembedding
 from patching.forward import Record, no_tap, run_block
+from patching.in_use import undisturbed
 from patching.model import Model
 from patching.nodes.heads import head_writes
 from patching.sites import Site, head, parse_site
@@ -143,6 +144,7 @@ def _head_writes(model: Model, seen: Record, layer: int) -> Float[Tensor, "n h d
     return head_writes(model.blocks[layer], z, raw)[:, :, 0].float()
 
 
+@undisturbed
 def _second_moments(model: Model, others: Others, layers: Sequence[int]) -> dict[int, Tensor]:
     """E[k k^T] of some layers over plain text and the prompts of other tasks."""
     if not layers:

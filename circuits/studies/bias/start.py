@@ -52,17 +52,20 @@ class Start:
             raise ValueError(f"a start at block {self.layer} cannot go back to block {layer}")
         found = []
         for x, frame in self.streams:
-            for block in model.blocks[self.layer : layer]:
-                x = run_block(block, x, frame)
+            with model.reading():
+                for block in model.blocks[self.layer : layer]:
+                    x = run_block(block, x, frame)
             found.append((x, frame))
         return Start(layer, tuple(found))
 
     def logits(self, model: Model) -> Iterator[Float[Tensor, "b v"]]:
         """Logits at the last position, batch by batch."""
         for x, frame in self.streams:
-            for block in model.blocks[self.layer : -1]:
-                x = run_block(block, x, frame)
-            yield model.unembed(run_block_end(model.blocks[-1], x, frame)[:, -1])
+            with model.reading():
+                for block in model.blocks[self.layer : -1]:
+                    x = run_block(block, x, frame)
+                logits = model.unembed(run_block_end(model.blocks[-1], x, frame)[:, -1])
+            yield logits
 
 
 def batch_rows(mask: Bool[np.ndarray, "n pos"]) -> Iterator[slice]:

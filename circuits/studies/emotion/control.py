@@ -17,6 +17,7 @@ from circuits.studies.emotion.circuit import Components
 from patching.capture import Prompts
 from patching.forward import Tap, no_tap, run_block
 from patching.generate import generate
+from patching.in_use import undisturbed
 from patching.model import Model
 from patching.sweep import Sweep
 from tasks.errors import MethodError, unknown
@@ -156,6 +157,7 @@ def replies(
     return found
 
 
+@undisturbed
 @torch.no_grad()
 def perplexity(
     model: Model, texts: Sequence[str], tap: Tap = no_tap, batch_size: int | Sweep = 64

@@ -20,6 +20,7 @@ from circuits.directions import POINTS, Directions, Reference
 from patching.capture import Prompts
 from patching.forward import Record, run_block, write_mlp
 from patching.frame import Frame
+from patching.in_use import undisturbed
 from patching.model import Model
 from patching.ops import Point
 from patching.sweep import Sweep, added
@@ -116,6 +117,7 @@ class _LastToken:
     def end(self) -> Float[Tensor, "b d"]:
         return self.values["resid_post", self.model.anatomy.n_layers - 1][:, -1]
 
+    @undisturbed
     @torch.no_grad()
     def end_with(self, point: int, deltas: Float[Tensor, "r d"]) -> Float[Tensor, "r b d"]:
         """The end of the stream with each delta added at a point."""
@@ -136,6 +138,7 @@ class _LastToken:
         return x[:, -1].unflatten(0, (count, -1))
 
 
+@undisturbed
 def _slopes(
     model: Model, tokens: Tensor, mask: Tensor, ends: Float[Tensor, "e d"]
 ) -> Float[Tensor, "e p d"]:

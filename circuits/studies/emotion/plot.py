@@ -10,8 +10,8 @@ import numpy as np
 
 from circuits.display import frame_html, picture_html, svg
 from circuits.proportions import MeanProportion
-from graphs.files import write_atomically
 from graphs.style import NEGATIVE, POSITIVE
+from tasks.atomic import write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

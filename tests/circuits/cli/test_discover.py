@@ -280,7 +280,7 @@ def test_ctrl_c_leaves_nothing_and_says_so(root, tmp_path):
     try:
         seen = _read_until(ours, b"scoring", 120)
         process.send_signal(signal.SIGINT)
-        seen += _read_until(ours, b"nothing was written", 60)
+        seen += _read_until(ours, b"nothing half-written", 60)
         assert process.wait(60) == 130
     finally:
         process.kill()

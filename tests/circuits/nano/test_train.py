@@ -89,8 +89,8 @@ def test_an_interrupted_checkpoint_leaves_the_last_one(tmp_path, monkeypatch):
     before = (tmp_path / CHECKPOINT).read_bytes()
     run.advance()
 
-    def broken(state, path):
-        path.write_bytes(b"half")
+    def broken(state, file):
+        file.write(b"half")
         raise KeyboardInterrupt
 
     monkeypatch.setattr(torch, "save", broken)

@@ -81,7 +81,7 @@ def test_files_that_are_not_there_and_folders(tmp_path):
 def test_huge_files_are_refused_before_they_are_parsed(tmp_path, monkeypatch):
     from graphs import files
 
-    monkeypatch.setattr(files.read_bytes, "__defaults__", (100,))
+    monkeypatch.setattr(files.read_bytes, "__defaults__", (100, "save it again with fewer edges"))
     GRAPH.save(tmp_path / "c.json")
     with pytest.raises(FormatError, match="is larger than 100 bytes; save it again with fewer"):
         CircuitGraph.load(tmp_path / "c.json")

@@ -33,18 +33,20 @@ def test_it_holds_circuits_report_directions_and_pictures(done):
 
 
 def test_new_and_empty_folders_are_free(tmp_path):
-    OUTPUT.prepare(tmp_path / "new")
     (tmp_path / "empty").mkdir()
-    OUTPUT.prepare(tmp_path / "empty")
+    for name in ("new", "empty"):
+        with OUTPUT.reserved(tmp_path / name):
+            pass
+    assert names(tmp_path) == ["empty"]
 
 
 def test_a_study_is_replaced_only_when_asked(done):
-    with pytest.raises(RunError, match=r"holds a study already.*--force"):
-        OUTPUT.prepare(done)
-    OUTPUT.prepare(done, force=True)
+    with pytest.raises(RunError, match=r"holds a study already.*--force"), OUTPUT.reserved(done):
+        pass
     before = (done / REPORT).read_bytes()
     (done / "report.md").write_text("old")
-    write(done, tiny_emotion.found())
+    with OUTPUT.reserved(done, force=True):
+        write(done, tiny_emotion.found())
     assert (done / REPORT).read_bytes() == before
     assert (done / "report.md").read_text(encoding="utf-8") != "old"
     assert names(done.parent) == ["study"]
@@ -61,8 +63,8 @@ def test_a_study_is_replaced_only_when_asked(done):
 )
 def test_what_is_no_study_is_never_replaced(done, change, told, force):
     change(done)
-    with pytest.raises(RunError, match=told):
-        OUTPUT.prepare(done, force)
+    with pytest.raises(RunError, match=told), OUTPUT.reserved(done, force):
+        pass
     before = names(done)
     with pytest.raises(RunError, match=told):
         write(done, tiny_emotion.found())
@@ -72,8 +74,9 @@ def test_what_is_no_study_is_never_replaced(done, change, told, force):
 
 def test_a_file_is_no_folder(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(RunError, match="is a file"):
-        OUTPUT.prepare(tmp_path / "file", force=True)
+    refused = OUTPUT.reserved(tmp_path / "file", force=True)
+    with pytest.raises(RunError, match="is a file"), refused:
+        pass
 
 
 def test_an_interrupted_study_leaves_the_old_one(done, monkeypatch):
