@@ -10,8 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 from circuits.arguments import check_kinds
-from circuits.evaluate import NO_INTERVAL
-from circuits.evaluation.areas import bootstrap
+from circuits.results.intervals import NO_INTERVAL, Ends, bootstrap
 from tasks.errors import counted
 
 if TYPE_CHECKING:
@@ -24,8 +23,6 @@ if TYPE_CHECKING:
     from patching.model import Model
     from patching.sites import Edge, Site
     from tasks import PromptPairs
-
-Interval = tuple[float, float]
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,12 +53,10 @@ class AblationResult:
         return float(np.mean(self.clean - self.ablated))
 
     @property
-    def interval(self) -> Interval | None:
+    def interval(self) -> Ends | None:
         """Bootstrap interval of the effect over prompts (95 %, percentiles); None of one prompt."""
         lost = self.clean - self.ablated
-        if len(lost) < 2:
-            return None
-        return bootstrap(lambda weights: weights @ lost, len(lost), self.seed)
+        return bootstrap(lambda draws: lost[draws].mean(axis=1), len(lost), self.seed)
 
     @property
     def share(self) -> float | None:

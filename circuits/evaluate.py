@@ -19,10 +19,6 @@ if TYPE_CHECKING:
     from patching.model import Model
     from tasks import PromptPairs
 
-RESAMPLES = 2000
-COVERAGE = 0.95
-NO_INTERVAL = "no interval: more than one prompt pair is needed for one"
-
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
@@ -68,6 +64,8 @@ class Evaluation:
 
     def rows(self) -> list[tuple[str, str]]:
         """What a table of this evaluation says: label and value."""
+        from circuits.results.intervals import verdict
+
         return [
             ("prompt pairs", str(self.n)),
             (f"{self.metric}, clean", f"{self.full:+.4f}"),
@@ -91,9 +89,9 @@ class Evaluation:
         return pd.DataFrame([row], index=pd.Index([self.metric], name="metric"))
 
     def __repr__(self) -> str:
-        told = "undefined" if self.faithfulness is None else f"{self.faithfulness:.3f}"
+        share = "undefined" if self.faithfulness is None else f"{self.faithfulness:.3f}"
         size = counted(self.n, "prompt pair")
-        return f"Evaluation({self.metric}, {size}: faithfulness {told})"
+        return f"Evaluation({self.metric}, {size}: faithfulness {share})"
 
     def _repr_html_(self) -> str:
         from circuits.display import rows_html
@@ -158,16 +156,6 @@ def edges_of(graph: CircuitGraph) -> list[str]:
     return [edge.name for edge in induced_edges(sites, graph.info.anatomy)]
 
 
-def verdict(faithfulness: float | None, interval: tuple[float, float] | None) -> str:
-    """A faithfulness in words."""
-    if faithfulness is None:
-        return "undefined: the model does not tell the two runs apart, so nothing can be recovered"
-    if interval is None:
-        return f"{faithfulness:.1%} ({NO_INTERVAL})"
-    low, high = interval
-    return f"{faithfulness:.1%} (95 % interval {low:.1%} to {high:.1%})"
-
-
 def summarize(
     metric: str,
     full: Float[np.ndarray, " n"],
@@ -177,7 +165,13 @@ def summarize(
     ablation: str = "corrupted",
 ) -> Evaluation:
     """The evaluation that per-prompt metrics of the three runs amount to."""
-    from circuits.evaluation.areas import told_apart
+    import numpy as np
+
+    from circuits.evaluation.areas import faithfulness, told_apart
+    from circuits.results.intervals import bootstrap
+
+    def shares(draws: np.ndarray) -> np.ndarray:
+        return faithfulness(*(run[draws].mean(axis=1) for run in (full, empty, circuit)))
 
     known = told_apart(full, empty)
     means = float(full.mean()), float(empty.mean()), float(circuit.mean())
@@ -186,28 +180,7 @@ def summarize(
         *means,
         n=len(full),
         per_prompt=tuple(float(value) for value in circuit),
-        interval=_interval(full, empty, circuit, seed) if known and len(full) > 1 else None,
-        faithfulness=_share(*means) if known else None,
+        interval=bootstrap(shares, len(full), seed) if known else None,
+        faithfulness=float(faithfulness(*map(np.asarray, means))) if known else None,
         ablation=ablation,
     )
-
-
-def _share(full: Any, empty: Any, circuit: Any) -> Any:
-    return (circuit - empty) / (full - empty)
-
-
-def _interval(
-    full: Float[np.ndarray, " n"],
-    empty: Float[np.ndarray, " n"],
-    circuit: Float[np.ndarray, " n"],
-    seed: int,
-) -> tuple[float, float]:
-    import numpy as np
-
-    draws = np.random.default_rng(seed).integers(len(full), size=(RESAMPLES, len(full)))
-    means = [run[draws].mean(axis=1) for run in (full, empty, circuit)]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        shares = _share(*means)
-    tail = (1 - COVERAGE) / 2
-    low, high = np.quantile(shares[np.isfinite(shares)], [tail, 1 - tail])
-    return float(low), float(high)

@@ -25,7 +25,7 @@ from jaxtyping import Float, Int
 
 from circuits.arguments import check_kinds
 from circuits.edits.edit import Steer, steer
-from circuits.proportions import Proportion
+from circuits.results.intervals import Proportion
 from circuits.splits import Split
 from tasks.errors import MethodError, TaskError, all_faults, unknown
 from tasks.tokenize import encode, pad_id

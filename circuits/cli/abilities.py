@@ -9,6 +9,7 @@ import typer
 
 from circuits.abilities import Ability, abilities
 from circuits.cli.text import printable
+from circuits.results.intervals import spelled
 
 TITLES = ["task", "n", "right", "preferred", "metric", "mean"]
 
@@ -43,14 +44,11 @@ def present(model: str, names: Sequence[str], n: int, seed: int, as_json: bool) 
 
 
 def _row(each: Ability) -> list[str]:
-    interval = (
-        "" if each.interval is None else f" [{each.interval[0]:+.2f}, {each.interval[1]:+.2f}]"
-    )
     return [
         each.task,
         str(each.n),
         f"{each.right:.0%}",
         f"{each.preferred:.0%}",
         each.metric,
-        f"{each.value:+.2f}{interval}",
+        spelled(each.value, each.interval, "+.2f"),
     ]

@@ -9,6 +9,7 @@ import typer
 
 from circuits.cli.device import Device
 from circuits.cli.files import SkipBad
+from circuits.results.intervals import percent
 from tasks.errors import TaskError, counted, unknown
 
 MITIGATED = ("mcq_bias",)
@@ -90,8 +91,7 @@ def summary(card: dict) -> list[str]:
 
 def _percent(found: dict) -> str:
     """A share with its 95 % interval."""
-    ends = f"[{100 * found['low']:.1f}, {100 * found['high']:.1f}]"
-    return f"{100 * found['value']:.1f} % {ends}"
+    return percent(found["value"], found["interval"], " %")
 
 
 @edits.command("apply")

@@ -10,9 +10,9 @@ from rich.table import Table
 from rich.text import Text
 
 from circuits.cli.text import print_table, printable
+from circuits.results.intervals import spelled
 
 if TYPE_CHECKING:
-    from circuits.evaluation.areas import Interval
     from circuits.evaluation.curves import Curve
 
 LEAST_WIDTH = 80
@@ -43,10 +43,7 @@ def print_curves(curves: Sequence[Curve], seed: int) -> None:
     """Areas of every curve with their intervals, then faithfulness at every size."""
     titles = ["ranking", "CPR", "CMD", "log CPR", "log CMD"]
     kinds = ("cpr", "cmd", "log_cpr", "log_cmd")
-    rows = [
-        [f"{c.name}, {c.ranking}", *(_area(c.area(k), c.interval(k, seed)) for k in kinds)]
-        for c in curves
-    ]
+    rows = [[f"{c.name}, {c.ranking}", *(_area(c, kind, seed) for kind in kinds)] for c in curves]
     print_columns(titles, rows)
     sizes = curves[0].sizes
     share = [
@@ -57,7 +54,6 @@ def print_curves(curves: Sequence[Curve], seed: int) -> None:
     print_columns(["answer preferred at", *(f"{100 * size:g} %" for size in sizes)], right)
 
 
-def _area(value: float | None, interval: Interval | None) -> str:
-    if value is None or interval is None:
-        return "undefined"
-    return f"{value:.3f} [{interval[0]:.3f}, {interval[1]:.3f}]"
+def _area(curve: Curve, kind: str, seed: int) -> str:
+    value = curve.area(kind)
+    return "undefined" if value is None else spelled(value, curve.interval(kind, seed))

@@ -225,7 +225,8 @@ def _known(record: RunRecord) -> dict[str, str]:
 
 
 def _measured(record: RunRecord) -> dict[str, str]:
-    from circuits.evaluate import empty_label, verdict
+    from circuits.evaluate import empty_label
+    from circuits.results.intervals import verdict
 
     seen = record.evaluation
     return {
@@ -240,8 +241,8 @@ def _measured(record: RunRecord) -> dict[str, str]:
 
 def _held_out(folder: Path) -> str:
     """What `circuits evaluate` has measured of a run on other prompts; empty before that."""
-    from circuits.evaluate import verdict
     from circuits.folder import EVALUATION
+    from circuits.results.intervals import verdict
 
     try:
         told = json.loads((folder / EVALUATION).read_bytes())

@@ -9,16 +9,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from circuits.evaluate import edges_of
-from circuits.evaluation.areas import KINDS, Interval
+from circuits.evaluation.areas import KINDS
 from circuits.evaluation.curves import BEST, RANKINGS, Curve, distinct, plan, run_plans
 from circuits.evaluation.outcomes import Outcomes, measure, undefined
 from circuits.evaluation.plot_curves import draw, plot
-from circuits.evaluation.rediscovery import Rediscovery, interval, told_spread
+from circuits.evaluation.rediscovery import Rediscovery, spread_text
 from circuits.evaluation.run import Run, describe, fresh_prompts, write_json
 from circuits.evaluation.running import Running
 from circuits.evaluation.terms import Terms
 from circuits.folder import CURVES
 from circuits.output import Output, written
+from circuits.results.intervals import Ends, percentiles
 from tasks.errors import RunError, all_faults
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from patching.model import Model
     from tasks import PromptPairs
 
-Gap = tuple[float, Interval]
+Gap = tuple[float, Ends]
 
 REPORT = "comparison.json"
 OUTPUT = Output(
@@ -77,8 +78,8 @@ class Comparison:
         titles = ["prompts redrawn", *KINDS_REDRAWN, "found again"]
         rows = []
         for name, again in zip(self.names, self.rediscoveries, strict=True):
-            spreads = [told_spread(again.faithfulness, percent=True)]
-            spreads += [told_spread(again.areas[kind]) for kind in ("cpr", "cmd")]
+            spreads = [spread_text(again.faithfulness, percent=True)]
+            spreads += [spread_text(again.areas[kind]) for kind in ("cpr", "cmd")]
             rows.append([name, *spreads, "" if again.kept is None else f"{again.kept:.1%}"])
         return titles, rows
 
@@ -270,7 +271,7 @@ def _gaps_redrawn(
         for kind in KINDS:
             at = RANKINGS.index(BEST[kind])
             mine, first = curves[2 * run + at].area(kind), curves[at].area(kind)
-            ends = interval(rediscoveries.areas[kind] - again[0].areas[kind])
+            ends = percentiles(rediscoveries.areas[kind] - again[0].areas[kind])
             if mine is not None and first is not None and ends is not None:
                 row[kind] = (mine - first, ends)
         found.append(row)

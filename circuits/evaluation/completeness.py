@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float
 
-from circuits.evaluation.areas import NOISE, Interval
+from circuits.evaluation.areas import NOISE
 from circuits.evaluation.outcomes import Outcomes, measure
 from circuits.evaluation.running import PLAIN, Running
+from circuits.results.intervals import Ends
 from tasks.errors import MethodError
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ class RandomBaseline:
     sizes: tuple[int, ...]
 
     @property
-    def spread(self) -> Interval:
+    def spread(self) -> Ends:
         """The lowest and the highest of them."""
         return min(self.random), max(self.random)
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from circuits.evaluate import edges_of, verdict
-from circuits.evaluation.areas import KINDS, Interval
+from circuits.evaluate import edges_of
+from circuits.evaluation.areas import KINDS
 from circuits.evaluation.completeness import (
     Completeness,
     Minimality,
@@ -23,6 +23,7 @@ from circuits.evaluation.outcomes import Outcomes, measure, undefined
 from circuits.evaluation.outside import Outside
 from circuits.evaluation.reference import Agreement, agreement
 from circuits.evaluation.running import Running
+from circuits.results.intervals import Ends, verdict
 from graphs.choose import check_comparable
 from patching.ablations import outside
 
@@ -72,7 +73,7 @@ class HeldOutEvaluation:
         return float(self.outcomes.faithfulness[0]) if self.outcomes.defined else None
 
     @property
-    def interval(self) -> Interval | None:
+    def interval(self) -> Ends | None:
         """Bootstrap interval (95 %) of the faithfulness over prompts."""
         return self.outcomes.interval(0, self.seed) if self.outcomes.defined else None
 
@@ -133,7 +134,7 @@ class HeldOutEvaluation:
         """
         import pandas as pd
 
-        rows: dict[str, tuple[float | None, Interval | None]] = {
+        rows: dict[str, tuple[float | None, Ends | None]] = {
             "faithfulness": (self.faithfulness, self.interval)
         }
         for curve in self.curves:

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from circuits.display import picture_html, svg, table_html
-from circuits.evaluation.areas import KINDS, Interval
+from circuits.evaluation.areas import KINDS
 from circuits.evaluation.outcomes import undefined
+from circuits.results.intervals import Ends
 from graphs.files import write_atomically
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from circuits.evaluation.curves import Curve
 
 STYLES = {"signed": "-", "absolute": "--"}
-Point = tuple[float, float, Interval | None]
+Point = tuple[float, float, Ends | None]
 
 
 def plot(

@@ -9,7 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from circuits.proportions import Proportion
+from circuits.results.intervals import Proportion
 
 if TYPE_CHECKING:
     from circuits.nano.train import Run

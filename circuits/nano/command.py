@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from circuits.nano.card import write_model
 from circuits.nano.recipe import Recipe
 from circuits.nano.train import CHECKPOINT, train
-from circuits.proportions import Proportion
+from circuits.results.intervals import Proportion
 from tasks.errors import CircuitsError
 
 DEFAULT = Recipe()

@@ -7,17 +7,17 @@ hand; on one machine the same model gives the same file.
 
 from __future__ import annotations
 
-import math
 import re
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 from textwrap import fill
 from typing import Any
 
 from circuits.models import fingerprint, load_model
+from circuits.results.intervals import Estimate
 from circuits.validation.agreement import LEVELS, agreement_table, measured, measured_on
 from circuits.validation.result import Validation
 from circuits.validation.validation import DIRECTIONS, validate
@@ -27,7 +27,7 @@ from tasks.errors import FormatError
 
 MODEL, TASKS = "nano", ("ioi", "mcq_bias", "mental_math", "emotion")
 PAIRS, SEED, WIDTH = 32, 0, 100
-KIND, SCHEMA_VERSION = "circuits agreement", "1.0"
+KIND, SCHEMA_VERSION = "circuits agreement", "2.0"
 EVERY = 10**9
 """More sites than there are: none are drawn."""
 TABLE = re.compile(
@@ -82,12 +82,13 @@ def _rows(task: str, found: Validation) -> Iterator[dict[str, Any]]:
             "level": c.kind,
             "direction": c.direction,
             "method": c.method,
-            **{name: _plain(asdict(interval)) for name, interval in c.measures.items()},
+            **{name: _rounded(measure) for name, measure in c.measures.items()},
         }
 
 
-def _plain(ends: dict[str, float]) -> dict[str, float | None]:
-    return {name: round(v, 4) if math.isfinite(v) else None for name, v in ends.items()}
+def _rounded(measure: Estimate) -> dict[str, Any]:
+    ends = measure.interval and tuple(round(end, 4) for end in measure.interval)
+    return replace(measure, value=round(measure.value, 4), interval=ends).to_json()
 
 
 def renewed(text: str, name: str = "the page") -> str:

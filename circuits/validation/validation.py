@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float
 
+from circuits.results.intervals import RESAMPLES
 from circuits.validation.forecast import Forecast, forecast, groups_of, positions_of
 from circuits.validation.result import Comparison, SiteSample, Validation
 from circuits.validation.statistics import agreement
@@ -58,7 +59,7 @@ def validate(
     positions: str | None = None,
     sites: int = SITES,
     batch_size: int = 32,
-    resamples: int = 200,
+    resamples: int = RESAMPLES,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Validation:
@@ -163,7 +164,9 @@ class Plan:
         return scores.names, rows, perf_counter() - begin
 
 
-def carried_out(plan: Plan, resamples: int = 200, progress: Progress | None = None) -> Validation:
+def carried_out(
+    plan: Plan, resamples: int = RESAMPLES, progress: Progress | None = None
+) -> Validation:
     """Measure everything that is planned."""
     told, found = _Told(progress, plan.work.passes), list[Comparison]()
     for direction in plan.directions:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from circuits.proportions import Proportion
+from circuits.results.intervals import Proportion
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -160,12 +160,14 @@ class AllForOne:
         """One row per grid, W and T: the share of right answers kept, with its interval."""
         import pandas as pd
 
-        rows = [
-            {"grid": name, "wait": w, "transfer": t, **share_json(share)}
+        rows = {
+            (name, *point): (share.value, share.right, share.n, *share.interval)
             for name, grid in self.grids.items()
-            for (w, t), share in grid.items()
-        ]
-        return pd.DataFrame(rows).set_index(["grid", "wait", "transfer"])
+            for point, share in grid.items()
+        }
+        index = pd.MultiIndex.from_tuples(rows, names=["grid", "wait", "transfer"])
+        columns = ["share", "right", "n", "low", "high"]
+        return pd.DataFrame(list(rows.values()), index, columns)
 
     def __str__(self) -> str:
         from circuits.studies.allforone.text import describe
@@ -209,14 +211,7 @@ def best(grid: Grid, wait: int) -> Proportion:
 
 def share_json(share: Proportion) -> dict[str, Any]:
     """A share as plain values."""
-    low, high = share.interval
-    return {
-        "share": share.value,
-        "right": share.right,
-        "n": share.n,
-        "low": low,
-        "high": high,
-    }
+    return {**share.to_json(), "right": share.right}
 
 
 def _blocks(text: str, first: int, last: int) -> str:

@@ -138,7 +138,7 @@ def search(
     name: str = "",
 ) -> AllForOne:
     """The whole search on an opened model; see :func:`af1`."""
-    from circuits.proportions import Proportion
+    from circuits.results.intervals import Proportion
     from circuits.studies.allforone.graph import as_circuit
     from circuits.studies.allforone.result import MAIN, AllForOne, choose, closest
     from circuits.studies.allforone.samples import draw
@@ -233,7 +233,7 @@ def _alternatives(
 
 def _pruned(whole: Subgraph, tolerance: float, tell: Progress) -> tuple[Subgraph, Pruning]:
     """The subgraph with the fewest heads that stays within the tolerance, and every step there."""
-    from circuits.proportions import Proportion
+    from circuits.results.intervals import Proportion
     from circuits.studies.allforone.result import Pruning
     from patching.allforone_parts import answers, prune_heads
 
@@ -250,7 +250,7 @@ def _pruned(whole: Subgraph, tolerance: float, tell: Progress) -> tuple[Subgraph
 
 
 def _shares(hits: Mapping[Any, Bool[np.ndarray, " n"]]) -> dict[Any, Any]:
-    from circuits.proportions import Proportion
+    from circuits.results.intervals import Proportion
 
     return {key: Proportion.of(row.tolist()) for key, row in hits.items()}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from circuits.proportions import Proportion
+from circuits.results.intervals import Proportion
 from circuits.studies.allforone.result import MAIN, AllForOne, Grid, best, closest
 
 

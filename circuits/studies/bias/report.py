@@ -10,7 +10,8 @@ import numpy as np
 
 from circuits.edits.edit import AnyEdit
 from circuits.models import name_of
-from circuits.studies.bias.answers import Answers, Value, answer, bootstrap, measures, start_at
+from circuits.results.intervals import Estimate
+from circuits.studies.bias.answers import Answers, answer, measures, start_at
 from circuits.studies.bias.conditions import NO_EDIT, RIVAL, Condition, all_conditions
 from circuits.studies.bias.controls import random_moves
 from circuits.studies.bias.criteria import criteria
@@ -53,7 +54,7 @@ def report_card(model: Model, found: Mitigation, progress: Progress = unseen) ->
     random = [] if best is None else _random_moves(model, found, best.candidate.edits, progress)
     card = {
         "kind": KIND,
-        "schema_version": "1.0",
+        "schema_version": "2.0",
         "model": {"name": name_of(model.path), "hash": model.hash, "path": str(model.path)},
         "settings": asdict(found.settings),
         "questions": _questions(found.material, len(plain.ordered)),
@@ -181,16 +182,16 @@ def _read(answers: Answers, prior: np.ndarray | None, k: int) -> tuple[Predictio
 def _row(seen: Seen, plain: Seen, items: Items) -> dict[str, Any]:
     gold, k = items.gold, items.n_options
     row: dict[str, Any] = {
-        name: bootstrap(measure, len(gold)).to_json()
+        name: Estimate.of(measure, len(gold)).to_json()
         for name, measure in measures(seen.top, gold, k).items()
     }
     among = measures(seen.best, gold, k)
     for name in ("accuracy", "A share, gold not A"):
         more = name.replace("accuracy", "accuracy among letters")
         more = more.replace("A share", "A share among letters")
-        row[more] = bootstrap(among[name], len(gold)).to_json()
+        row[more] = Estimate.of(among[name], len(gold)).to_json()
     same = seen.ordered
-    row["consistency"] = bootstrap(lambda rows: bias.consistency(same[rows]), len(same)).to_json()
+    row["consistency"] = Estimate.of(lambda rows: bias.consistency(same[rows]), len(same)).to_json()
     was, now = plain.top == gold, seen.top == gold
     row["flips right to wrong"] = int((was & ~now).sum())
     row["flips wrong to right"] = int((~was & now).sum())
@@ -200,7 +201,7 @@ def _row(seen: Seen, plain: Seen, items: Items) -> dict[str, Any]:
 def _template(top: Predictions, items: Items) -> dict[str, Any]:
     found = measures(top, items.gold, items.n_options)
     names = ("accuracy", "A share, gold not A", "no letter")
-    return {name: bootstrap(found[name], len(items)).to_json() for name in names}
+    return {name: Estimate.of(found[name], len(items)).to_json() for name in names}
 
 
 def _others(seen: Sideways, plain: Sideways) -> dict[str, Any]:
@@ -208,11 +209,8 @@ def _others(seen: Sideways, plain: Sideways) -> dict[str, Any]:
     for name, right in seen.right.items():
         was = plain.right[name]
         row[name] = {
-            "accuracy": bootstrap(lambda r, x=right: float(x[r].mean()), len(right)).to_json(),  # type: ignore[misc]
-            "change": bootstrap(
-                lambda r, x=right, y=was: float(x[r].mean() - y[r].mean()),  # type: ignore[misc]
-                len(right),
-            ).to_json(),
+            "accuracy": Estimate.mean(right).to_json(),
+            "change": Estimate.mean(right - 1.0 * was).to_json(),
         }
     if len(seen.loss):
 
@@ -221,16 +219,15 @@ def _others(seen: Sideways, plain: Sideways) -> dict[str, Any]:
             return float(np.exp((seen.loss[rows].sum() - plain.loss[rows].sum()) / total) - 1)
 
         row["text"] = {"perplexity": seen.perplexity}
-        row["text"]["change"] = bootstrap(ratio, len(seen.loss)).to_json()
+        row["text"]["change"] = Estimate.of(ratio, len(seen.loss)).to_json()
     return row
 
 
 def _knows(plain: Seen, debiased: Seen, items: Items) -> dict[str, Any]:
     """Whether the model answers above chance once the letters' prior is taken out."""
 
-    def right(predicted: Predictions) -> Value:
-        hits = predicted == items.gold
-        return bootstrap(lambda rows: float(hits[rows].mean()), len(hits))
+    def right(predicted: Predictions) -> Estimate:
+        return Estimate.mean(predicted == items.gold)
 
     chance, best = 1 / items.n_options, right(debiased.top)
     return {

@@ -23,8 +23,8 @@ class ReportCard(dict[str, Any]):
     paper      the published edit, which uses the right answers
     localised  the parts that write the bias
 
-    Measured values are ``{"value", "low", "high", "n"}`` with the ends of the 95 % bootstrap
-    interval; null is what could not be measured, ``"Infinity"`` what is infinite.
+    Measured values are ``{"value", "interval", "n"}``, with the 95 % bootstrap interval; null is
+    what could not be measured, ``"Infinity"`` what is infinite.
     """
 
     @property
@@ -51,12 +51,10 @@ class ReportCard(dict[str, Any]):
         rows = {}
         for condition in self.names:
             for name, found in self["conditions"][condition].items():
-                plain = found if isinstance(found, Mapping) else {"value": found}
-                ends = {end: plain.get(end) for end in ("value", "low", "high")}
-                rows[condition, name] = {
-                    k: float("nan") if v is None else v for k, v in ends.items()
-                }
-        frame = pd.DataFrame(rows, dtype=float).T
+                count = not isinstance(found, Mapping)
+                value, ends = (found, None) if count else (found["value"], found["interval"])
+                rows[condition, name] = (value, *(ends or (None, None)))
+        frame = pd.DataFrame(rows, ["value", "low", "high"], dtype=float).T
         return frame.rename_axis(index=["condition", "measure"])
 
     def __repr__(self) -> str:

@@ -112,7 +112,7 @@ def _knows(knows: Mapping[str, Any]) -> str:
 def _about(card: Mapping[str, Any]) -> str:
     rows, same = [], []
     for about in card["about"]:
-        found = [f"{about['way']}", about["claim"]]
+        found = [about["condition"], about["claim"]]
         if about["kind"] == "recipe":
             best = f"{_places(about['places'])}; strength {about['strength']:g}"
             found += [str(about["candidates"]), best, _cell(about["gain"]), about["verdict"]]
@@ -250,13 +250,11 @@ def _cell(value: Mapping[str, Any] | None) -> str:
     """A value with its interval; one number where the interval is nothing but that number."""
     if value is None or value["value"] is None:
         return "none"
-    middle, low, high = (_number(value[name]) for name in ("value", "low", "high"))
-    return middle if middle == low == high == "infinite" else f"{middle} [{low}, {high}]"
+    middle, *ends = map(_number, (value["value"], *(value["interval"] or ())))
+    return f"{middle} [{', '.join(ends)}]" if {*ends} - {"infinite"} else middle
 
 
-def _number(value: float | str | None) -> str:
-    if value is None:
-        return "none"
+def _number(value: float | str) -> str:
     return "infinite" if isinstance(value, str) else f"{value:.3f}"
 
 

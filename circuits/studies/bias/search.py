@@ -7,18 +7,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
 from circuits.edits.live import editing
-from circuits.studies.bias.answers import (
-    Answers,
-    Value,
-    agreement,
-    answer,
-    bootstrap,
-    imbalance,
-    start_at,
-)
+from circuits.results.intervals import Draws, Estimate, bootstrap
+from circuits.studies.bias.answers import Answers, agreement, answer, imbalance, start_at
 from circuits.studies.bias.items import Items
 from circuits.studies.bias.other_tasks import Others, OtherStarts, Sideways, look
 from circuits.studies.bias.recipes import Candidate
@@ -33,7 +26,6 @@ if TYPE_CHECKING:
 
 PERPLEXITY = 1.005
 FALL = 0.005
-RESAMPLES = 200
 
 
 @dataclass(frozen=True)
@@ -49,7 +41,7 @@ class Trial:
 
     candidate: Candidate
     score: float
-    gain: Value
+    gain: Estimate
     agreement: float
     imbalance: float
     harmless: bool | None
@@ -151,7 +143,7 @@ class Bench:
         """What a candidate does to the training questions; other tasks are not looked at."""
         with editing(self.model, candidate.edits, self.basis):
             answers = answer(self.model, self.items, start)
-        score, same, uneven = label_free(self.orders(answers))
+        score, same, uneven = map(float, label_free(self.orders(answers)))
         return Trial(candidate, score, self.gain(answers), same, uneven, None)
 
     def looked(self, tried: Trial, starts: OtherStarts | None = None) -> Trial:
@@ -160,14 +152,15 @@ class Bench:
             after = look(self.model, self.others, starts)
         return replace(tried, harmless=harmless(self.before, after))
 
-    def gain(self, answers: Answers) -> Value:
+    def gain(self, answers: Answers) -> Estimate:
         """The score less that of doing nothing; whole questions, in all orders, are redrawn."""
         after, before = self.orders(answers), self.orders(self.start)
 
-        def more(rows: np.ndarray) -> float:
-            return label_free(after[rows])[0] - label_free(before[rows])[0]
+        def gains(draws: Draws) -> np.ndarray:
+            return label_free(after[draws])[0] - label_free(before[draws])[0]
 
-        return bootstrap(more, len(after), resamples=RESAMPLES)
+        (value,) = gains(np.arange(len(after))[None])
+        return Estimate(float(value), bootstrap(gains, len(after)), len(after))
 
     def orders(self, answers: Answers) -> Int[np.ndarray, "questions orders"]:
         """The predicted letters, a row per question."""
@@ -176,7 +169,7 @@ class Bench:
 
 def search(bench: Bench, proposals: Sequence[Candidate], progress: Progress) -> Search:
     """Try all candidates on the training split, and the best UniBias sets together."""
-    nothing = label_free(bench.orders(bench.start))[0]
+    nothing = float(label_free(bench.orders(bench.start))[0])
     tried = _looked(bench, _tried(bench, proposals, progress), progress)
     found = Search(nothing, tuple(tried))
     vectors, heads = found.best_of(VECTORS), found.best_of(HEADS)
@@ -224,10 +217,13 @@ def _looked(bench: Bench, tried: Sequence[Trial], progress: Progress) -> list[Tr
     return found
 
 
-def label_free(top: Int[np.ndarray, "questions orders"]) -> tuple[float, float, float]:
+def label_free(
+    top: Int[np.ndarray, "*draws questions orders"],
+) -> tuple[Float[np.ndarray, "*draws"], ...]:
     """Agreement minus imbalance of the predicted letters, and both."""
-    k = top.shape[1]
-    same, uneven = agreement(chosen_options(top, k)), imbalance(top.reshape(-1), k)
+    k = top.shape[-1]
+    same = agreement(chosen_options(top, k))
+    uneven = imbalance(top.reshape(*top.shape[:-2], -1), k)
     return same - uneven, same, uneven
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from circuits.display import frame_html, picture_html, svg
-from circuits.proportions import MeanProportion
+from circuits.results.intervals import MeanProportion
 from graphs.files import write_atomically
 from graphs.style import NEGATIVE, POSITIVE
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from circuits.proportions import MeanProportion, Proportion
+from circuits.results.intervals import MeanProportion, Proportion
 from circuits.studies.emotion.control import perplexity
 from circuits.studies.emotion.trial import Harness, Make, untouched
 from patching.forward import Tap
@@ -44,7 +44,7 @@ def other_tasks(
 ) -> dict[str, Any]:
     """Share of pairs whose clean answer beats the other, mean over labels and draws, by task.
 
-    Intervals are those of :class:`circuits.proportions.MeanProportion`,
+    Intervals are those of :class:`circuits.results.intervals.MeanProportion`,
     labels counting as draws. A task that
     the model's tokenizer cannot write is left out.
     """

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from circuits.studies.emotion.verdict import told
+from circuits.results import intervals
+from circuits.results.intervals import spelled
+from circuits.studies.emotion.verdict import claim_lines
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,8 +30,7 @@ CONDITIONS = {
 
 def percent(share: Mapping[str, Any]) -> str:
     """A share with its interval, such as ``98.3 [95.1, 99.4]``."""
-    low, high = share["interval"]
-    return f"{100 * share['value']:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
+    return intervals.percent(share["value"], share["interval"])
 
 
 def summary(results: Mapping[str, Any]) -> str:
@@ -40,7 +41,7 @@ def summary(results: Mapping[str, Any]) -> str:
         for row in results["trials"]
     ]
     asked = f"{'points, 95 % interval over prompts and draws':68}{'asked':14}holds"
-    return "\n".join([head, *lines, "", asked, *told(results["claims"])])
+    return "\n".join([head, *lines, "", asked, *claim_lines(results["claims"])])
 
 
 def trials_frame(rows: list[Mapping[str, Any]]) -> pd.DataFrame:
@@ -100,9 +101,8 @@ def _in_short(results: Mapping[str, Any]) -> list[str]:
         "| --- | --- | --- | --- |",
     ]
     for row in results["claims"]:
-        low, high = row["interval"]
         verdict = ("yes" if row["holds"] else "**no**") + ("" if row["sure"] else ", not for sure")
-        points = f"{row['points']:+.1f} [{low:+.1f}, {high:+.1f}]"
+        points = spelled(row["points"], row["interval"], "+.1f")
         lines.append(f"| {row['claim']} | {points} | {row['asked']} | {verdict} |")
     loops = ", ".join(
         f"{100 * rows[name]['degenerate']['value']:.1f} % with {name}"

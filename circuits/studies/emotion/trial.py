@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 from circuits.directions import Directions
-from circuits.proportions import MeanProportion, Proportion
+from circuits.results.intervals import MeanProportion, Proportion
 from circuits.studies.emotion.circuit import Components
 from circuits.studies.emotion.control import Reply, enhance, replies, silence, steer
 from circuits.studies.emotion.prompts import Concept, EmotionPrompt

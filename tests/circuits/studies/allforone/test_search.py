@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 import circuits
 import tasks.mental_math  # noqa: F401
 from circuits.cli.app import app
-from circuits.proportions import Proportion
+from circuits.results.intervals import Proportion
 from circuits.studies.allforone.graph import SHOWN
 from circuits.studies.allforone.plot import draw
 from circuits.studies.allforone.result import MAIN, Stages, best, choose, closest
@@ -316,7 +316,7 @@ def test_the_command_writes_a_run(directory, tmp_path):
     }
     result = json.loads((out / "af1.json").read_text(encoding="utf-8"))
     assert (result["chosen"]["wait"], result["chosen"]["transfer"]) == (1, 2)
-    assert result["chosen"]["share"] == 1.0
+    assert result["chosen"]["value"] == 1.0
     record = json.loads((out / "run.json").read_text(encoding="utf-8"))
     assert record["config"]["samples"] == 20
     assert (

@@ -7,7 +7,7 @@ import pytest
 
 from circuits.studies.emotion.control import Reply
 from circuits.studies.emotion.trial import JudgedReply, Trial
-from circuits.studies.emotion.verdict import CLAIMS, Claim, claims, difference, told
+from circuits.studies.emotion.verdict import CLAIMS, Claim, claim_lines, claims, difference
 
 FINE = Reply("fine", 5, True, False)
 
@@ -69,7 +69,7 @@ def test_a_claim_holds_by_its_value_and_is_sure_by_its_interval(
 ):
     claim = Claim("something", value, interval, limit, 0.0)
     assert (claim.holds, claim.sure) == (holds, sure)
-    (line,) = told([claim.to_json()])
+    (line,) = claim_lines([claim.to_json()])
     assert ("NO" in line, "not for sure" in line) == (not holds, not sure)
 
 
