@@ -40,7 +40,7 @@ class Config:
     model       name of an embedded model, Hugging Face id, or directory; None: in memory
     method      a method, or several parted by commas: the mean of their scores
     metric      None: the task's own
-    select      how the circuit is chosen: see circuits.selection.selectors
+    select      how the circuit is chosen: see circuits.selectors
     top         how many edges (of level node: nodes) make the circuit; None: as the choice has it
     n           how many prompt pairs; None: 64 of a task, all of a file
     ablation    what stands in for everything outside the circuit when it is run

@@ -6,6 +6,8 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from circuits.arguments import check_kinds
+from circuits.results.report import Report, Reported
+from circuits.results.tables import Rows
 from tasks.errors import SiteError, counted
 
 if TYPE_CHECKING:
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Evaluation:
+class Evaluation(Reported):
     """A circuit against the whole model and against none of it, in units of the metric.
 
     full       mean metric of the clean run
@@ -62,22 +64,18 @@ class Evaluation:
         share, outside = self.faithfulness, self.ablation
         return graph.with_info(metrics=Metrics(self.full, self.empty, self.circuit, share, outside))
 
-    def rows(self) -> list[tuple[str, str]]:
-        """What a table of this evaluation says: label and value."""
+    def report(self) -> Report:
+        """The metric of the three runs, and the faithfulness."""
         from circuits.results.intervals import verdict
 
-        return [
-            ("prompt pairs", str(self.n)),
-            (f"{self.metric}, clean", f"{self.full:+.4f}"),
-            (f"{self.metric}, {empty_label(self.ablation)}", f"{self.empty:+.4f}"),
-            (f"{self.metric}, circuit", f"{self.circuit:+.4f}"),
-            ("faithfulness", verdict(self.faithfulness, self.interval)),
-        ]
-
-    def __str__(self) -> str:
-        from circuits.display import rows_text
-
-        return rows_text(dict(self.rows()))
+        rows = {
+            "prompt pairs": str(self.n),
+            f"{self.metric}, clean": f"{self.full:+.4f}",
+            f"{self.metric}, {empty_label(self.ablation)}": f"{self.empty:+.4f}",
+            f"{self.metric}, circuit": f"{self.circuit:+.4f}",
+            "faithfulness": verdict(self.faithfulness, self.interval),
+        }
+        return Report.of(Rows(rows))
 
     def to_frame(self) -> pd.DataFrame:
         """One row, so that evaluations can be put below each other."""
@@ -92,11 +90,6 @@ class Evaluation:
         share = "undefined" if self.faithfulness is None else f"{self.faithfulness:.3f}"
         size = counted(self.n, "prompt pair")
         return f"Evaluation({self.metric}, {size}: faithfulness {share})"
-
-    def _repr_html_(self) -> str:
-        from circuits.display import rows_html
-
-        return rows_html(dict(self.rows()))
 
 
 def evaluate(

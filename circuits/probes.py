@@ -117,10 +117,10 @@ class Probes:
     def _repr_html_(self) -> str:
         import pandas as pd
 
-        from circuits.display import frame_html
+        from circuits.results.tables import Table
 
         index = pd.Index(self.points, name="held-out accuracy")
-        return frame_html(pd.DataFrame(self.accuracy, index, self.positions), repr(self))
+        return Table.of(pd.DataFrame(self.accuracy, index, self.positions), repr(self)).html()
 
     def _at(self, point: str, position: str | int | None) -> tuple[int, int]:
         name = self.positions[0] if position is None else str(position)

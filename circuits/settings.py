@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from circuits.selection.selectors import Selector
-from circuits.selection.selectors import get as get_selector
+from circuits.selectors import Selector
+from circuits.selectors import get as get_selector
 from patching.methods import get
 from patching.written import parted, read_method, read_options
 from tasks.errors import MethodError

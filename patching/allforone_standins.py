@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from patching.allforone import waiting_point, waiting_points
+from patching.allforone.stages import waiting_point, waiting_points
 from patching.masks import self_peek
 from patching.mean_activations import MeanActivations
 from patching.mean_estimates import conditional_means, estimate_means

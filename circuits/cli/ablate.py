@@ -59,8 +59,8 @@ def command(
     """Ablate named parts of a model, all at once, and say what its answer loses."""
     from circuits.ablation import ablate, check_parts
     from circuits.cli.discover import prepare
+    from circuits.cli.printing import printable
     from circuits.cli.progress import shown_progress
-    from circuits.cli.text import printable
     from circuits.config import Config
     from circuits.models import load_model
     from circuits.prompts import prompts_of

@@ -30,8 +30,8 @@ def diff(
     ] = 10,
 ) -> None:
     """Print what changed from one circuit to another, and draw it."""
+    from circuits.cli.printing import print_rows, print_scores
     from circuits.cli.show import read_circuit
-    from circuits.cli.text import print_rows, print_scores
     from graphs.diff import CircuitDiff
 
     found = CircuitDiff(read_circuit(left), read_circuit(right))

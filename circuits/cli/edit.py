@@ -46,8 +46,8 @@ def mitigate(
     """Find an edit against a bias towards 'A', measure it, and save the edited model."""
     if task not in MITIGATED:
         raise TaskError(unknown("mitigation", task, MITIGATED))
+    from circuits.cli.printing import printable
     from circuits.cli.progress import shown_progress
-    from circuits.cli.text import printable
     from circuits.models import load_model, locate
     from circuits.studies.bias.folder import OUTPUT, carry_out
     from circuits.studies.bias.settings import Settings

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from circuits.cli.text import print_rows, print_scores, print_summary
+from circuits.cli.printing import print_rows, print_scores
+from circuits.cli.text import print_summary
 from circuits.folder import CIRCUIT, FILES, PAGE, SCORES
-from circuits.record import RECORD, STRONGEST, read_record
+from circuits.results.record import RECORD, STRONGEST, read_record
 from tasks.errors import FormatError, counted
 
 if TYPE_CHECKING:

@@ -158,9 +158,9 @@ class EditPlan(Part):
         return f"EditPlan({counted(len(self.edits), 'edit')} of {name}, basis {self.basis})"
 
     def _repr_html_(self) -> str:
-        from circuits.display import frame_html
+        from circuits.results.tables import Table
 
-        return frame_html(self.to_frame(), f"{self!r} {self.note}".rstrip())
+        return Table.of(self.to_frame(), f"{self!r} {self.note}".rstrip()).html()
 
     def to_json(self) -> str:
         """The text of the plan's file."""

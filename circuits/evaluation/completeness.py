@@ -130,11 +130,11 @@ def completeness(
     for _ in range(cuts):
         cut = [mine[i] for i in rng.permutation(len(mine))[:size]]
         runs += [_without(mine, cut), _without(every, cut)]
-    found = measure(model, pairs, runs, running).faithfulness
+    shares = measure(model, pairs, runs, running).faithfulness
     return Completeness(
-        circuit=tuple(found[1::2].tolist()),
-        model=tuple(found[2::2].tolist()),
-        without=float(found[0]),
+        circuit=tuple(shares[1::2].tolist()),
+        model=tuple(shares[2::2].tolist()),
+        without=float(shares[0]),
     )
 
 
@@ -181,18 +181,18 @@ def random_circuit(anatomy: Anatomy, n: int, seed: int) -> tuple[Edge, ...]:
     leaving: dict[Any, list[Edge]] = {}
     for edge in edges(anatomy):
         leaving.setdefault(edge.sender, []).append(edge)
-    found: dict[Edge, None] = {}
+    circuit: dict[Edge, None] = {}
     failed = 0
-    while len(found) < n and failed < TRIES:
+    while len(circuit) < n and failed < TRIES:
         path, at = [], INPUT
         while at in leaving:
             path.append(leaving[at][rng.integers(len(leaving[at]))])
             at = path[-1].receiver
-        fresh = [edge for edge in path if edge not in found]
-        fits = bool(fresh) and len(found) + len(fresh) <= n
-        found |= dict.fromkeys(fresh) if fits else {}
+        fresh = [edge for edge in path if edge not in circuit]
+        fits = bool(fresh) and len(circuit) + len(fresh) <= n
+        circuit |= dict.fromkeys(fresh) if fits else {}
         failed = 0 if fits else failed + 1
-    return tuple(found)
+    return tuple(circuit)
 
 
 def random_baseline(
@@ -206,5 +206,5 @@ def random_baseline(
 ) -> RandomBaseline:
     """Faithfulness of ``times`` random circuits of ``n`` edges (:func:`random_circuit`)."""
     drawn = [random_circuit(model.anatomy, n, seed + i) for i in range(times)]
-    found: Outcomes = measure(model, pairs, drawn, running)
-    return RandomBaseline(tuple(found.faithfulness.tolist()), tuple(len(each) for each in drawn))
+    outcomes: Outcomes = measure(model, pairs, drawn, running)
+    return RandomBaseline(tuple(outcomes.faithfulness.tolist()), tuple(len(each) for each in drawn))

@@ -132,15 +132,15 @@ class Curve:
         return pd.DataFrame(columns).set_index("size")
 
     def _repr_html_(self) -> str:
-        from circuits.evaluation.plot_curves import curves_html
+        from circuits.evaluation.plot_curves import curves_report
 
-        return curves_html([self])
+        return curves_report([self]).html()
 
     def __repr__(self) -> str:
         if not self.outcomes.defined:
             return f"Curve({self.name}, {self.ranking}: undefined)"
-        told = ", ".join(f"{kind} {self.area(kind):.3f}" for kind in KINDS)
-        return f"Curve({self.name}, {self.ranking}: {told})"
+        areas = ", ".join(f"{kind} {self.area(kind):.3f}" for kind in KINDS)
+        return f"Curve({self.name}, {self.ranking}: {areas})"
 
 
 def _kind(kind: str) -> str:
@@ -228,11 +228,11 @@ def run_plans(
 
 def distinct(plans: Sequence[Plan]) -> dict[frozenset[Edge], int]:
     """The circuits of all plans, each once, with its number."""
-    found: dict[frozenset[Edge], int] = {}
+    numbers: dict[frozenset[Edge], int] = {}
     for each in plans:
         for circuit in each.circuits:
-            found.setdefault(frozenset(circuit), len(found))
-    return found
+            numbers.setdefault(frozenset(circuit), len(numbers))
+    return numbers
 
 
 def curve(

@@ -131,14 +131,11 @@ class Estimate:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for a file."""
-        return {"value": plain(self.value), "interval": _plain(self.interval), "n": self.n}
+        ends = self.interval and [*map(plain, self.interval)]
+        return {"value": plain(self.value), "interval": ends, "n": self.n}
 
     def __str__(self) -> str:
         return spelled(self.value, self.interval)
-
-
-def _plain(ends: Ends | None) -> list[float | str | None] | None:
-    return None if ends is None else [plain(end) for end in ends]
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +166,8 @@ class Proportion:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for a file."""
-        return {"value": self.value, "interval": list(self.interval), "n": self.n}
+        ends = list(self.interval)
+        return {"value": self.value, "interval": ends, "n": self.n, "right": self.right}
 
     def __str__(self) -> str:
         low, high = self.interval
@@ -210,6 +208,5 @@ class MeanProportion:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for a file; of several draws each one's share as well."""
-        several = [share.value for share in self.draws] if len(self.draws) > 1 else None
-        own = {"value": self.value, "interval": list(self.interval), "n": self.n}
-        return own | ({"draws": several} if several else {})
+        several = {"draws": [share.value for share in self.draws]} if len(self.draws) > 1 else {}
+        return {"value": self.value, "interval": list(self.interval), "n": self.n, **several}

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from circuits.evaluation.curves import SIZES, Plan, connected
+from circuits.evaluation.curves import connected
 from circuits.evaluation.running import PLAIN, Running
 from graphs import CircuitGraph, CircuitInfo, ScoredEdge
 from tasks.errors import MethodError
@@ -68,41 +68,14 @@ def iterated(
         )
 
     scores, fresh = attribute() if start is None else start, True
-    found: list[CircuitGraph] = []
+    circuits: list[CircuitGraph] = []
     for target in wanted:
         while len(left) > target:
             scores = scores if fresh else attribute()
             left = connected(_highest(scores, max(target, int(keep * len(left))), absolute))
             fresh = False
-        found.append(_graph(scores, left, "iterated", target, considered, absolute))
-    return found
-
-
-def nested_plan(graphs: Sequence[CircuitGraph], sizes: Sequence[float] = SIZES) -> Plan:
-    """The curve's circuits at MIB sizes out of :func:`iterated` ones.
-
-    At each size the graph that was asked to have so many edges; at size 1 all edges.
-
-    Raises:
-        MethodError: a size for which there is no graph.
-    """
-    from patching.sites import edges
-
-    first = graphs[0].info
-    every = tuple(edges(first.anatomy))
-    by_count = {graph.info.selection.requested: graph for graph in graphs}
-    requested = tuple(int(size * len(every)) for size in sizes)
-    if missing := [n for n in requested if n and n < len(every) and n not in by_count]:
-        raise MethodError(f"no circuit of {missing} edges among these; ask for those counts")
-    circuits = tuple(
-        every if n == len(every) else () if n == 0 else _edges(by_count[n]) for n in requested
-    )
-    ranking = "absolute" if first.selection.absolute else "signed"
-    return Plan(first.selection.rule, ranking, tuple(sizes), requested, circuits)
-
-
-def _edges(graph: CircuitGraph) -> tuple[Edge, ...]:
-    return tuple(item.edge for item in graph.scored_edges)
+        circuits.append(_graph(scores, left, "iterated", target, considered, absolute))
+    return circuits
 
 
 def _highest(scores: Scores, n: int, absolute: bool) -> list[Edge]:

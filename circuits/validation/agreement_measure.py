@@ -57,11 +57,11 @@ def measure(
     effects = {}
     for task in tasks:
         pairs = get(task).pairs(opened.tokenizer, n=n, seed=seed)
-        found = validate(
+        validation = validate(
             opened, pairs, estimates, LEVELS, directions=DIRECTIONS, sites=EVERY, seed=seed
         )
-        rows += _rows(task, found)
-        effects[task] = found.total_effect
+        rows += _rows(task, validation)
+        effects[task] = validation.total_effect
     return {
         "kind": KIND,
         "schema_version": SCHEMA_VERSION,
@@ -75,8 +75,8 @@ def measure(
     }
 
 
-def _rows(task: str, found: Validation) -> Iterator[dict[str, Any]]:
-    for c in found.comparisons:
+def _rows(task: str, validation: Validation) -> Iterator[dict[str, Any]]:
+    for c in validation.comparisons:
         yield {
             "task": task,
             "level": c.kind,
@@ -98,13 +98,13 @@ def renewed(text: str, name: str = "the page") -> str:
         FormatError: there is no such table in it, or more than one.
     """
     lines = [fill(f"Agreement measured: {measured_on()}.", WIDTH), "", *agreement_table(), ""]
-    told, count = TABLE.subn(lambda _: "\n".join(lines), text)
+    page, count = TABLE.subn(lambda _: "\n".join(lines), text)
     if count != 1:
         raise FormatError(
             f"{name} has {count} paragraphs 'Agreement measured:' with a table of agreement; "
             f"give one"
         )
-    return told
+    return page
 
 
 if __name__ == "__main__":

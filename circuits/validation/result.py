@@ -105,6 +105,7 @@ class Validation:
         return f"Validation({self.task or 'prompt pairs'}: {methods} methods, {self.count} pairs)"
 
     def _repr_html_(self) -> str:
-        from circuits.display import frame_html
+        from circuits.results.tables import Table
 
-        return frame_html(self.summary(), f"{self!r}: Pearson correlation with the exact effect")
+        caption = f"{self!r}: Pearson correlation with the exact effect"
+        return Table.of(self.summary(), caption).html()

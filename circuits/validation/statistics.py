@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Float, Int
 
-from circuits.results.intervals import RESAMPLES, Estimate, draw, percentiles, weights
+from circuits.results.intervals import Estimate, draw, percentiles, weights
 
 Effects = Float[np.ndarray, "*draws s"]
 Values = Float[np.ndarray, "*draws"]
@@ -62,8 +62,6 @@ MEASURES: dict[str, Measure] = {
 def agreement(
     exact: Float[np.ndarray, "n s"],
     estimate: Float[np.ndarray, "n s"],
-    *,
-    resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> dict[str, Estimate]:
     """Every measure between the mean effects, with intervals from resampled prompts.
@@ -72,7 +70,7 @@ def agreement(
     effects themselves.
     """
     n = len(exact)
-    prompts = weights(draw(n, seed, resamples))
+    prompts = weights(draw(n, seed))
     drawn = prompts @ exact, prompts @ estimate
     means = exact.mean(0), estimate.mean(0)
     return {

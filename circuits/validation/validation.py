@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float
 
-from circuits.results.intervals import RESAMPLES
 from circuits.validation.forecast import Forecast, forecast, groups_of, positions_of
 from circuits.validation.result import Comparison, SiteSample, Validation
 from circuits.validation.statistics import agreement
@@ -59,7 +58,6 @@ def validate(
     positions: str | None = None,
     sites: int = SITES,
     batch_size: int = 32,
-    resamples: int = RESAMPLES,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Validation:
@@ -79,7 +77,7 @@ def validate(
     plan = Plan.of(
         model, pairs, methods, kinds, directions, metric, positions, sites, batch_size, seed
     )
-    return carried_out(plan, resamples, progress)
+    return carried_out(plan, progress)
 
 
 @dataclass(frozen=True)
@@ -119,7 +117,7 @@ class Plan:
         """
         from patching.sitesets import site_set
 
-        asked = check_asked(methods, kinds, directions)
+        estimates = check_asked(methods, kinds, directions)
         if sites < 2:
             raise MethodError(f"sites is {sites}; at least 2 are needed to compare anything")
         every = {
@@ -127,11 +125,10 @@ class Plan:
             for kind in kinds
             if kind != "edge"
         }
-        chosen = {kind: (found.sample(sites, seed), found) for kind, found in every.items()}
-        work = forecast(model, pairs, asked, kinds, len(directions), chosen, batch_size)
-        ways, metric = tuple(directions), metric or pairs.metric
-        rest = metric, positions, sites, batch_size, seed, work
-        return cls(model, pairs, asked, tuple(kinds), ways, *rest)
+        chosen = {kind: (whole.sample(sites, seed), whole) for kind, whole in every.items()}
+        work = forecast(model, pairs, estimates, kinds, len(directions), chosen, batch_size)
+        rest = tuple(directions), metric or pairs.metric, positions, sites, batch_size, seed, work
+        return cls(model, pairs, estimates, tuple(kinds), *rest)
 
     def measure(
         self,
@@ -164,28 +161,26 @@ class Plan:
         return scores.names, rows, perf_counter() - begin
 
 
-def carried_out(
-    plan: Plan, resamples: int = RESAMPLES, progress: Progress | None = None
-) -> Validation:
+def carried_out(plan: Plan, progress: Progress | None = None) -> Validation:
     """Measure everything that is planned."""
-    told, found = _Told(progress, plan.work.passes), list[Comparison]()
+    steps, comparisons = _Steps(progress, plan.work.passes), list[Comparison]()
     for direction in plan.directions:
         exact = {}
         for kind in plan.kinds:
-            told.next(f"exact {kind}, {direction}", plan.work.exact[kind])
-            exact[kind] = plan.measure("activation", {}, [kind], direction, told.inside)
+            steps.next(f"exact {kind}, {direction}", plan.work.exact[kind])
+            exact[kind] = plan.measure("activation", {}, [kind], direction, steps.inside)
         for kinds in groups_of(plan.kinds):
             for text, (name, options) in plan.methods.items():
-                told.next(f"{text}, {direction}", plan.work.estimates[kinds][text])
-                measured = plan.measure(name, options, kinds, direction, told.inside)
-                found += _comparisons(text, direction, kinds, exact, measured, resamples, plan.seed)
-    told.next("agreement", 0.0)
+                steps.next(f"{text}, {direction}", plan.work.estimates[kinds][text])
+                measured = plan.measure(name, options, kinds, direction, steps.inside)
+                comparisons += _comparisons(text, direction, kinds, exact, measured, plan.seed)
+    steps.next("agreement", 0.0)
     order = {text: i for i, text in enumerate((*plan.kinds, *plan.directions, *plan.methods))}
-    found.sort(key=lambda c: (order[c.kind], order[c.direction], order[c.method]))
-    return _validation(plan, found)
+    comparisons.sort(key=lambda c: (order[c.kind], order[c.direction], order[c.method]))
+    return _validation(plan, comparisons)
 
 
-class _Told:
+class _Steps:
     """Progress over all steps in one count of forward passes, the step in progress named."""
 
     def __init__(self, progress: Progress | None, passes: float) -> None:
@@ -212,7 +207,6 @@ def _comparisons(
     kinds: Sequence[str],
     exact: dict[str, tuple[tuple[str, ...], Float[np.ndarray, "n s"], float]],
     measured: tuple[tuple[str, ...], Float[np.ndarray, "n s"], float],
-    resamples: int,
     seed: int,
 ) -> Iterator[Comparison]:
     """A method against the exact effects of the sites of some kinds, which share its time."""
@@ -225,7 +219,7 @@ def _comparisons(
             method=method,
             kind=kind,
             direction=direction,
-            measures=agreement(effects, rows, resamples=resamples, seed=seed),
+            measures=agreement(effects, rows, seed),
             seconds=seconds / len(kinds),
             exact_seconds=exact_seconds,
             names=sites,
@@ -269,11 +263,11 @@ def check_asked(
             raise MethodError(unknown("kind of site", kind, (*SITES, "edge")))
     for direction in directions:
         check_direction(direction)
-    asked = {text: parse_method(text) for text in methods}
-    for name, options in asked.values():
+    estimates = {text: parse_method(text) for text in methods}
+    for name, options in estimates.values():
         for kind in kinds:
             check_reached(name, options, kind)
-    return asked
+    return estimates
 
 
 def parse_method(text: str) -> tuple[str, dict[str, Any]]:

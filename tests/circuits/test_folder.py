@@ -10,7 +10,7 @@ import pytest
 
 from circuits.folder import FILES, RUN, finished
 from circuits.output import written
-from circuits.record import RECORD
+from circuits.results.record import RECORD
 from tasks.errors import RunError
 
 

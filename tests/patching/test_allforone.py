@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from patching.allforone import Stages, grid, necessity, waiting_alone, waiting_points
-from patching.allforone_parts import Subgraph, prune_heads, score_parts
+from patching.allforone.stages import Stages, grid, necessity, waiting_alone, waiting_points
+from patching.allforone.subgraph import Subgraph, prune_heads, score_parts
 from patching.allforone_standins import alternatives, cama
 from patching.forward import Record, chain, run_block
 from patching.masks import (

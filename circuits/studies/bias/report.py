@@ -13,14 +13,12 @@ from circuits.models import name_of
 from circuits.results.intervals import Estimate
 from circuits.studies.bias.answers import Answers, answer, measures, start_at
 from circuits.studies.bias.conditions import NO_EDIT, RIVAL, Condition, all_conditions
-from circuits.studies.bias.controls import random_moves
-from circuits.studies.bias.criteria import criteria
-from circuits.studies.bias.folder import KIND
+from circuits.studies.bias.controls import DRAWS, random_moves
 from circuits.studies.bias.items import Items, in_all_orders
 from circuits.studies.bias.mitigate import Material, Mitigation, unseen
 from circuits.studies.bias.other_tasks import Others, OtherStarts, Sideways, look
 from circuits.studies.bias.paper_edit import paper_edit
-from circuits.studies.bias.report_card import ReportCard
+from circuits.studies.bias.report_card import KIND, ReportCard
 from circuits.studies.bias.settings import RECIPES
 from circuits.studies.bias.start import Start
 from patching.model import Model
@@ -237,3 +235,34 @@ def _knows(plain: Seen, debiased: Seen, items: Items) -> dict[str, Any]:
         "chance": chance,
         "above": best.low > chance,
     }
+
+
+def criteria(card: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """One entry per bar: its text, the number measured on held-out questions, met or not."""
+    chosen = card["chosen"]
+    if chosen is None:
+        return []
+    conditions, others = card["conditions"], card["others"][chosen]
+
+    def value(condition: str, name: str) -> float:
+        number = conditions[condition][name]["value"]
+        return float("nan") if number is None else float(number)
+
+    share = value(chosen, "A share, gold not A")
+    spread = 1 - value(chosen, "RStd") / max(value(NO_EDIT, "RStd"), 1e-12)
+    rival = value(chosen, "accuracy") - value(RIVAL, "accuracy")
+    bars = [
+        ("A share where gold is not A, below 0.30", share, share < 0.3),
+        ("RStd falls by, at least 0.80", spread, spread >= 0.8),
+        ("accuracy minus PriDe's, at least -0.02", rival, rival >= -0.02),
+    ]
+    for name in ("ioi", "mental_math"):
+        if name in others:
+            change = others[name]["change"]["value"]
+            bars.append((f"{name} accuracy changes by, at least -0.01", change, change >= -0.01))
+    if "text" in others:
+        change = others["text"]["change"]["value"]
+        bars.append(("perplexity of text changes by, at most 0.01", change, change <= 0.01))
+    moved = float(np.abs(card["random"]).mean())
+    bars.append((f"{DRAWS} random edits move the A share by, at most 0.05", moved, moved <= 0.05))
+    return [{"criterion": bar, "measured": number, "met": bool(met)} for bar, number, met in bars]

@@ -113,11 +113,11 @@ class Search:
         return f"Search({len(self.tried)} candidates: {best}, doing nothing {self.nothing:.3f})"
 
     def _repr_html_(self) -> str:
-        from circuits.display import frame_html
+        from circuits.results.tables import Table
 
         best = [found for recipe in self.recipes if (found := self.best_of(recipe))]
         frame = Search(self.nothing, tuple(best)).to_frame()
-        return frame_html(frame.set_index("recipe"), f"{self!r}; the best of each recipe")
+        return Table.of(frame.set_index("recipe"), f"{self!r}; the best of each recipe").html()
 
 
 @dataclass(frozen=True)

@@ -7,14 +7,14 @@ away; random components of the same count do neither. What is enough is this pro
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
-from circuits.results.intervals import Ends, draw, percentiles, spelled
+from circuits.results.intervals import Ends, draw, percentiles
 from circuits.studies.emotion.trial import Trial
 
 CLAIMS = (
@@ -104,13 +104,3 @@ def difference(
         shares.append(by_group[draws[:, :, None], groups[:, None, :]].mean((1, 2)))
     low, high = percentiles(shares[0] - shares[1]) or (np.nan, np.nan)
     return 100 * float(one.mean() - other.mean()), (100 * low, 100 * high)
-
-
-def claim_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """A line per claim, as in the report's results."""
-    lines = []
-    for row in rows:
-        verdict = ("yes" if row["holds"] else "NO") + ("" if row["sure"] else ", but not for sure")
-        points = spelled(row["points"], row["interval"], "+.1f")
-        lines.append(f"{row['claim']:<44}{points:<24}{row['asked']:<14}{verdict}")
-    return lines

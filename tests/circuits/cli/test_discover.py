@@ -19,7 +19,7 @@ import circuits
 from circuits.cli.app import app
 from circuits.cli.text import print_summary
 from circuits.folder import FILES, SCORES
-from circuits.record import Experts
+from circuits.results.record import RoutingRecord
 from graphs import CircuitGraph
 from patching.scores import Scores
 
@@ -207,7 +207,7 @@ def test_an_empty_circuit_says_why_and_what_to_do(tmp_path):
 
 def test_the_summary_says_how_experts_are_chosen(config, make_record, capsys, tmp_path):
     told = "both runs choose the same at 80.0% of 10 tokens and 2 layers"
-    experts = Experts(tokens=10, everywhere=0.7, by_layer={"m0": 0.9, "m1": 0.7}, told=told)
+    experts = RoutingRecord(tokens=10, everywhere=0.7, by_layer={"m0": 0.9, "m1": 0.7}, told=told)
     config = replace(config, method="secant,ig:steps=3")
     print_summary(make_record(config).model_copy(update={"experts": experts}), tmp_path, FILES)
     text = " ".join(capsys.readouterr().out.split())

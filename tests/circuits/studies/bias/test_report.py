@@ -12,7 +12,7 @@ from circuits.results.intervals import Estimate
 from circuits.studies.bias import mitigate, recipes, report
 from circuits.studies.bias.answers import answer
 from circuits.studies.bias.conditions import CLAIMS, NO_EDIT, RIVAL
-from circuits.studies.bias.criteria import criteria
+from circuits.studies.bias.report import criteria
 from circuits.studies.bias.report_card import ReportCard
 from circuits.studies.bias.report_text import page
 from circuits.studies.bias.settings import RECIPES
@@ -105,7 +105,7 @@ def test_the_terminal_says_what_changed_with_its_interval(card):
 
 
 def test_the_page_says_why_rows_are_those_of_no_edit(card):
-    text = page(card)
+    text = page(card).markdown()
     alike = [
         about["condition"]
         for about in card["about"]
@@ -122,11 +122,11 @@ def test_the_page_says_why_rows_are_those_of_no_edit(card):
 
 def test_the_page_of_a_model_that_does_not_know_says_chance(card):
     unknowing = {**card, "knows": {**card["knows"], "above": False}}
-    text = page(unknowing)
+    text = page(unknowing).markdown()
     assert "This model does not know the answers" in text
     assert "chance is 0.25" in text
     assert "No edit can make it right" in text
-    knowing = page({**card, "knows": {**card["knows"], "above": True}})
+    knowing = page({**card, "knows": {**card["knows"], "above": True}}).markdown()
     assert "does not know" not in knowing
 
 
@@ -136,9 +136,8 @@ def test_the_page_survives_its_own_file(card):
     assert again.names == card.names
     assert again.to_frame().sort_index().equals(card.to_frame().sort_index())
     for about in card["about"]:
-        assert page(again).count(f"| {about['condition']} |") == page(card).count(
-            f"| {about['condition']} |"
-        )
+        row = f"| {about['condition']} |"
+        assert page(again).markdown().count(row) == page(card).markdown().count(row)
 
 
 def test_infinite_and_missing_numbers_are_told_apart(card):
@@ -147,7 +146,7 @@ def test_infinite_and_missing_numbers_are_told_apart(card):
     conditions[NO_EDIT]["CKLD"] = infinite
     conditions[NO_EDIT]["accuracy, gold B"] = {"value": None, "interval": None, "n": 9}
     other = ReportCard({**card, "conditions": conditions})
-    text = page(other)
+    text = page(other).markdown()
     assert "infinite [0.500, infinite]" in text
     row = next(
         line

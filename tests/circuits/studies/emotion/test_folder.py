@@ -78,7 +78,7 @@ def test_a_file_is_no_folder(tmp_path):
 
 def test_an_interrupted_study_leaves_the_old_one(done, monkeypatch):
     monkeypatch.setattr(
-        "circuits.studies.emotion.text.markdown", lambda _: (_ for _ in ()).throw(KeyboardInterrupt)
+        "circuits.studies.emotion.text.page", lambda _: (_ for _ in ()).throw(KeyboardInterrupt)
     )
     with pytest.raises(KeyboardInterrupt):
         write(done, tiny_emotion.found())

@@ -84,7 +84,7 @@ def score_by(
     methods = config.methods
     parts, rows = [], []
     for name, options in methods:
-        asked = {
+        how = {
             "level": config.level,
             "direction": config.direction,
             "metric": config.metric or pairs.metric,
@@ -93,9 +93,9 @@ def score_by(
             **options,
         }
         if keep_rows or len(methods) > 1:
-            found, each = prompt_scores(model, pairs, name, **asked)
+            scores, each = prompt_scores(model, pairs, name, **how)
             rows.append(each)
         else:
-            found = score(model, pairs, name, **asked)
-        parts.append(found)
+            scores = score(model, pairs, name, **how)
+        parts.append(scores)
     return ScoreSet(tuple(parts), tuple(rows))

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from patching import writes
-from patching.allforone import Cuts, Stages, correct
+from patching.allforone.stages import Cuts, Stages, correct
 from patching.forward import Record, Tap
 from patching.mean_activations import MeanActivations
 from patching.metrics import Metric, check_metric, log_prob, metric_name

@@ -24,6 +24,8 @@ from circuits.evaluation.outside import Outside
 from circuits.evaluation.reference import Agreement, agreement
 from circuits.evaluation.running import Running
 from circuits.results.intervals import Ends, verdict
+from circuits.results.report import Report, Reported
+from circuits.results.tables import Rows
 from graphs.choose import check_comparable
 from patching.ablations import outside
 
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from circuits.clock import Progress
-    from circuits.evaluation.rediscovery import Rediscovery
+    from circuits.held_out.rediscovery import Rediscovery
     from graphs import CircuitGraph
     from patching.mean_activations import MeanActivations
     from patching.model import Model
@@ -46,7 +48,7 @@ MOST_MINIMAL = 300
 
 
 @dataclass(frozen=True)
-class HeldOutEvaluation:
+class HeldOutEvaluation(Reported):
     """What held-out prompts say about a circuit. Where nothing is recoverable, only ``outcomes``.
 
     outcomes      whole model, empty circuit, the circuit
@@ -160,16 +162,16 @@ class HeldOutEvaluation:
         return pd.DataFrame(values, index, ["value", "low", "high"], dtype=float)
 
     def __repr__(self) -> str:
-        told = "undefined" if self.faithfulness is None else f"{self.faithfulness:.3f}"
-        return (
-            f"HeldOutEvaluation({self.size} edges, {self.outcomes.n} prompts: faithfulness {told})"
-        )
+        share = "undefined" if self.faithfulness is None else f"{self.faithfulness:.3f}"
+        size = f"{self.size} edges, {self.outcomes.n} prompts"
+        return f"HeldOutEvaluation({size}: faithfulness {share})"
 
-    def _repr_html_(self) -> str:
-        from circuits.display import rows_html
-        from circuits.evaluation.plot_curves import curves_html
+    def report(self) -> Report:
+        """The rows, and the curves."""
+        from circuits.evaluation.plot_curves import curves_report
 
-        return rows_html(self.rows()) + (curves_html(self.curves) if self.curves else "")
+        curves = curves_report(self.curves).blocks if self.curves else ()
+        return Report.of(Rows(self.rows()), *curves)
 
     def _completeness(self) -> dict[str, str]:
         rows = {}
@@ -190,15 +192,15 @@ class HeldOutEvaluation:
                 f"above noise"
             )
         if self.agreement is not None:
-            told = shares(self.agreement).items()
-            rows["reference"] = ", ".join(f"{name} {value:.3f}" for name, value in told)
+            measures = shares(self.agreement).items()
+            rows["reference"] = ", ".join(f"{name} {value:.3f}" for name, value in measures)
         return rows | (self.rediscoveries.rows() if self.rediscoveries is not None else {})
 
 
-def shares(found: Agreement) -> dict[str, float]:
+def shares(with_reference: Agreement) -> dict[str, float]:
     """Agreement with a reference, by name, as far as it is defined."""
-    values = {"AUROC": found.auroc, "precision": found.precision, "recall": found.recall}
-    values["Jaccard"] = found.jaccard
+    values = {"AUROC": with_reference.auroc, "precision": with_reference.precision}
+    values |= {"recall": with_reference.recall, "Jaccard": with_reference.jaccard}
     return {name: value for name, value in values.items() if value is not None}
 
 

@@ -12,8 +12,8 @@ from circuits.evaluate import edges_of
 from circuits.evaluation.areas import KINDS
 from circuits.evaluation.curves import plan, run_plans
 from circuits.evaluation.outside import Outside
-from circuits.evaluation.rediscovery import rediscover, spread
 from circuits.evaluation.running import Running
+from circuits.held_out.rediscovery import rediscover, spread
 from circuits.results.intervals import RESAMPLES, percentiles
 from patching.circuit_run import run_circuits
 from patching.runs import baselines

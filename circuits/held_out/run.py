@@ -10,16 +10,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from circuits.evaluation.fresh_prompts import config_of, from_file, held_out, used_prompts
-from circuits.evaluation.held_out import KIND, SCHEMA_VERSION, HeldOutEvaluation, test_held_out
 from circuits.evaluation.outcomes import check_same_model
-from circuits.evaluation.plot_curves import plot
+from circuits.evaluation.plot_curves import draw
 from circuits.evaluation.running import Running
-from circuits.evaluation.terms import Terms
 from circuits.folder import CIRCUIT, CURVES, EVALUATION, SCORES
-from circuits.knowledge import knowledge, told
+from circuits.held_out.evaluation import KIND, SCHEMA_VERSION, HeldOutEvaluation, test_held_out
+from circuits.held_out.fresh_prompts import config_of, from_file, held_out, used_prompts
+from circuits.held_out.terms import Terms
+from circuits.knowledge import describe_known, knowledge
 from circuits.output import make_ready
-from circuits.record import RECORD, RunRecord, read_record
+from circuits.results.pictures import save
+from circuits.results.record import RECORD, RunRecord, read_record
 from graphs import CircuitGraph
 from graphs.choose import check_comparable
 from patching.scores import Scores
@@ -28,7 +29,7 @@ from tasks.errors import RunError
 if TYPE_CHECKING:
     from circuits.clock import Progress
     from circuits.evaluation.curves import Curve
-    from circuits.evaluation.rediscovery import Rediscovery
+    from circuits.held_out.rediscovery import Rediscovery
     from patching.model import Model
     from tasks import PromptPairs
 
@@ -76,7 +77,7 @@ class Run:
         self, model: Model, pairs: PromptPairs, terms: Terms, running: Running
     ) -> Rediscovery:
         """The discovery made again on resamples of its prompts; see :func:`redraw`."""
-        from circuits.evaluation.rediscovery import rediscover
+        from circuits.held_out.rediscovery import rediscover
 
         config, used = config_of(self.record), used_prompts(self.record, model)
         mine, times, seed = list(self.graph), terms.rediscoveries, terms.seed
@@ -121,7 +122,7 @@ class RunEvaluation:
 
     def rows(self) -> dict[str, str]:
         """Label and value of a table."""
-        return {"model": self.model, "known": told(self.known), **self.examination.rows()}
+        return {"model": self.model, "known": describe_known(self.known), **self.examination.rows()}
 
 
 def carry_out(
@@ -151,12 +152,14 @@ def carry_out(
     run.check_redraws(opened, terms.rediscoveries)
     metric = run.record.evaluation.metric
     running = Running(metric, outside, terms.batch_size, progress).settled(opened, pairs)
-    found = test_held_out(run.graph, run.scores, opened, pairs, running, other, terms.seed)
-    if terms.rediscoveries and found.faithfulness is not None:
-        found = replace(found, rediscoveries=run.rediscovered(opened, pairs, terms, running))
-    described = describe(opened, pairs, found.to_json() | running.outside.to_json())
-    written, known = _write(run, found, described), described["prompts"]["known"]
-    return RunEvaluation(found, described["model"], written, known)
+    examination = test_held_out(run.graph, run.scores, opened, pairs, running, other, terms.seed)
+    if terms.rediscoveries and examination.faithfulness is not None:
+        examination = replace(
+            examination, rediscoveries=run.rediscovered(opened, pairs, terms, running)
+        )
+    described = describe(opened, pairs, examination.to_json() | running.outside.to_json())
+    written, known = _write(run, examination, described), described["prompts"]["known"]
+    return RunEvaluation(examination, described["model"], written, known)
 
 
 def fresh_prompts(runs: list[Run], model: Model, terms: Terms) -> PromptPairs:
@@ -179,7 +182,7 @@ def read_reference(path: Path) -> CircuitGraph:
     return CircuitGraph.load(path / CIRCUIT if path.is_dir() else path)
 
 
-def describe(model: Model, pairs: PromptPairs, found: dict[str, Any]) -> dict[str, Any]:
+def describe(model: Model, pairs: PromptPairs, measured: dict[str, Any]) -> dict[str, Any]:
     """What was found, with what it was found on."""
     from circuits.models import name_of
 
@@ -196,7 +199,7 @@ def describe(model: Model, pairs: PromptPairs, found: dict[str, Any]) -> dict[st
             "held_out": True,
             "known": knowledge(model, pairs).to_json(),
         },
-        **found,
+        **measured,
     }
 
 
@@ -210,13 +213,14 @@ def write_json(path: Path, data: dict[str, Any]) -> None:
         partial.unlink(missing_ok=True)
 
 
-def _write(run: Run, found: HeldOutEvaluation, described: dict[str, Any]) -> tuple[Path, ...]:
+def _write(run: Run, examination: HeldOutEvaluation, described: dict[str, Any]) -> tuple[Path, ...]:
     report, picture = run.folder / EVALUATION, run.folder / CURVES
-    if found.faithfulness is None:
+    if examination.faithfulness is None:
         picture.unlink(missing_ok=True)
         write_json(report, described)
         return (report,)
     size = len(run.graph) / len(run.scores)
-    plot(picture, found.curves, (size, found.faithfulness, found.interval), run.name)
+    circuit = size, examination.faithfulness, examination.interval
+    save(draw(examination.curves, circuit, run.name), picture)
     write_json(report, described)
     return report, picture
