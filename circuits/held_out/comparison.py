@@ -79,13 +79,15 @@ class Comparison(Reported):
 
     def redrawn(self) -> list[Table]:
         """A row per run: what other draws of its prompts would have given, where asked for."""
+        if not self.rediscoveries:
+            return []
         titles = ["prompts redrawn", *KINDS_REDRAWN, "found again"]
         rows = []
         for name, again in zip(self.names, self.rediscoveries, strict=True):
             spreads = [spread_text(again.faithfulness, percent=True)]
             spreads += [spread_text(again.areas[kind]) for kind in ("cpr", "cmd")]
             rows.append([name, *spreads, "" if again.kept is None else f"{again.kept:.1%}"])
-        return [Table(titles, rows)] if rows else []
+        return [Table(titles, rows)]
 
     def to_frame(self) -> pd.DataFrame:
         """One row per run; areas are NaN where faithfulness is undefined."""

@@ -80,7 +80,7 @@ def neuron_scores(
         if norm is None:
             layers.append(g * (weight @ vector))
         else:
-            seen = norm.pull_centre(vector * norm.weight)
+            seen = norm.centre_vjp(vector * norm.weight)
             layers.append(
                 g * (weight @ seen.to(weight.dtype)) / norm.scale(block.neurons_output(g))
             )

@@ -206,7 +206,7 @@ def test_another_model_cannot_be_discovered_with_again(done, tmp_path):
     asked = ("--model", tmp_path / "other", "--allow-other-model", "--n", 8, "--rediscoveries", 2)
     result = cli("evaluate", done, *asked)
     assert result.exit_code == 2
-    assert "needs the model it was made with" in result.stderr
+    assert "needs the model that it was made with" in result.stderr
 
 
 def test_a_search_is_no_discovery(done):
