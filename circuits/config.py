@@ -103,15 +103,15 @@ class Config:
         Raises:
             MethodError: an unknown method or option, or an option set twice.
         """
-        found = read_methods(self.method)
+        written = read_methods(self.method)
         if not self.options:
-            return found
-        if len(found) > 1:
+            return written
+        if len(written) > 1:
             raise MethodError(
                 f"options {', '.join(self.options)} could be meant for any of {self.method}; write "
                 f"them behind the method they are for, as in secant,ig:steps=3"
             )
-        (name, options), *_ = found
+        (name, options), *_ = written
         if twice := sorted(set(options) & set(self.options)):
             raise MethodError(f"option {twice[0]} of {name} is set twice")
         return ((name, options | dict(self.options)),)

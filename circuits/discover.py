@@ -151,8 +151,8 @@ def run(config: Config, folder: Path, progress: Progress | None = None) -> RunRe
     with clock("opening the model"):
         model = load_model(config.model)
     with clock("making the prompts"):
-        pairs, told = noted_prompts(config, model)
-        notes = (*told, *unlikely(model, pairs, config.batch_size))
+        pairs, remarks = noted_prompts(config, model)
+        notes = (*remarks, *unlikely(model, pairs, config.batch_size))
         known = knowledge(model, pairs, config.batch_size)
     with clock("scoring"):
         scored = measure(config, model, pairs, progress)

@@ -106,12 +106,12 @@ class Probes:
             for position in self.positions:
                 share = self.share(point, position)
                 low, high = share.interval
-                told = {"accuracy": share.value, "low": low, "high": high, "n": share.n}
-                rows.append({"point": point, "position": position, **told})
+                numbers = {"accuracy": share.value, "low": low, "high": high, "n": share.n}
+                rows.append({"point": point, "position": position, **numbers})
         return pd.DataFrame(rows)
 
     def __repr__(self) -> str:
-        best = f"{self.accuracy.max():.3f} at best, {self.random_baseline:.3f} by chance"
+        best = f"{self.accuracy.max():.3f} at best, {self.chance:.3f} by chance"
         return f"Probes({len(self.labels)} labels, {self.tested} held-out prompts: {best})"
 
     def _repr_html_(self) -> str:

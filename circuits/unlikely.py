@@ -30,21 +30,21 @@ def unlikely(model: Model, pairs: PromptPairs, batch_size: int = 32) -> tuple[st
     from patching.runs import batches
 
     shown = pairs[:MOST_PAIRS]
-    found = []
+    parts = []
     for batch in batches(model, shown, batch_size):
         logits = model.run(batch.clean, batch.mask).double()
-        found.append(logits.softmax(-1).cpu().numpy())
-    probs: Float[np.ndarray, "n v"] = np.concatenate(found)
+        parts.append(logits.softmax(-1).cpu().numpy())
+    probs: Float[np.ndarray, "n v"] = np.concatenate(parts)
     used = shown.answer >= 0
     given = (np.take_along_axis(probs, np.maximum(shown.answer, 0), axis=1) * used).sum(axis=1)
     low = np.flatnonzero(given < PRACTICALLY_NONE)
     if 2 * len(low) <= len(shown):
         return ()
-    told = (
+    warning = (
         f"in {len(low)} of {len(shown)} pairs the model gives the right answer a probability below "
         f"{PRACTICALLY_NONE:g} (median {np.median(given):.1g})"
     )
-    return (f"{told}{_example(model.tokenizer, shown, probs, low)}",)
+    return (f"{warning}{_example(model.tokenizer, shown, probs, low)}",)
 
 
 def _example(

@@ -45,6 +45,7 @@ def present(model: str, names: Sequence[str], n: int, seed: int, as_json: bool) 
 
 
 def _row(each: Ability) -> list[str]:
+    assert each.value is not None
     return [
         each.task,
         str(each.n),

@@ -89,9 +89,9 @@ def summary(card: dict) -> list[str]:
     ]
 
 
-def _percent(found: dict) -> str:
+def _percent(share: dict) -> str:
     """A share with its 95 % interval."""
-    return percent(found["value"], found["interval"], " %")
+    return percent(share["value"], share["interval"], " %")
 
 
 @edits.command("apply")
@@ -105,11 +105,11 @@ def apply_plan(
     from circuits.edits.save_model import save_edited
     from circuits.models import load_model, locate
 
-    found = read_plan(plan)
+    parsed = read_plan(plan)
     locate(model)
-    save_edited(load_model(model), found, out)
+    save_edited(load_model(model), parsed, out)
     typer.echo(
-        f"written: {out}, {counted(len(found.edits), 'edit')}; opens with transformers alone"
+        f"written: {out}, {counted(len(parsed.edits), 'edit')}; opens with transformers alone"
     )
 
 
@@ -123,16 +123,16 @@ def check_plan(
     """Say everything that is wrong with a plan, without changing anything."""
     from circuits.edits.plan import read_plan
 
-    found = read_plan(plan)
+    parsed = read_plan(plan)
     if model:
         from circuits.models import load_model, locate
 
         locate(model)
-        found.check(load_model(model))
+        parsed.check(load_model(model))
     else:
-        found.check()
+        parsed.check()
     note = "" if model else "; give --model to check that they fit it"
-    typer.echo(f"{plan}: {counted(len(found.edits), 'edit')}, nothing wrong{note}")
+    typer.echo(f"{plan}: {counted(len(parsed.edits), 'edit')}, nothing wrong{note}")
 
 
 @edits.command("schema")

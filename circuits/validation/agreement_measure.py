@@ -87,7 +87,7 @@ def _rows(task: str, validation: Validation) -> Iterator[dict[str, Any]]:
 
 
 def _rounded(measure: Estimate) -> dict[str, Any]:
-    ends = measure.interval and tuple(round(end, 4) for end in measure.interval)
+    ends = measure.interval and (round(measure.low, 4), round(measure.high, 4))
     return replace(measure, value=round(measure.value, 4), interval=ends).to_json()
 
 

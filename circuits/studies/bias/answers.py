@@ -33,8 +33,8 @@ class Answers:
     @property
     def best(self) -> Int[np.ndarray, " n"]:
         """The most likely letter, whatever other tokens do."""
-        found: Int[np.ndarray, " n"] = self.letters.argmax(axis=1)
-        return found
+        letters: Int[np.ndarray, " n"] = self.letters.argmax(axis=1)
+        return letters
 
     @property
     def probabilities(self) -> Float[np.ndarray, "n k"]:
@@ -57,8 +57,8 @@ def answer(model: Model, items: Items, start: Start | None = None) -> Answers:
     """
     letters, tops, masses = [], [], []
     ids = torch.tensor(items.letters, device=model.device)
-    for found in (start or start_at(model, items, 0)).logits(model):
-        logits = found.double()
+    for rows in (start or start_at(model, items, 0)).logits(model):
+        logits = rows.double()
         letters.append(logits[:, ids].cpu().numpy())
         tops.append(bias.letter_predictions(logits.cpu().numpy(), items.letters))
         masses.append(logits.softmax(-1)[:, ids].sum(-1).cpu().numpy())
@@ -80,7 +80,7 @@ def measures(
         others = gold[rows] != 0
         return float((predicted[rows][others] == 0).mean()) if others.any() else float("nan")
 
-    found: dict[str, Measure] = {
+    by_name: dict[str, Measure] = {
         "accuracy": of(bias.accuracy),
         "A share, gold not A": share_of_a,
         "no letter": lambda rows: float((predicted[rows] == bias.NO_LETTER).mean()),
@@ -94,8 +94,8 @@ def measures(
             mine = gold[rows] == i
             return float((predicted[rows][mine] == i).mean()) if mine.any() else float("nan")
 
-        found[f"accuracy, gold {letter}"] = recall
-    return found
+        by_name[f"accuracy, gold {letter}"] = recall
+    return by_name
 
 
 def agreement(chosen: Int[np.ndarray, "*draws items orders"]) -> Float[np.ndarray, "*draws"]:

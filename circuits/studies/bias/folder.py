@@ -92,12 +92,12 @@ def carry_out(
     from graphs.files import write_json
 
     OUTPUT.prepare(out, force)
-    found = find_mitigation(model, settings, progress)
-    card = report_card(model, found, progress)
+    mitigation = find_mitigation(model, settings, progress)
+    card = report_card(model, mitigation, progress)
     with written(out, OUTPUT.check) as partial:
-        if found.plan is not None:
-            save_edited(model, found.plan, partial / "model")
-            found.plan.save(partial / "plan.json")
+        if mitigation.plan is not None:
+            save_edited(model, mitigation.plan, partial / "model")
+            mitigation.plan.save(partial / "plan.json")
         (partial / REPORT).write_text(write_json(card), encoding="utf-8")
         (partial / "report.md").write_text(page(card).markdown(), encoding="utf-8")
         save(draw(card), partial / "report.svg")

@@ -148,12 +148,12 @@ class _Trial:
 
     def each(self, neuron: str, lambdas: tuple[float, float]) -> Int[np.ndarray, "k n"]:
         """With each letter written in."""
-        found, first = [], self.items.names[0]
+        tops, first = [], self.items.names[0]
         for wanted in self.items.names:
             weights = {first: -lambdas[0]}
             weights[wanted] = weights.get(wanted, 0.0) + lambdas[1]
-            found.append(self.top(neuron, weights))
-        return np.stack(found)
+            tops.append(self.top(neuron, weights))
+        return np.stack(tops)
 
     def top(self, neuron: str, weights: Mapping[str, float]) -> Int[np.ndarray, " n"]:
         """With some letters' directions added."""

@@ -41,23 +41,25 @@ class Seen:
     others: Sideways
 
 
-def report_card(model: Model, found: Mitigation, progress: Progress = unseen) -> ReportCard:
+def report_card(model: Model, mitigation: Mitigation, progress: Progress = unseen) -> ReportCard:
     """Measure everything on the test split; plain values for ``report.json``."""
-    test = found.material.test
-    conditions = all_conditions(model, found)
-    tests = _Tests.of(model, found)
+    test = mitigation.material.test
+    conditions = all_conditions(model, mitigation)
+    tests = _Tests.of(model, mitigation)
     seen = _see_all(tests, conditions, progress)
-    plain, best = seen[NO_EDIT], found.search.best
-    paper = paper_edit(model, test, found.bias, plain.top, progress=progress)
-    random = [] if best is None else _random_moves(model, found, best.candidate.edits, progress)
+    plain, best = seen[NO_EDIT], mitigation.search.best
+    paper = paper_edit(model, test, mitigation.bias, plain.top, progress=progress)
+    random = (
+        [] if best is None else _random_moves(model, mitigation, best.candidate.edits, progress)
+    )
     card = {
         "kind": KIND,
         "schema_version": "2.0",
         "model": {"name": name_of(model.path), "hash": model.hash, "path": str(model.path)},
-        "settings": asdict(found.settings),
-        "questions": _questions(found.material, len(plain.ordered)),
+        "settings": asdict(mitigation.settings),
+        "questions": _questions(mitigation.material, len(plain.ordered)),
         "chosen": None if best is None else best.candidate.recipe,
-        "plan": None if found.plan is None else found.plan.note,
+        "plan": None if mitigation.plan is None else mitigation.plan.note,
         "knows": _knows(plain, seen[RIVAL], test),
         "about": [condition.about() for condition in conditions],
         "conditions": {name: _row(one, plain, test) for name, one in seen.items()},
@@ -65,26 +67,26 @@ def report_card(model: Model, found: Mitigation, progress: Progress = unseen) ->
             name: {
                 condition: _template(one.templates[name], items) for condition, one in seen.items()
             }
-            for name, items in found.material.templates.items()
+            for name, items in mitigation.material.templates.items()
         },
         "others": {name: _others(one.others, plain.others) for name, one in seen.items()},
-        "others_missing": dict(found.material.test_others.missing),
+        "others_missing": dict(mitigation.material.test_others.missing),
         "random": random,
         "paper": paper.to_json(),
-        "localised": found.bias.to_json(),
+        "localised": mitigation.bias.to_json(),
         "search": {
-            "nothing": found.search.nothing,
-            "tried": len(found.search.tried),
-            "proposed_nothing": _absent(found),
+            "nothing": mitigation.search.nothing,
+            "tried": len(mitigation.search.tried),
+            "proposed_nothing": _absent(mitigation),
         },
     }
     return ReportCard(card | {"criteria": criteria(card)})
 
 
-def _absent(found: Mitigation) -> list[str]:
+def _absent(mitigation: Mitigation) -> list[str]:
     """The recipes that were asked for and had nothing to propose."""
-    asked = found.settings.recipes or RECIPES
-    return [recipe for recipe in asked if recipe not in found.search.recipes]
+    recipes = mitigation.settings.recipes or RECIPES
+    return [recipe for recipe in recipes if recipe not in mitigation.search.recipes]
 
 
 def _questions(material: Material, ordered: int) -> dict[str, Any]:
@@ -99,10 +101,10 @@ def _questions(material: Material, ordered: int) -> dict[str, Any]:
 
 
 def _random_moves(
-    model: Model, found: Mitigation, edits: Sequence[AnyEdit], progress: Progress
+    model: Model, mitigation: Mitigation, edits: Sequence[AnyEdit], progress: Progress
 ) -> list[float]:
-    items, seed = found.material.test, found.settings.seed
-    return random_moves(model, edits, found.evidence.basis, items, seed, progress)
+    items, seed = mitigation.material.test, mitigation.settings.seed
+    return random_moves(model, edits, mitigation.evidence.basis, items, seed, progress)
 
 
 @dataclass(frozen=True)
@@ -117,15 +119,15 @@ class _Tests:
     other_starts: OtherStarts
 
     @classmethod
-    def of(cls, model: Model, found: Mitigation) -> _Tests:
+    def of(cls, model: Model, mitigation: Mitigation) -> _Tests:
         """Nothing is run yet."""
-        material, test = found.material, found.material.test
+        material, test = mitigation.material, mitigation.material.test
         items = {TEST: test, TURNED: in_all_orders(model.tokenizer, test[:ORDERED])}
         items |= material.templates
         starts = {name: start_at(model, some, 0) for name, some in items.items()}
         others = material.test_others
         other_starts = OtherStarts.of(model, others)
-        return cls(model, found.evidence.prior, items, starts, others, other_starts)
+        return cls(model, mitigation.evidence.prior, items, starts, others, other_starts)
 
     def at(self, layer: int) -> _Tests:
         """The same where all of it enters a later block."""
@@ -133,15 +135,15 @@ class _Tests:
         others = self.other_starts.at(self.model, layer)
         return replace(self, starts=starts, other_starts=others)
 
-    def see(self, condition: Condition, told: Callable[[], None]) -> Seen:
+    def see(self, condition: Condition, tick: Callable[[], None]) -> Seen:
         """What comes of a condition, which must be in force; ``told`` is called after each part."""
         prior, read = self.prior if condition.without_prior else None, {}
         for name, items in self.items.items():
             answers = answer(self.model, items, self.starts[name])
             read[name] = _read(answers, prior, items.n_options)
-            told()
+            tick()
         others, k = look(self.model, self.others, self.other_starts), self.items[TEST].n_options
-        told()
+        tick()
         (top, best), turned = read.pop(TEST), read.pop(TURNED)[0]
         templates = {name: of[0] for name, of in read.items()}
         return Seen(top, best, bias.chosen_options(turned.reshape(-1, k), k), templates, others)
@@ -151,7 +153,7 @@ def _see_all(tests: _Tests, conditions: Sequence[Condition], progress: Progress)
     """Every way measured, from the first layer on that it changes."""
     total, done = len(conditions) * (len(tests.items) + 1), 0
 
-    def told() -> None:
+    def tick() -> None:
         nonlocal done
         done += 1
         progress(done, total, "measuring")
@@ -165,7 +167,7 @@ def _see_all(tests: _Tests, conditions: Sequence[Condition], progress: Progress)
     for condition in sorted(conditions, key=first):
         tests = tests.at(first(condition))
         with condition.edited():
-            seen[condition.name] = tests.see(condition, told)
+            seen[condition.name] = tests.see(condition, tick)
     return {condition.name: seen[condition.name] for condition in conditions}
 
 
@@ -197,9 +199,9 @@ def _row(seen: Seen, plain: Seen, items: Items) -> dict[str, Any]:
 
 
 def _template(top: Predictions, items: Items) -> dict[str, Any]:
-    found = measures(top, items.gold, items.n_options)
+    by_name = measures(top, items.gold, items.n_options)
     names = ("accuracy", "A share, gold not A", "no letter")
-    return {name: Estimate.of(found[name], len(items)).to_json() for name in names}
+    return {name: Estimate.of(by_name[name], len(items)).to_json() for name in names}
 
 
 def _others(seen: Sideways, plain: Sideways) -> dict[str, Any]:

@@ -115,7 +115,7 @@ class Search:
     def _repr_html_(self) -> str:
         from circuits.results.tables import Table
 
-        best = [found for recipe in self.recipes if (found := self.best_of(recipe))]
+        best = [trial for recipe in self.recipes if (trial := self.best_of(recipe))]
         frame = Search(self.nothing, tuple(best)).to_frame()
         return Table.of(frame.set_index("recipe"), f"{self!r}; the best of each recipe").html()
 
@@ -171,24 +171,24 @@ def search(bench: Bench, proposals: Sequence[Candidate], progress: Progress) -> 
     """Try all candidates on the training split, and the best UniBias sets together."""
     nothing = float(label_free(bench.orders(bench.start))[0])
     tried = _looked(bench, _tried(bench, proposals, progress), progress)
-    found = Search(nothing, tuple(tried))
-    vectors, heads = found.best_of(VECTORS), found.best_of(HEADS)
+    so_far = Search(nothing, tuple(tried))
+    vectors, heads = so_far.best_of(VECTORS), so_far.best_of(HEADS)
     if vectors is None or heads is None:
-        return found
+        return so_far
     together = bench.tried(both(vectors.candidate, heads.candidate))
     return Search(nothing, (*tried, bench.looked(together) if together.gains else together))
 
 
 def _tried(bench: Bench, proposals: Sequence[Candidate], progress: Progress) -> list[Trial]:
     """What all of them gain, in their order; run layer by layer, from the first that changes."""
-    found: dict[int, Trial] = {}
+    trials: dict[int, Trial] = {}
     order = sorted(range(len(proposals)), key=lambda i: proposals[i].first_layer)
     start = start_at(bench.model, bench.items, 0)
     for done, i in enumerate(order):
         progress(done, len(order), "trying edits")
         start = start.at(bench.model, proposals[i].first_layer)
-        found[i] = bench.tried(proposals[i], start)
-    return [found[i] for i in range(len(proposals))]
+        trials[i] = bench.tried(proposals[i], start)
+    return [trials[i] for i in range(len(proposals))]
 
 
 def _looked(bench: Bench, tried: Sequence[Trial], progress: Progress) -> list[Trial]:
@@ -197,7 +197,7 @@ def _looked(bench: Bench, tried: Sequence[Trial], progress: Progress) -> list[Tr
     Of every recipe the candidates that gain are looked at from the best on, sure gains first,
     until one is harmless: that one is the recipe's best, whatever the others do.
     """
-    found = list(tried)
+    trials = list(tried)
     waiting: dict[str, list[int]] = {}
     for i in sorted(range(len(tried)), key=lambda i: (tried[i].gain.low <= 0, -tried[i].score)):
         if tried[i].gains:
@@ -210,11 +210,11 @@ def _looked(bench: Bench, tried: Sequence[Trial], progress: Progress) -> list[Tr
         for i in turn:
             progress(done, done + sum(map(len, waiting.values())) + 1, "looking at other tasks")
             start = start.at(bench.model, tried[i].candidate.first_layer)
-            found[i], done = bench.looked(tried[i], start), done + 1
-            if found[i].harmless:
+            trials[i], done = bench.looked(tried[i], start), done + 1
+            if trials[i].harmless:
                 waiting[tried[i].candidate.recipe].clear()
         waiting = {recipe: queue for recipe, queue in waiting.items() if queue}
-    return found
+    return trials
 
 
 def label_free(

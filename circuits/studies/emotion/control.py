@@ -145,16 +145,16 @@ def replies(
     """
     tokenizer = model.tokenizer
     rows = [encode(tokenizer, prompt) for prompt in prompts]
-    end, found = tokenizer.eos_token_id, []
+    end, made = tokenizer.eos_token_id, []
     batch = Prompts.of(rows, pad_id(tokenizer))
     for tokens, mask in batch.batches(batch_size, model.device):
         for row in generate(model, tokens, mask, new, tap=tap, stop=end).tolist():
             kept = row[: row.index(end)] if end in row else row
             triples = list(zip(kept, kept[1:], kept[2:], strict=False))
             repeats = len(triples) - len(set(triples)) >= 2
-            found.append(Reply(tokenizer.decode(kept), len(kept), end in row, repeats))
+            made.append(Reply(tokenizer.decode(kept), len(kept), end in row, repeats))
         tell()
-    return found
+    return made
 
 
 @torch.no_grad()

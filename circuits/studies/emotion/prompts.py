@@ -100,7 +100,8 @@ def emotions(opening: str | None = None) -> Concept:
         )
         for split in SPLITS
     }
-    return Concept("emotion", EMOTIONS, *prompts.values(), LexiconJudge())
+    discovery, test = prompts.values()
+    return Concept("emotion", EMOTIONS, discovery, test, LexiconJudge())
 
 
 def read_concept(path: Path) -> Concept:
@@ -132,7 +133,8 @@ def read_concept(path: Path) -> Concept:
     words = {
         label: frozenset(word.lower() for word in words) for label, words in data["labels"].items()
     }
-    return Concept(path.stem, tuple(words), *prompts.values(), LexiconJudge(words))
+    discovery, test = prompts.values()
+    return Concept(path.stem, tuple(words), discovery, test, LexiconJudge(words))
 
 
 def _faults(data: Any) -> list[str]:

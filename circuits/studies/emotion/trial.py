@@ -160,11 +160,11 @@ class Harness:
         """
         draws = []
         for make in makes:
-            found: list[JudgedReply] = []
+            replies: list[JudgedReply] = []
             for number, label in enumerate(self.concept.labels):
                 part = [p for p in prompts if p.label == (label if asked else None)]
-                found += self.judged(number, part, make)
-            draws.append(tuple(found))
+                replies += self.judged(number, part, make)
+            draws.append(tuple(replies))
         return Trial(name, tuple(draws))
 
     def judged(

@@ -33,7 +33,7 @@ NO_RESULTS = {
     "Task": "what can be asked, which says its claim",
     "Scale | Circuit": "an edit; the table of edits is that of its plan",
     "Circuit": "an edit; the table of edits is that of its plan",
-    "Iterator[Edited]": "a model for the length of a with block",
+    "Iterator[EditedModel]": "a model for the length of a with block",
     "Path": "a folder of the caller's own",
 }
 
