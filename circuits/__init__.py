@@ -29,12 +29,14 @@ if TYPE_CHECKING:
     from circuits.edits.live import editing
     from circuits.edits.plan import EditPlan, read_plan
     from circuits.edits.save_model import save_edited
-    from circuits.evaluation.held_out import evaluate_held_out
+    from circuits.held_out.evaluation import evaluate_held_out
     from circuits.models import load_model
     from circuits.probes import probe
     from circuits.question import ask
+    from circuits.studies.allforone.folder import af1
     from circuits.studies.bias.folder import mitigate
     from circuits.studies.bias.localise import localise_bias
+    from circuits.studies.emotion.folder import emotion
     from circuits.validation.validation import validate
     from graphs import CircuitGraph
     from patching.scores import Scores
@@ -76,7 +78,6 @@ _check_neighbours()
 # function of the same name. They import torch only when called.
 from circuits.discover import discover  # noqa: E402
 from circuits.evaluate import Evaluation, evaluate  # noqa: E402
-from circuits.studies.allforone.search import af1  # noqa: E402
 
 _LAZY = {
     "CircuitGraph": ("graphs", "CircuitGraph"),
@@ -93,10 +94,11 @@ _LAZY = {
     "SiteError": ("tasks.errors", "SiteError"),
     "TaskError": ("tasks.errors", "TaskError"),
     "ablate": ("circuits.ablation", "ablate"),
+    "af1": ("circuits.studies.allforone.folder", "af1"),
     "ask": ("circuits.question", "ask"),
-    "validate": ("circuits.validation.validation", "validate"),
     "editing": ("circuits.edits.live", "editing"),
-    "evaluate_held_out": ("circuits.evaluation.held_out", "evaluate_held_out"),
+    "emotion": ("circuits.studies.emotion.folder", "emotion"),
+    "evaluate_held_out": ("circuits.held_out.evaluation", "evaluate_held_out"),
     "keep": ("circuits.edits.edit", "keep"),
     "load_model": ("circuits.models", "load_model"),
     "load_pairs": ("tasks", "read_pairs"),
@@ -110,6 +112,7 @@ _LAZY = {
     "save_edited": ("circuits.edits.save_model", "save_edited"),
     "scale": ("circuits.edits.edit", "scale"),
     "score": ("patching.scoring", "score"),
+    "validate": ("circuits.validation.validation", "validate"),
 }
 
 __all__ = [
@@ -130,9 +133,9 @@ __all__ = [
     "ablate",
     "af1",
     "ask",
-    "validate",
     "discover",
     "editing",
+    "emotion",
     "evaluate",
     "evaluate_held_out",
     "keep",
@@ -148,6 +151,7 @@ __all__ = [
     "save_edited",
     "scale",
     "score",
+    "validate",
 ]
 
 

@@ -12,7 +12,7 @@ from tasks.errors import MethodError, TaskError, number_faults
 
 if TYPE_CHECKING:
     from circuits.clock import Progress
-    from circuits.evaluation.areas import Interval
+    from circuits.results.intervals import Ends
     from patching.model import Model
     from patching.runs import Batch
     from tasks import PromptPairs
@@ -34,7 +34,7 @@ class Ability:
     right: float | None = None
     preferred: float | None = None
     value: float | None = None
-    interval: Interval | None = None
+    interval: Ends | None = None
     refused: str = ""
 
     def to_json(self) -> dict[str, Any]:
@@ -94,8 +94,8 @@ def _as_many(task: Any, model: Model, n: int, seed: int) -> PromptPairs:
 def _asked(model: Model, name: str, pairs: PromptPairs, batch_size: int, seed: int) -> Ability:
     import torch
 
-    from circuits.evaluation.areas import bootstrap
     from circuits.evaluation.outcomes import judge
+    from circuits.results.intervals import bootstrap
     from patching.metrics import check_metric
     from patching.sweep import Sweep, sweep
 
@@ -114,5 +114,5 @@ def _asked(model: Model, name: str, pairs: PromptPairs, batch_size: int, seed: i
         right=float(right.mean()),
         preferred=float(preferred.mean()),
         value=float(value.mean()),
-        interval=bootstrap(lambda weights: weights @ value, len(value), seed),
+        interval=bootstrap(lambda draws: value[draws].mean(axis=1), len(value), seed),
     )

@@ -10,8 +10,9 @@ import numpy as np
 from jaxtyping import Float
 
 from circuits.arguments import check_kinds
-from circuits.evaluate import NO_INTERVAL
-from circuits.evaluation.areas import bootstrap
+from circuits.results.intervals import NO_INTERVAL, Ends, bootstrap
+from circuits.results.report import Report, Reported
+from circuits.results.tables import Rows
 from tasks.errors import counted
 
 if TYPE_CHECKING:
@@ -25,11 +26,9 @@ if TYPE_CHECKING:
     from patching.sites import Edge, Site
     from tasks import PromptPairs
 
-Interval = tuple[float, float]
-
 
 @dataclass(frozen=True, eq=False)
-class AblationResult:
+class AblationResult(Reported):
     """The metric of every prompt with some parts ablated, beside those of the plain runs.
 
     what         names of the sites or edges; empty where the ablation says itself where it acts
@@ -56,12 +55,10 @@ class AblationResult:
         return float(np.mean(self.clean - self.ablated))
 
     @property
-    def interval(self) -> Interval | None:
+    def interval(self) -> Ends | None:
         """Bootstrap interval of the effect over prompts (95 %, percentiles); None of one prompt."""
         lost = self.clean - self.ablated
-        if len(lost) < 2:
-            return None
-        return bootstrap(lambda weights: weights @ lost, len(lost), self.seed)
+        return bootstrap(lambda draws: lost[draws].mean(axis=1), len(lost), self.seed)
 
     @property
     def share(self) -> float | None:
@@ -69,21 +66,22 @@ class AblationResult:
         total = float(np.mean(self.clean - self.corrupted))
         return None if abs(total) < 1e-6 else self.effect / total
 
-    def rows(self) -> list[tuple[str, str]]:
-        """What a table of this says: label and value."""
+    def report(self) -> Report:
+        """The metric of the three runs, and the effect."""
         ends = NO_INTERVAL
         if (interval := self.interval) is not None:
             ends = f"95 % interval {interval[0]:+.4f} to {interval[1]:+.4f}"
         share = "" if self.share is None else f", {self.share:.1%} of clean less corrupted"
-        return [
-            ("ablated", ", ".join(self.what) or "as the ablation says"),
-            ("ablation", self.ablation),
-            ("prompt pairs", str(len(self.clean))),
-            (f"{self.metric}, clean", f"{self.clean.mean():+.4f}"),
-            (f"{self.metric}, ablated", f"{self.ablated.mean():+.4f}"),
-            (f"{self.metric}, corrupted", f"{self.corrupted.mean():+.4f}"),
-            ("effect", f"{self.effect:+.4f} ({ends}){share}"),
-        ]
+        rows = {
+            "ablated": ", ".join(self.what) or "as the ablation says",
+            "ablation": self.ablation,
+            "prompt pairs": str(len(self.clean)),
+            f"{self.metric}, clean": f"{self.clean.mean():+.4f}",
+            f"{self.metric}, ablated": f"{self.ablated.mean():+.4f}",
+            f"{self.metric}, corrupted": f"{self.corrupted.mean():+.4f}",
+            "effect": f"{self.effect:+.4f} ({ends}){share}",
+        }
+        return Report.of(Rows(rows))
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for a file or another program."""
@@ -107,20 +105,10 @@ class AblationResult:
         runs = {name: getattr(self, name) for name in ("clean", "ablated", "corrupted")}
         return pd.DataFrame(runs | {"effect": self.clean - self.ablated}).rename_axis("prompt")
 
-    def __str__(self) -> str:
-        from circuits.display import rows_text
-
-        return rows_text(dict(self.rows()))
-
     def __repr__(self) -> str:
         parts = ", ".join(self.what) or self.ablation
         size = counted(len(self.clean), "prompt pair")
         return f"AblationResult({parts}: effect {self.effect:+.3f} on {size})"
-
-    def _repr_html_(self) -> str:
-        from circuits.display import rows_html
-
-        return rows_html(dict(self.rows()))
 
 
 def ablate(

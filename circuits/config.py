@@ -47,7 +47,7 @@ class Config:
     method      a method, or several parted by commas: the mean of their scores
     nodes       what nodes and edges are made of: heads and whole MLPs, or heads and neurons
     metric      None: the task's own
-    select      how the circuit is chosen: see circuits.selection.selectors
+    select      how the circuit is chosen: see circuits.selectors
     top         how many edges (of level node: nodes) make the circuit; None: as the choice has it
     n           how many prompt pairs; None: 64 of a task, all of a file
     ablation    what stands in for everything outside the circuit when it is run
@@ -112,15 +112,15 @@ class Config:
         Raises:
             MethodError: an unknown method or option, or an option set twice.
         """
-        found = read_methods(self.method)
+        written = read_methods(self.method)
         if not self.options:
-            return found
-        if len(found) > 1:
+            return written
+        if len(written) > 1:
             raise MethodError(
                 f"options {', '.join(self.options)} could be meant for any of {self.method}; write "
                 f"them behind the method they are for, as in secant,ig:steps=3"
             )
-        (name, options), *_ = found
+        (name, options), *_ = written
         if twice := sorted(set(options) & set(self.options)):
             raise MethodError(f"option {twice[0]} of {name} is set twice")
         return ((name, options | dict(self.options)),)

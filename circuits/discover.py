@@ -21,8 +21,8 @@ from tasks.chat import form_of
 from tasks.errors import TaskError
 
 if TYPE_CHECKING:
-    from circuits.record import RunRecord
-    from circuits.scored import ScoreSet
+    from circuits.results.record import RunRecord
+    from circuits.selection.scored import ScoreSet
     from graphs import CircuitGraph
     from patching.model import Model
     from patching.sweep import Sweep
@@ -53,7 +53,7 @@ def discover(
     """The circuit with which `model` answers `task`: its `top` strongest edges, pruned.
 
     `method` may name several, separated by commas: their mean ranks the edges. `select` names a
-    selector of :data:`circuits.selection.selectors.SELECTORS`, with options as in
+    selector of :data:`circuits.selectors.SELECTORS`, with options as in
     `threshold:least=0.1`; a selector that runs the circuit puts `ablation` in the place of all that
     is outside it. `top` defaults to what the selector has (100).
 
@@ -160,7 +160,7 @@ def _run(config: Config, folder: Path, options: Sweep) -> RunRecord:
     from circuits.folder import write
     from circuits.knowledge import knowledge
     from circuits.models import load_model
-    from circuits.record import AboutPrompts, describe_run
+    from circuits.results.record import AboutPrompts, describe_run
     from circuits.run_page import run_page
     from patching.routers import routing
 
@@ -168,8 +168,8 @@ def _run(config: Config, folder: Path, options: Sweep) -> RunRecord:
     with clock("opening the model"):
         model = load_model(config.model)
     with clock("making the prompts"):
-        pairs, told = noted_prompts(config, model)
-        notes = (*told, *unlikely(model, pairs, options))
+        pairs, remarks = noted_prompts(config, model)
+        notes = (*remarks, *unlikely(model, pairs, options))
         known = knowledge(model, pairs, options)
     with clock("scoring"):
         scored = measure(config, model, pairs, options)
@@ -201,7 +201,7 @@ def measure(
 
     Every prompt's own scores are kept with `keep_rows`, and where the choice is made from them.
     """
-    from circuits.scored import score_by
+    from circuits.selection.scored import score_by
     from circuits.selection.select import needs_rows
 
     return score_by(config, model, pairs, options, keep_rows or needs_rows(config))

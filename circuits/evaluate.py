@@ -6,6 +6,8 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from circuits.arguments import check_kinds
+from circuits.results.report import Report, Reported
+from circuits.results.tables import Rows
 from tasks.errors import SiteError, counted
 
 if TYPE_CHECKING:
@@ -20,13 +22,9 @@ if TYPE_CHECKING:
     from patching.sweep import Sweep
     from tasks import PromptPairs
 
-RESAMPLES = 2000
-COVERAGE = 0.95
-NO_INTERVAL = "no interval: more than one prompt pair is needed for one"
-
 
 @dataclass(frozen=True, slots=True)
-class Evaluation:
+class Evaluation(Reported):
     """A circuit against the whole model and against none of it, in units of the metric.
 
     full       mean metric of the clean run
@@ -67,20 +65,18 @@ class Evaluation:
         share, outside = self.faithfulness, self.ablation
         return graph.with_info(metrics=Metrics(self.full, self.empty, self.circuit, share, outside))
 
-    def rows(self) -> list[tuple[str, str]]:
-        """What a table of this evaluation says: label and value."""
-        return [
-            ("prompt pairs", str(self.n)),
-            (f"{self.metric}, clean", f"{self.full:+.4f}"),
-            (f"{self.metric}, {empty_label(self.ablation)}", f"{self.empty:+.4f}"),
-            (f"{self.metric}, circuit", f"{self.circuit:+.4f}"),
-            ("faithfulness", verdict(self.faithfulness, self.interval)),
-        ]
+    def report(self) -> Report:
+        """The metric of the three runs, and the faithfulness."""
+        from circuits.results.intervals import verdict
 
-    def __str__(self) -> str:
-        from circuits.display import rows_text
-
-        return rows_text(dict(self.rows()))
+        rows = {
+            "prompt pairs": str(self.n),
+            f"{self.metric}, clean": f"{self.full:+.4f}",
+            f"{self.metric}, {empty_label(self.ablation)}": f"{self.empty:+.4f}",
+            f"{self.metric}, circuit": f"{self.circuit:+.4f}",
+            "faithfulness": verdict(self.faithfulness, self.interval),
+        }
+        return Report.of(Rows(rows))
 
     def to_frame(self) -> pd.DataFrame:
         """One row, so that evaluations can be put below each other."""
@@ -92,14 +88,9 @@ class Evaluation:
         return pd.DataFrame([row], index=pd.Index([self.metric], name="metric"))
 
     def __repr__(self) -> str:
-        told = "undefined" if self.faithfulness is None else f"{self.faithfulness:.3f}"
+        share = "undefined" if self.faithfulness is None else f"{self.faithfulness:.3f}"
         size = counted(self.n, "prompt pair")
-        return f"Evaluation({self.metric}, {size}: faithfulness {told})"
-
-    def _repr_html_(self) -> str:
-        from circuits.display import rows_html
-
-        return rows_html(dict(self.rows()))
+        return f"Evaluation({self.metric}, {size}: faithfulness {share})"
 
 
 def evaluate(
@@ -160,16 +151,6 @@ def edges_of(graph: CircuitGraph) -> list[str]:
     return [edge.name for edge in EdgeSet.among(sites, graph.info.anatomy)]
 
 
-def verdict(faithfulness: float | None, interval: tuple[float, float] | None) -> str:
-    """A faithfulness in words."""
-    if faithfulness is None:
-        return "undefined: the model does not tell the two runs apart, so nothing can be recovered"
-    if interval is None:
-        return f"{faithfulness:.1%} ({NO_INTERVAL})"
-    low, high = interval
-    return f"{faithfulness:.1%} (95 % interval {low:.1%} to {high:.1%})"
-
-
 def summarize(
     metric: str,
     full: Float[np.ndarray, " n"],
@@ -179,7 +160,13 @@ def summarize(
     ablation: str = "corrupted",
 ) -> Evaluation:
     """The evaluation that per-prompt metrics of the three runs amount to."""
-    from circuits.evaluation.areas import told_apart
+    import numpy as np
+
+    from circuits.evaluation.areas import faithfulness, told_apart
+    from circuits.results.intervals import bootstrap
+
+    def shares(draws: np.ndarray) -> np.ndarray:
+        return faithfulness(*(run[draws].mean(axis=1) for run in (full, empty, circuit)))
 
     known = told_apart(full, empty)
     means = float(full.mean()), float(empty.mean()), float(circuit.mean())
@@ -188,28 +175,7 @@ def summarize(
         *means,
         n=len(full),
         per_prompt=tuple(float(value) for value in circuit),
-        interval=_interval(full, empty, circuit, seed) if known and len(full) > 1 else None,
-        faithfulness=_share(*means) if known else None,
+        interval=bootstrap(shares, len(full), seed) if known else None,
+        faithfulness=float(faithfulness(*map(np.asarray, means))) if known else None,
         ablation=ablation,
     )
-
-
-def _share(full: Any, empty: Any, circuit: Any) -> Any:
-    return (circuit - empty) / (full - empty)
-
-
-def _interval(
-    full: Float[np.ndarray, " n"],
-    empty: Float[np.ndarray, " n"],
-    circuit: Float[np.ndarray, " n"],
-    seed: int,
-) -> tuple[float, float]:
-    import numpy as np
-
-    draws = np.random.default_rng(seed).integers(len(full), size=(RESAMPLES, len(full)))
-    means = [run[draws].mean(axis=1) for run in (full, empty, circuit)]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        shares = _share(*means)
-    tail = (1 - COVERAGE) / 2
-    low, high = np.quantile(shares[np.isfinite(shares)], [tail, 1 - tail])
-    return float(low), float(high)

@@ -1,13 +1,13 @@
 """The run folder: the files of one discovery.
 
-    run.json             what was done and what came out (circuits.record)
+    run.json             what was done and what came out (circuits.results.record)
     scores.safetensors   every score, from which other circuits can be chosen
     circuit.json         the circuit
     circuit.svg          its picture
     circuit.html         its page, with the prompts and the faithfulness of its strongest edges
 
-An All-for-One search adds files of its own (circuits.studies.allforone.run), and so does an
-evaluation on held-out prompts: evaluation.json and curves.svg (circuits.evaluation.run).
+An All-for-One search adds files of its own (circuits.studies.allforone.folder), and so does an
+evaluation on held-out prompts: evaluation.json and curves.svg (circuits.held_out.run).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from circuits.config import Config
 from circuits.output import Output, vacant, written
-from circuits.record import KIND, RECORD, RunRecord, read_record
+from circuits.results.record import KIND, RECORD, RunRecord, read_record
 from graphs.files import read_bytes, read_json
 from tasks.errors import FormatError, RunError, all_faults
 from tasks.limits import MAX_PLAN

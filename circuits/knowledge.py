@@ -34,12 +34,12 @@ class Knowledge:
     @property
     def by_template(self) -> Mapping[str, tuple[int, int]]:
         """How many of a template's pairs are known, and how many there are."""
-        found: dict[str, tuple[int, int]] = {}
+        counts: dict[str, tuple[int, int]] = {}
         for name, known in zip(self.templates, self.known.tolist(), strict=True):
             if name:
-                right, all_of_it = found.get(name, (0, 0))
-                found[name] = right + known, all_of_it + 1
-        return found
+                right, all_of_it = counts.get(name, (0, 0))
+                counts[name] = right + known, all_of_it + 1
+        return counts
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for a file."""
@@ -56,7 +56,7 @@ def unknown(by_template: Mapping[str, Sequence[int]]) -> dict[str, Sequence[int]
     return {name: at for name, at in by_template.items() if 2 * at[0] < at[1]}
 
 
-def told(known: Mapping[str, Any]) -> str:
+def describe_known(known: Mapping[str, Any]) -> str:
     """What :meth:`Knowledge.to_json` holds, in a line."""
     text = f"the model knows {known['pairs']} of {counted(known['of'], 'pair')}"
     templates, missing = known["by_template"], unknown(known["by_template"])

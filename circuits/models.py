@@ -44,10 +44,9 @@ class EmbeddedModel:
 _DEVICE: ContextVar[str | None] = ContextVar("device", default=None)
 
 
-def _nano() -> Path:
-    from circuits.nano import path
-
-    return Path(path())
+def nano_path() -> Path:
+    """The shipped Hugging Face directory: config, weights, tokenizer and model card."""
+    return Path(__file__).parent / "nano" / "model"
 
 
 EMBEDDED = {
@@ -58,7 +57,7 @@ EMBEDDED = {
             claim="a small GPT-2 trained on the project's own tasks",
             shape="GPT-2: 4 layers, 4 heads, d_model 128",
             licence="MIT",
-            directory=_nano,
+            directory=nano_path,
         )
     ]
 }

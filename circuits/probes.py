@@ -25,7 +25,7 @@ from jaxtyping import Float, Int
 
 from circuits.arguments import check_kinds
 from circuits.edits.edit import Steer, steer
-from circuits.proportions import Proportion
+from circuits.results.intervals import Proportion
 from circuits.splits import Split
 from tasks.errors import MethodError, TaskError, all_faults, unknown
 from tasks.tokenize import encode, pad_id
@@ -106,8 +106,8 @@ class Probes:
             for position in self.positions:
                 share = self.share(point, position)
                 low, high = share.interval
-                told = {"accuracy": share.value, "low": low, "high": high, "n": share.n}
-                rows.append({"point": point, "position": position, **told})
+                numbers = {"accuracy": share.value, "low": low, "high": high, "n": share.n}
+                rows.append({"point": point, "position": position, **numbers})
         return pd.DataFrame(rows)
 
     def __repr__(self) -> str:
@@ -117,10 +117,10 @@ class Probes:
     def _repr_html_(self) -> str:
         import pandas as pd
 
-        from circuits.display import frame_html
+        from circuits.results.tables import Table
 
         index = pd.Index(self.points, name="held-out accuracy")
-        return frame_html(pd.DataFrame(self.accuracy, index, self.positions), repr(self))
+        return Table.of(pd.DataFrame(self.accuracy, index, self.positions), repr(self)).html()
 
     def _at(self, point: str, position: str | int | None) -> tuple[int, int]:
         name = self.positions[0] if position is None else str(position)

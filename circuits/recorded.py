@@ -21,7 +21,7 @@ from patching.sources import NAMED, is_gguf
 from tasks.errors import ModelError
 
 if TYPE_CHECKING:
-    from circuits.record import ModelRecord
+    from circuits.results.record import ModelRecord
     from patching.model import Model
 
 

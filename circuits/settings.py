@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from circuits.selection.selectors import Selector
-from circuits.selection.selectors import get as get_selector
+from circuits.selectors import Selector
+from circuits.selectors import get as get_selector
 from patching.methods import get
 from patching.written import parted, read_method, read_options
 from tasks.errors import MethodError
@@ -28,11 +28,11 @@ def read_methods(text: str) -> tuple[tuple[str, Settings], ...]:
         MethodError: an unknown method or option, a value that cannot be read, or a method that is
             named twice with the same options.
     """
-    found = tuple(read_method(part) for part in _parts(text))
-    for i, method in enumerate(found):
-        if method in found[:i]:
+    methods = tuple(read_method(part) for part in _parts(text))
+    for i, method in enumerate(methods):
+        if method in methods[:i]:
             raise MethodError(f"'{text}' names {method[0]} twice; name every method once")
-    return found
+    return methods
 
 
 def _parts(text: str) -> list[str]:
@@ -86,9 +86,9 @@ class Choice:
     @property
     def name(self) -> str:
         """The text that :meth:`read` reads back, without options that are as by default."""
-        told = [
+        changed = [
             f"{name}={str(value).lower() if isinstance(value, bool) else value}"
             for name, value in self.options.items()
             if value != self.selector.options[name].default
         ]
-        return self.selector.name + (f":{'+'.join(told)}" if told else "")
+        return self.selector.name + (f":{'+'.join(changed)}" if changed else "")

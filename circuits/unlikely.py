@@ -41,11 +41,11 @@ def unlikely(model: Model, pairs: PromptPairs, batch_size: int | Sweep = 32) -> 
     low = np.flatnonzero(given < PRACTICALLY_NONE)
     if 2 * len(low) <= len(shown):
         return ()
-    told = (
+    warning = (
         f"in {len(low)} of {len(shown)} pairs the model gives the right answer a probability below "
         f"{PRACTICALLY_NONE:g} (median {np.median(given):.1g})"
     )
-    return (f"{told}{_example(model.tokenizer, shown, probs, low)}",)
+    return (f"{warning}{_example(model.tokenizer, shown, probs, low)}",)
 
 
 def _example(

@@ -101,14 +101,14 @@ def consistency(chosen: Int[np.ndarray, "items orders"]) -> float:
 
 
 def chosen_options(
-    predicted: Int[np.ndarray, "items orders"], n_options: int
-) -> Int[np.ndarray, "items orders"]:
+    predicted: Int[np.ndarray, "*draws items orders"], n_options: int
+) -> Int[np.ndarray, "*draws items orders"]:
     """Which option was meant when order `j` moves the options `j` places down, for `consistency`.
 
     Option `i` of the first order then carries letter `(i + j) mod n_options`.
     """
     predicted = np.asarray(predicted)
-    options = (predicted - np.arange(predicted.shape[1])[None]) % n_options
+    options = (predicted - np.arange(predicted.shape[-1])) % n_options
     return np.where(predicted == NO_LETTER, NO_LETTER, options)
 
 

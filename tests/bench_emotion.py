@@ -18,7 +18,7 @@ import typer
 
 import circuits
 from circuits.studies.emotion.parts import ablated_head_scores, head_scores
-from circuits.studies.emotion.prompts import emotion
+from circuits.studies.emotion.prompts import emotions
 from patching.capture import Prompts, capture
 from patching.model import Model
 from tasks.tokenize import encode, pad_id
@@ -30,7 +30,7 @@ def main(path: Path) -> None:
     """Measure on the embedded model and on one of GPT-2 small's shape; write rows as JSON."""
     torch.set_num_threads(1)
     nano = circuits.load_model("nano")
-    texts = [prompt.text for prompt in emotion().take("discovery", 10) if prompt.label]
+    texts = [prompt.text for prompt in emotions().take("discovery", 10) if prompt.label]
     rows = [encode(nano.tokenizer, text) for text in texts]
     cases = {
         f"nano, {len(rows)} prompts": (nano, Prompts.of(rows, pad_id(nano.tokenizer)), REPEATS),

@@ -16,7 +16,7 @@ from typing import Any
 
 from circuits.edits.plan import read_plan
 from circuits.folder import EVALUATION, read_held_out
-from circuits.record import read_record
+from circuits.results.record import read_record
 from circuits.studies.emotion.prompts import read_concept
 from graphs import CircuitGraph
 from graphs.formats import render

@@ -34,7 +34,7 @@ from circuits.edits import edit as e
 from circuits.edits.plan import EditPlan, read_plan
 from circuits.evaluation.fresh_prompts import config_of
 from circuits.folder import EVALUATION, read_held_out
-from circuits.record import RECORD, read_record
+from circuits.results.record import RECORD, read_record
 from circuits.studies.emotion.prompts import read_concept
 from graphs import CircuitGraph
 from graphs.formats import render
@@ -123,7 +123,7 @@ def _scores(path: Path) -> None:
 
 
 def _means(path: Path) -> None:
-    from patching.mean_activations import MeanActivations
+    from patching.ablation.means import MeanActivations
 
     repr(MeanActivations.load(path))
 
@@ -251,7 +251,7 @@ def tensors(folder: Path, graph: CircuitGraph) -> dict[str, list[bytes]]:
     """A file of scores and one of means."""
     import torch
 
-    from patching.mean_activations import MeanActivations, Origin
+    from patching.ablation.means import MeanActivations, Origin
 
     names = tuple(graph.edges)
     scores = Scores(

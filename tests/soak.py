@@ -26,7 +26,7 @@ from typer.testing import CliRunner
 
 from circuits.folder import FILES
 from circuits.lock import state
-from circuits.record import RECORD, read_record
+from circuits.results.record import RECORD, read_record
 from graphs import CircuitGraph
 from tests.faults import FAULTS, child, inject, status
 
@@ -94,7 +94,7 @@ def check_whole(place: Path) -> None:
     Raises:
         Exception: one is not.
     """
-    from patching.mean_activations import MeanActivations
+    from patching.ablation.means import MeanActivations
     from patching.scores import Scores
 
     names = {file.name for file in place.iterdir()} if place.is_dir() else set()

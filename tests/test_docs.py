@@ -10,7 +10,7 @@ import typer
 import circuits
 import tasks
 from circuits.cli.app import app
-from circuits.record import RunRecord
+from circuits.results.record import RunRecord
 from circuits.validation.agreement import GROUNDS, NOTICE, agreement_table
 from graphs.formats import FORMATS
 from graphs.schema import json_schema

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from importlinter.cli import lint_imports
 
 HEAVY = ("torch", "transformers", "transformer_lens")
 VOCABULARY = {"patching.anatomy", "patching.sites", "patching.scores"}
@@ -37,6 +38,12 @@ def test_imports_point_one_way(root, package, allowed):
     for file in files:
         named = {name.partition(".")[0] for name in imports(file)} & ours
         assert named <= allowed, f"{file.relative_to(root)} imports {sorted(named - allowed)}"
+
+
+def test_imports_keep_the_contracts_of_the_project(root, monkeypatch):
+    """Between the packages, and inside circuits: studies > commands > results."""
+    monkeypatch.chdir(root)
+    assert lint_imports(str(root / "pyproject.toml"), no_cache=True, no_logo=True) == 0
 
 
 @pytest.mark.parametrize("package", ["tasks", "graphs"])

@@ -8,7 +8,9 @@ from collections.abc import Sequence
 import typer
 
 from circuits.abilities import Ability, abilities
-from circuits.cli.text import printable
+from circuits.cli.printing import printable
+from circuits.results.intervals import spelled
+from circuits.results.tables import Table
 
 TITLES = ["task", "n", "right", "preferred", "metric", "mean"]
 
@@ -17,8 +19,8 @@ def present(model: str, names: Sequence[str], n: int, seed: int, as_json: bool) 
     """Ask the model every task (or those named) and print what came of it."""
     import tasks
     from circuits.cli.discover import prepare
+    from circuits.cli.printing import print_table
     from circuits.cli.progress import shown_progress
-    from circuits.cli.tables import print_columns
     from circuits.config import Config
     from circuits.models import load_model, locate
 
@@ -32,7 +34,7 @@ def present(model: str, names: Sequence[str], n: int, seed: int, as_json: bool) 
     if as_json:
         typer.echo(json.dumps([each.to_json() for each in results], indent=2))
         return
-    print_columns(TITLES, [_row(each) for each in results if not each.refused])
+    print_table(Table(TITLES, [_row(each) for each in results if not each.refused]))
     for each in results:
         if each.refused:
             typer.echo(f"cannot be asked: {printable(each.refused)}")
@@ -43,14 +45,12 @@ def present(model: str, names: Sequence[str], n: int, seed: int, as_json: bool) 
 
 
 def _row(each: Ability) -> list[str]:
-    interval = (
-        "" if each.interval is None else f" [{each.interval[0]:+.2f}, {each.interval[1]:+.2f}]"
-    )
+    assert each.value is not None
     return [
         each.task,
         str(each.n),
         f"{each.right:.0%}",
         f"{each.preferred:.0%}",
         each.metric,
-        f"{each.value:+.2f}{interval}",
+        spelled(each.value, each.interval, "+.2f"),
     ]

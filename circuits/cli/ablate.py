@@ -59,8 +59,8 @@ def command(
     """Ablate named parts of a model, all at once, and say what its answer loses."""
     from circuits.ablation import ablate, check_parts
     from circuits.cli.discover import prepare
+    from circuits.cli.printing import printable
     from circuits.cli.progress import shown_progress
-    from circuits.cli.text import printable
     from circuits.config import Config
     from circuits.models import load_model
     from circuits.prompts import prompts_of
@@ -79,8 +79,8 @@ def command(
         progress(0, 0, "opening the model")
         opened = load_model(model)
         pairs = prompts_of(config, opened)
-        found = ablate(opened, pairs, what or (), kind, means=stated, progress=progress, **drawn)
-    typer.echo(json.dumps(found.to_json(), indent=1) if as_json else printable(str(found)))
+        result = ablate(opened, pairs, what or (), kind, means=stated, progress=progress, **drawn)
+    typer.echo(json.dumps(result.to_json(), indent=1) if as_json else printable(str(result)))
 
 
 def _means(kind: Ablation | object, path: Path | None) -> MeanActivations | None:

@@ -11,7 +11,7 @@ from circuits.cli.device import Device
 from circuits.cli.files import TaskOrFile
 
 if TYPE_CHECKING:
-    from circuits.studies.allforone.run import SearchConfig
+    from circuits.studies.allforone.folder import SearchConfig
 
 
 def register(app: typer.Typer) -> None:
@@ -46,7 +46,7 @@ def command(
     ] = False,
 ) -> None:
     """Find in how few blocks the operands reach the last token (All-for-One)."""
-    from circuits.studies.allforone.run import SearchConfig, read_options
+    from circuits.studies.allforone.folder import SearchConfig, read_options
     from circuits.studies.allforone.search import Settings
 
     settings = Settings(n, seed, samples, tolerance, alternatives, prune, batch_size)
@@ -58,11 +58,11 @@ def command(
 def carry_out(config: SearchConfig, folder: Path, force: bool) -> None:
     """Search, unless the folder holds this very search already, and print what was found."""
     from circuits.cli.discover import prepare
+    from circuits.cli.printing import printable
     from circuits.cli.progress import shown_progress
-    from circuits.cli.text import printable
     from circuits.folder import finished
     from circuits.output import guarded
-    from circuits.studies.allforone.run import REPORT, run
+    from circuits.studies.allforone.folder import REPORT, run
 
     config.check()
     config = config.settled()

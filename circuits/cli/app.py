@@ -65,7 +65,7 @@ class Commands(TyperGroup):
         except KeyboardInterrupt:
             typer.echo("circuits: interrupted; nothing half-written is left", err=True)
             raise typer.Exit(INTERRUPTED) from None
-        from circuits.cli.text import printable
+        from circuits.cli.printing import printable
 
         typer.echo(f"circuits: {printable(fault)}", err=True)
         raise typer.Exit(2)

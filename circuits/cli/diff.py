@@ -30,15 +30,15 @@ def diff(
     ] = 10,
 ) -> None:
     """Print what changed from one circuit to another, and draw it."""
+    from circuits.cli.printing import print_rows, print_scores
     from circuits.cli.show import read_circuit
-    from circuits.cli.text import print_rows, print_scores
     from graphs.diff import CircuitDiff
 
-    found = CircuitDiff(read_circuit(left), read_circuit(right))
+    change = CircuitDiff(read_circuit(left), read_circuit(right))
     if output is not None:
-        found.draw(output)
-    print_rows(rows(found, left, right))
-    for title, part in (("only left", found.removed), ("only right", found.added)):
+        change.draw(output)
+    print_rows(rows(change, left, right))
+    for title, part in (("only left", change.removed), ("only right", change.added)):
         names = part.ranked()[: max(top, 0)]
         if names:
             print_scores(f"{title}, strongest", [(name, part[name]) for name in names])
@@ -46,10 +46,10 @@ def diff(
         typer.echo(f"{output} (blue: only right, orange: only left, grey: both)", err=True)
 
 
-def rows(found: CircuitDiff, left: Path, right: Path) -> dict[str, str]:
+def rows(change: CircuitDiff, left: Path, right: Path) -> dict[str, str]:
     """Label and value of what a diff says on one screen."""
-    correlation = found.rank_correlation
-    told = "not defined" if correlation is None else f"{correlation:+.3f} (Spearman)"
+    correlation = change.rank_correlation
+    agreement = "not defined" if correlation is None else f"{correlation:+.3f} (Spearman)"
 
     def side(path: Path, graph: CircuitGraph) -> str:
         info = graph.info
@@ -59,8 +59,8 @@ def rows(found: CircuitDiff, left: Path, right: Path) -> dict[str, str]:
         return f"{path}: {' '.join(what)}, {len(graph)} {graph.level}s{kept}"
 
     return {
-        "left": side(left, found.left),
-        "right": side(right, found.right),
-        "changed": found.describe(),
-        "scores of both": told,
+        "left": side(left, change.left),
+        "right": side(right, change.right),
+        "changed": change.describe(),
+        "scores of both": agreement,
     }

@@ -9,6 +9,7 @@ import typer
 
 from circuits.cli.device import Device
 from circuits.cli.files import SkipBad
+from circuits.results.intervals import percent
 from tasks.errors import TaskError, counted, unknown
 
 MITIGATED = ("mcq_bias",)
@@ -45,8 +46,8 @@ def mitigate(
     """Find an edit against a bias towards 'A', measure it, and save the edited model."""
     if task not in MITIGATED:
         raise TaskError(unknown("mitigation", task, MITIGATED))
+    from circuits.cli.printing import printable
     from circuits.cli.progress import shown_progress
-    from circuits.cli.text import printable
     from circuits.models import load_model, locate
     from circuits.studies.bias.folder import OUTPUT, carry_out
     from circuits.studies.bias.settings import Settings
@@ -88,10 +89,9 @@ def summary(card: dict) -> list[str]:
     ]
 
 
-def _percent(found: dict) -> str:
+def _percent(share: dict) -> str:
     """A share with its 95 % interval."""
-    ends = f"[{100 * found['low']:.1f}, {100 * found['high']:.1f}]"
-    return f"{100 * found['value']:.1f} % {ends}"
+    return percent(share["value"], share["interval"], " %")
 
 
 @edits.command("apply")
@@ -106,12 +106,12 @@ def apply_plan(
     from circuits.models import load_model, locate
     from circuits.output import guarded
 
-    found = read_plan(plan)
+    parsed = read_plan(plan)
     locate(model)
     with guarded(out):
-        save_edited(load_model(model), found, out)
+        save_edited(load_model(model), parsed, out)
     typer.echo(
-        f"written: {out}, {counted(len(found.edits), 'edit')}; opens with transformers alone"
+        f"written: {out}, {counted(len(parsed.edits), 'edit')}; opens with transformers alone"
     )
 
 
@@ -125,16 +125,16 @@ def check_plan(
     """Say everything that is wrong with a plan, without changing anything."""
     from circuits.edits.plan import read_plan
 
-    found = read_plan(plan)
+    parsed = read_plan(plan)
     if model:
         from circuits.models import load_model, locate
 
         locate(model)
-        found.check(load_model(model))
+        parsed.check(load_model(model))
     else:
-        found.check()
+        parsed.check()
     note = "" if model else "; give --model to check that they fit it"
-    typer.echo(f"{plan}: {counted(len(found.edits), 'edit')}, nothing wrong{note}")
+    typer.echo(f"{plan}: {counted(len(parsed.edits), 'edit')}, nothing wrong{note}")
 
 
 @edits.command("schema")

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from circuits.cli.device import Device
 from tasks.errors import MethodError
-
-if TYPE_CHECKING:
-    from circuits.studies.emotion.prompts import Concept
-    from circuits.studies.emotion.settings import Settings
 
 
 def register(app: typer.Typer) -> None:
@@ -50,47 +46,35 @@ def command(
     force: Annotated[bool, typer.Option("--force", help="Replace a study there.")] = False,
 ) -> None:
     """Find and drive the circuits with which a model shows the emotion it is asked to show."""
-    from circuits.models import locate
-    from circuits.studies.emotion.folder import OUTPUT
-    from circuits.studies.emotion.prompts import emotion, read_concept
-    from circuits.studies.emotion.settings import Settings
-
-    locate(model)
-    concept = read_concept(prompts) if prompts else emotion(opening)
-    settings = Settings(
-        groups=groups,
-        tests=tests,
-        tuning=tuning,
-        draws=draws,
-        new_tokens=new_tokens,
-        neurons=neurons,
-        heads=heads,
-        neuron_floor=neuron_floor,
-        head_floor=head_floor,
-        layers=_numbers(layers),
-        threshold=threshold,
-        after_norm=after_norm,
-        positions=positions,
-        seed=seed,
-        batch_size=batch_size,
-    )
-    with OUTPUT.reserved(out, force):
-        _study(model, concept, settings, out)
-
-
-def _study(model: str, concept: Concept, settings: Settings, out: Path) -> None:
-    """Carry the study out, write its folder and say what was found."""
+    from circuits.cli.printing import print_report, printable
     from circuits.cli.progress import shown_progress
-    from circuits.cli.text import printable
-    from circuits.models import load_model, name_of
-    from circuits.studies.emotion.folder import write
-    from circuits.studies.emotion.pipeline import study
-    from circuits.studies.emotion.text import summary
+    from circuits.studies.emotion.folder import emotion
 
     with shown_progress() as progress:
-        found = study(load_model(model), concept, settings, progress, name_of(model))
-    write(out, found)
-    typer.echo(printable(summary(found.results)))
+        study = emotion(
+            model,
+            out,
+            prompts,
+            opening=opening,
+            force=force,
+            progress=progress,
+            groups=groups,
+            tests=tests,
+            tuning=tuning,
+            draws=draws,
+            new_tokens=new_tokens,
+            neurons=neurons,
+            heads=heads,
+            neuron_floor=neuron_floor,
+            head_floor=head_floor,
+            layers=_numbers(layers),
+            threshold=threshold,
+            after_norm=after_norm,
+            positions=positions,
+            seed=seed,
+            batch_size=batch_size,
+        )
+    print_report(study.report())
     typer.echo(printable(f"written: {out}"))
 
 

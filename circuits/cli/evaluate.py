@@ -71,12 +71,12 @@ def evaluate(
 
     Of a circuit's file, also of EAP-IG and MIB, the faithfulness alone is printed.
     """
+    from circuits.cli.printing import print_report, print_rows, print_table
     from circuits.cli.progress import shown_progress
-    from circuits.cli.tables import print_curves
-    from circuits.cli.text import print_rows
-    from circuits.evaluation.of_file import evaluate_file
-    from circuits.evaluation.run import carry_out
-    from circuits.evaluation.terms import Terms
+    from circuits.evaluation.plot_curves import curve_tables
+    from circuits.held_out.of_file import evaluate_file
+    from circuits.held_out.run import carry_out
+    from circuits.held_out.terms import Terms
 
     terms = Terms(
         n, seed, prompts, allow_other_model, ablation, means, rediscoveries, batch_size, skip_bad
@@ -86,16 +86,16 @@ def evaluate(
         if reference is not None:
             raise RunError(f"{run} is a circuit's file; 'circuits diff' compares two of them")
         with shown_progress() as progress:
-            tested = evaluate_file(run, terms, model, task, progress)
-        print_rows(dict(tested.rows()))
+            alone = evaluate_file(run, terms, model, task, progress)
+        print_report(alone.report())
         return
     if task is not None:
         raise RunError("--task is for a circuit's file; a run is tested on its own task")
     with shown_progress() as progress:
-        found = carry_out(run, terms, model=model, reference=reference, progress=progress)
-    print_rows(found.rows() | {"written": ", ".join(str(path) for path in found.written)})
-    if found.curves:
-        print_curves(found.curves, seed)
+        tested = carry_out(run, terms, model=model, reference=reference, progress=progress)
+    print_rows(tested.rows() | {"written": ", ".join(str(path) for path in tested.written)})
+    for table in curve_tables(tested.curves, seed):
+        print_table(table)
 
 
 def compare(
@@ -121,10 +121,11 @@ def compare(
     ] = False,
 ) -> None:
     """Hold runs against each other on the same prompts, which none of them was made with."""
+    from circuits.cli.printing import print_table
     from circuits.cli.progress import shown_progress
-    from circuits.cli.tables import print_columns, print_curves
-    from circuits.evaluation.comparison import OUTPUT, compare_runs
-    from circuits.evaluation.terms import Terms
+    from circuits.evaluation.plot_curves import curve_tables
+    from circuits.held_out.comparison import OUTPUT, compare_runs
+    from circuits.held_out.terms import Terms
     from patching.journal import kept
 
     terms = Terms(
@@ -133,13 +134,11 @@ def compare(
     with OUTPUT.reserved(out, force):
         _prepare()
         with kept(out, __version__, terms, runs) as journal, shown_progress() as progress:
-            found = compare_runs(runs, terms, progress, model, journal)
-            written = found.write(out) if out is not None else []
-        print_columns(*found.table())
-        if found.rediscoveries:
-            print_columns(*found.redraw_table())
-        if found.curves:
-            print_curves(found.curves, seed)
+            compared = compare_runs(runs, terms, progress, model, journal)
+            written = compared.write(out) if out is not None else ()
+        tables = (compared.table(), *compared.redrawn(), *curve_tables(compared.curves, seed))
+        for table in tables:
+            print_table(table)
         for path in written:
             typer.echo(f"written {path}")
 

@@ -26,7 +26,8 @@ def list_models(
     ] = False,
 ) -> None:
     """What can be opened, and how real language models are installed."""
-    from circuits.cli.text import print_list, printable
+    from circuits.cli.printing import printable
+    from circuits.cli.text import print_list
     from patching.sources import cache
 
     if clear_cache:

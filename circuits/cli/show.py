@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from circuits.cli.text import print_rows, print_scores, print_summary
+from circuits.cli.printing import print_rows, print_scores
+from circuits.cli.text import print_summary
 from circuits.folder import CIRCUIT, FILES, PAGE, SCORES
 from circuits.output import to_read
-from circuits.record import RECORD, STRONGEST, read_record
+from circuits.results.record import RECORD, STRONGEST, read_record
 from tasks.errors import FormatError, counted
 
 if TYPE_CHECKING:

@@ -1,7 +1,4 @@
-"""What the command line prints: lists of what there is, and the summary of a run.
-
-Names and texts may come from files, so everything is printed as plain text, never as markup.
-"""
+"""What the command line prints: lists of what there is, and the summary of a run."""
 
 from __future__ import annotations
 
@@ -11,14 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
+from circuits.cli.printing import cell, grid, print_grid, print_rows, print_scores
 from tasks.errors import FormatError, counted
 
 if TYPE_CHECKING:
-    from circuits.record import RunRecord
+    from circuits.results.record import RunRecord
 
 Row = Mapping[str, Any]
 
@@ -27,7 +22,6 @@ def task_rows() -> list[Row]:
     """Every task with its claim."""
     import tasks
 
-    found = [(name, tasks.get(name)) for name in tasks.names()]
     return [
         {
             "name": name,
@@ -36,7 +30,7 @@ def task_rows() -> list[Row]:
             **_options(task.options),
             "reference": task.reference,
         }
-        for name, task in found
+        for name, task in ((name, tasks.get(name)) for name in tasks.names())
     ]
 
 
@@ -75,7 +69,7 @@ def agreement_rows() -> list[Row]:
 
 def selector_rows() -> list[Row]:
     """Every selector of circuits, with its options and their defaults."""
-    from circuits.selection.selectors import SELECTORS
+    from circuits.selectors import SELECTORS
 
     return [
         {
@@ -109,15 +103,15 @@ def ablation_rows() -> list[Row]:
 
 def _options(options: Mapping[str, Any]) -> Row:
     """The options of a task, a method or a way, by name; nothing where there are none."""
-    found = {}
+    about = {}
     for name, option in options.items():
         allowed = getattr(option, "choices", ()) or getattr(option, "allowed", ())
-        found[name] = {"default": option.default, "help": option.help}
-        found[name] |= {"choices": list(allowed)} if allowed else {}
-    return {"options": found} if found else {}
+        about[name] = {"default": option.default, "help": option.help}
+        about[name] |= {"choices": list(allowed)} if allowed else {}
+    return {"options": about} if about else {}
 
 
-def _told(name: str, option: Row) -> str:
+def _option(name: str, option: Row) -> str:
     """An option with its default, what it means, and what it may be if that is not said there."""
     choices = [str(choice) for choice in option.get("choices", ())]
     listed = f" ({', '.join(choices)})" if any(c not in option["help"] for c in choices) else ""
@@ -128,51 +122,30 @@ def _plain(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def printable(value: object) -> str:
-    """The text with control characters spelled out, so that a file cannot steer the terminal."""
-    return "".join(
-        char if char.isprintable() or char == "\n" else char.encode("unicode_escape").decode()
-        for char in str(value)
-    )
-
-
-def print_table(table: Table, least: int = 0) -> None:
-    """The table without the blanks that pad its lines, which a file or a pipe has no use for.
-
-    On a narrower terminal than ``least`` its lines are left to the terminal to break.
-    """
-    console = Console()
-    console.width = max(console.width, least)
-    with console.capture() as captured:
-        console.print(table)
-    for line in captured.get().splitlines():
-        typer.echo(line.rstrip())
-
-
 def print_list(rows: list[Row], as_json: bool) -> None:
     """Every row with its name, its claim, and the rest below; or a JSON array of objects."""
     if as_json:
         typer.echo(json.dumps(rows, indent=2))
         return
-    table = Table(box=None, pad_edge=False, show_header=False, padding=(0, 2, 0, 0))
+    table = grid(header=False)
     table.add_column(no_wrap=True, style="bold")
     table.add_column()
     for name, claim, *rest in (row.items() for row in rows):
-        table.add_row(Text(printable(name[1])), Text(printable(claim[1])))
+        table.add_row(cell(name[1]), cell(claim[1]))
         for label, value in rest:
             if label == "reference":
                 continue
             lines = [f"{label}: {value}"]
             if label == "options":
-                lines = [_told(option, told) for option, told in value.items()]
+                lines = [_option(option, about) for option, about in value.items()]
             for line in lines:
-                table.add_row("", Text(printable(line), style="dim"))
-    print_table(table)
+                table.add_row("", cell(line, style="dim"))
+    print_grid(table)
 
 
 def print_summary(record: RunRecord, folder: Path, files: Iterable[str], note: str = "") -> None:
     """What a run found, and where it is."""
-    found = record.circuit
+    circuit = record.circuit
     measured = _measured(record)
     if held_out := _held_out(folder):
         measured |= {"held out": held_out}
@@ -187,14 +160,14 @@ def print_summary(record: RunRecord, folder: Path, files: Iterable[str], note: s
         **_known(record),
         **measured,
         **_experts(record),
-        "circuit": f"{counted(found.nodes, 'node')}, {counted(found.edges, 'edge')} "
-        f"({found.selection})",
+        "circuit": f"{counted(circuit.nodes, 'node')}, {counted(circuit.edges, 'edge')} "
+        f"({circuit.selection})",
         "time": f"{sum(record.seconds.values()):.1f} s ({', '.join(steps)})",
         "written": f"{folder} ({', '.join(files)})",
     }
     print_rows(rows)
-    if found.strongest:
-        print_scores("strongest", [(item.name, item.score) for item in found.strongest])
+    if circuit.strongest:
+        print_scores("strongest", [(item.name, item.score) for item in circuit.strongest])
     else:
         typer.echo(
             "Nothing is left: no way from the input to the logits is among what was chosen. Keep "
@@ -218,14 +191,15 @@ def _experts(record: RunRecord) -> dict[str, str]:
 
 def _known(record: RunRecord) -> dict[str, str]:
     """How many pairs the model knows, where that was looked at."""
-    from circuits.knowledge import told
+    from circuits.knowledge import describe_known
 
     known = record.prompts.known
-    return {} if known is None else {"known": told(known.model_dump())}
+    return {} if known is None else {"known": describe_known(known.model_dump())}
 
 
 def _measured(record: RunRecord) -> dict[str, str]:
-    from circuits.evaluate import empty_label, verdict
+    from circuits.evaluate import empty_label
+    from circuits.results.intervals import verdict
 
     seen = record.evaluation
     return {
@@ -240,8 +214,8 @@ def _measured(record: RunRecord) -> dict[str, str]:
 
 def _held_out(folder: Path) -> str:
     """What `circuits evaluate` has measured of a run on other prompts; empty before that."""
-    from circuits.evaluate import verdict
     from circuits.folder import read_held_out
+    from circuits.results.intervals import verdict
 
     try:
         seen = read_held_out(folder)
@@ -249,25 +223,5 @@ def _held_out(folder: Path) -> str:
         return str(fault)
     if seen is None:
         return ""
-    told = verdict(seen.faithfulness, seen.interval)
-    return f"{told}, on {counted(seen.n, 'prompt pair')}, {seen.ablation} outside"
-
-
-def print_rows(rows: Mapping[str, str]) -> None:
-    """Labels on the left, values on the right."""
-    table = Table(box=None, pad_edge=False, show_header=False, padding=(0, 2, 0, 0))
-    table.add_column(no_wrap=True, style="bold")
-    table.add_column(overflow="fold")
-    for label, value in rows.items():
-        table.add_row(Text(printable(label)), Text(printable(value)))
-    print_table(table)
-
-
-def print_scores(title: str, scores: Iterable[tuple[str, float]]) -> None:
-    """Names with their scores, in the order given."""
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    table.add_column(title, no_wrap=True)
-    table.add_column("score", justify="right")
-    for name, score in scores:
-        table.add_row(Text(printable(name)), Text(f"{score:+.4f}"))
-    print_table(table)
+    share = verdict(seen.faithfulness, seen.interval)
+    return f"{share}, on {counted(seen.n, 'prompt pair')}, {seen.ablation} outside"

@@ -65,16 +65,16 @@ def validate(
 ) -> None:
     """Hold every estimate against exact patching, on your model and task."""
     from circuits.cli.discover import prepare
+    from circuits.cli.printing import printable
     from circuits.cli.progress import shown_progress
-    from circuits.cli.text import printable
     from circuits.config import Config
     from circuits.models import load_model, locate
     from circuits.prompts import prompts_of
-    from circuits.validation import validation
+    from circuits.validation.validation import KINDS, METHODS, Plan, carried_out, check_asked
     from patching.journal import kept
 
-    methods, kinds = tuple(method or validation.METHODS), tuple(kind or validation.KINDS)
-    validation.check_asked(methods, kinds)
+    methods, kinds = tuple(method or METHODS), tuple(kind or KINDS)
+    check_asked(methods, kinds)
     how = how_of(bos, chat, chat_plain)
     config = Config(
         task, model, n=n, seed=seed, batch_size=batch_size, skip_bad=skip_bad, **how
@@ -87,58 +87,57 @@ def validate(
             prepare(config)
             opened = load_model(model)
             pairs = prompts_of(config, opened)
-            plan = validation.Plan(opened, pairs, methods, kinds, sites=sites, seed=seed)
+            plan = Plan(opened, pairs, methods, kinds, sites=sites, seed=seed)
             work = plan.work(config.sweep())
-        for line in work.told(len(pairs)):
+        for line in work.lines(len(pairs)):
             typer.echo(printable(line), err=True)
         about = __version__, config.digest(), methods, kinds, sites
         with kept(out, *about) as journal, shown_progress() as progress:
-            found = validation.carried_out(plan, work, config.sweep(progress, journal))
+            validation = carried_out(plan, work, config.sweep(progress, journal))
             if out is not None:
-                _write(found, out)
-        _print(found)
+                _write(validation, out)
+        _print(validation)
         if out is not None:
             typer.echo(f"written {out} (validation.json, validation.csv, validation.svg)")
 
 
-def _print(found: Validation) -> None:
+def _print(validation: Validation) -> None:
     from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
 
-    from circuits.cli.text import print_table, printable
+    from circuits.cli.printing import cell, grid, print_grid
 
-    summary = found.summary()
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 1, 0, 0))
+    summary = validation.summary()
+    table = grid(gap=1)
     table.add_column("Pearson with exact", overflow="fold")
     # Eighty columns hold the default table, if names of two words take two lines.
     for column in summary.columns:
         table.add_column(str(column).replace("_", "\n"), justify="right", no_wrap=True)
     for name, row in summary.iterrows():
         numbers = [f"{value:.2f}" for value in row.drop("seconds")]
-        table.add_row(Text(printable(name)), *numbers, f"{row['seconds']:.1f}")
-    print_table(table)
-    each = found.to_frame()
+        table.add_row(cell(name), *numbers, f"{row['seconds']:.1f}")
+    print_grid(table)
+    each = validation.to_frame()
     wide = (each["pearson_high"] - each["pearson_low"]).dropna()
     widths = "undefined"
     if len(wide):
         widths = f"at most {wide.median():.2f} wide for half of them, {wide.max():.2f} for all"
     Console().print(
-        f"{counted(found.count, 'prompt pair')}, mean effect of the whole difference "
-        f"{found.total_effect:+.3f} {found.metric}; means over noising and denoising, whose 95 % "
-        f"intervals over prompts are {widths} (--out writes them). Where the largest exact "
-        f"effect of a kind is a small part of that difference, its correlation says little."
-        + (f" The sites are {sample}." if (sample := found.sampled()) else ""),
+        f"{counted(validation.count, 'prompt pair')}, mean effect of the whole difference "
+        f"{validation.total_effect:+.3f} {validation.metric}; means over noising and denoising, "
+        f"whose 95 % intervals over prompts are {widths} (--out writes them). Where the largest "
+        "exact effect of a kind is a small part of that difference, its correlation says little."
+        + (f" The sites are {sample}." if (sample := validation.sampled()) else ""),
         style="dim",
         highlight=False,
     )
 
 
-def _write(found: Validation, out: Path) -> None:
-    from circuits.validation.plot import save_scatter
+def _write(validation: Validation, out: Path) -> None:
+    from circuits.results.pictures import save
+    from circuits.validation.plot import scatter
 
     with written(out, OUTPUT.check) as partial:
-        text = json.dumps(found.to_json(), indent=1, allow_nan=False)
+        text = json.dumps(validation.to_json(), indent=1, allow_nan=False)
         (partial / "validation.json").write_text(text + "\n", encoding="utf-8")
-        found.to_frame().to_csv(partial / "validation.csv", index=False)
-        save_scatter(found, partial / "validation.svg")
+        validation.to_frame().to_csv(partial / "validation.csv", index=False)
+        save(scatter(validation), partial / "validation.svg")

@@ -82,30 +82,30 @@ class EditPlan(Part):
         """Everything that keeps the plan from being carried out on any model, one line each."""
         from patching.directions import BASES
 
-        found = [] if self.basis in BASES else [unknown("basis", self.basis, BASES)]
+        faults = [] if self.basis in BASES else [unknown("basis", self.basis, BASES)]
         if not self.edits:
-            found.append("the plan has no edits")
-        return found + edit_faults(self.edits)
+            faults.append("the plan has no edits")
+        return faults + edit_faults(self.edits)
 
     def faults(self, model: Model, out: Path | None = None) -> list[str]:
         """Everything that keeps the plan from being carried out, one line each."""
         from patching.directions import basis_fault
 
-        found = []
+        listed = []
         if self.model != model.hash:
-            found.append(
+            listed.append(
                 f"the plan is for model {self.model[:12]}..., given {model.hash[:12]}... "
                 f"({model.path})"
             )
         if fault := basis_fault(model, self.basis):
-            found.append(fault)
+            listed.append(fault)
         if not self.edits:
-            found.append("the plan has no edits")
+            listed.append("the plan has no edits")
         size = model.vocabulary_size
-        found += edit_faults(self.edits, model.anatomy, model.tokenizer, size)
+        listed += edit_faults(self.edits, model.anatomy, model.tokenizer, size)
         if out is not None:
-            found += self._saving_faults(out)
-        return found
+            listed += self._saving_faults(out)
+        return listed
 
     def _saving_faults(self, out: Path) -> Iterator[str]:
         if not vacant(out):
@@ -132,8 +132,8 @@ class EditPlan(Part):
         Raises:
             EditError: listing all faults; nothing has been changed.
         """
-        if found := self.own_faults() if model is None else self.faults(model, out):
-            raise EditError(all_faults("this plan cannot be carried out:", found))
+        if faults := self.own_faults() if model is None else self.faults(model, out):
+            raise EditError(all_faults("this plan cannot be carried out:", faults))
 
     @contextmanager
     def applied(self, model: Model) -> Iterator[EditedModel]:
@@ -159,9 +159,9 @@ class EditPlan(Part):
         return f"EditPlan({counted(len(self.edits), 'edit')} of {name}, basis {self.basis})"
 
     def _repr_html_(self) -> str:
-        from circuits.display import frame_html
+        from circuits.results.tables import Table
 
-        return frame_html(self.to_frame(), f"{self!r} {self.note}".rstrip())
+        return Table.of(self.to_frame(), f"{self!r} {self.note}".rstrip()).html()
 
     def to_json(self) -> str:
         """The text of the plan's file."""

@@ -1,1 +1,1 @@
-"""How good a circuit is: curves, areas, comparisons, scrutiny."""
+"""How good a circuit is: its outcomes, curves, areas, completeness."""

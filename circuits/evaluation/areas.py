@@ -1,4 +1,4 @@
-"""Areas under a faithfulness curve, and bootstrap intervals over prompts.
+"""Areas under a faithfulness curve, and faithfulness itself.
 
 With sizes ``k`` as shares of all edges and ``f(k)`` the faithfulness of the circuit of that size:
 
@@ -12,18 +12,14 @@ sizes counts alike, and f = 1 everywhere gives 1 and 0.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Float
 
 KINDS = ("cpr", "cmd", "log_cpr", "log_cmd")
-RESAMPLES = 1000
-COVERAGE = 0.95
 NOISE = 1.96
 """Standard errors within which a mean is noise."""
-
-Interval = tuple[float, float]
 
 
 def area(sizes: Sequence[float], f: Float[np.ndarray, "*b k"], kind: str) -> np.ndarray:
@@ -54,28 +50,3 @@ def told_apart(full: Float[np.ndarray, " n"], empty: Float[np.ndarray, " n"]) ->
     error = gap.std() / np.sqrt(max(len(gap) - 1, 1))
     known = np.isfinite(faithfulness(full.mean(), empty.mean(), full.mean()))
     return bool(known and abs(gap.mean()) > NOISE * error)
-
-
-def resamples(n: int, seed: int, times: int = RESAMPLES) -> Float[np.ndarray, "times n"]:
-    """Weights of ``n`` prompts in bootstrap samples; every row sums to 1."""
-    rng = np.random.default_rng(seed)
-    return rng.multinomial(n, np.full(n, 1 / n), size=times) / n
-
-
-def bootstrap(
-    statistic: Callable[[Float[np.ndarray, "times n"]], Float[np.ndarray, " times"]],
-    n: int,
-    seed: int,
-    times: int = RESAMPLES,
-) -> Interval | None:
-    """Percentile interval (95 %) of a statistic of weighted prompts; None where it is undefined.
-
-    ``statistic`` is given prompt weights, one row per sample, and gives one number for each.
-    """
-    found = statistic(resamples(n, seed, times))
-    found = found[np.isfinite(found)]
-    if len(found) == 0:
-        return None
-    tail = (1 - COVERAGE) / 2
-    low, high = np.quantile(found, [tail, 1 - tail])
-    return float(low), float(high)

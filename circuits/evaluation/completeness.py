@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float
 
-from circuits.evaluation.areas import NOISE, Interval
+from circuits.evaluation.areas import NOISE
 from circuits.evaluation.outcomes import Outcomes, measure
 from circuits.evaluation.running import PLAIN, Running
+from circuits.results.intervals import Ends
 from patching.nodes.edges import EdgeSet
 from patching.nodes.layout import Layout, layout_of
 from tasks.errors import MethodError
@@ -97,7 +98,7 @@ class RandomBaseline:
     sizes: tuple[int, ...]
 
     @property
-    def spread(self) -> Interval:
+    def spread(self) -> Ends:
         """The lowest and the highest of them."""
         return min(self.random), max(self.random)
 
@@ -129,11 +130,11 @@ def completeness(
     for _ in range(cuts):
         cut = EdgeSet.numbered(mine.layout, numbers[rng.permutation(len(numbers))[:size]])
         runs += [mine - cut, every - cut]
-    values = measure(model, pairs, runs, running).faithfulness
+    shares = measure(model, pairs, runs, running).faithfulness
     return Completeness(
-        circuit=tuple(values[1::2].tolist()),
-        model=tuple(values[2::2].tolist()),
-        without=float(values[0]),
+        circuit=tuple(shares[1::2].tolist()),
+        model=tuple(shares[2::2].tolist()),
+        without=float(shares[0]),
     )
 
 
@@ -199,5 +200,5 @@ def random_baseline(
     """Faithfulness of ``times`` random circuits of ``n`` edges (:func:`random_circuit`)."""
     layout = layout_of(model.anatomy, nodes)
     drawn = [random_circuit(layout, n, seed + i) for i in range(times)]
-    found: Outcomes = measure(model, pairs, drawn, running)
-    return RandomBaseline(tuple(found.faithfulness.tolist()), tuple(len(each) for each in drawn))
+    outcomes: Outcomes = measure(model, pairs, drawn, running)
+    return RandomBaseline(tuple(outcomes.faithfulness.tolist()), tuple(len(each) for each in drawn))

@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float
 
-from circuits.evaluation.areas import KINDS, Interval, area, bootstrap
+from circuits.evaluation.areas import KINDS, area
 from circuits.evaluation.outcomes import Outcomes, measure, undefined
 from circuits.evaluation.running import PLAIN, Running
+from circuits.results.intervals import Draws, Ends, bootstrap, weights
 from patching.nodes.edges import EdgeSet
 from tasks.errors import MethodError, RunError, unknown
 
@@ -64,13 +65,13 @@ class Curve:
             return None
         return float(area(self.sizes, self.faithfulness, _kind(kind)))
 
-    def interval(self, kind: str, seed: int = 0) -> Interval | None:
+    def interval(self, kind: str, seed: int = 0) -> Ends | None:
         """Bootstrap interval (95 %) of an area over prompts; None where it is undefined."""
         if not self.outcomes.defined:
             return None
-        return bootstrap(lambda w: self._areas(w, kind), self.outcomes.n, seed)
+        return bootstrap(lambda draws: self._areas(draws, kind), self.outcomes.n, seed)
 
-    def gap(self, other: Curve, kind: str, seed: int = 0) -> tuple[float, Interval] | None:
+    def gap(self, other: Curve, kind: str, seed: int = 0) -> tuple[float, Ends] | None:
         """This area less another curve's on the same prompts, and its paired bootstrap interval.
 
         Raises:
@@ -82,12 +83,14 @@ class Curve:
         if mine is None or theirs is None:
             return None
         interval = bootstrap(
-            lambda w: self._areas(w, kind) - other._areas(w, kind), self.outcomes.n, seed
+            lambda draws: self._areas(draws, kind) - other._areas(draws, kind),
+            self.outcomes.n,
+            seed,
         )
         return None if interval is None else (mine - theirs, interval)
 
-    def _areas(self, weights: Float[np.ndarray, "times n"], kind: str) -> np.ndarray:
-        return area(self.sizes, self.outcomes.weighted(weights), _kind(kind))
+    def _areas(self, draws: Draws, kind: str) -> np.ndarray:
+        return area(self.sizes, self.outcomes.weighted(weights(draws)), _kind(kind))
 
     def preferred(self) -> Float[np.ndarray, " sizes"]:
         """Share of prompts whose answer beats the counterfactual, at every size."""
@@ -129,15 +132,15 @@ class Curve:
         return pd.DataFrame(columns).set_index("size")
 
     def _repr_html_(self) -> str:
-        from circuits.evaluation.plot_curves import curves_html
+        from circuits.evaluation.plot_curves import curves_report
 
-        return curves_html([self])
+        return curves_report([self]).html()
 
     def __repr__(self) -> str:
         if not self.outcomes.defined:
             return f"Curve({self.name}, {self.ranking}: undefined)"
-        told = ", ".join(f"{kind} {self.area(kind):.3f}" for kind in KINDS)
-        return f"Curve({self.name}, {self.ranking}: {told})"
+        areas = ", ".join(f"{kind} {self.area(kind):.3f}" for kind in KINDS)
+        return f"Curve({self.name}, {self.ranking}: {areas})"
 
 
 def _kind(kind: str) -> str:
@@ -210,11 +213,11 @@ def run_plans(
 
 def distinct(plans: Sequence[Plan]) -> dict[EdgeSet, int]:
     """The circuits of all plans, each once, with its number."""
-    found: dict[EdgeSet, int] = {}
+    numbers: dict[EdgeSet, int] = {}
     for each in plans:
         for circuit in each.circuits:
-            found.setdefault(circuit, len(found))
-    return found
+            numbers.setdefault(circuit, len(numbers))
+    return numbers
 
 
 def curve(

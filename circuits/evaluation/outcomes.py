@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Bool, Float
 
-from circuits.evaluation.areas import Interval, bootstrap, faithfulness, told_apart
+from circuits.evaluation.areas import faithfulness, told_apart
 from circuits.evaluation.running import PLAIN, Running
+from circuits.results.intervals import Ends, bootstrap, weights
 from patching.nodes.edges import EdgeSet, edge_sets
 from patching.nodes.layout import layout_of
 from tasks.errors import ModelError, RunError
@@ -74,9 +75,9 @@ class Outcomes:
         """Share of the metric that each circuit recovers; NaN where nothing is recoverable."""
         return self.weighted(np.full((1, self.n), 1 / self.n))[0]
 
-    def interval(self, circuit: int, seed: int = 0) -> Interval | None:
+    def interval(self, circuit: int, seed: int = 0) -> Ends | None:
         """Bootstrap interval (95 %) of one circuit's faithfulness."""
-        return bootstrap(lambda weights: self.weighted(weights)[:, circuit], self.n, seed)
+        return bootstrap(lambda draws: self.weighted(weights(draws))[:, circuit], self.n, seed)
 
     @property
     def defined(self) -> bool:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from circuits.display import picture_html, svg, table_html
-from circuits.evaluation.areas import KINDS, Interval
+from circuits.evaluation.areas import KINDS
 from circuits.evaluation.outcomes import undefined
-from tasks.atomic import write_atomically
+from circuits.results.intervals import Ends, spelled
+from circuits.results.pictures import figure, literal, whiskers
+from circuits.results.report import Picture, Report
+from circuits.results.tables import Table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -17,14 +18,8 @@ if TYPE_CHECKING:
     from circuits.evaluation.curves import Curve
 
 STYLES = {"signed": "-", "absolute": "--"}
-Point = tuple[float, float, Interval | None]
-
-
-def plot(
-    path: Path, curves: Sequence[Curve], circuit: Point | None = None, title: str = ""
-) -> None:
-    """Write :func:`draw` as SVG; the same curves always give the same file."""
-    write_atomically(path, svg(draw(curves, circuit, title)).encode())
+CURVES = "faithfulness by share of edges kept"
+Point = tuple[float, float, Ends | None]
 
 
 def draw(curves: Sequence[Curve], circuit: Point | None = None, title: str = "") -> Figure:
@@ -32,14 +27,12 @@ def draw(curves: Sequence[Curve], circuit: Point | None = None, title: str = "")
 
     ``circuit`` is a chosen circuit's share of edges, its faithfulness and the interval of that.
     """
-    from matplotlib.figure import Figure
-
     shown = [curve for curve in curves if curve.outcomes.defined]
     names = list(dict.fromkeys(curve.name for curve in shown))
-    figure = Figure(figsize=(9, 4), layout="constrained")
-    left, right = figure.subplots(1, 2)
+    drawn = figure(9, 4)
+    left, right = drawn.subplots(1, 2)
     for curve in shown:
-        order, label = names.index(curve.name), _plain(f"{curve.name}, {curve.ranking}")
+        order, label = names.index(curve.name), literal(f"{curve.name}, {curve.ranking}")
         # Earlier lines are wider, so that one that lies on another does not hide it.
         looks = {"color": f"C{order}", "lw": 0.4 + len(names) - order, "marker": "."}
         looks["ls"] = STYLES.get(curve.ranking, "-")
@@ -49,20 +42,19 @@ def draw(curves: Sequence[Curve], circuit: Point | None = None, title: str = "")
     left.axhline(0, color="0.7", linewidth=0.8)
     if circuit is not None:
         size, value, interval = circuit
-        low, high = interval or (value, value)
-        spread = [[max(value - low, 0)], [max(high - value, 0)]]
+        spread = whiskers([value], [interval])
         left.errorbar([size], [value], yerr=spread, fmt="D", color="black", label="circuit")
-    for axes, told in ((left, "faithfulness"), (right, "share of prompts, answer preferred")):
-        axes.set(xscale="log", xlabel="edges kept", ylabel=told)
+    for axes, label in ((left, "faithfulness"), (right, "share of prompts, answer preferred")):
+        axes.set(xscale="log", xlabel="edges kept", ylabel=label)
         axes.xaxis.set_major_formatter(lambda share, _: f"{100 * share:g} %")
     right.set_ylim(-0.02, 1.02)
     if shown or circuit:
-        figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=9)
-    figure.suptitle(_plain(title))
-    return figure
+        drawn.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=9)
+    drawn.suptitle(literal(title))
+    return drawn
 
 
-def curves_html(curves: Sequence[Curve], circuit: Point | None = None) -> str:
+def curves_report(curves: Sequence[Curve], circuit: Point | None = None) -> Report:
     """The picture of curves, and their areas as a table."""
     known = [curve for curve in curves if curve.outcomes.defined]
     areas = [
@@ -74,12 +66,33 @@ def curves_html(curves: Sequence[Curve], circuit: Point | None = None) -> str:
         for curve in curves
         if curve not in known
     ]
-    table = table_html(["ranking", *KINDS], areas)
+    table = Table(["ranking", *KINDS], areas)
     if not known:
-        return table
-    return picture_html(draw(known, circuit), "faithfulness by share of edges kept") + table
+        return Report.of(table)
+    return Report.of(Picture(draw(known, circuit), CURVES), table)
 
 
-def _plain(text: str) -> str:
-    """Text in which nothing is taken for a formula."""
-    return text.replace("$", r"\$")
+def curve_tables(curves: Sequence[Curve], seed: int) -> list[Table]:
+    """Areas of every curve with their intervals, then faithfulness at every size; none of none."""
+    if not curves:
+        return []
+    names = [f"{curve.name}, {curve.ranking}" for curve in curves]
+    sizes = [f"{100 * size:g} %" for size in curves[0].sizes]
+    areas = [[_area(curve, kind, seed) for kind in KINDS] for curve in curves]
+    return [
+        Table([title, *head], [[name, *cells] for name, cells in zip(names, rows, strict=True)])
+        for title, head, rows in (
+            ("ranking", ["CPR", "CMD", "log CPR", "log CMD"], areas),
+            ("faithfulness at", sizes, [_hundredths(curve.faithfulness) for curve in curves]),
+            ("answer preferred at", sizes, [_hundredths(curve.preferred()) for curve in curves]),
+        )
+    ]
+
+
+def _area(curve: Curve, kind: str, seed: int) -> str:
+    value = curve.area(kind)
+    return "undefined" if value is None else spelled(value, curve.interval(kind, seed))
+
+
+def _hundredths(shares: Iterable[float]) -> list[str]:
+    return [f"{share:.2f}" for share in shares]

@@ -3,9 +3,6 @@
 `circuits.nano.train` is the recipe, `path()` the directory it wrote.
 """
 
-from pathlib import Path
+from circuits.models import nano_path as path
 
-
-def path() -> Path:
-    """The shipped Hugging Face directory: config, weights, tokenizer and model card."""
-    return Path(__file__).parent / "model"
+__all__ = ["path"]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from circuits.output import written
-from circuits.proportions import Proportion
+from circuits.results.intervals import Proportion
 
 if TYPE_CHECKING:
     from circuits.nano.train import Run

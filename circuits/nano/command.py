@@ -16,7 +16,7 @@ from circuits.nano.card import write_model
 from circuits.nano.recipe import Recipe
 from circuits.nano.train import CHECKPOINT, train
 from circuits.output import guarded
-from circuits.proportions import Proportion
+from circuits.results.intervals import Proportion
 from tasks.errors import CircuitsError
 
 DEFAULT = Recipe()

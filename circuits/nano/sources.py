@@ -20,7 +20,7 @@ from tasks.errors import TaskError, unknown
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-    from circuits.proportions import Proportion
+    from circuits.results.intervals import Proportion
 
 SOURCES: Mapping[str, str] = {
     "ioi": "circuits.nano.sources_ioi:IOIText",

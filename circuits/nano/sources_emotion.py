@@ -9,7 +9,7 @@ import numpy as np
 
 from circuits.nano.answers import continuations
 from circuits.nano.sources import Source, Text
-from circuits.proportions import Proportion
+from circuits.results.intervals import Proportion
 from tasks.judges import LexiconJudge
 from tasks.scenarios import (
     EMOTIONS,

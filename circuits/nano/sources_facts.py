@@ -9,7 +9,7 @@ import numpy as np
 
 from circuits.nano.answers import last_logits
 from circuits.nano.sources import Source, Text
-from circuits.proportions import Proportion
+from circuits.results.intervals import Proportion
 from tasks.questions import bank
 from tasks.tokenize import single_token
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from circuits.nano.measure import top_tokens
 from circuits.nano.sources import Source, Text
-from circuits.proportions import Proportion
+from circuits.results.intervals import Proportion
 from tasks.ioi import ORDERS, Scene, Words
 from tasks.tokenize import single_token
 

@@ -10,7 +10,7 @@ import numpy as np
 from circuits.nano.answers import last_logits
 from circuits.nano.sources import Source, Text
 from circuits.nano.sources_mcq import MCQText, draw, drawn_letters
-from circuits.proportions import Proportion
+from circuits.results.intervals import Proportion
 from tasks.questions import LETTERS
 from tasks.tokenize import single_token
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from circuits.nano.measure import top_tokens
 from circuits.nano.sources import Source, Text
-from circuits.proportions import Proportion
+from circuits.results.intervals import Proportion
 from tasks.problems import FORMS, STYLES, Problem
 from tasks.tokenize import single_token
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from circuits.nano.answers import last_logits
 from circuits.nano.sources import Source, Text
-from circuits.proportions import Proportion
+from circuits.results.intervals import Proportion
 from tasks.bias_measures import without_prior
 from tasks.questions import LAYOUTS, LETTERS, SYMBOLS, Entry, Question, bank
 from tasks.tokenize import single_token

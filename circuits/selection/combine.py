@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Bool, Float
 
-from circuits.evaluation.areas import COVERAGE, resamples
+from circuits.results.intervals import RESAMPLES, TAILS, draw, weights
 from graphs import from_scores
 from patching.scores import Scores
 from tasks.errors import MethodError, all_faults
@@ -124,18 +124,16 @@ def among(
 
 
 def bootstrap_excludes_zero(
-    per_prompt: Float[np.ndarray, "n names"], seed: int = 0, times: int = 1000
+    per_prompt: Float[np.ndarray, "n names"], seed: int = 0, times: int = RESAMPLES
 ) -> Bool[np.ndarray, " names"]:
     """Whether the 95 % bootstrap interval over prompts of each mean score excludes zero.
 
     ``per_prompt`` comes from :func:`patching.scoring.prompt_scores`. Keeping such edges alone is
     the filter of the BlackboxNLP 2025 entry arXiv 2510.25786.
     """
-    weights = resamples(len(per_prompt), seed, times)
-    tail = (1 - COVERAGE) / 2
-    found = []
+    shares = weights(draw(len(per_prompt), seed, times))
+    sure = []
     for start in range(0, per_prompt.shape[1], TILE):
-        means = weights @ per_prompt[:, start : start + TILE]
-        low, high = np.quantile(means, [tail, 1 - tail], axis=0)
-        found.append((low > 0) | (high < 0))
-    return np.concatenate(found) if found else np.zeros(0, dtype=bool)
+        low, high = np.quantile(shares @ per_prompt[:, start : start + TILE], TAILS, axis=0)
+        sure.append((low > 0) | (high < 0))
+    return np.concatenate(sure) if sure else np.zeros(0, dtype=bool)

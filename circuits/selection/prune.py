@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from circuits.evaluation.curves import SIZES, Plan
 from circuits.evaluation.running import PLAIN, Running
 from graphs import CircuitGraph, CircuitInfo, ScoredEdge
 from patching.nodes.edges import EdgeSet
@@ -71,35 +70,14 @@ def iterated(
         )
 
     scores, fresh = attribute() if start is None else start, True
-    found: list[CircuitGraph] = []
+    circuits: list[CircuitGraph] = []
     for target in wanted:
         while len(left) > target:
             scores = scores if fresh else attribute()
             left = _highest(scores, max(target, int(keep * len(left))), absolute).connected()
             fresh = False
-        found.append(_graph(scores, tuple(left), "iterated", target, considered, absolute))
-    return found
-
-
-def nested_plan(graphs: Sequence[CircuitGraph], sizes: Sequence[float] = SIZES) -> Plan:
-    """The curve's circuits at MIB sizes out of :func:`iterated` ones.
-
-    At each size the graph that was asked to have so many edges; at size 1 all edges.
-
-    Raises:
-        MethodError: a size for which there is no graph.
-    """
-    first = graphs[0].info
-    sets = [EdgeSet.of(graph.edges, first.anatomy) for graph in graphs]
-    layout = sets[0].layout
-    by_count = {graph.info.selection.requested: s for graph, s in zip(graphs, sets, strict=True)}
-    by_count |= {0: EdgeSet.none(layout), layout.n_edges: EdgeSet.all(layout)}
-    requested = tuple(int(size * layout.n_edges) for size in sizes)
-    if missing := [n for n in requested if n not in by_count]:
-        raise MethodError(f"no circuit of {missing} edges among these; ask for those counts")
-    ranking = "absolute" if first.selection.absolute else "signed"
-    circuits = tuple(by_count[n] for n in requested)
-    return Plan(first.selection.rule, ranking, tuple(sizes), requested, circuits)
+        circuits.append(_graph(scores, tuple(left), "iterated", target, considered, absolute))
+    return circuits
 
 
 def _highest(scores: Scores, n: int, absolute: bool) -> EdgeSet:

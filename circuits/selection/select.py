@@ -1,4 +1,4 @@
-"""Selecting a circuit by one of :mod:`circuits.selection.selectors`."""
+"""Selecting a circuit by one of :mod:`circuits.selectors`."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from circuits.evaluation.running import Running
-from circuits.scored import ScoreSet
 from circuits.selection.combine import among, bootstrap_excludes_zero, steady
+from circuits.selection.scored import ScoreSet
 from graphs import by_threshold, from_scores
 
 if TYPE_CHECKING:
@@ -55,10 +55,10 @@ def select_by(
     )
 
 
-def _ranked(asked: SelectionInput, rule: str) -> CircuitGraph:
-    size, options = asked.config.size or 0, asked.options
+def _ranked(given: SelectionInput, rule: str) -> CircuitGraph:
+    size, options = given.config.size or 0, given.options
     return from_scores(
-        asked.scored.scores,
+        given.scored.scores,
         size,
         rule=rule,
         absolute=options["absolute"],
@@ -66,56 +66,56 @@ def _ranked(asked: SelectionInput, rule: str) -> CircuitGraph:
     )
 
 
-def _top(asked: SelectionInput) -> CircuitGraph:
-    return _ranked(asked, "top")
+def _top(given: SelectionInput) -> CircuitGraph:
+    return _ranked(given, "top")
 
 
-def _greedy(asked: SelectionInput) -> CircuitGraph:
-    return _ranked(asked, "greedy")
+def _greedy(given: SelectionInput) -> CircuitGraph:
+    return _ranked(given, "greedy")
 
 
-def _threshold(asked: SelectionInput) -> CircuitGraph:
-    return by_threshold(asked.scored.scores, asked.options["least"], asked.options["absolute"])
+def _threshold(given: SelectionInput) -> CircuitGraph:
+    return by_threshold(given.scored.scores, given.options["least"], given.options["absolute"])
 
 
-def _acdc(asked: SelectionInput) -> CircuitGraph:
+def _acdc(given: SelectionInput) -> CircuitGraph:
     from circuits.selection.prune import acdc
     from patching.sites import parse_edge
 
-    first = asked.options["start"]
-    ranked = asked.scored.scores.ranked()[:first]
+    first = given.options["start"]
+    ranked = given.scored.scores.ranked()[:first]
     start = [parse_edge(name) for name in ranked] if first else None
     return acdc(
-        asked.model, asked.pairs, asked.options["least"], start=start, running=asked.running
+        given.model, given.pairs, given.options["least"], start=start, running=given.running
     )
 
 
-def _iterated(asked: SelectionInput) -> CircuitGraph:
+def _iterated(given: SelectionInput) -> CircuitGraph:
     from circuits.selection.prune import iterated
 
-    options, size = asked.options, asked.config.size or 0
-    (found,) = iterated(
-        asked.model,
-        asked.pairs,
+    options, size = given.options, given.config.size or 0
+    (graph,) = iterated(
+        given.model,
+        given.pairs,
         (size,),
-        start=asked.scored.scores,
+        start=given.scored.scores,
         **options,
-        running=asked.running,
+        running=given.running,
     )
-    return found
+    return graph
 
 
-def _bootstrap(asked: SelectionInput) -> CircuitGraph:
-    scores, options, size = asked.scored.scores, asked.options, asked.config.size
+def _bootstrap(given: SelectionInput) -> CircuitGraph:
+    scores, options, size = given.scored.scores, given.options, given.config.size
     if options["interval"] == "normal":
-        found = steady(scores, size, absolute=options["absolute"])
+        graph = steady(scores, size, absolute=options["absolute"])
     else:
         sure = bootstrap_excludes_zero(
-            asked.scored.per_prompt, asked.config.seed, int(options["times"])
+            given.scored.per_prompt, given.config.seed, int(options["times"])
         )
-        found = among(scores, sure, size, absolute=options["absolute"])
-    told = replace(found.info.selection, rule="bootstrap", requested=size)
-    return found.with_info(selection=told)
+        graph = among(scores, sure, size, absolute=options["absolute"])
+    selection = replace(graph.info.selection, rule="bootstrap", requested=size)
+    return graph.with_info(selection=selection)
 
 
 SELECT: Mapping[str, Callable[[SelectionInput], CircuitGraph]] = {

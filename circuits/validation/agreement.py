@@ -72,8 +72,8 @@ LEVELS = ("node", "edge")
 def measured() -> Mapping[str, Any]:
     """The content of ``agreement.json``: model, number of pairs, and every agreement measured."""
     text = (files("circuits.validation") / "agreement.json").read_text(encoding="utf-8")
-    found: Mapping[str, Any] = json.loads(text)
-    return found
+    content: Mapping[str, Any] = json.loads(text)
+    return content
 
 
 def agreement(method: str) -> str:
@@ -83,10 +83,10 @@ def agreement(method: str) -> str:
     """
     if method == "activation":
         return "exact by definition"
-    found = measured()
+    content = measured()
     return "; ".join(
         f"{task} {' / '.join(_decimal(pearson(method, task, level)) for level in LEVELS)}"
-        for task in found["tasks"]
+        for task in content["tasks"]
     )
 
 
@@ -103,10 +103,10 @@ def pearson(method: str, task: str, level: str) -> float | None:
 
 def measured_on() -> str:
     """What the agreement was measured on, in words."""
-    found = measured()
+    content = measured()
     return (
         f"Pearson correlation with the exact effect of all nodes / of all edges on "
-        f"`{found['model']}`, {found['n']} prompt pairs of each task, mean over noising and "
+        f"`{content['model']}`, {content['n']} prompt pairs of each task, mean over noising and "
         f"denoising"
     )
 

@@ -7,17 +7,17 @@ hand; on one machine the same model gives the same file.
 
 from __future__ import annotations
 
-import math
 import re
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 from textwrap import fill
 from typing import Any
 
 from circuits.models import fingerprint, load_model
+from circuits.results.intervals import Estimate
 from circuits.validation.agreement import LEVELS, agreement_table, measured, measured_on
 from circuits.validation.result import Validation
 from circuits.validation.validation import DIRECTIONS, validate
@@ -28,7 +28,7 @@ from tasks.errors import FormatError
 
 MODEL, TASKS = "nano", ("ioi", "mcq_bias", "mental_math", "emotion")
 PAIRS, SEED, WIDTH = 32, 0, 100
-KIND, SCHEMA_VERSION = "circuits agreement", "1.0"
+KIND, SCHEMA_VERSION = "circuits agreement", "2.0"
 EVERY = 10**9
 """More sites than there are: none are drawn."""
 TABLE = re.compile(
@@ -58,11 +58,11 @@ def measure(
     effects = {}
     for task in tasks:
         pairs = get(task).pairs(opened.tokenizer, n=n, seed=seed)
-        found = validate(
+        validation = validate(
             opened, pairs, estimates, LEVELS, directions=DIRECTIONS, sites=EVERY, seed=seed
         )
-        rows += _rows(task, found)
-        effects[task] = found.total_effect
+        rows += _rows(task, validation)
+        effects[task] = validation.total_effect
     return {
         "kind": KIND,
         "schema_version": SCHEMA_VERSION,
@@ -76,19 +76,20 @@ def measure(
     }
 
 
-def _rows(task: str, found: Validation) -> Iterator[dict[str, Any]]:
-    for c in found.comparisons:
+def _rows(task: str, validation: Validation) -> Iterator[dict[str, Any]]:
+    for c in validation.comparisons:
         yield {
             "task": task,
             "level": c.kind,
             "direction": c.direction,
             "method": c.method,
-            **{name: _plain(asdict(interval)) for name, interval in c.measures.items()},
+            **{name: _rounded(measure) for name, measure in c.measures.items()},
         }
 
 
-def _plain(ends: dict[str, float]) -> dict[str, float | None]:
-    return {name: round(v, 4) if math.isfinite(v) else None for name, v in ends.items()}
+def _rounded(measure: Estimate) -> dict[str, Any]:
+    ends = measure.interval and (round(measure.low, 4), round(measure.high, 4))
+    return replace(measure, value=round(measure.value, 4), interval=ends).to_json()
 
 
 def renewed(text: str, name: str = "the page") -> str:
@@ -98,13 +99,13 @@ def renewed(text: str, name: str = "the page") -> str:
         FormatError: there is no such table in it, or more than one.
     """
     lines = [fill(f"Agreement measured: {measured_on()}.", WIDTH), "", *agreement_table(), ""]
-    told, count = TABLE.subn(lambda _: "\n".join(lines), text)
+    page, count = TABLE.subn(lambda _: "\n".join(lines), text)
     if count != 1:
         raise FormatError(
             f"{name} has {count} paragraphs 'Agreement measured:' with a table of agreement; "
             f"give one"
         )
-    return told
+    return page
 
 
 if __name__ == "__main__":

@@ -58,7 +58,7 @@ class Forecast:
         """About how long it takes."""
         return self.passes * self.pass_seconds
 
-    def told(self, n: int) -> list[str]:
+    def lines(self, n: int) -> list[str]:
         """What is said of it before it begins; where it is long, which smaller setting is not."""
         some = [
             f"{used} of {every} sites of kind {kind}"
@@ -66,7 +66,7 @@ class Forecast:
             if used < every
         ]
         sample = f"; a sample: {', '.join(some)}" if some else ""
-        lines = [f"This takes {told_seconds(self.seconds)}{sample}."]
+        lines = [f"This takes {in_words(self.seconds)}{sample}."]
         if self.seconds <= LONG:
             return lines
         fewer = max(FEWEST, int(n * LONG / self.seconds))
@@ -74,21 +74,21 @@ class Forecast:
         exact = self.directions * sum(self.exact.values()) * self.pass_seconds
         return [
             *lines,
-            f"--n {fewer} takes {told_seconds(self.seconds * fewer / n)}. The exact effects are "
-            f"{told_seconds(exact)} of it (--sites, --kind), the slowest estimate, {longest[0]}, "
-            f"{told_seconds(self.directions * longest[1] * self.pass_seconds)} (--method).",
+            f"--n {fewer} takes {in_words(self.seconds * fewer / n)}. The exact effects are "
+            f"{in_words(exact)} of it (--sites, --kind), the slowest estimate, {longest[0]}, "
+            f"{in_words(self.directions * longest[1] * self.pass_seconds)} (--method).",
         ]
 
     def estimates_by_method(self) -> dict[str, float]:
         """Forward passes of every estimate, over all groups of kinds, in one direction."""
-        found: dict[str, float] = {}
+        passes: dict[str, float] = {}
         for costs in self.estimates.values():
             for method, cost in costs.items():
-                found[method] = found.get(method, 0.0) + cost
-        return found
+                passes[method] = passes.get(method, 0.0) + cost
+        return passes
 
 
-def told_seconds(seconds: float) -> str:
+def in_words(seconds: float) -> str:
     """About how long, in words."""
     if seconds < 90:
         return f"about {counted(max(1, round(seconds)), 'second')}"
@@ -131,11 +131,11 @@ def exact_edge_passes(pairs: PromptPairs, anatomy: Anatomy) -> float:
     width = pairs.clean.shape[1]
     first = int((pairs.clean != pairs.corrupted).any(0).argmax())
     units, total = anatomy.n_heads + 1, 1 + (anatomy.n_heads + 1) * anatomy.n_layers
-    found = 0.0
+    cost = 0.0
     for layer in range(anatomy.n_layers):
         edges = (3 * anatomy.n_heads + 1) * (1 + units * layer)
-        found += edges * (1 - layer / anatomy.n_layers)
-    return found * (width - first) / width + total / anatomy.n_layers
+        cost += edges * (1 - layer / anatomy.n_layers)
+    return cost * (width - first) / width + total / anatomy.n_layers
 
 
 def estimate_passes(
@@ -146,15 +146,15 @@ def estimate_passes(
     answered = sum(kind in ("q", "k") for kind in kinds)
     if method == "ig":
         points = anatomy.n_layers * len(kinds) / 2 if options.get("on") == "activations" else 1
-        found = 2 + once * options.get("steps", 5) * points
+        cost = 2 + once * options.get("steps", 5) * points
     elif method == "ensemble":
         # Every layer's queries and keys, in two turns, from that layer on.
-        found = 2 + 3 * once + answered * anatomy.n_layers * once
+        cost = 2 + 3 * once + answered * anatomy.n_layers * once
     else:
-        found = 2 + once * {"secant": 2.0, "relevance": 1.5}.get(method, 1.0)
+        cost = 2 + once * {"secant": 2.0, "relevance": 1.5}.get(method, 1.0)
     if options.get("grad_drop"):
-        found += anatomy.n_layers * once
-    return found + (answered if options.get("qk_fix") else 0)
+        cost += anatomy.n_layers * once
+    return cost + (answered if options.get("qk_fix") else 0)
 
 
 def seconds_of_a_pass(model: Model, pairs: PromptPairs, options: Sweep) -> float:

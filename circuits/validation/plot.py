@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from circuits.results.pictures import figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -17,33 +18,30 @@ SIZE = 1.9
 COLOURS = {"noising": "#0072B2", "denoising": "#D55E00"}
 
 
-def scatter(found: Validation) -> Figure:
+def scatter(validation: Validation) -> Figure:
     """One small plot per method (rows) and kind of site (columns); the diagonal is agreement.
 
     Both axes of a plot have the same scale, and the numbers above it are Pearson correlations.
     """
-    from matplotlib.figure import Figure
-
-    methods = list(dict.fromkeys(c.method for c in found.comparisons))
-    kinds = list(dict.fromkeys(c.kind for c in found.comparisons))
-    size = SIZE * len(kinds) + 1, SIZE * len(methods) + 1
-    figure = Figure(figsize=size, layout="constrained")
-    axes = figure.subplots(len(methods), len(kinds), squeeze=False)
+    methods = list(dict.fromkeys(c.method for c in validation.comparisons))
+    kinds = list(dict.fromkeys(c.kind for c in validation.comparisons))
+    drawn = figure(SIZE * len(kinds) + 1, SIZE * len(methods) + 1)
+    axes = drawn.subplots(len(methods), len(kinds), squeeze=False)
     for row, method in enumerate(methods):
         axes[row, 0].set_ylabel(method.replace(":", "\n").replace("+", "\n"), fontsize=8)
         for column, kind in enumerate(kinds):
-            parts = [c for c in found.comparisons if (c.method, c.kind) == (method, kind)]
+            parts = [c for c in validation.comparisons if (c.method, c.kind) == (method, kind)]
             _panel(axes[row, column], parts, kind if row == 0 else "")
     names = [line for line in axes[0, 0].get_lines() if line.get_label() in COLOURS]
-    figure.legend(handles=names, loc="outside upper right", ncols=2, frameon=False, fontsize=8)
-    figure.supxlabel(f"exact effect ({found.metric})", fontsize=9)
-    figure.supylabel("estimate", fontsize=9)
-    return figure
+    drawn.legend(handles=names, loc="outside upper right", ncols=2, frameon=False, fontsize=8)
+    drawn.supxlabel(f"exact effect ({validation.metric})", fontsize=9)
+    drawn.supylabel("estimate", fontsize=9)
+    return drawn
 
 
 def _panel(plot: Axes, parts: list[Comparison], title: str) -> None:
-    told = [f"{c.measures['pearson'].value:.2f}" for c in parts]
-    plot.set_title("\n".join(filter(None, (title, "r " + " / ".join(told)))), fontsize=7)
+    correlations = [f"{c.measures['pearson'].value:.2f}" for c in parts]
+    plot.set_title("\n".join(filter(None, (title, "r " + " / ".join(correlations)))), fontsize=7)
     for c in parts:
         plot.plot(c.exact, c.estimate, ".", ms=3, color=COLOURS[c.direction], label=c.direction)
     plot.axline((0, 0), slope=1, color="0.7", lw=0.6, zorder=0)
@@ -53,11 +51,3 @@ def _panel(plot: Axes, parts: list[Comparison], title: str) -> None:
     plot.set(xlim=ends, ylim=ends, box_aspect=1)
     plot.locator_params(nbins=4)
     plot.tick_params(labelsize=6)
-
-
-def save_scatter(found: Validation, path: Path) -> None:
-    """Write the picture in the format that the suffix names; the same input, the same file."""
-    from matplotlib import rc_context
-
-    with rc_context({"svg.hashsalt": "circuits", "svg.fonttype": "none"}):
-        scatter(found).savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float
 
-from circuits.validation.statistics import Interval
+from circuits.results.intervals import Estimate
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,7 +29,7 @@ class Comparison:
     method: str
     kind: str
     direction: str
-    measures: dict[str, Interval]
+    measures: dict[str, Estimate]
     seconds: float
     exact_seconds: float
     names: tuple[str, ...]
@@ -76,9 +75,9 @@ class Validation:
         rows = []
         for c in self.comparisons:
             row: dict[str, Any] = {"method": c.method, "kind": c.kind, "direction": c.direction}
-            for name, interval in c.measures.items():
-                row |= {name: interval.value, f"{name}_low": interval.low}
-                row[f"{name}_high"] = interval.high
+            for name, measure in c.measures.items():
+                row |= {name: measure.value, f"{name}_low": measure.low}
+                row[f"{name}_high"] = measure.high
             largest = float(np.abs(c.exact).max())
             rows.append(row | {"largest": largest, "seconds": c.seconds, "exact": c.exact_seconds})
         return pd.DataFrame(rows)
@@ -96,19 +95,17 @@ class Validation:
         rows = []
         for c in self.comparisons:
             row = asdict(c) | {"exact": c.exact.tolist(), "estimate": c.estimate.tolist()}
-            row["measures"] = {
-                name: {k: v if math.isfinite(v) else None for k, v in asdict(interval).items()}
-                for name, interval in c.measures.items()
-            }
+            row["measures"] = {name: measure.to_json() for name, measure in c.measures.items()}
             rows.append(row | {"names": list(c.names)})
         head = {k: v for k, v in asdict(self).items() if k != "comparisons"}
-        return {"kind": KIND, "schema_version": "1.0"} | head | {"comparisons": rows}
+        return {"kind": KIND, "schema_version": "2.0"} | head | {"comparisons": rows}
 
     def __repr__(self) -> str:
         methods = len({c.method for c in self.comparisons})
         return f"Validation({self.task or 'prompt pairs'}: {methods} methods, {self.count} pairs)"
 
     def _repr_html_(self) -> str:
-        from circuits.display import frame_html
+        from circuits.results.tables import Table
 
-        return frame_html(self.summary(), f"{self!r}: Pearson correlation with the exact effect")
+        caption = f"{self!r}: Pearson correlation with the exact effect"
+        return Table.of(self.summary(), caption).html()

@@ -3,44 +3,52 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
-Measure = Callable[[np.ndarray, np.ndarray], float]
+from circuits.results.intervals import Estimate, draw, percentiles, weights
+
+Effects = Float[np.ndarray, "*draws s"]
+Values = Float[np.ndarray, "*draws"]
+Measure = Callable[[Effects, Effects], Values]
 
 
-def pearson(exact: Float[np.ndarray, " s"], estimate: Float[np.ndarray, " s"]) -> float:
+def pearson(exact: Effects, estimate: Effects) -> Values:
     """Linear correlation, -1 to 1; nan where either does not vary."""
-    a, b = exact - exact.mean(), estimate - estimate.mean()
-    scale = np.sqrt((a @ a) * (b @ b))
-    return float(a @ b / scale) if scale > 0 else float("nan")
+    a, b = (values - values.mean(axis=-1, keepdims=True) for values in (exact, estimate))
+    scale = np.sqrt(_dot(a, a) * _dot(b, b))
+    return np.divide(_dot(a, b), scale, out=np.full(scale.shape, np.nan), where=scale > 0)
 
 
-def spearman(exact: Float[np.ndarray, " s"], estimate: Float[np.ndarray, " s"]) -> float:
+def _dot(a: Effects, b: Effects) -> Values:
+    return (a[..., None, :] @ b[..., :, None])[..., 0, 0]
+
+
+def spearman(exact: Effects, estimate: Effects) -> Values:
     """Correlation of ranks, ties sharing their mean rank."""
-    return pearson(_ranks(exact), _ranks(estimate))
+    from scipy.stats import rankdata
+
+    return pearson(rankdata(exact, axis=-1), rankdata(estimate, axis=-1))
 
 
-def _ranks(values: np.ndarray) -> np.ndarray:
-    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    ends = np.cumsum(counts)
-    return ((ends - counts + ends - 1) / 2)[inverse]
-
-
-def sign_agreement(exact: Float[np.ndarray, " s"], estimate: Float[np.ndarray, " s"]) -> float:
+def sign_agreement(exact: Effects, estimate: Effects) -> Values:
     """Share of equal signs among the quarter of sites whose exact effect is largest."""
-    strongest = np.argsort(-np.abs(exact), kind="stable")[: max(1, len(exact) // 4)]
-    return float((np.sign(exact[strongest]) == np.sign(estimate[strongest])).mean())
+    largest = _largest(exact, max(1, exact.shape[-1] // 4))
+    same = np.sign(exact) == np.sign(estimate)
+    return np.take_along_axis(same, largest, axis=-1).mean(axis=-1)
 
 
-def recall(exact: Float[np.ndarray, " s"], estimate: Float[np.ndarray, " s"]) -> float:
+def recall(exact: Effects, estimate: Effects) -> Values:
     """Share of the strongest tenth (at least three) by exact effect that the estimate finds."""
-    count = min(len(exact), max(3, len(exact) // 10))
-    wanted = np.argsort(-np.abs(exact), kind="stable")[:count]
-    found = np.argsort(-np.abs(estimate), kind="stable")[:count]
-    return len(np.intersect1d(wanted, found)) / count
+    sites = exact.shape[-1]
+    count = min(sites, max(3, sites // 10))
+    mine, theirs = (_largest(values, count) for values in (exact, estimate))
+    return (mine[..., :, None] == theirs[..., None, :]).sum(axis=(-2, -1)) / count
+
+
+def _largest(effects: Effects, count: int) -> Int[np.ndarray, "*draws count"]:
+    return np.argsort(-np.abs(effects), axis=-1, kind="stable")[..., :count]
 
 
 MEASURES: dict[str, Measure] = {
@@ -51,39 +59,21 @@ MEASURES: dict[str, Measure] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Interval:
-    """A number and its percentile bootstrap interval over prompts."""
-
-    value: float
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
-
-
 def agreement(
     exact: Float[np.ndarray, "n s"],
     estimate: Float[np.ndarray, "n s"],
-    *,
-    resamples: int = 200,
-    level: float = 0.95,
     seed: int = 0,
-) -> dict[str, Interval]:
+) -> dict[str, Estimate]:
     """Every measure between the mean effects, with intervals from resampled prompts.
 
     The same prompts are drawn for both, so that the interval is of the agreement and not of the
     effects themselves.
     """
-    generator = np.random.default_rng(seed)
-    count = len(exact)
-    weights = generator.multinomial(count, np.full(count, 1 / count), size=resamples) / count
-    drawn = list(zip(weights @ exact, weights @ estimate, strict=True))
-    tails = [50 * (1 - level), 50 * (1 + level)]
-    found = {}
-    for name, measure in MEASURES.items():
-        value = measure(exact.mean(0), estimate.mean(0))
-        low, high = np.nanpercentile([measure(a, b) for a, b in drawn] or [value], tails)
-        found[name] = Interval(value, float(low), float(high))
-    return found
+    n = len(exact)
+    prompts = weights(draw(n, seed))
+    drawn = prompts @ exact, prompts @ estimate
+    means = exact.mean(0), estimate.mean(0)
+    return {
+        name: Estimate(float(measure(*means)), percentiles(measure(*drawn)), n)
+        for name, measure in MEASURES.items()
+    }

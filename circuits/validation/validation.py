@@ -59,7 +59,6 @@ def validate(
     positions: str | None = None,
     sites: int = SITES,
     batch_size: int = 32,
-    resamples: int = 200,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Validation:
@@ -80,7 +79,7 @@ def validate(
 
     plan = Plan(model, pairs, methods, kinds, directions, metric, positions, sites, seed)
     options = Sweep(batch_size, progress)
-    return carried_out(plan, plan.work(options), options, resamples)
+    return carried_out(plan, plan.work(options), options)
 
 
 @dataclass(frozen=True)
@@ -155,27 +154,27 @@ class Plan:
         return scores.names, rows, sweep.seconds() - begin
 
 
-def carried_out(plan: Plan, work: Forecast, options: Sweep, resamples: int = 200) -> Validation:
+def carried_out(plan: Plan, work: Forecast, options: Sweep) -> Validation:
     """Measure everything that is planned."""
-    told, found = _Told(options.progress, work.passes), list[Comparison]()
-    inside = options.afresh(progress=told.inside)
+    steps, comparisons = _Steps(options.progress, work.passes), list[Comparison]()
+    inside = options.afresh(progress=steps.inside)
     for direction in plan.directions:
         exact = {}
         for kind in plan.kinds:
-            told.next(f"exact {kind}, {direction}", work.exact[kind])
+            steps.next(f"exact {kind}, {direction}", work.exact[kind])
             exact[kind] = plan.measure("activation", {}, [kind], direction, inside)
         for kinds in groups_of(plan.kinds):
             for text, (name, own) in plan.parsed.items():
-                told.next(f"{text}, {direction}", work.estimates[kinds][text])
+                steps.next(f"{text}, {direction}", work.estimates[kinds][text])
                 measured = plan.measure(name, own, kinds, direction, inside)
-                found += _comparisons(text, direction, kinds, exact, measured, resamples, plan.seed)
-    told.next("agreement", 0.0)
+                comparisons += _comparisons(text, direction, kinds, exact, measured, plan.seed)
+    steps.next("agreement", 0.0)
     order = {text: i for i, text in enumerate((*plan.kinds, *plan.directions, *plan.methods))}
-    found.sort(key=lambda c: (order[c.kind], order[c.direction], order[c.method]))
-    return _validation(plan, work, options, found)
+    comparisons.sort(key=lambda c: (order[c.kind], order[c.direction], order[c.method]))
+    return _validation(plan, work, options, comparisons)
 
 
-class _Told:
+class _Steps:
     """Progress over all steps in one count of forward passes, the step in progress named."""
 
     def __init__(self, progress: Progress | None, passes: float) -> None:
@@ -202,7 +201,6 @@ def _comparisons(
     kinds: Sequence[str],
     exact: dict[str, tuple[Sequence[str], Float[np.ndarray, "n s"], float]],
     measured: tuple[Sequence[str], Float[np.ndarray, "n s"], float],
-    resamples: int,
     seed: int,
 ) -> Iterator[Comparison]:
     """A method against the exact effects of the sites of some kinds, which share its time."""
@@ -215,7 +213,7 @@ def _comparisons(
             method=method,
             kind=kind,
             direction=direction,
-            measures=agreement(effects, rows, resamples=resamples, seed=seed),
+            measures=agreement(effects, rows, seed),
             seconds=seconds / len(kinds),
             exact_seconds=exact_seconds,
             names=tuple(sites),
@@ -262,11 +260,11 @@ def check_asked(
             raise MethodError(unknown("kind of site", kind, (*SITES, "edge")))
     for direction in directions:
         check_direction(direction)
-    asked = {text: parse_method(text) for text in methods}
-    for name, options in asked.values():
+    estimates = {text: parse_method(text) for text in methods}
+    for name, options in estimates.values():
         for kind in kinds:
             check_reached(name, options, kind)
-    return asked
+    return estimates
 
 
 def parse_method(text: str) -> tuple[str, dict[str, Any]]:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from patching.ablation.estimates import conditional_means, estimate_means
 from patching.ablation.means import MeanActivations
-from patching.allforone import waiting_point, waiting_points
+from patching.allforone.stages import waiting_point, waiting_points
 from patching.masks import self_peek
 from patching.model import Model
 from patching.ops import Point

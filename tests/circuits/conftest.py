@@ -3,7 +3,7 @@
 import pytest
 
 from circuits.config import Config
-from circuits.record import (
+from circuits.results.record import (
     CircuitRecord,
     EvaluationRecord,
     ModelRecord,

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from circuits.cli.app import app
 from circuits.folder import FILES, RUN, finished
 from circuits.output import guarded, written
-from circuits.record import RECORD, read_record
+from circuits.results.record import RECORD, read_record
 from tasks.errors import RunError
 
 

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 import circuits
 from circuits.cli.app import app
 from circuits.config import Config
-from circuits.knowledge import Knowledge, knowledge, only_known, told
+from circuits.knowledge import Knowledge, describe_known, knowledge, only_known
 from circuits.prompts import prompts_of
 from tasks.errors import TaskError
 
@@ -62,13 +62,13 @@ def test_only_what_is_known_is_left_and_templates_stay_with_their_pairs(nano, mi
 def test_templates_that_are_not_known_are_counted_and_named():
     known = np.array([True, True, False, False, False, True])
     found = Knowledge(known, ("a [X]", "a [X]", "b [X]", "b [X]", "c [X]", "c [X]"))
-    assert told(found.to_json()) == (
+    assert describe_known(found.to_json()) == (
         'the model knows 3 of 6 pairs; not 1 of 3 templates: "b [X]" (0 of 2). '
         "'discover --model-correct' leaves such pairs out"
     )
-    assert told(Knowledge(known, ("",) * 6).to_json()) == "the model knows 3 of 6 pairs"
+    assert describe_known(Knowledge(known, ("",) * 6).to_json()) == "the model knows 3 of 6 pairs"
     every = Knowledge(known[:2], ("a [X]",) * 2)
-    assert told(every.to_json()) == "the model knows 2 of 2 pairs, and all 1 template"
+    assert describe_known(every.to_json()) == "the model knows 2 of 2 pairs, and all 1 template"
 
 
 def test_scenes_carry_their_template(nano):

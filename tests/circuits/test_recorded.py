@@ -8,8 +8,8 @@ import pytest
 
 from circuits.models import fingerprint
 from circuits.nano import path as nano_path
-from circuits.record import ModelRecord
 from circuits.recorded import recorded_model
+from circuits.results.record import ModelRecord
 from tasks.errors import ModelError
 
 HASH = "0" * 64

@@ -11,7 +11,7 @@ import circuits
 from circuits.cli.app import app
 from circuits.edits import edit as e
 from circuits.edits.live import editing
-from circuits.evaluation.held_out import evaluate_held_out
+from circuits.held_out.evaluation import evaluate_held_out
 from circuits.models import computing_on
 from circuits.studies.bias.mitigate import find_mitigation
 from circuits.studies.bias.report import report_card
@@ -103,7 +103,7 @@ def test_a_bias_is_mitigated_there():
     [
         lambda model: circuits.af1(model, "mental_math", n=16, samples=8),
         lambda model: circuits.localise_bias(model, pairs("mcq_bias")),
-        lambda model: circuits.validate(model, pairs(), kinds=["z", "q"], resamples=20),
+        lambda model: circuits.validate(model, pairs(), kinds=["z", "q"]),
     ],
     ids=["af1", "localise_bias", "validate"],
 )

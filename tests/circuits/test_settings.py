@@ -2,7 +2,7 @@
 
 import pytest
 
-from circuits.selection.selectors import SELECTORS
+from circuits.selectors import SELECTORS
 from circuits.settings import Choice, read_methods, read_settings
 from tasks.errors import MethodError
 

@@ -11,7 +11,7 @@ from circuits.cli.app import app
 from circuits.config import Config
 from circuits.models import EMBEDDED
 from circuits.split import is_embedded, split_options, with_split
-from circuits.studies.allforone.run import SearchConfig
+from circuits.studies.allforone.folder import SearchConfig
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ import torch
 
 from patching.ablation.estimates import estimate_means
 from patching.ablation.waiting import alternatives, cama
-from patching.allforone import Stages, grid, necessity, waiting_alone, waiting_points
-from patching.allforone_parts import Subgraph, prune_heads, score_parts
+from patching.allforone.stages import Stages, grid, necessity, waiting_alone, waiting_points
+from patching.allforone.subgraph import Subgraph, prune_heads, score_parts
 from patching.forward import Record, chain, run_block
 from patching.masks import (
     Attention,

@@ -24,7 +24,7 @@ from patching.ablation.kinds import get_ablation
 from patching.ablation.run import effects_ablated, run_ablated
 from patching.ablation.values import StandIns
 from patching.ablation.waiting import cama
-from patching.allforone_parts import Subgraph, answers, metric_values, score_parts
+from patching.allforone.subgraph import Subgraph, answers, metric_values, score_parts
 from patching.capture import Prompts, capture, streams
 from patching.circuit_edit import circuit_logits
 from patching.circuit_run import run_circuits

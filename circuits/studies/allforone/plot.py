@@ -2,65 +2,44 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from circuits.studies.allforone.result import MAIN, AllForOne
+from circuits.results.pictures import figure, literal, whiskers
+from circuits.studies.allforone.stages import MAIN
 from tasks.errors import FormatError, unknown
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-FORMATS = ("pdf", "png", "svg")
+    from circuits.studies.allforone.result import AllForOne
+
 LABELLED = 12
 """Grids of more rows than this are drawn without numbers."""
 
 
-def draw(found: AllForOne, path: str | Path, variant: str = MAIN) -> None:
-    """Write :func:`figure`; the same search always gives the same file.
-
-    Raises:
-        FormatError: another suffix than .svg, .png or .pdf, or no grid of that name.
-    """
-    from matplotlib import rc_context
-
-    form = Path(path).suffix.lower().removeprefix(".")
-    if form not in FORMATS:
-        raise FormatError(unknown("picture format", form, FORMATS))
-    drawn = figure(found, variant)
-    # No date and no random ids.
-    plain: dict[str, Any] = {"svg": {"Date": None}, "png": {}, "pdf": {"CreationDate": None}}
-    with rc_context({"svg.hashsalt": "af1", "svg.fonttype": "none"}):
-        drawn.savefig(path, format=form, dpi=144, metadata=plain[form])
-
-
-def figure(found: AllForOne, variant: str = MAIN) -> Figure:
+def draw(search: AllForOne, variant: str = MAIN) -> Figure:
     """The heat map of one grid, with CAMA alone and the necessity curve beside it.
 
     Raises:
         FormatError: no grid of that name.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    if variant not in found.grids:
-        raise FormatError(unknown("grid", variant, found.grids))
-    drawn = Figure(figsize=(10.5, 4.2), layout="constrained")
-    FigureCanvasAgg(drawn)
+    if variant not in search.grids:
+        raise FormatError(unknown("grid", variant, search.grids))
+    drawn = figure(10.5, 4.2)
     grid, curves = drawn.subplots(1, 2, width_ratios=(3, 2))
-    _heat_map(grid, found, variant)
-    _curves(curves, found)
-    title = f"All-for-One: {found.title} ({variant})"
-    drawn.suptitle(title.replace("$", r"\$"), fontsize=11)
+    _heat_map(grid, search, variant)
+    _curves(curves, search)
+    title = f"All-for-One: {search.title} ({variant})"
+    drawn.suptitle(literal(title), fontsize=11)
     return drawn
 
 
-def _heat_map(axes: Axes, found: AllForOne, variant: str) -> None:
-    grid = found.grids[variant]
-    layers = found.layers
+def _heat_map(axes: Axes, search: AllForOne, variant: str) -> None:
+    grid = search.grids[variant]
+    layers = search.layers
     shares = np.full((layers + 1, layers + 1), np.nan)
     for (wait, transfer), share in grid.items():
         shares[wait + 1, transfer] = share.value
@@ -78,26 +57,24 @@ def _heat_map(axes: Axes, found: AllForOne, variant: str) -> None:
                 ink = "black" if value > 0.55 else "white"
                 text = f"{100 * value:.0f}"
                 axes.text(column, row, text, ha="center", va="center", color=ink, fontsize=8)
-    if found.chosen is not None and variant == MAIN:
+    if search.chosen is not None and variant == MAIN:
         from matplotlib.patches import Rectangle
 
-        corner = (found.chosen.transfer - 0.5, found.chosen.wait + 0.5)
+        corner = (search.chosen.transfer - 0.5, search.chosen.wait + 0.5)
         axes.add_patch(Rectangle(corner, 1, 1, fill=False, edgecolor="#d55e00", linewidth=2.5))
 
 
-def _curves(axes: Axes, found: AllForOne) -> None:
-    waits = sorted(found.waiting)
-    alone = [found.waiting[wait].value for wait in waits]
+def _curves(axes: Axes, search: AllForOne) -> None:
+    waits = sorted(search.waiting)
+    alone = [search.waiting[wait].value for wait in waits]
     axes.plot(waits, alone, marker="o", color="#0072b2", label="CAMA alone after block")
-    blocks = sorted(found.necessity)
-    cut = [found.necessity[block] for block in blocks]
-    ends = np.array([share.interval for share in cut]).T
-    values = np.array([share.value for share in cut])
-    spread = np.abs(np.stack([values - ends[0], ends[1] - values]))
+    blocks = sorted(search.necessity)
+    cut = [search.necessity[block] for block in blocks]
+    values = [share.value for share in cut]
     axes.errorbar(
         blocks,
         values,
-        yerr=spread,
+        yerr=whiskers(values, [share.interval for share in cut]),
         marker="s",
         linestyle="--",
         color="#d55e00",

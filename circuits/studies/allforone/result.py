@@ -6,7 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from circuits.proportions import Proportion
+from circuits.results.intervals import Proportion
+from circuits.results.report import Picture, Report, Reported
+from circuits.results.tables import Rows
+from circuits.studies.allforone.stages import MAIN, Grid, Stages, best
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -16,32 +19,6 @@ if TYPE_CHECKING:
     from patching.ablation.means import MeanActivations
     from patching.scores import Scores
     from tasks import PromptPairs
-
-Grid = Mapping[tuple[int, int], Proportion]
-MAIN = "cama, abp"
-
-
-@dataclass(frozen=True, slots=True)
-class Stages:
-    """Blocks 0 to `wait` wait, the `transfer` blocks after them transfer, the rest computes."""
-
-    wait: int
-    transfer: int
-
-    def describe(self, layers: int) -> str:
-        """The blocks of each stage, counted from 0."""
-        first, last = self.wait + 1, self.wait + self.transfer
-        return "; ".join(
-            [
-                _blocks("wait: {}, then CAMA on the residual after block {}", 0, self.wait)
-                if self.wait >= 0
-                else "no block waits (CAMA on the embedding)",
-                _blocks("transfer: {}", first, last) if self.transfer else "none transfers",
-                _blocks("last token alone: {}", last + 1, layers - 1)
-                if last < layers - 1
-                else "no block computes alone",
-            ]
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +34,7 @@ class Pruning:
 
 
 @dataclass(frozen=True)
-class AllForOne:
+class AllForOne(Reported):
     """Shares of prompts answered right; `asked` by the full model, all others of those right ones.
 
     waiting     by W: CAMA alone after block W, the rest of the model intact
@@ -94,8 +71,8 @@ class AllForOne:
     @property
     def title(self) -> str:
         """What was asked of which model: `mental_math (form=-) on nano`."""
-        told = ", ".join(f"{name}={value}" for name, value in self.options.items())
-        task = (self.task or "prompt pairs") + (f" ({told})" if told else "")
+        options = ", ".join(f"{name}={value}" for name, value in self.options.items())
+        task = (self.task or "prompt pairs") + (f" ({options})" if options else "")
         known = self.model not in ("", "in memory")
         return f"{task} on {self.model if known else 'a model in memory'}"
 
@@ -126,33 +103,32 @@ class AllForOne:
             "model": self.model,
             "layers": self.layers,
             "indices": "W: residual stream after block W, from 0; -1 is the embedding",
-            "full_model": share_json(self.asked),
+            "full_model": self.asked.to_json(),
             "tolerance": self.tolerance,
             "samples": self.samples,
             "conditional_means": self.keys,
             "conditional_means_with_fewer_samples": self.thin,
-            "waiting": [{"wait": w, **share_json(s)} for w, s in self.waiting.items()],
+            "waiting": [{"wait": w, **s.to_json()} for w, s in self.waiting.items()],
             "grids": {
                 name: [
-                    {"wait": w, "transfer": t, **share_json(share)}
-                    for (w, t), share in grid.items()
+                    {"wait": w, "transfer": t, **share.to_json()} for (w, t), share in grid.items()
                 ]
                 for name, grid in self.grids.items()
             },
-            "necessity": [{"block": b, **share_json(s)} for b, s in self.necessity.items()],
+            "necessity": [{"block": b, **s.to_json()} for b, s in self.necessity.items()],
             "chosen": None
             if chosen is None
             else {
                 "wait": chosen.wait,
                 "transfer": chosen.transfer,
-                **share_json(self.grid[chosen.wait, chosen.transfer]),
+                **self.grid[chosen.wait, chosen.transfer].to_json(),
             },
             "heads": None
             if self.pruned is None
             else {
-                "without": [{"head": h, **share_json(s)} for h, s in self.pruned.steps],
+                "without": [{"head": h, **s.to_json()} for h, s in self.pruned.steps],
                 "kept": list(self.pruned.kept),
-                **share_json(self.pruned.share),
+                **self.pruned.share.to_json(),
             },
         }
 
@@ -160,12 +136,21 @@ class AllForOne:
         """One row per grid, W and T: the share of right answers kept, with its interval."""
         import pandas as pd
 
-        rows = [
-            {"grid": name, "wait": w, "transfer": t, **share_json(share)}
+        rows = {
+            (name, *point): (share.value, share.right, share.n, *share.interval)
             for name, grid in self.grids.items()
-            for (w, t), share in grid.items()
-        ]
-        return pd.DataFrame(rows).set_index(["grid", "wait", "transfer"])
+            for point, share in grid.items()
+        }
+        index = pd.MultiIndex.from_tuples(rows, names=["grid", "wait", "transfer"])
+        columns = ["share", "right", "n", "low", "high"]
+        return pd.DataFrame(list(rows.values()), index, columns)
+
+    def report(self) -> Report:
+        """The grid of stages as a picture, and what was chosen."""
+        from circuits.studies.allforone.plot import draw
+        from circuits.studies.allforone.text import summary
+
+        return Report.of(Picture(draw(self), "the grid of stages"), Rows(summary(self)))
 
     def __str__(self) -> str:
         from circuits.studies.allforone.text import describe
@@ -175,50 +160,3 @@ class AllForOne:
     def __repr__(self) -> str:
         at = "no stages" if self.chosen is None else self.chosen
         return f"AllForOne({self.task or 'prompt pairs'}: {at}, faithfulness {self.faithfulness})"
-
-    def _repr_html_(self) -> str:
-        from circuits.display import picture_html, rows_html
-        from circuits.studies.allforone.plot import figure
-        from circuits.studies.allforone.text import summary
-
-        return picture_html(figure(self), "the grid of stages") + rows_html(summary(self))
-
-
-def choose(grid: Grid, tolerance: float) -> Stages | None:
-    """The latest W that some T makes good, with the smallest such T; None where there is none.
-
-    Good means a share of at least `1 - tolerance`. T = 0 counts like any other.
-    """
-    good = [point for point, share in grid.items() if share.value >= 1 - tolerance]
-    if not good:
-        return None
-    wait = max(w for w, _ in good)
-    return Stages(wait, min(t for w, t in good if w == wait))
-
-
-def closest(grid: Grid) -> Stages:
-    """The point of the largest share; among equals the latest W, then the smallest T."""
-    wait, transfer = max(grid, key=lambda point: (grid[point].value, point[0], -point[1]))
-    return Stages(wait, transfer)
-
-
-def best(grid: Grid, wait: int) -> Proportion:
-    """The best share over T at one W."""
-    return max((share for (w, _), share in grid.items() if w == wait), key=lambda s: s.value)
-
-
-def share_json(share: Proportion) -> dict[str, Any]:
-    """A share as plain values."""
-    low, high = share.interval
-    return {
-        "share": share.value,
-        "right": share.right,
-        "n": share.n,
-        "low": low,
-        "high": high,
-    }
-
-
-def _blocks(text: str, first: int, last: int) -> str:
-    blocks = f"block {first}" if first == last else f"blocks {first} to {last}"
-    return text.format(blocks, last)

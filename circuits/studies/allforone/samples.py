@@ -91,10 +91,10 @@ class OfTask:
             if not text.isdecimal():
                 raise TaskError(f"operand {self.slots[position]} is '{text}', not a number")
             fixed = {self.slots[position]: int(text)}
-        found: Int[np.ndarray, "m pos"] = self.task.conditional(
+        rows: Int[np.ndarray, "m pos"] = self.task.conditional(
             self.tokenizer, n, seed, fixed=fixed, **self.options
         )
-        return found
+        return rows
 
 
 def draw(
@@ -109,15 +109,15 @@ def draw(
     tokens = pairs.clean
     varies = (tokens != tokens[0]).any(0)
     first = int(varies.argmax()) if varies.any() else tokens.shape[1] - 1
-    found = {}
+    drawn = {}
     for position, column in enumerate(tokens.T):
         for token, row in zip(*np.unique(column, return_index=True), strict=True):
             if position <= first:
                 rows = np.repeat(tokens[[row]], n, axis=0)
             else:
                 rows = np.asarray(conditional(position, int(token), n, seed))
-            found[position, int(token)] = rows
-    return found
+            drawn[position, int(token)] = rows
+    return drawn
 
 
 def of_one_length(pairs: PromptPairs) -> PromptPairs:

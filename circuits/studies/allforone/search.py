@@ -2,33 +2,39 @@
 
 Tokens wait, each by itself, for as many blocks as possible; then the last token looks at them in
 as few blocks as possible; then it finishes alone (Mamidanna et al. 2025, arXiv 2509.09650). The
-stages are those of :mod:`patching.allforone`; here they are searched for.
+stages are those of :mod:`patching.allforone.stages`; here they are searched for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from circuits.arguments import check_kinds
-from circuits.clock import Progress
 from circuits.config import FILES
-from circuits.split import split_options
+from circuits.results.intervals import Proportion
+from circuits.studies.allforone.stages import MAIN, choose, closest
 from tasks.errors import MethodError, TaskError, number_faults
 
 if TYPE_CHECKING:
     import numpy as np
     from jaxtyping import Bool
 
+    from circuits.evaluate import Evaluation
     from circuits.studies.allforone.result import AllForOne, Pruning
     from circuits.studies.allforone.samples import Conditional
+    from graphs import CircuitGraph
     from patching.ablation.means import MeanActivations
-    from patching.allforone_parts import Subgraph
+    from patching.allforone.subgraph import Subgraph
     from patching.model import Model
+    from patching.scores import Scores
     from patching.sweep import Sweep
     from tasks import PromptPairs
+
+SHOWN = 0.01
+"""Of the strongest edge's effect, what an edge must have to be part of the circuit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,50 +69,7 @@ class Settings:
             raise MethodError("All-for-One cannot run like this: " + "; ".join(faults))
 
 
-def af1(
-    model: Any = "nano",
-    task: str | Path | PromptPairs = "mental_math",
-    *,
-    n: int = 256,
-    seed: int = 0,
-    samples: int = 256,
-    tolerance: float = 0.05,
-    alternatives: bool = True,
-    prune: bool = True,
-    batch_size: int = 64,
-    conditional: Conditional | None = None,
-    progress: Progress | None = None,
-    **options: Any,
-) -> AllForOne:
-    """The All-for-One subgraph with which `model` answers `task`, and the search that found it.
-
-    `task` is a task's name (`options` are the task's), a file of prompt pairs, or
-    `PromptPairs`. Prompts have to be of one length. `conditional(position, token, n, seed)` draws
-    prompts with that token at that position and the rest independent of it; by default the task's
-    own sampler, or, for pairs, every column drawn by itself. Shares are of the prompts that the
-    full model answers right, with 95 % Wilson intervals.
-
-    >>> circuits.af1(model, "mental_math", n=16, samples=16, alternatives=False, prune=False)
-    AllForOne(mental_math: Stages(wait=..., transfer=...), faithfulness ...)
-
-    Raises:
-        CircuitsError: the task, the model or a setting does not work, prompts differ in length, or
-            the model answers no prompt right.
-    """
-    from circuits.models import load_model, name_of
-    from patching.sweep import Sweep
-
-    settings = Settings(n, seed, samples, tolerance, alternatives, prune, batch_size)
-    opened = load_model(model)
-    name = name_of(opened.path)
-    if isinstance(task, str) and not task.endswith((".json", ".jsonl")):
-        options = split_options(task, options, opened.path)
-    pairs, own = ask(task, opened, settings, options)
-    found = search(opened, pairs, conditional or own, settings, Sweep(batch_size, progress), name)
-    return replace(found, options=options)
-
-
-def ask(
+def prompts(
     task: str | Path | PromptPairs, model: Model, settings: Settings, options: Mapping[str, Any]
 ) -> tuple[PromptPairs, Conditional]:
     """The prompts, and what draws others that share a token with them."""
@@ -119,16 +82,18 @@ def ask(
         check_kinds(pairs=task)
         pairs = of_one_length(task[: settings.n])
         return pairs, Columns.of(pairs)
-    found = tasks.get(str(task))
+    source = tasks.get(str(task))
     if model.tokenizer is None:
         raise TaskError(f"task {task} is text, and this model has no tokenizer; give prompt pairs")
     # Conditional means hold one token fixed, so an operand has to be one.
-    whole = {"tokens": "one"} if "tokens" in found.options else {}
-    made = found.pairs(model.tokenizer, n=settings.n, seed=settings.seed, **(whole | dict(options)))
+    whole = {"tokens": "one"} if "tokens" in source.options else {}
+    made = source.pairs(
+        model.tokenizer, n=settings.n, seed=settings.seed, **(whole | dict(options))
+    )
     pairs = of_one_length(made)
-    if not hasattr(found, "conditional"):
+    if not hasattr(source, "conditional"):
         return pairs, Columns.of(pairs)
-    return pairs, OfTask.of(found, model.tokenizer, pairs, options)
+    return pairs, OfTask.of(source, model.tokenizer, pairs, options)
 
 
 def search(
@@ -139,27 +104,25 @@ def search(
     options: Sweep,
     name: str = "",
 ) -> AllForOne:
-    """The whole search on an opened model; see :func:`af1`."""
-    from circuits.proportions import Proportion
-    from circuits.studies.allforone.graph import as_circuit
-    from circuits.studies.allforone.result import MAIN, AllForOne, choose, closest
+    """The whole search on an opened model; see :func:`circuits.af1`."""
+    from circuits.studies.allforone.result import AllForOne
     from circuits.studies.allforone.samples import draw
-    from patching import allforone
     from patching.ablation.waiting import MEANS_BATCH, cama
-    from patching.allforone_parts import Subgraph
+    from patching.allforone import stages
+    from patching.allforone.subgraph import Subgraph
     from patching.progress import Count
 
-    asked, right = _right(model, pairs, options)
-    bos = allforone.same_first_token(right)
+    count, right = _right(model, pairs, options)
+    bos = stages.same_first_token(right)
     Count(options.progress, 0, "drawing prompts for conditional means")
     samples = draw(right, conditional, settings.samples, settings.seed)
     means = cama(model, right, samples, options.afresh(MEANS_BATCH))
     layers = model.anatomy.n_layers
-    runs = (2 * layers + 1 + allforone.grid_size(layers)) * len(right)
+    runs = (2 * layers + 1 + stages.grid_size(layers)) * len(right)
     counted = options.counting(runs, "waits, transfers and blocks")
-    waiting = allforone.waiting_alone(model, right, means, counted)
-    grids = {MAIN: _shares(allforone.grid(model, right, means, bos, "abp", counted))}
-    necessity = allforone.necessity(model, right, bos, counted)
+    waiting = stages.waiting_alone(model, right, means, counted)
+    grids = {MAIN: _shares(stages.grid(model, right, means, bos, "abp", counted))}
+    necessity = stages.necessity(model, right, bos, counted)
     if settings.alternatives:
         grids |= _alternatives(model, right, samples, means, bos, settings.seed, options)
     chosen = choose(grids[MAIN], settings.tolerance)
@@ -169,12 +132,12 @@ def search(
     if settings.prune and chosen:
         subgraph, pruned = _pruned(subgraph, settings.tolerance)
     Count(options.progress, 0, "scoring the subgraph")
-    graph, scores, evaluation = as_circuit(subgraph, settings.seed, name)
+    graph, scores, evaluation = _as_circuit(subgraph, settings.seed, name)
     return AllForOne(
         task=right.task,
         model=name,
         layers=model.anatomy.n_layers,
-        asked=Proportion(asked, len(pairs)),
+        asked=Proportion(count, len(pairs)),
         tolerance=settings.tolerance,
         samples=settings.samples,
         keys=len(means.keys),
@@ -194,7 +157,7 @@ def search(
 
 def _right(model: Model, pairs: PromptPairs, options: Sweep) -> tuple[int, PromptPairs]:
     """How many prompts the full model answers right, and those."""
-    from patching.allforone import full_run
+    from patching.allforone.stages import full_run
 
     hits = full_run(model, pairs, options)
     if not hits.any():
@@ -216,7 +179,7 @@ def _alternatives(
 ) -> dict[str, Any]:
     """The same grid with something else in the place of CAMA, or of ABP."""
     from patching.ablation.waiting import MEANS_BATCH, alternatives
-    from patching.allforone import PEEKS, grid, grid_size
+    from patching.allforone.stages import PEEKS, grid, grid_size
 
     batch = options.afresh(MEANS_BATCH, progress=None)
     others = alternatives(model, pairs, samples, means, bos, seed, batch)
@@ -232,9 +195,8 @@ def _alternatives(
 
 def _pruned(whole: Subgraph, tolerance: float) -> tuple[Subgraph, Pruning]:
     """The subgraph with the fewest heads that stays within the tolerance, and every step there."""
-    from circuits.proportions import Proportion
     from circuits.studies.allforone.result import Pruning
-    from patching.allforone_parts import answers, prune_heads
+    from patching.allforone.subgraph import answers, prune_heads
 
     kept = left = whole.heads
     share, steps = Proportion.of(answers(whole)[0].tolist()), []
@@ -249,6 +211,39 @@ def _pruned(whole: Subgraph, tolerance: float) -> tuple[Subgraph, Pruning]:
 
 
 def _shares(hits: Mapping[Any, Bool[np.ndarray, " n"]]) -> dict[Any, Any]:
-    from circuits.proportions import Proportion
-
     return {key: Proportion.of(row.tolist()) for key, row in hits.items()}
+
+
+def _as_circuit(
+    subgraph: Subgraph, seed: int, name: str
+) -> tuple[CircuitGraph, Scores, Evaluation]:
+    """The circuit, the scores of all its edges, and its metric against the full model.
+
+    What the evaluation calls empty is the subgraph with nothing transferred.
+    """
+    from circuits.evaluate import summarize
+    from graphs import by_threshold
+    from patching.allforone.subgraph import metric_values, score_parts
+    from patching.plain_runs import baselines
+
+    pairs, metric = subgraph.pairs, subgraph.pairs.metric
+    scores = score_parts(subgraph, _column_label(subgraph), metric)
+    full, _ = baselines(subgraph.model, pairs, metric)
+    kept = metric_values(subgraph, metric)
+    empty = metric_values(subgraph.keeping(()), metric)
+    ablation = f"cama:{subgraph.wait}, attention-based peeking"
+    evaluation = summarize(metric, full, empty, kept, seed, ablation)
+    strongest = float(abs(scores.values).max(initial=0.0))
+    graph = by_threshold(scores, SHOWN * strongest).with_info(model=name, seed=seed)
+    return evaluation.noted(graph), scores, evaluation
+
+
+def _column_label(subgraph: Subgraph) -> Callable[[int], int | str]:
+    """What columns are called: the prompts' own name for a column, or its number."""
+    positions = subgraph.pairs.positions.items()
+    named = {int(at[0]): name for name, at in positions if (at == at[0]).all()}
+
+    def label(column: int) -> int | str:
+        return named.get(column, column)
+
+    return label

@@ -2,40 +2,46 @@
 
 from __future__ import annotations
 
-from circuits.proportions import Proportion
-from circuits.studies.allforone.result import MAIN, AllForOne, Grid, best, closest
+from typing import TYPE_CHECKING
+
+from circuits.results import intervals
+from circuits.results.intervals import Proportion
+from circuits.studies.allforone.stages import MAIN, Grid, best, closest
+
+if TYPE_CHECKING:
+    from circuits.studies.allforone.result import AllForOne
 
 
-def describe(found: AllForOne) -> str:
+def describe(search: AllForOne) -> str:
     """Everything a person wants to read of a search."""
-    parts = [_head(found), grid_table(found.grid, found), _verdict(found), _necessity(found)]
-    parts += [text for text in (_heads(found), _alternatives(found)) if text]
+    parts = [_head(search), grid_table(search.grid, search), _verdict(search), _necessity(search)]
+    parts += [text for text in (_heads(search), _alternatives(search)) if text]
     return "\n\n".join(parts)
 
 
-def summary(found: AllForOne) -> dict[str, str]:
+def summary(search: AllForOne) -> dict[str, str]:
     """What a table says of a search: label and value."""
     rows = {
-        "full model": f"{percent(found.asked)} of {found.asked.n} prompts right; "
-        f"all shares below are of those {found.asked.right}",
+        "full model": f"{percent(search.asked)} of {search.asked.n} prompts right; "
+        f"all shares below are of those {search.asked.right}",
     }
-    at, least = found.chosen, f"{100 * (1 - found.tolerance):g} %"
-    if at is None or found.faithfulness is None or found.cliff is None:
-        return rows | {"chosen": _verdict(found)}
-    wait, before, after = found.cliff
+    at, least = search.chosen, f"{100 * (1 - search.tolerance):g} %"
+    if at is None or search.faithfulness is None or search.cliff is None:
+        return rows | {"chosen": _verdict(search)}
+    wait, before, after = search.cliff
     rows["chosen"] = f"W={at.wait}, T={at.transfer}: latest W, then smallest T, that keeps {least}"
-    rows["stages"] = at.describe(found.layers)
-    if reading := _reading(found):
+    rows["stages"] = at.describe(search.layers)
+    if reading := _reading(search):
         rows["but"] = "; ".join(reading)
-    rows["faithfulness"] = percent(found.faithfulness)
+    rows["faithfulness"] = percent(search.faithfulness)
     rows["one block later"] = f"at best {percent(after)}, where W={wait} keeps {percent(before)}"
-    if found.pruned is not None:
-        kept = ", ".join(found.pruned.kept) or "none"
-        rows["heads needed"] = f"{kept} ({percent(found.pruned.share)})"
+    if search.pruned is not None:
+        kept = ", ".join(search.pruned.kept) or "none"
+        rows["heads needed"] = f"{kept} ({percent(search.pruned.share)})"
     return rows
 
 
-def grid_table(grid: Grid, found: AllForOne) -> str:
+def grid_table(grid: Grid, search: AllForOne) -> str:
     """Shares in percent: a row per W, CAMA alone first, then T from 0 on; brackets: chosen."""
     waits = sorted({wait for wait, _ in grid})
     most = max(transfer for _, transfer in grid)
@@ -46,69 +52,68 @@ def grid_table(grid: Grid, found: AllForOne) -> str:
         cells = []
         for transfer in range(most + 1):
             share = grid.get((wait, transfer))
-            chosen = found.chosen
+            chosen = search.chosen
             here = chosen is not None and (wait, transfer) == (chosen.wait, chosen.transfer)
             shown = "" if share is None else f"{100 * share.value:.1f}"
             cells.append(f"[{shown}]".rjust(8) if here else f"{shown} ".rjust(8))
-        alone = f"{100 * found.waiting[wait].value:.1f}"
+        alone = f"{100 * search.waiting[wait].value:.1f}"
         lines.append(f"{name:<21}  {alone:>10} {''.join(cells)}".rstrip())
     return "\n".join(lines)
 
 
 def percent(share: Proportion) -> str:
     """A share with its interval."""
-    low, high = share.interval
-    return f"{100 * share.value:.1f} % [{100 * low:.1f}, {100 * high:.1f}]"
+    return intervals.percent(share.value, share.interval, " %")
 
 
-def _head(found: AllForOne) -> str:
+def _head(search: AllForOne) -> str:
     lines = [
-        f"All-for-One: {found.title}",
-        f"full model: {percent(found.asked)} of {found.asked.n} prompts right; "
-        f"below, % of those {found.asked.right} still right",
-        f"{found.keys} conditional means of {found.samples} draws each",
+        f"All-for-One: {search.title}",
+        f"full model: {percent(search.asked)} of {search.asked.n} prompts right; "
+        f"below, % of those {search.asked.right} still right",
+        f"{search.keys} conditional means of {search.samples} draws each",
     ]
-    if found.thin:
-        lines.append(f"{found.thin} of them are over fewer draws than {found.samples}")
+    if search.thin:
+        lines.append(f"{search.thin} of them are over fewer draws than {search.samples}")
     return "\n".join(lines)
 
 
-def _verdict(found: AllForOne) -> str:
-    least = f"{100 * (1 - found.tolerance):g} %"
-    if found.chosen is None or found.faithfulness is None or found.cliff is None:
-        near = closest(found.grid)
-        share = percent(found.grid[near.wait, near.transfer])
+def _verdict(search: AllForOne) -> str:
+    least = f"{100 * (1 - search.tolerance):g} %"
+    if search.chosen is None or search.faithfulness is None or search.cliff is None:
+        near = closest(search.grid)
+        share = percent(search.grid[near.wait, near.transfer])
         return (
             f"no subgraph keeps {least} of the right answers; "
             f"the best, W={near.wait}, T={near.transfer}, keeps {share}"
         )
-    wait, before, after = found.cliff
-    chosen = found.chosen
+    wait, before, after = search.cliff
+    chosen = search.chosen
     return "\n".join(
         [
             f"chosen (latest W, then smallest T, that keeps {least}): "
-            f"W={chosen.wait}, T={chosen.transfer}, faithfulness {percent(found.faithfulness)}",
-            chosen.describe(found.layers),
+            f"W={chosen.wait}, T={chosen.transfer}, faithfulness {percent(search.faithfulness)}",
+            chosen.describe(search.layers),
             f"cliff: waiting until block {wait} keeps {percent(before)} at best, "
             f"until block {wait + 1} {percent(after)}",
-            *_reading(found),
+            *_reading(search),
         ]
     )
 
 
-def _reading(found: AllForOne) -> list[str]:
+def _reading(search: AllForOne) -> list[str]:
     """What is missing of the three stages, where one of them is empty."""
-    if found.chosen is None:
+    if search.chosen is None:
         return []
-    at, lines = found.chosen, []
+    at, lines = search.chosen, []
     if at.wait < 0:
         lines.append(
             "nothing waits: what the last token gathers in block 0 is needed, so this is no "
             "All-for-One circuit"
         )
-    if at.wait + at.transfer == found.layers - 1:
+    if at.wait + at.transfer == search.layers - 1:
         lines.append("nothing is computed alone: the last token needs others up to the last block")
-    if at.wait < 0 and at.transfer == found.layers:
+    if at.wait < 0 and at.transfer == search.layers:
         lines.append(
             "what is shown is only that tokens before the last hardly need one another: it can "
             "gather from each of them what they are by themselves"
@@ -116,31 +121,31 @@ def _reading(found: AllForOne) -> list[str]:
     return lines
 
 
-def _necessity(found: AllForOne) -> str:
+def _necessity(search: AllForOne) -> str:
     lines = ["necessity: the last token cut off from all others in one block, % still right"]
-    lines += [f"  block {block:<3} {percent(share)}" for block, share in found.necessity.items()]
+    lines += [f"  block {block:<3} {percent(share)}" for block, share in search.necessity.items()]
     return "\n".join(lines)
 
 
-def _heads(found: AllForOne) -> str:
-    if found.pruned is None:
+def _heads(search: AllForOne) -> str:
+    if search.pruned is None:
         return ""
     lines = ["heads of the transfer blocks, taken away one after the other, % right without"]
-    lines += [f"  {head:<8} {percent(share)}" for head, share in found.pruned.steps]
-    kept = ", ".join(found.pruned.kept) or "none"
-    lines.append(f"needed: {kept} ({percent(found.pruned.share)})")
+    lines += [f"  {head:<8} {percent(share)}" for head, share in search.pruned.steps]
+    kept = ", ".join(search.pruned.kept) or "none"
+    lines.append(f"needed: {kept} ({percent(search.pruned.share)})")
     return "\n".join(lines)
 
 
-def _alternatives(found: AllForOne) -> str:
-    others = {name: grid for name, grid in found.grids.items() if name != MAIN}
+def _alternatives(search: AllForOne) -> str:
+    others = {name: grid for name, grid in search.grids.items() if name != MAIN}
     if not others:
         return ""
-    at = found.chosen or closest(found.grid)
+    at = search.chosen or closest(search.grid)
     lines = [f"alternatives at W={at.wait}, T={at.transfer}, and best over T at W={at.wait}"]
     if at.wait < 0:
         lines.append("  (there cama, resample, alone and skip all are the embedding itself)")
-    for name, grid in {MAIN: found.grid, **others}.items():
+    for name, grid in {MAIN: search.grid, **others}.items():
         here = percent(grid[at.wait, at.transfer])
         lines.append(f"  {name:<22} {here:<24} {percent(best(grid, at.wait))}")
     return "\n".join(lines)

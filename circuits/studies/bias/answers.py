@@ -14,9 +14,6 @@ from circuits.studies.bias.start import Start
 from patching.model import Model
 from tasks import bias_measures as bias
 
-RESAMPLES = 1000
-COVERAGE = 0.95
-
 
 @dataclass(frozen=True)
 class Answers:
@@ -36,8 +33,8 @@ class Answers:
     @property
     def best(self) -> Int[np.ndarray, " n"]:
         """The most likely letter, whatever other tokens do."""
-        found: Int[np.ndarray, " n"] = self.letters.argmax(axis=1)
-        return found
+        letters: Int[np.ndarray, " n"] = self.letters.argmax(axis=1)
+        return letters
 
     @property
     def probabilities(self) -> Float[np.ndarray, "n k"]:
@@ -60,50 +57,15 @@ def answer(model: Model, items: Items, start: Start | None = None) -> Answers:
     """
     letters, tops, masses = [], [], []
     ids = torch.tensor(items.letters, device=model.device)
-    for found in (start or start_at(model, items, 0)).logits(model):
-        logits = found.double()
+    for rows in (start or start_at(model, items, 0)).logits(model):
+        logits = rows.double()
         letters.append(logits[:, ids].cpu().numpy())
         tops.append(bias.letter_predictions(logits.cpu().numpy(), items.letters))
         masses.append(logits.softmax(-1)[:, ids].sum(-1).cpu().numpy())
     return Answers(np.concatenate(letters), np.concatenate(tops), np.concatenate(masses))
 
 
-@dataclass(frozen=True, slots=True)
-class Value:
-    """A measured number with its bootstrap interval (95 %, percentiles over questions)."""
-
-    value: float
-    low: float
-    high: float
-    n: int
-
-    def to_json(self) -> dict[str, float | int | str | None]:
-        """Plain values for a file: null for what could not be measured, "Infinity" for infinite."""
-        numbers = {"value": self.value, "low": self.low, "high": self.high}
-        return {name: _plain(number) for name, number in numbers.items()} | {"n": self.n}
-
-
-def _plain(number: float) -> float | str | None:
-    if np.isinf(number):
-        return "Infinity" if number > 0 else "-Infinity"
-    return None if np.isnan(number) else number
-
-
 Measure = Callable[[np.ndarray], float]
-
-
-def bootstrap(measure: Measure, n: int, seed: int = 0, resamples: int = RESAMPLES) -> Value:
-    """A measure of row numbers ``0..n-1``, and its interval over rows drawn with replacement."""
-    draws = np.random.default_rng(seed).integers(n, size=(resamples, n))
-    with np.errstate(all="ignore"):
-        found = np.array([measure(rows) for rows in draws])
-    found = np.sort(found[~np.isnan(found)])
-    if not found.size:
-        found = np.array([np.nan])
-    tail = (1 - COVERAGE) / 2
-    # Quantiles by rank, because a measure may be infinite on some draws.
-    low, high = (found[round(share * (len(found) - 1))] for share in (tail, 1 - tail))
-    return Value(float(measure(np.arange(n))), float(low), float(high), n)
 
 
 def measures(
@@ -118,7 +80,7 @@ def measures(
         others = gold[rows] != 0
         return float((predicted[rows][others] == 0).mean()) if others.any() else float("nan")
 
-    found: dict[str, Measure] = {
+    by_name: dict[str, Measure] = {
         "accuracy": of(bias.accuracy),
         "A share, gold not A": share_of_a,
         "no letter": lambda rows: float((predicted[rows] == bias.NO_LETTER).mean()),
@@ -132,21 +94,24 @@ def measures(
             mine = gold[rows] == i
             return float((predicted[rows][mine] == i).mean()) if mine.any() else float("nan")
 
-        found[f"accuracy, gold {letter}"] = recall
-    return found
+        by_name[f"accuracy, gold {letter}"] = recall
+    return by_name
 
 
-def agreement(chosen: Int[np.ndarray, "items orders"]) -> float:
+def agreement(chosen: Int[np.ndarray, "*draws items orders"]) -> Float[np.ndarray, "*draws"]:
     """Mean share of the orders of a question in which its most chosen option is chosen.
 
     Needs no right answers: a model that knows, or that always chooses the same option for any
     other reason than its letter, has 1; one that always says A has 1 / orders.
     """
-    counts = np.stack([(chosen == i).sum(axis=1) for i in range(chosen.shape[1])])
-    return float((counts.max(axis=0) / chosen.shape[1]).mean())
+    k = chosen.shape[-1]
+    counts = np.stack([(chosen == i).sum(axis=-1) for i in range(k)])
+    return (counts.max(axis=0) / k).mean(axis=-1)
 
 
-def imbalance(predicted: Int[np.ndarray, " n"], n_options: int) -> float:
+def imbalance(
+    predicted: Int[np.ndarray, "*draws n"], n_options: int
+) -> Float[np.ndarray, "*draws"]:
     """Total variation distance of the predicted letters' shares from equal shares."""
-    shares = np.array([(predicted == i).mean() for i in range(n_options)])
-    return float(0.5 * (np.abs(shares - 1 / n_options).sum() + (predicted < 0).mean()))
+    shares = np.stack([(predicted == i).mean(axis=-1) for i in range(n_options)])
+    return 0.5 * (np.abs(shares - 1 / n_options).sum(axis=0) + (predicted < 0).mean(axis=-1))

@@ -66,11 +66,11 @@ class Condition:
 
     def about(self) -> dict[str, Any]:
         """Plain values that say what it is, for a file."""
-        found = {"condition": self.name, "kind": self.kind, "claim": CLAIMS[self.name]}
+        about = {"condition": self.name, "kind": self.kind, "claim": CLAIMS[self.name]}
         if self.tried is None:
-            return found
+            return about
         candidate = self.tried.candidate
-        return found | {
+        return about | {
             "candidates": self.of,
             "strength": candidate.strength,
             "places": list(candidate.places),
@@ -80,9 +80,9 @@ class Condition:
         }
 
 
-def all_conditions(model: Model, found: Mitigation) -> list[Condition]:
+def all_conditions(model: Model, mitigation: Mitigation) -> list[Condition]:
     """As is, the rival, every recipe's best candidate, and controls of the chosen edit."""
-    basis = found.evidence.basis
+    basis = mitigation.evidence.basis
 
     def made(edits: Sequence[AnyEdit]) -> Callable[[], AbstractContextManager[Any]]:
         return lambda: editing(model, edits, basis)
@@ -91,17 +91,17 @@ def all_conditions(model: Model, found: Mitigation) -> list[Condition]:
         Condition(NO_EDIT, nullcontext, "baseline"),
         Condition(RIVAL, nullcontext, "rival"),
     ]
-    for tried, of in _best(found.search):
+    for tried, of in _best(mitigation.search):
         candidate = tried.candidate
         layer, edited = candidate.first_layer, made(candidate.edits)
         conditions.append(Condition(candidate.recipe, edited, "recipe", layer, tried, of))
-    best = found.search.best
+    best = mitigation.search.best
     if best is None:
         return conditions
     edits, layer = best.candidate.edits, best.candidate.first_layer
-    changes = random_changes(model, edits, basis, found.settings.seed)
+    changes = random_changes(model, edits, basis, mitigation.settings.seed)
     conditions.append(Condition(RANDOM, lambda: changed_weights(model, changes), "control", layer))
-    elsewhere = aimed_elsewhere(edits, found.evidence.letters)
+    elsewhere = aimed_elsewhere(edits, mitigation.evidence.letters)
     if elsewhere != edits:
         conditions.append(Condition(ELSEWHERE, made(elsewhere), "control", layer))
     return conditions
@@ -109,5 +109,5 @@ def all_conditions(model: Model, found: Mitigation) -> list[Condition]:
 
 def _best(search: Search) -> list[tuple[Trial, int]]:
     """Every recipe's best candidate, and how many there were."""
-    found = [(search.best_of(recipe), len(search.of(recipe))) for recipe in search.recipes]
-    return [(tried, of) for tried, of in found if tried is not None]
+    best = [(search.best_of(recipe), len(search.of(recipe))) for recipe in search.recipes]
+    return [(tried, of) for tried, of in best if tried is not None]

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from circuits.output import Output, written
+from circuits.studies.bias.report_card import KIND
 
 if TYPE_CHECKING:
     from circuits.studies.bias.report_card import ReportCard
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from patching.model import Model
     from patching.progress import Progress
 
-KIND = "circuits report card"
 REPORT = "report.json"
 OUTPUT = Output("mitigation", REPORT, KIND, re.compile(r"report\.(json|md|svg)|plan\.json|model"))
 
@@ -82,19 +82,20 @@ def carry_out(
         RunError: as for :func:`circuits.output.written`.
     """
     from circuits.edits.save_model import save_edited
+    from circuits.results.pictures import save
     from circuits.studies.bias.mitigate import find_mitigation
     from circuits.studies.bias.plot import draw
     from circuits.studies.bias.report import report_card
     from circuits.studies.bias.report_text import page
     from graphs.files import write_json
 
-    found = find_mitigation(model, settings, progress)
-    card = report_card(model, found, progress)
+    mitigation = find_mitigation(model, settings, progress)
+    card = report_card(model, mitigation, progress)
     with written(out, OUTPUT.check) as partial:
-        if found.plan is not None:
-            save_edited(model, found.plan, partial / "model")
-            found.plan.save(partial / "plan.json")
+        if mitigation.plan is not None:
+            save_edited(model, mitigation.plan, partial / "model")
+            mitigation.plan.save(partial / "plan.json")
         (partial / REPORT).write_text(write_json(card), encoding="utf-8")
-        (partial / "report.md").write_text(page(card), encoding="utf-8")
-        draw(card, partial / "report.svg")
+        (partial / "report.md").write_text(page(card).markdown(), encoding="utf-8")
+        save(draw(card), partial / "report.svg")
     return card

@@ -151,15 +151,15 @@ def draw_questions(
     ]
     if not entries:
         raise TaskError("this tokenizer knows the words of none of the built-in questions")
-    found: dict[Question, None] = {}
+    questions: dict[Question, None] = {}
     for _ in range(1000 * n):
-        if len(found) == n:
+        if len(questions) == n:
             break
         entry = entries[rng.integers(len(entries))]
-        question = entry.ask(rng, n_options, len(found) % n_options)
+        question = entry.ask(rng, n_options, len(questions) % n_options)
         if question.held_out() == (split == "test"):
-            found[question] = None
-    return list(found)
+            questions[question] = None
+    return list(questions)
 
 
 def commonest_options(path: str | Path, skip_bad: bool = False) -> int:
@@ -197,9 +197,9 @@ def random_questions(tokenizer: Any, n: int, seed: int, n_options: int = 4) -> l
     words = [word for word in sorted(texts) if not unknown_words(tokenizer, word)]
     if len(words) < n_options + 1:
         raise TaskError("this tokenizer knows too few words for random questions")
-    found = []
+    questions = []
     for i in range(n):
         drawn = [words[j] for j in rng.choice(len(words), n_options + 4, replace=False)]
         stem = " ".join(drawn[n_options:])
-        found.append(Question(f"{stem}?", tuple(drawn[:n_options]), i % n_options))
-    return found
+        questions.append(Question(f"{stem}?", tuple(drawn[:n_options]), i % n_options))
+    return questions

@@ -95,15 +95,16 @@ class Bias:
         return pd.DataFrame([asdict(part) for part in self.parts]).set_index("name")
 
     def __repr__(self) -> str:
-        told = f"{self.letter!r} ahead of the right letter by {self.difference:+.3f}"
-        return f"Bias({told} on {self.n} prompts, {len(self.parts)} parts)"
+        lead = f"{self.letter!r} ahead of the right letter by {self.difference:+.3f}"
+        return f"Bias({lead} on {self.n} prompts, {len(self.parts)} parts)"
 
     def _repr_html_(self) -> str:
-        from circuits.display import frame_html
+        from circuits.results.tables import Table
 
         frame = self.to_frame()
         frame["tokens"] = [" ".join(map(repr, tokens)) for tokens in frame["tokens"]]
-        return frame_html(frame, f"{self!r}; effect: what removing the part changes", most=SHOWN)
+        caption = f"{self!r}; effect: what removing the part changes"
+        return Table.of(frame, caption, most=SHOWN).html()
 
 
 @torch.no_grad()

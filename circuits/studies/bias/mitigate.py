@@ -207,9 +207,9 @@ def find_mitigation(model: Model, settings: Settings, progress: Progress = unsee
         *unibias(model, material.train, evidence, recipes),
     ]
     bench = Bench.of(model, material.train, material.train_others, evidence.basis, answers)
-    found = search(bench, proposals, progress)
-    best, plan = found.best, None
+    searched = search(bench, proposals, progress)
+    best, plan = searched.best, None
     if best is not None:
         plan = plan_for(model, best.candidate.edits, evidence.basis)
         plan = plan.model_copy(update={"note": best.candidate.note})
-    return Mitigation(settings, material, bias, evidence, found, plan)
+    return Mitigation(settings, material, bias, evidence, searched, plan)

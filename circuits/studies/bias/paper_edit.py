@@ -19,7 +19,8 @@ from jaxtyping import Int
 
 from circuits.edits.edit import add
 from circuits.edits.live import editing
-from circuits.studies.bias.answers import Value, answer, bootstrap, start_at
+from circuits.results.intervals import Estimate
+from circuits.studies.bias.answers import answer, start_at
 from circuits.studies.bias.items import Items
 from circuits.studies.bias.localise import Bias
 from circuits.studies.bias.start import Start
@@ -52,12 +53,12 @@ class PaperEdit:
     found: float
     other: str
     lambdas: tuple[float, float]
-    anchored: Value | None
-    gold_a: Value
-    every: Value
-    suppressed: Value | None
-    elsewhere: Value | None
-    fixed: Mapping[str, tuple[Value, Value, Value]]
+    anchored: Estimate | None
+    gold_a: Estimate
+    every: Estimate
+    suppressed: Estimate | None
+    elsewhere: Estimate | None
+    fixed: Mapping[str, tuple[Estimate, Estimate, Estimate]]
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for a file."""
@@ -103,8 +104,8 @@ def paper_edit(
     gold, k = items.gold, items.n_options
     wrong = np.flatnonzero((before == 0) & (gold != 0))
 
-    def anchored(hits: np.ndarray) -> Value | None:
-        return _share(hits[wrong]) if len(wrong) else None
+    def anchored(hits: np.ndarray) -> Estimate | None:
+        return Estimate.mean(hits[wrong]) if len(wrong) else None
 
     def own(tops: np.ndarray) -> np.ndarray:
         hits: np.ndarray = tops[gold, np.arange(len(gold))] == gold
@@ -115,9 +116,9 @@ def paper_edit(
     none = trial.top(part.name, {items.names[0]: -lambdas[0]})
     fixed = {
         LETTERS[i]: (
-            _share(tops[i] == gold),
-            _share((tops[i] == gold)[gold == 0]),
-            _share(tops[i] == i),
+            Estimate.mean(tops[i] == gold),
+            Estimate.mean((tops[i] == gold)[gold == 0]),
+            Estimate.mean(tops[i] == i),
         )
         for i in range(k)
     }
@@ -127,8 +128,8 @@ def paper_edit(
         other.name,
         lambdas,
         anchored(own(tops)),
-        _share(own(tops)[gold == 0]),
-        _share(own(tops)),
+        Estimate.mean(own(tops)[gold == 0]),
+        Estimate.mean(own(tops)),
         anchored(none == gold),
         anchored(own(trial.each(other.name, lambdas))),
         fixed,
@@ -147,12 +148,12 @@ class _Trial:
 
     def each(self, neuron: str, lambdas: tuple[float, float]) -> Int[np.ndarray, "k n"]:
         """With each letter written in."""
-        found, first = [], self.items.names[0]
+        tops, first = [], self.items.names[0]
         for wanted in self.items.names:
             weights = {first: -lambdas[0]}
             weights[wanted] = weights.get(wanted, 0.0) + lambdas[1]
-            found.append(self.top(neuron, weights))
-        return np.stack(found)
+            tops.append(self.top(neuron, weights))
+        return np.stack(tops)
 
     def top(self, neuron: str, weights: Mapping[str, float]) -> Int[np.ndarray, " n"]:
         """With some letters' directions added."""
@@ -161,7 +162,3 @@ class _Trial:
         self.done += 1
         with editing(self.model, add(neuron, weights)):
             return answer(self.model, self.items, self.start).top
-
-
-def _share(hits: np.ndarray) -> Value:
-    return bootstrap(lambda rows: float(hits[rows].mean()), len(hits))

@@ -10,16 +10,15 @@ import numpy as np
 
 from circuits.edits.edit import AnyEdit
 from circuits.models import name_of
-from circuits.studies.bias.answers import Answers, Value, answer, bootstrap, measures, start_at
+from circuits.results.intervals import Estimate
+from circuits.studies.bias.answers import Answers, answer, measures, start_at
 from circuits.studies.bias.conditions import NO_EDIT, RIVAL, Condition, all_conditions
-from circuits.studies.bias.controls import random_moves
-from circuits.studies.bias.criteria import criteria
-from circuits.studies.bias.folder import KIND
+from circuits.studies.bias.controls import DRAWS, random_moves
 from circuits.studies.bias.items import Items, in_all_orders
 from circuits.studies.bias.mitigate import Material, Mitigation, unseen
 from circuits.studies.bias.other_tasks import Others, OtherStarts, Sideways, look
 from circuits.studies.bias.paper_edit import paper_edit
-from circuits.studies.bias.report_card import ReportCard
+from circuits.studies.bias.report_card import KIND, ReportCard
 from circuits.studies.bias.settings import RECIPES
 from circuits.studies.bias.start import Start
 from patching.model import Model
@@ -42,23 +41,25 @@ class Seen:
     others: Sideways
 
 
-def report_card(model: Model, found: Mitigation, progress: Progress = unseen) -> ReportCard:
+def report_card(model: Model, mitigation: Mitigation, progress: Progress = unseen) -> ReportCard:
     """Measure everything on the test split; plain values for ``report.json``."""
-    test = found.material.test
-    conditions = all_conditions(model, found)
-    tests = _Tests.of(model, found)
+    test = mitigation.material.test
+    conditions = all_conditions(model, mitigation)
+    tests = _Tests.of(model, mitigation)
     seen = _see_all(tests, conditions, progress)
-    plain, best = seen[NO_EDIT], found.search.best
-    paper = paper_edit(model, test, found.bias, plain.top, progress=progress)
-    random = [] if best is None else _random_moves(model, found, best.candidate.edits, progress)
+    plain, best = seen[NO_EDIT], mitigation.search.best
+    paper = paper_edit(model, test, mitigation.bias, plain.top, progress=progress)
+    random = (
+        [] if best is None else _random_moves(model, mitigation, best.candidate.edits, progress)
+    )
     card = {
         "kind": KIND,
-        "schema_version": "1.0",
+        "schema_version": "2.0",
         "model": {"name": name_of(model.path), "hash": model.hash, "path": str(model.path)},
-        "settings": asdict(found.settings),
-        "questions": _questions(found.material, len(plain.ordered)),
+        "settings": asdict(mitigation.settings),
+        "questions": _questions(mitigation.material, len(plain.ordered)),
         "chosen": None if best is None else best.candidate.recipe,
-        "plan": None if found.plan is None else found.plan.note,
+        "plan": None if mitigation.plan is None else mitigation.plan.note,
         "knows": _knows(plain, seen[RIVAL], test),
         "about": [condition.about() for condition in conditions],
         "conditions": {name: _row(one, plain, test) for name, one in seen.items()},
@@ -66,26 +67,26 @@ def report_card(model: Model, found: Mitigation, progress: Progress = unseen) ->
             name: {
                 condition: _template(one.templates[name], items) for condition, one in seen.items()
             }
-            for name, items in found.material.templates.items()
+            for name, items in mitigation.material.templates.items()
         },
         "others": {name: _others(one.others, plain.others) for name, one in seen.items()},
-        "others_missing": dict(found.material.test_others.missing),
+        "others_missing": dict(mitigation.material.test_others.missing),
         "random": random,
         "paper": paper.to_json(),
-        "localised": found.bias.to_json(),
+        "localised": mitigation.bias.to_json(),
         "search": {
-            "nothing": found.search.nothing,
-            "tried": len(found.search.tried),
-            "proposed_nothing": _absent(found),
+            "nothing": mitigation.search.nothing,
+            "tried": len(mitigation.search.tried),
+            "proposed_nothing": _absent(mitigation),
         },
     }
     return ReportCard(card | {"criteria": criteria(card)})
 
 
-def _absent(found: Mitigation) -> list[str]:
+def _absent(mitigation: Mitigation) -> list[str]:
     """The recipes that were asked for and had nothing to propose."""
-    asked = found.settings.recipes or RECIPES
-    return [recipe for recipe in asked if recipe not in found.search.recipes]
+    recipes = mitigation.settings.recipes or RECIPES
+    return [recipe for recipe in recipes if recipe not in mitigation.search.recipes]
 
 
 def _questions(material: Material, ordered: int) -> dict[str, Any]:
@@ -100,10 +101,10 @@ def _questions(material: Material, ordered: int) -> dict[str, Any]:
 
 
 def _random_moves(
-    model: Model, found: Mitigation, edits: Sequence[AnyEdit], progress: Progress
+    model: Model, mitigation: Mitigation, edits: Sequence[AnyEdit], progress: Progress
 ) -> list[float]:
-    items, seed = found.material.test, found.settings.seed
-    return random_moves(model, edits, found.evidence.basis, items, seed, progress)
+    items, seed = mitigation.material.test, mitigation.settings.seed
+    return random_moves(model, edits, mitigation.evidence.basis, items, seed, progress)
 
 
 @dataclass(frozen=True)
@@ -118,15 +119,15 @@ class _Tests:
     other_starts: OtherStarts
 
     @classmethod
-    def of(cls, model: Model, found: Mitigation) -> _Tests:
+    def of(cls, model: Model, mitigation: Mitigation) -> _Tests:
         """Nothing is run yet."""
-        material, test = found.material, found.material.test
+        material, test = mitigation.material, mitigation.material.test
         items = {TEST: test, TURNED: in_all_orders(model.tokenizer, test[:ORDERED])}
         items |= material.templates
         starts = {name: start_at(model, some, 0) for name, some in items.items()}
         others = material.test_others
         other_starts = OtherStarts.of(model, others)
-        return cls(model, found.evidence.prior, items, starts, others, other_starts)
+        return cls(model, mitigation.evidence.prior, items, starts, others, other_starts)
 
     def at(self, layer: int) -> _Tests:
         """The same where all of it enters a later block."""
@@ -134,15 +135,15 @@ class _Tests:
         others = self.other_starts.at(self.model, layer)
         return replace(self, starts=starts, other_starts=others)
 
-    def see(self, condition: Condition, told: Callable[[], None]) -> Seen:
+    def see(self, condition: Condition, tick: Callable[[], None]) -> Seen:
         """What comes of a condition, which must be in force; ``told`` is called after each part."""
         prior, read = self.prior if condition.without_prior else None, {}
         for name, items in self.items.items():
             answers = answer(self.model, items, self.starts[name])
             read[name] = _read(answers, prior, items.n_options)
-            told()
+            tick()
         others, k = look(self.model, self.others, self.other_starts), self.items[TEST].n_options
-        told()
+        tick()
         (top, best), turned = read.pop(TEST), read.pop(TURNED)[0]
         templates = {name: of[0] for name, of in read.items()}
         return Seen(top, best, bias.chosen_options(turned.reshape(-1, k), k), templates, others)
@@ -152,7 +153,7 @@ def _see_all(tests: _Tests, conditions: Sequence[Condition], progress: Progress)
     """Every way measured, from the first layer on that it changes."""
     total, done = len(conditions) * (len(tests.items) + 1), 0
 
-    def told() -> None:
+    def tick() -> None:
         nonlocal done
         done += 1
         progress(done, total, "measuring")
@@ -166,7 +167,7 @@ def _see_all(tests: _Tests, conditions: Sequence[Condition], progress: Progress)
     for condition in sorted(conditions, key=first):
         tests = tests.at(first(condition))
         with condition.edited():
-            seen[condition.name] = tests.see(condition, told)
+            seen[condition.name] = tests.see(condition, tick)
     return {condition.name: seen[condition.name] for condition in conditions}
 
 
@@ -181,16 +182,16 @@ def _read(answers: Answers, prior: np.ndarray | None, k: int) -> tuple[Predictio
 def _row(seen: Seen, plain: Seen, items: Items) -> dict[str, Any]:
     gold, k = items.gold, items.n_options
     row: dict[str, Any] = {
-        name: bootstrap(measure, len(gold)).to_json()
+        name: Estimate.of(measure, len(gold)).to_json()
         for name, measure in measures(seen.top, gold, k).items()
     }
     among = measures(seen.best, gold, k)
     for name in ("accuracy", "A share, gold not A"):
         more = name.replace("accuracy", "accuracy among letters")
         more = more.replace("A share", "A share among letters")
-        row[more] = bootstrap(among[name], len(gold)).to_json()
+        row[more] = Estimate.of(among[name], len(gold)).to_json()
     same = seen.ordered
-    row["consistency"] = bootstrap(lambda rows: bias.consistency(same[rows]), len(same)).to_json()
+    row["consistency"] = Estimate.of(lambda rows: bias.consistency(same[rows]), len(same)).to_json()
     was, now = plain.top == gold, seen.top == gold
     row["flips right to wrong"] = int((was & ~now).sum())
     row["flips wrong to right"] = int((~was & now).sum())
@@ -198,9 +199,9 @@ def _row(seen: Seen, plain: Seen, items: Items) -> dict[str, Any]:
 
 
 def _template(top: Predictions, items: Items) -> dict[str, Any]:
-    found = measures(top, items.gold, items.n_options)
+    by_name = measures(top, items.gold, items.n_options)
     names = ("accuracy", "A share, gold not A", "no letter")
-    return {name: bootstrap(found[name], len(items)).to_json() for name in names}
+    return {name: Estimate.of(by_name[name], len(items)).to_json() for name in names}
 
 
 def _others(seen: Sideways, plain: Sideways) -> dict[str, Any]:
@@ -208,11 +209,8 @@ def _others(seen: Sideways, plain: Sideways) -> dict[str, Any]:
     for name, right in seen.right.items():
         was = plain.right[name]
         row[name] = {
-            "accuracy": bootstrap(lambda r, x=right: float(x[r].mean()), len(right)).to_json(),  # type: ignore[misc]
-            "change": bootstrap(
-                lambda r, x=right, y=was: float(x[r].mean() - y[r].mean()),  # type: ignore[misc]
-                len(right),
-            ).to_json(),
+            "accuracy": Estimate.mean(right).to_json(),
+            "change": Estimate.mean(right - 1.0 * was).to_json(),
         }
     if len(seen.loss):
 
@@ -221,16 +219,15 @@ def _others(seen: Sideways, plain: Sideways) -> dict[str, Any]:
             return float(np.exp((seen.loss[rows].sum() - plain.loss[rows].sum()) / total) - 1)
 
         row["text"] = {"perplexity": seen.perplexity}
-        row["text"]["change"] = bootstrap(ratio, len(seen.loss)).to_json()
+        row["text"]["change"] = Estimate.of(ratio, len(seen.loss)).to_json()
     return row
 
 
 def _knows(plain: Seen, debiased: Seen, items: Items) -> dict[str, Any]:
     """Whether the model answers above chance once the letters' prior is taken out."""
 
-    def right(predicted: Predictions) -> Value:
-        hits = predicted == items.gold
-        return bootstrap(lambda rows: float(hits[rows].mean()), len(hits))
+    def right(predicted: Predictions) -> Estimate:
+        return Estimate.mean(predicted == items.gold)
 
     chance, best = 1 / items.n_options, right(debiased.top)
     return {
@@ -240,3 +237,34 @@ def _knows(plain: Seen, debiased: Seen, items: Items) -> dict[str, Any]:
         "chance": chance,
         "above": best.low > chance,
     }
+
+
+def criteria(card: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """One entry per bar: its text, the number measured on held-out questions, met or not."""
+    chosen = card["chosen"]
+    if chosen is None:
+        return []
+    conditions, others = card["conditions"], card["others"][chosen]
+
+    def value(condition: str, name: str) -> float:
+        number = conditions[condition][name]["value"]
+        return float("nan") if number is None else float(number)
+
+    share = value(chosen, "A share, gold not A")
+    spread = 1 - value(chosen, "RStd") / max(value(NO_EDIT, "RStd"), 1e-12)
+    rival = value(chosen, "accuracy") - value(RIVAL, "accuracy")
+    bars = [
+        ("A share where gold is not A, below 0.30", share, share < 0.3),
+        ("RStd falls by, at least 0.80", spread, spread >= 0.8),
+        ("accuracy minus PriDe's, at least -0.02", rival, rival >= -0.02),
+    ]
+    for name in ("ioi", "mental_math"):
+        if name in others:
+            change = others[name]["change"]["value"]
+            bars.append((f"{name} accuracy changes by, at least -0.01", change, change >= -0.01))
+    if "text" in others:
+        change = others["text"]["change"]["value"]
+        bars.append(("perplexity of text changes by, at most 0.01", change, change <= 0.01))
+    moved = float(np.abs(card["random"]).mean())
+    bars.append((f"{DRAWS} random edits move the A share by, at most 0.05", moved, moved <= 0.05))
+    return [{"criterion": bar, "measured": number, "met": bool(met)} for bar, number, met in bars]

@@ -5,8 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from circuits.results.report import Picture, Report
+from circuits.results.tables import Rows
+
 if TYPE_CHECKING:
     import pandas as pd
+
+
+KIND = "circuits report card"
 
 
 class ReportCard(dict[str, Any]):
@@ -23,8 +29,8 @@ class ReportCard(dict[str, Any]):
     paper      the published edit, which uses the right answers
     localised  the parts that write the bias
 
-    Measured values are ``{"value", "low", "high", "n"}`` with the ends of the 95 % bootstrap
-    interval; null is what could not be measured, ``"Infinity"`` what is infinite.
+    Measured values are ``{"value", "interval", "n"}``, with the 95 % bootstrap interval; null is
+    what could not be measured, ``"Infinity"`` what is infinite.
     """
 
     @property
@@ -35,13 +41,13 @@ class ReportCard(dict[str, Any]):
     @property
     def chosen(self) -> str | None:
         """The recipe of the chosen edit; None where nothing was better than doing nothing."""
-        found: str | None = self["chosen"]
-        return found
+        recipe: str | None = self["chosen"]
+        return recipe
 
     def value(self, condition: str, measure: str) -> float:
         """One measured number, without its interval; nan where it could not be measured."""
-        found = self["conditions"][condition][measure]
-        number = found["value"] if isinstance(found, Mapping) else found
+        measured = self["conditions"][condition][measure]
+        number = measured["value"] if isinstance(measured, Mapping) else measured
         return float("nan") if number is None else float(number)
 
     def to_frame(self) -> pd.DataFrame:
@@ -50,26 +56,24 @@ class ReportCard(dict[str, Any]):
 
         rows = {}
         for condition in self.names:
-            for name, found in self["conditions"][condition].items():
-                plain = found if isinstance(found, Mapping) else {"value": found}
-                ends = {end: plain.get(end) for end in ("value", "low", "high")}
-                rows[condition, name] = {
-                    k: float("nan") if v is None else v for k, v in ends.items()
-                }
-        frame = pd.DataFrame(rows, dtype=float).T
+            for name, each in self["conditions"][condition].items():
+                count = not isinstance(each, Mapping)
+                value, ends = (each, None) if count else (each["value"], each["interval"])
+                rows[condition, name] = (value, *(ends or (None, None)))
+        frame = pd.DataFrame(rows, ["value", "low", "high"], dtype=float).T
         return frame.rename_axis(index=["condition", "measure"])
 
     def __repr__(self) -> str:
         questions = self["questions"]["test"]
         criteria = self["criteria"]
         met = f"{sum(c['met'] for c in criteria)} of {len(criteria)} criteria met"
-        told = f"{self['chosen']}, {met}" if self["chosen"] else "no edit was better than none"
-        return f"ReportCard({questions} held-out questions: {told})"
+        result = f"{self['chosen']}, {met}" if self["chosen"] else "no edit was better than none"
+        return f"ReportCard({questions} held-out questions: {result})"
 
-    def _repr_html_(self) -> str:
-        from circuits.display import picture_html, rows_html, table_html
-        from circuits.studies.bias.plot import figure
-        from circuits.studies.bias.report_text import ways_table
+    def report(self) -> Report:
+        """The chosen edit and what is asked of it, the picture, and every way of answering."""
+        from circuits.studies.bias.plot import draw
+        from circuits.studies.bias.report_text import conditions_table
 
         knows = self["knows"]
         rows = {
@@ -80,5 +84,8 @@ class ReportCard(dict[str, Any]):
         for criterion in self["criteria"]:
             met = "met" if criterion["met"] else "missed"
             rows[criterion["criterion"]] = f"{criterion['measured']:+.3f}, {met}"
-        picture = picture_html(figure(self), "accuracy and share of A, by way of answering")
-        return rows_html(rows) + picture + table_html(*ways_table(self))
+        picture = Picture(draw(self), "accuracy and share of A, by way of answering")
+        return Report.of(Rows(rows), picture, conditions_table(self))
+
+    def _repr_html_(self) -> str:
+        return self.report().html()

@@ -1,12 +1,14 @@
-"""The report card as a Markdown page."""
+"""The report card as a page."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from circuits.results.report import Block, Report
+from circuits.results.tables import Table, harmless
 from circuits.studies.bias.localise import GAP
 from circuits.studies.bias.mitigate import RANDOM_WORDS
 from circuits.validation.statistics import spearman
@@ -35,53 +37,62 @@ MEANINGS = """\
 * consistency: the same option is chosen in every order of the options"""
 
 
-def page(card: Mapping[str, Any]) -> str:
-    """The Markdown page."""
-    parts = ["# Report card: bias towards A", *_verdict(card), "## What is compared", _about(card)]
+def page(card: Mapping[str, Any]) -> Report:
+    """The whole card, as a page."""
     n, ordered = card["questions"]["test"], card["questions"]["in_all_orders"]
-    parts += [f"## Held-out questions (n = {n}; consistency: {ordered} of them in all orders)"]
-    parts += [_lines(*ways_table(card)), MEANINGS]
     conditions = _ordered(card, card["conditions"])
     letters = [name for name in next(iter(conditions.values())) if name.startswith("accuracy, ")]
-    parts += [
+    return Report.of(
+        "# Report card: bias towards A",
+        *_verdict(card),
+        "## What is compared",
+        *_about(card),
+        f"## Held-out questions (n = {n}; consistency: {ordered} of them in all orders)",
+        conditions_table(card),
+        MEANINGS,
         "## By right letter, and flips",
-        _lines(*_measured(conditions, letters)),
+        _measured(conditions, letters),
         _flips(conditions),
-    ]
-    parts += [part for name in card["templates"] for part in _form(card, name)]
-    parts += ["## Side effects", _others(card), "## The published edit (uses the right answer)"]
-    parts += [_paper(card["paper"]), "## Where the bias is written", _localised(card["localised"])]
-    return "\n\n".join(parts) + "\n"
+        *(block for name in card["templates"] for block in _form(card, name)),
+        "## Side effects",
+        *_others(card),
+        "## The published edit (uses the right answer)",
+        *_paper(card["paper"]),
+        "## Where the bias is written",
+        *_localised(card["localised"]),
+    )
 
 
-def ways_table(card: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
-    """Column titles, and a row per way of answering."""
+def conditions_table(card: Mapping[str, Any]) -> Table:
+    """A row per way of answering."""
     return _measured(_ordered(card, card["conditions"]), COLUMNS)
 
 
-def _verdict(card: Mapping[str, Any]) -> list[str]:
+def _verdict(card: Mapping[str, Any]) -> Iterator[Block]:
     q = card["questions"]
     left = (
         f" {q['too_long']} more are too long for the model and left out." if q["too_long"] else ""
     )
     if q["unknown_words"]:
         left += f" {q['unknown_words']:.0%} of their words are unknown to its tokenizer."
-    lines = [
-        f"Model {_text(card['model']['name'])}, {card['model']['hash'][:12]}. Chosen on "
+    yield (
+        f"Model {harmless(card['model']['name'])}, {card['model']['hash'][:12]}. Chosen on "
         f"{q['train']} training questions in all orders without their answers, measured on "
         f"{q['test']} held-out ones with {q['options']} options.{left} Intervals are 95 % "
-        "bootstrap intervals over questions.",
-        _knows(card["knows"]),
-    ]
+        "bootstrap intervals over questions."
+    )
+    yield _knows(card["knows"])
     if card["chosen"] is None:
         tried = f"{card['search']['tried']} candidates were tried"
-        return [*lines, f"**No edit was better than doing nothing** ({tried}); no model was saved."]
+        yield f"**No edit was better than doing nothing** ({tried}); no model was saved."
+        return
     chosen = next(about for about in card["about"] if about["condition"] == card["chosen"])
-    lines.append(f"Chosen edit: **{_text(card['plan'])}**, of {_places(chosen['places'])}.")
+    yield f"Chosen edit: **{harmless(card['plan'])}**, of {_places(chosen['places'])}."
     rows = [
         [c["criterion"], f"{c['measured']:+.4f}", "met" if c["met"] else "missed"]
         for c in card["criteria"]
     ]
+    yield Table(["criterion", "measured", ""], rows)
     notes = [f"Of the random edits the largest moves it by {max(map(abs, card['random'])):.4f}."]
     share = "A share, gold not A"
     for name, conditions in card["templates"].items():
@@ -89,7 +100,7 @@ def _verdict(card: Mapping[str, Any]) -> list[str]:
             _cell(conditions[condition][share]) for condition in (card["chosen"], "no edit")
         )
         notes.append(f"In another form, {name}, the A share is {now}; without the edit {before}.")
-    return [*lines, _lines(["criterion", "measured", ""], rows), "\n".join(f"* {n}" for n in notes)]
+    yield "\n".join(f"* {note}" for note in notes)
 
 
 def _knows(knows: Mapping[str, Any]) -> str:
@@ -97,39 +108,40 @@ def _knows(knows: Mapping[str, Any]) -> str:
         _cell(knows[name])
         for name in ("accuracy", "accuracy among letters", "accuracy without prior")
     )
-    told = (
+    shares = (
         f"As it answers it is right on {now}, by its most likely letter on {letter}, without its "
+        f"letter prior on {best}; chance is {knows['chance']:.2f}."
     )
-    told += f"letter prior on {best}; chance is {knows['chance']:.2f}."
     if knows["above"]:
-        return told
+        return shares
     return (
         f"**This model does not know the answers**: without its letter prior it is right no more "
-        f"often than chance. {told} No edit can make it right; what follows is about letters alone."
+        f"often than chance. {shares} No edit can make it right; what follows is about letters "
+        "alone."
     )
 
 
-def _about(card: Mapping[str, Any]) -> str:
+def _about(card: Mapping[str, Any]) -> tuple[Block, ...]:
     rows, same = [], []
     for about in card["about"]:
-        found = [f"{about['way']}", about["claim"]]
+        cells = [about["condition"], about["claim"]]
         if about["kind"] == "recipe":
             best = f"{_places(about['places'])}; strength {about['strength']:g}"
-            found += [str(about["candidates"]), best, _cell(about["gain"]), about["verdict"]]
+            cells += [str(about["candidates"]), best, _cell(about["gain"]), about["verdict"]]
             if _alike(card, about["condition"]):
                 same.append(about["condition"])
-        rows.append([*found, *[""] * (6 - len(found))])
+        rows.append([*cells, *[""] * (6 - len(cells))])
     head = ["condition", "what it does", "tried", "the best of them", "gain in training", "verdict"]
-    told = (
+    notes = (
         "Gain: agreement between the orders of a question less the imbalance of the letters, minus "
         f"that of doing nothing ({card['search']['nothing']:.3f}). Only a sure gain that harms "
         "nothing can be chosen; of a recipe without one, the rows below show what came nearest."
     )
     if same:
-        told += f" No answer to a held-out question differs from no edit's: {', '.join(same)}."
+        notes += f" No answer to a held-out question differs from no edit's: {', '.join(same)}."
     for name in card["search"]["proposed_nothing"]:
-        told += f" Nothing passed the tests of {name}, so it has no row."
-    return _lines(head, rows) + "\n\n" + told
+        notes += f" Nothing passed the tests of {name}, so it has no row."
+    return Table(head, rows), notes
 
 
 def _alike(card: Mapping[str, Any], condition: str) -> bool:
@@ -141,54 +153,54 @@ def _places(places: Sequence[str]) -> str:
     return shown if len(places) <= PLACES else f"{shown} and {len(places) - PLACES} more"
 
 
-def _flips(conditions: Mapping[str, Mapping[str, Any]]) -> str:
+def _flips(conditions: Mapping[str, Mapping[str, Any]]) -> Table:
     names = ("flips right to wrong", "flips wrong to right")
-    return _lines(
-        ["condition", *names], [[w, *(str(r[f]) for f in names)] for w, r in conditions.items()]
-    )
+    rows = [[name, *(str(row[flips]) for flips in names)] for name, row in conditions.items()]
+    return Table(["condition", *names], rows)
 
 
-def _form(card: Mapping[str, Any], name: str) -> list[str]:
+def _form(card: Mapping[str, Any], name: str) -> tuple[Block, ...]:
     conditions = _ordered(card, card["templates"][name])
     n = next(iter(conditions.values()))["accuracy"]["n"]
     head = f"## Questions in another form: {name} (n = {n})"
     if name != RANDOM_WORDS:
-        return [head, _lines(*_measured(conditions, FORMS))]
-    told = "No option is an answer to these, so nothing here is right: an unbiased model would say "
-    told += f"A to {card['knows']['chance']:.2f} of them."
-    return [head, told, _lines(*_measured(conditions, FORMS[1:]))]
+        return head, _measured(conditions, FORMS)
+    note = "No option is an answer to these, so nothing here is right: an unbiased model would say "
+    note += f"A to {card['knows']['chance']:.2f} of them."
+    return head, note, _measured(conditions, FORMS[1:])
 
 
-def _others(card: Mapping[str, Any]) -> str:
+def _others(card: Mapping[str, Any]) -> Iterator[Block]:
     others = _ordered(card, card["others"])
     names = list(next(iter(others.values())))
     rows = [
         [condition, *(_cell(row[n]["change"]) for n in names)] for condition, row in others.items()
     ]
     head = ["change by", *(f"{n} (relative perplexity)" if n == "text" else n for n in names)]
-    parts = [_lines(head, rows) if names else "Nothing could be measured."]
+    yield Table(head, rows) if names else "Nothing could be measured."
     if names:
         plain = others["no edit"]
-        told = [
+        values = [
             f"perplexity of text {plain[n]['perplexity']:.2f}"
             if n == "text"
             else f"{n} {_cell(plain[n]['accuracy'])} right, n = {plain[n]['accuracy']['n']}"
             for n in names
         ]
-        parts.append(f"Without an edit: {'; '.join(told)}.")
-    missing = [f"* {name}: {_text(why)}" for name, why in card["others_missing"].items()]
-    return "\n\n".join([*parts, *(["Not measured:\n\n" + "\n".join(missing)] if missing else [])])
+        yield f"Without an edit: {'; '.join(values)}."
+    if missing := card["others_missing"]:
+        yield "Not measured:"
+        yield "\n".join(f"* {name}: {harmless(why)}" for name, why in missing.items())
 
 
-def _paper(paper: Mapping[str, Any]) -> str:
-    told = (
+def _paper(paper: Mapping[str, Any]) -> tuple[Block, ...]:
+    edit = (
         f"One value vector, {paper['vector']}, which passes the published test on "
         f"{paper['passes_published_test']:.0%} of the prompts, is changed by lambda1 = "
         f"{paper['lambda1']:g} times A's direction, taken off, and lambda2 = {paper['lambda2']:g} "
         "times the right letter's, put in, question by question: the edit holds the answer. No "
         "saved model can do that; one letter written in for all questions is what it can."
     )
-    own = _lines(["accuracy with each question's own letter", "result"], [
+    own = Table(["accuracy with each question's own letter", "result"], [
         [name if name != "answered A wrongly before, other vector" else
          f"answered A wrongly before, in {paper['other_vector']} instead", _cell(value)]
         for name, value in paper["own letter"].items()
@@ -196,26 +208,26 @@ def _paper(paper: Mapping[str, Any]) -> str:
     head = ["letter written in for all", "accuracy", "accuracy, gold A", "share answered so"]
     rows = [[letter, *(_cell(v) for v in of.values())]
             for letter, of in paper["one letter for all"].items()]  # fmt: skip
-    return "\n\n".join([told, own, _lines(head, rows)])
+    return edit, own, Table(head, rows)
 
 
-def _localised(found: Mapping[str, Any]) -> str:
-    parts = found["parts"]
+def _localised(bias: Mapping[str, Any]) -> tuple[Block, ...]:
+    parts = bias["parts"]
     rows = []
     for part in parts[:LOCALISED]:
         error = "none" if part["error"] is None else f"{part['error']:.3f}"
         numbers = [f"{part['effect']:+.3f}", error, f"{part['direct']:+.3f}", f"{part['gap']:+.3f}"]
-        tokens = " ".join(_text(repr(token)) for token in part["tokens"])
+        tokens = " ".join(harmless(repr(token)) for token in part["tokens"])
         rows.append([part["name"], *numbers, f"{part['found']:.0%}", tokens])
     head = ["part", "effect of removing it", "standard error", "direct share", "gap (published)"]
     head += ["passes the published test", "tokens promoted"]
-    told = (
-        f"{found['letter']!r} is ahead of the right letter by {found['difference']:+.3f} on "
-        f"{found['n']} training questions in an order in which another letter is right. The gap is "
+    lead = (
+        f"{bias['letter']!r} is ahead of the right letter by {bias['difference']:+.3f} on "
+        f"{bias['n']} training questions in an order in which another letter is right. The gap is "
         "what a part writes, unembedded by itself; the effect is by how much that lead shrinks "
-        f"without the part. Tokens in the basis `{found['basis']}`."
+        f"without the part. Tokens in the basis `{bias['basis']}`."
     )
-    return "\n\n".join([told, _lines(head, rows), _agreement(parts)])
+    return lead, Table(head, rows), _agreement(parts)
 
 
 def _agreement(parts: Sequence[Mapping[str, Any]]) -> str:
@@ -236,35 +248,21 @@ def _ordered(card: Mapping[str, Any], of: Mapping[str, Any]) -> dict[str, Any]:
     return {about["condition"]: of[about["condition"]] for about in card["about"]}
 
 
-def _measured(
-    conditions: Mapping[str, Mapping[str, Any]], columns: Sequence[str]
-) -> tuple[list[str], list[list[str]]]:
+def _measured(conditions: Mapping[str, Mapping[str, Any]], columns: Sequence[str]) -> Table:
     rows = [
         [condition, *(_cell(row[name]) for name in columns)]
         for condition, row in conditions.items()
     ]
-    return ["condition", *columns], rows
+    return Table(["condition", *columns], rows)
 
 
 def _cell(value: Mapping[str, Any] | None) -> str:
     """A value with its interval; one number where the interval is nothing but that number."""
     if value is None or value["value"] is None:
         return "none"
-    middle, low, high = (_number(value[name]) for name in ("value", "low", "high"))
-    return middle if middle == low == high == "infinite" else f"{middle} [{low}, {high}]"
+    middle, *ends = map(_number, (value["value"], *(value["interval"] or ())))
+    return f"{middle} [{', '.join(ends)}]" if {*ends} - {"infinite"} else middle
 
 
-def _number(value: float | str | None) -> str:
-    if value is None:
-        return "none"
+def _number(value: float | str) -> str:
     return "infinite" if isinstance(value, str) else f"{value:.3f}"
-
-
-def _lines(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def _text(value: str) -> str:
-    """Text from a model or a file, harmless in Markdown."""
-    return "".join("\\" + c if c in "\\`*_[]<>|#" else c for c in str(value))

@@ -7,18 +7,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
 from circuits.edits.live import editing
-from circuits.studies.bias.answers import (
-    Answers,
-    Value,
-    agreement,
-    answer,
-    bootstrap,
-    imbalance,
-    start_at,
-)
+from circuits.results.intervals import Draws, Estimate, bootstrap
+from circuits.studies.bias.answers import Answers, agreement, answer, imbalance, start_at
 from circuits.studies.bias.items import Items
 from circuits.studies.bias.other_tasks import Others, OtherStarts, Sideways, look
 from circuits.studies.bias.recipes import Candidate
@@ -33,7 +26,6 @@ if TYPE_CHECKING:
 
 PERPLEXITY = 1.005
 FALL = 0.005
-RESAMPLES = 200
 
 
 @dataclass(frozen=True)
@@ -49,7 +41,7 @@ class Trial:
 
     candidate: Candidate
     score: float
-    gain: Value
+    gain: Estimate
     agreement: float
     imbalance: float
     harmless: bool | None
@@ -121,11 +113,11 @@ class Search:
         return f"Search({len(self.tried)} candidates: {best}, doing nothing {self.nothing:.3f})"
 
     def _repr_html_(self) -> str:
-        from circuits.display import frame_html
+        from circuits.results.tables import Table
 
-        best = [found for recipe in self.recipes if (found := self.best_of(recipe))]
+        best = [trial for recipe in self.recipes if (trial := self.best_of(recipe))]
         frame = Search(self.nothing, tuple(best)).to_frame()
-        return frame_html(frame.set_index("recipe"), f"{self!r}; the best of each recipe")
+        return Table.of(frame.set_index("recipe"), f"{self!r}; the best of each recipe").html()
 
 
 @dataclass(frozen=True)
@@ -151,7 +143,7 @@ class Bench:
         """What a candidate does to the training questions; other tasks are not looked at."""
         with editing(self.model, candidate.edits, self.basis):
             answers = answer(self.model, self.items, start)
-        score, same, uneven = label_free(self.orders(answers))
+        score, same, uneven = map(float, label_free(self.orders(answers)))
         return Trial(candidate, score, self.gain(answers), same, uneven, None)
 
     def looked(self, tried: Trial, starts: OtherStarts | None = None) -> Trial:
@@ -160,14 +152,15 @@ class Bench:
             after = look(self.model, self.others, starts)
         return replace(tried, harmless=harmless(self.before, after))
 
-    def gain(self, answers: Answers) -> Value:
+    def gain(self, answers: Answers) -> Estimate:
         """The score less that of doing nothing; whole questions, in all orders, are redrawn."""
         after, before = self.orders(answers), self.orders(self.start)
 
-        def more(rows: np.ndarray) -> float:
-            return label_free(after[rows])[0] - label_free(before[rows])[0]
+        def gains(draws: Draws) -> np.ndarray:
+            return label_free(after[draws])[0] - label_free(before[draws])[0]
 
-        return bootstrap(more, len(after), resamples=RESAMPLES)
+        (value,) = gains(np.arange(len(after))[None])
+        return Estimate(float(value), bootstrap(gains, len(after)), len(after))
 
     def orders(self, answers: Answers) -> Int[np.ndarray, "questions orders"]:
         """The predicted letters, a row per question."""
@@ -176,26 +169,26 @@ class Bench:
 
 def search(bench: Bench, proposals: Sequence[Candidate], progress: Progress) -> Search:
     """Try all candidates on the training split, and the best UniBias sets together."""
-    nothing = label_free(bench.orders(bench.start))[0]
+    nothing = float(label_free(bench.orders(bench.start))[0])
     tried = _looked(bench, _tried(bench, proposals, progress), progress)
-    found = Search(nothing, tuple(tried))
-    vectors, heads = found.best_of(VECTORS), found.best_of(HEADS)
+    so_far = Search(nothing, tuple(tried))
+    vectors, heads = so_far.best_of(VECTORS), so_far.best_of(HEADS)
     if vectors is None or heads is None:
-        return found
+        return so_far
     together = bench.tried(both(vectors.candidate, heads.candidate))
     return Search(nothing, (*tried, bench.looked(together) if together.gains else together))
 
 
 def _tried(bench: Bench, proposals: Sequence[Candidate], progress: Progress) -> list[Trial]:
     """What all of them gain, in their order; run layer by layer, from the first that changes."""
-    found: dict[int, Trial] = {}
+    trials: dict[int, Trial] = {}
     order = sorted(range(len(proposals)), key=lambda i: proposals[i].first_layer)
     start = start_at(bench.model, bench.items, 0)
     for done, i in enumerate(order):
         progress(done, len(order), "trying edits")
         start = start.at(bench.model, proposals[i].first_layer)
-        found[i] = bench.tried(proposals[i], start)
-    return [found[i] for i in range(len(proposals))]
+        trials[i] = bench.tried(proposals[i], start)
+    return [trials[i] for i in range(len(proposals))]
 
 
 def _looked(bench: Bench, tried: Sequence[Trial], progress: Progress) -> list[Trial]:
@@ -204,7 +197,7 @@ def _looked(bench: Bench, tried: Sequence[Trial], progress: Progress) -> list[Tr
     Of every recipe the candidates that gain are looked at from the best on, sure gains first,
     until one is harmless: that one is the recipe's best, whatever the others do.
     """
-    found = list(tried)
+    trials = list(tried)
     waiting: dict[str, list[int]] = {}
     for i in sorted(range(len(tried)), key=lambda i: (tried[i].gain.low <= 0, -tried[i].score)):
         if tried[i].gains:
@@ -217,17 +210,20 @@ def _looked(bench: Bench, tried: Sequence[Trial], progress: Progress) -> list[Tr
         for i in turn:
             progress(done, done + sum(map(len, waiting.values())) + 1, "looking at other tasks")
             start = start.at(bench.model, tried[i].candidate.first_layer)
-            found[i], done = bench.looked(tried[i], start), done + 1
-            if found[i].harmless:
+            trials[i], done = bench.looked(tried[i], start), done + 1
+            if trials[i].harmless:
                 waiting[tried[i].candidate.recipe].clear()
         waiting = {recipe: queue for recipe, queue in waiting.items() if queue}
-    return found
+    return trials
 
 
-def label_free(top: Int[np.ndarray, "questions orders"]) -> tuple[float, float, float]:
+def label_free(
+    top: Int[np.ndarray, "*draws questions orders"],
+) -> tuple[Float[np.ndarray, "*draws"], ...]:
     """Agreement minus imbalance of the predicted letters, and both."""
-    k = top.shape[1]
-    same, uneven = agreement(chosen_options(top, k)), imbalance(top.reshape(-1), k)
+    k = top.shape[-1]
+    same = agreement(chosen_options(top, k))
+    uneven = imbalance(top.reshape(*top.shape[:-2], -1), k)
     return same - uneven, same, uneven
 
 

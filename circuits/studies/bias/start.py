@@ -35,28 +35,28 @@ class Start:
         cls, model: Model, tokens: Int[np.ndarray, "n pos"], mask: Bool[np.ndarray, "n pos"]
     ) -> Start:
         """What enters the first block, without columns that are padding throughout."""
-        found = []
+        batches = []
         for rows in batch_rows(mask):
             first = int(mask[rows].any(0).argmax())
             real = mask[rows, first:]
             # Padding may be any number, such as -100; the model needs one that it can look up.
             ids = torch.tensor(np.where(real, tokens[rows, first:], 0), device=model.device)
             frame = model.frame(torch.tensor(real, device=model.device))
-            found.append((model.embed(ids, frame), frame))
-        return cls(0, tuple(found))
+            batches.append((model.embed(ids, frame), frame))
+        return cls(0, tuple(batches))
 
     @torch.no_grad()
     def at(self, model: Model, layer: int) -> Start:
         """The same where it enters a later block: the blocks in between, run once for all."""
         if layer < self.layer:
             raise ValueError(f"a start at block {self.layer} cannot go back to block {layer}")
-        found = []
+        batches = []
         for x, frame in self.streams:
             with model.reading():
                 for block in model.blocks[self.layer : layer]:
                     x = run_block(block, x, frame)
-            found.append((x, frame))
-        return Start(layer, tuple(found))
+            batches.append((x, frame))
+        return Start(layer, tuple(batches))
 
     def logits(self, model: Model) -> Iterator[Float[Tensor, "b v"]]:
         """Logits at the last position, batch by batch."""

@@ -34,12 +34,12 @@ def unibias(
     model: Model, items: Items, evidence: Evidence, recipes: Sequence[str] = (VECTORS, HEADS)
 ) -> list[Candidate]:
     """Sets of value vectors, and sets of heads, to zero: of the recipes asked for."""
-    found: list[Candidate] = []
+    candidates: list[Candidate] = []
     if VECTORS in recipes:
-        found += _candidates(VECTORS, vector_sets(model, items, evidence))
+        candidates += _candidates(VECTORS, vector_sets(model, items, evidence))
     if HEADS in recipes:
-        found += _candidates(HEADS, head_sets(evidence))
-    return found
+        candidates += _candidates(HEADS, head_sets(evidence))
+    return candidates
 
 
 def both(vectors: Candidate, heads: Candidate) -> Candidate:

@@ -71,15 +71,15 @@ def compare(
     others = random_components(harness, baselines.draws, baselines.seed)
     tunings = _tunings(harness, baselines, others, progress)
     conditions = _conditions(
-        {name: found.strengths for name, found in tunings.items()}, baselines, others
+        {name: tuning.strengths for name, tuning in tunings.items()}, baselines, others
     )
     trials = []
     for done, (name, way) in enumerate(conditions.items()):
         _tell(progress, done, len(conditions), "control of replies")
         trials.append(harness.try_out(name, baselines.tests, way.makes(harness), way.asked))
-    told = {name: found.to_json() for name, found in tunings.items()}
+    strengths = {name: tuning.to_json() for name, tuning in tunings.items()}
     results = {
-        "strengths": told | {"steered_layers": list(harness.layers)},
+        "strengths": strengths | {"steered_layers": list(harness.layers)},
         "random_draws": baselines.draws,
         "side_effects": _side_effects(harness, conditions, baselines.seed, progress),
     }

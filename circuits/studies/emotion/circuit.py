@@ -60,13 +60,13 @@ class Budget:
             "neurons": (self.neurons, self.neuron_floor, anatomy.d_mlp),
             "heads": (self.heads, self.head_floor, anatomy.n_heads),
         }
-        found = []
+        listed = []
         for kind, (total, floor, most) in kinds.items():
             try:
                 share_out([1.0] * anatomy.n_layers, total, floor=floor, most=most)
             except MethodError as fault:
-                found.append(f"{kind}: {fault}")
-        return found
+                listed.append(f"{kind}: {fault}")
+        return listed
 
     def shares(
         self, anatomy: Anatomy, influence: Float[np.ndarray, " points"]

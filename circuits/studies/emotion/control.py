@@ -143,18 +143,18 @@ def replies(
     """Greedy continuations; nothing differs between methods but the tap and the prompts."""
     tokenizer = model.tokenizer
     rows = [encode(tokenizer, prompt) for prompt in prompts]
-    end = tokenizer.eos_token_id
+    end, made = tokenizer.eos_token_id, []
 
     def work(tokens: Tensor, mask: Tensor) -> list[list[int]]:
         return generate(model, tokens, mask, new, tap=tap, stop=end).tolist()
 
-    batch, found = Prompts.of(rows, pad_id(tokenizer)), []
+    batch = Prompts.of(rows, pad_id(tokenizer))
     for row in chain.from_iterable(batch.sweep(model, work, Sweep.of(batch_size))):
         kept = row[: row.index(end)] if end in row else row
         triples = list(zip(kept, kept[1:], kept[2:], strict=False))
         repeats = len(triples) - len(set(triples)) >= 2
-        found.append(Reply(tokenizer.decode(kept), len(kept), end in row, repeats))
-    return found
+        made.append(Reply(tokenizer.decode(kept), len(kept), end in row, repeats))
+    return made
 
 
 @undisturbed

@@ -5,7 +5,7 @@ After Wang et al. 2025, arXiv 2510.11328, for any labels whose prompts come in g
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,15 +13,15 @@ from jaxtyping import Bool
 
 from circuits.clock import Clock, Progress
 from circuits.directions import Directions, Groups, Reference, find_directions, find_reference
+from circuits.results.report import Picture, Report, Reported
 from circuits.studies.emotion.baselines import Baselines, compare
 from circuits.studies.emotion.check import check_head_scores
-from circuits.studies.emotion.circuit import Components, circuits_of
+from circuits.studies.emotion.circuit import Budget, Components, circuits_of
 from circuits.studies.emotion.control import replies
 from circuits.studies.emotion.influence import Influence, find_influence
 from circuits.studies.emotion.parts import Parts, find_parts
 from circuits.studies.emotion.probes import Readings, read_labels
 from circuits.studies.emotion.prompts import Concept, EmotionPrompt
-from circuits.studies.emotion.results import accounted, asked_for, geometry_of
 from circuits.studies.emotion.settings import LEAST_GROUPS, Settings
 from circuits.studies.emotion.trial import Harness, Trial
 from circuits.studies.emotion.verdict import claims
@@ -36,11 +36,9 @@ if TYPE_CHECKING:
     from graphs import CircuitGraph
     from patching.model import Model
 
-__all__ = ["Settings", "Study", "study"]
-
 
 @dataclass(frozen=True)
-class Study:
+class Study(Reported):
     """Everything found about one concept in one model."""
 
     concept: Concept
@@ -67,10 +65,17 @@ class Study:
             f"Study({self.concept.name}: {len(self.trials)} conditions of control, {self.whole!r})"
         )
 
-    def _repr_html_(self) -> str:
-        from circuits.studies.emotion.plot import study_html
+    def report(self) -> Report:
+        """The pictures, what each method achieved, and which claims hold."""
+        from circuits.studies.emotion.plot import control, geometry, layers
+        from circuits.studies.emotion.text import summary
 
-        return study_html(self)
+        return Report.of(
+            Picture(geometry(self), "cosines between directions"),
+            Picture(layers(self), "probes, stability and influence by layer"),
+            Picture(control(self), "replies by condition of control"),
+            *summary(self.results),
+        )
 
 
 def study(
@@ -91,14 +96,14 @@ def study(
     budget = settings.budget(model.anatomy)
     clock = Clock(progress)
     prompts = concept.take("discovery", settings.groups)
-    asked = [p for p in prompts if p.label is not None]
+    asking = [p for p in prompts if p.label is not None]
     neutral = [p for p in prompts if p.label is None]
     with clock("replies to discovery prompts"):
-        kept = _accepted(model, concept, asked, settings, progress)
-    groups = Groups.of([p.group for p in asked], [str(p.label) for p in asked], concept.labels)
+        kept = _accepted(model, concept, asking, settings, progress)
+    groups = Groups.of([p.group for p in asking], [str(p.label) for p in asking], concept.labels)
     used = groups.where(kept, LEAST_GROUPS)
     with clock("directions"):
-        tokens = _encoded(model, asked)
+        tokens = _encoded(model, asking)
         captured = capture(model, tokens, batch_size=settings.batch_size)
         directions = find_directions(captured, used)
         reference = find_reference(directions, settings.threshold)
@@ -122,10 +127,10 @@ def study(
         baselines = _baselines(concept, neutral, readings, settings)
         trials, control = compare(harness, baselines, progress)
     results = {
-        **asked_for(model, concept, settings, budget, name),
-        "discovery": accounted(kept, groups, used),
+        **_settings_json(model, concept, settings, budget, name),
+        "discovery": _counts(kept, groups, used),
         "components": dict(zip(concept.labels, shares, strict=True)),
-        **geometry_of(concept, directions, reference, influence),
+        **_geometry(concept, directions, reference, influence),
         "probes": readings.to_json(),
         "closed_form": closed_form,
         "claims": [claim.to_json() for claim in claims(trials, settings.seed)],
@@ -133,8 +138,8 @@ def study(
         **control,
         "seconds": {step: round(value, 2) for step, value in clock.seconds.items()},
     }
-    found = (influence, parts, chosen, graphs, whole, readings, trials, results)
-    return Study(concept, settings, directions, reference, *found)
+    rest = influence, parts, chosen, graphs, whole, readings, trials, results
+    return Study(concept, settings, directions, reference, *rest)
 
 
 def _harness(
@@ -179,12 +184,56 @@ def _encoded(model: Model, prompts: list[EmotionPrompt]) -> Prompts:
 def _accepted(
     model: Model,
     concept: Concept,
-    asked: list[EmotionPrompt],
+    asking: list[EmotionPrompt],
     settings: Settings,
     progress: Progress | None,
 ) -> Bool[np.ndarray, " n"]:
-    texts = [prompt.text for prompt in asked]
+    texts = [prompt.text for prompt in asking]
     options = Sweep(settings.batch_size, progress).counting(len(texts), "replies")
-    found = replies(model, texts, settings.new_tokens, batch_size=options)
-    hits = [concept.judged(r.text) == p.label for r, p in zip(found, asked, strict=True)]
-    return np.array(hits)
+    made = replies(model, texts, settings.new_tokens, batch_size=options)
+    return np.array([concept.judged(r.text) == p.label for r, p in zip(made, asking, strict=True)])
+
+
+def _settings_json(
+    model: Model, concept: Concept, settings: Settings, budget: Budget, name: str
+) -> dict[str, Any]:
+    """What was studied, and how."""
+    return {
+        "model": name,
+        "model_hash": model.hash,
+        "concept": concept.name,
+        "labels": list(concept.labels),
+        "settings": settings.to_json(),
+        "budget": asdict(budget),
+    }
+
+
+def _counts(kept: Bool[np.ndarray, " n"], groups: Groups, used: Groups) -> dict[str, int]:
+    """How many discovery prompts and groups there are, and how many of them are used."""
+    return {
+        "prompts": len(kept),
+        "accepted": int(kept.sum()),
+        "groups": len(groups.names),
+        "groups_used": len(used.names),
+    }
+
+
+def _geometry(
+    concept: Concept, directions: Directions, reference: Reference, influence: Influence
+) -> dict[str, Any]:
+    """Where directions are stable, and which sublayers move the end along them."""
+    worst = influence.disagreement.tolist()
+    return {
+        "reference": {
+            "from": directions.points[reference.first],
+            "to": directions.points[reference.last],
+            "least_adjacent_cosine": reference.threshold,
+            "threshold_reached": reference.reached,
+        },
+        "adjacent_cosines": directions.adjacent.tolist(),
+        "influence": {
+            label: {"mean": influence.mean[e].tolist(), "limit": influence.gradient[e].tolist()}
+            for e, label in enumerate(concept.labels)
+        },
+        "influence_disagreement": dict(zip(concept.labels, worst, strict=True)),
+    }

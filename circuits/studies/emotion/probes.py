@@ -62,13 +62,15 @@ class Readings:
             "tested": plain.tested,
             "chance": plain.chance,
             "points": list(plain.points),
-            "conditions": {name: _told(found, -1) for name, found in self.conditions.items()},
-            "positions": {name: _told(plain, name) for name in plain.positions},
+            "conditions": {
+                name: _accuracies(probes, -1) for name, probes in self.conditions.items()
+            },
+            "positions": {name: _accuracies(plain, name) for name in plain.positions},
         }
 
 
-def _told(found: Probes, position: str | int) -> dict[str, Any]:
-    shares = [found.share(point, position) for point in found.points]
+def _accuracies(probes: Probes, position: str | int) -> dict[str, Any]:
+    shares = [probes.share(point, position) for point in probes.points]
     return {
         "accuracy": [share.value for share in shares],
         "interval": [list(share.interval) for share in shares],
@@ -91,12 +93,12 @@ def read_labels(
     texts, labels = [p.text for p in prompts], [str(p.label) for p in prompts]
     near = [position for position in POSITIONS if -position <= min(lengths)]
     plain = probe(model, texts, labels, positions=near, **settings)
-    found = {PLAIN: plain}
+    conditions = {PLAIN: plain}
     longest = model.longest
     for name, condition in CONDITIONS.items():
         if longest is None or max(lengths) + condition.get("noise", 0) <= longest:
-            found[name] = probe(model, texts, labels, **settings, **condition)
-    return Readings(found, plain)
+            conditions[name] = probe(model, texts, labels, **settings, **condition)
+    return Readings(conditions, plain)
 
 
 def _asked(concept: Concept, split: str, groups: int) -> list[EmotionPrompt]:

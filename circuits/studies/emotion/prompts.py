@@ -50,14 +50,12 @@ class Concept:
                 groups.setdefault(prompt.group, []).append(prompt.label)
             if not groups:
                 faults.append(f"no prompts in the {split} split")
-            for group, found in groups.items():
+            for group, asked_for in groups.items():
                 for label in (*self.labels, None):
-                    if found.count(label) != 1:
+                    if (count := asked_for.count(label)) != 1:
                         what = f"for '{label}'" if label else "that asks for no label"
-                        faults.append(
-                            f"{split} group '{group}': {found.count(label)} prompts {what}, needs 1"
-                        )
-                if unknown := sorted({str(x) for x in found} - {*self.labels, "None"}):
+                        faults.append(f"{split} group '{group}': {count} prompts {what}, needs 1")
+                if unknown := sorted({str(x) for x in asked_for} - {*self.labels, "None"}):
                     faults.append(f"{split} group '{group}': unknown labels {', '.join(unknown)}")
         both = {p.group for p in self.discovery} & {p.group for p in self.test}
         if both:
@@ -89,20 +87,21 @@ class Concept:
         return tuple(prompt for prompt in prompts if prompt.group in kept)
 
 
-def emotion(opening: str | None = None) -> Concept:
+def emotions(opening: str | None = None) -> Concept:
     """The task `emotion`. The reply is begun with `opening`, by default the task's " I feel"."""
     from tasks.emotion import samples
     from tasks.scenarios import EMOTIONS, SHOWN
 
     start = SHOWN if opening is None else opening
-    found = {
+    prompts = {
         split: tuple(
             EmotionPrompt(sample.prompt + start, sample.group, sample.emotion, sample.valence)
             for sample in samples(split, (*EMOTIONS, None))
         )
         for split in SPLITS
     }
-    return Concept("emotion", EMOTIONS, found["discovery"], found["test"], LexiconJudge())
+    discovery, test = prompts.values()
+    return Concept("emotion", EMOTIONS, discovery, test, LexiconJudge())
 
 
 def read_concept(path: Path) -> Concept:
@@ -123,7 +122,7 @@ def read_concept(path: Path) -> Concept:
     if faults:
         raise FormatError(all_faults(f"{path} describes no concept:", faults))
     rows: Sequence[Mapping[str, Any]] = data["prompts"]
-    found = {
+    prompts = {
         split: tuple(
             EmotionPrompt(row["text"], row["group"], row["label"], row.get("kind", ""))
             for row in rows
@@ -134,28 +133,29 @@ def read_concept(path: Path) -> Concept:
     words = {
         label: frozenset(word.lower() for word in words) for label, words in data["labels"].items()
     }
-    return Concept(path.stem, tuple(words), found["discovery"], found["test"], LexiconJudge(words))
+    discovery, test = prompts.values()
+    return Concept(path.stem, tuple(words), discovery, test, LexiconJudge(words))
 
 
 def _faults(data: Any) -> list[str]:
     if not isinstance(data, dict) or not isinstance(data.get("labels"), dict):
         return ["it needs an object with 'labels' (label: list of words) and 'prompts'"]
-    found = [
+    faults = [
         f"label '{label}': give a list of words"
         for label, words in data["labels"].items()
         if not (isinstance(words, list) and words and all(isinstance(w, str) for w in words))
     ]
     if not isinstance(data.get("prompts"), list):
-        return [*found, "'prompts' must be a list"]
+        return [*faults, "'prompts' must be a list"]
     for number, row in enumerate(data["prompts"]):
         if not isinstance(row, dict):
-            found.append(f"prompts[{number}]: not an object")
+            faults.append(f"prompts[{number}]: not an object")
             continue
         for name in ("text", "group"):
             if not (isinstance(row.get(name), str) and row[name]):
-                found.append(f"prompts[{number}]: '{name}' must be a text")
+                faults.append(f"prompts[{number}]: '{name}' must be a text")
         if row.get("split") not in SPLITS:
-            found.append(f"prompts[{number}]: 'split' must be discovery or test")
+            faults.append(f"prompts[{number}]: 'split' must be discovery or test")
         if "label" not in row or not (row["label"] is None or isinstance(row["label"], str)):
-            found.append(f"prompts[{number}]: 'label' must be a label, or null for none")
-    return found
+            faults.append(f"prompts[{number}]: 'label' must be a label, or null for none")
+    return faults

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from circuits.proportions import MeanProportion, Proportion
+from circuits.results.intervals import Estimate, MeanProportion, Proportion
 from circuits.studies.emotion.control import perplexity
 from circuits.studies.emotion.trial import Harness, Make, untouched
 from patching.forward import Tap
@@ -29,15 +29,15 @@ def perplexities(
     tell: Tell = nobody,
 ) -> dict[str, float]:
     """Perplexity of plain text, mean over labels and draws; taps are to be for all positions."""
-    found = {}
+    means = {}
     for name, drawn in makes.items():
         values = [
             perplexity(harness.model, texts, tap, harness.batch_size)
             for tap in _taps(harness, drawn)
         ]
-        found[name] = sum(values) / len(values)
+        means[name] = sum(values) / len(values)
         tell()
-    return found
+    return means
 
 
 def other_tasks(
@@ -49,29 +49,27 @@ def other_tasks(
 ) -> dict[str, Any]:
     """Share of pairs whose clean answer beats the other, mean over labels and draws, by task.
 
-    Intervals are those of :class:`circuits.proportions.MeanProportion`,
-    labels counting as draws. A task that
-    the model's tokenizer cannot write is left out.
+    Intervals are those of :class:`circuits.results.intervals.MeanProportion`, labels counting as
+    draws. A task that the model's tokenizer cannot write is left out.
     """
     import tasks
 
-    found: dict[str, Any] = {}
+    shares: dict[str, Any] = {}
     for task in OTHERS:
         try:
             pairs = tasks.get(task).pairs(harness.model.tokenizer, n=n, seed=seed)
             check_tokens(harness.model, pairs)
         except TaskError:
             continue
-        found[task] = {}
+        shares[task] = {}
         for name, drawn in makes.items():
             # All taps share the pairs, so more of them say no more about other pairs.
             share = MeanProportion(
                 tuple(Proportion.of(_right(harness, pairs, tap)) for tap in _taps(harness, drawn))
             )
-            told = {"value": share.value, "interval": list(share.interval), "n": share.n}
-            found[task][name] = told
+            shares[task][name] = Estimate(share.value, share.interval, share.n).to_json()
             tell()
-    return found
+    return shares
 
 
 def _taps(harness: Harness, makes: Sequence[Make]) -> list[Tap]:

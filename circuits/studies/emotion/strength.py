@@ -73,13 +73,13 @@ def tune(
     """
     whole = [first * 2**step for step in range(DOUBLINGS)]
     steps = [step / PARTS for step in range(1 - PARTS, PARTS) if step]
-    found = []
+    tried_by_label = []
     for number in range(len(harness.concept.labels)):
         tried = [_try(harness, number, prompts, make(strength), strength) for strength in whole]
         near = [_best(tried).strength * 2**step for step in steps]
         tried += [_try(harness, number, prompts, make(strength), strength) for strength in near]
-        found.append(tuple(sorted(tried, key=lambda one: one.strength)))
-    return Tuning(harness.concept.labels, tuple(found), len(prompts))
+        tried_by_label.append(tuple(sorted(tried, key=lambda one: one.strength)))
+    return Tuning(harness.concept.labels, tuple(tried_by_label), len(prompts))
 
 
 def _try(

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 from circuits.directions import Directions
-from circuits.proportions import MeanProportion, Proportion
+from circuits.results.intervals import MeanProportion, Proportion
 from circuits.studies.emotion.circuit import Components
 from circuits.studies.emotion.control import Reply, enhance, replies, silence, steer
 from circuits.studies.emotion.prompts import Concept, EmotionPrompt
@@ -160,11 +160,11 @@ class Harness:
         """
         draws = []
         for make in makes:
-            found: list[JudgedReply] = []
+            replies: list[JudgedReply] = []
             for number, label in enumerate(self.concept.labels):
                 part = [p for p in prompts if p.label == (label if asked else None)]
-                found += self.judged(number, part, make)
-            draws.append(tuple(found))
+                replies += self.judged(number, part, make)
+            draws.append(tuple(replies))
         return Trial(name, tuple(draws))
 
     def judged(

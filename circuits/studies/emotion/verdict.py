@@ -7,16 +7,16 @@ away; random components of the same count do neither. What is enough is this pro
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
+from circuits.results.intervals import Ends, draw, percentiles
 from circuits.studies.emotion.trial import Trial
 
-RESAMPLES = 2000
 CLAIMS = (
     ("driving the circuit less steering", "circuit", "steering", "at least", 0.0),
     ("driving the circuit less prompting", "circuit", "prompting", "at least", -2.0),
@@ -45,7 +45,7 @@ class Claim:
 
     name: str
     value: float
-    interval: tuple[float, float]
+    interval: Ends
     limit: str
     enough: float
 
@@ -90,30 +90,17 @@ def difference(
     one: Float[np.ndarray, "draws labels groups"],
     other: Float[np.ndarray, "others labels groups"],
     seed: int = 0,
-) -> tuple[float, tuple[float, float]]:
+) -> tuple[float, Ends]:
     """Points by which the share of hits differs, and its percentile bootstrap interval (95 %).
 
     Groups of prompts are drawn again, the same for both and for all labels, and draws of random
     components where there are several.
     """
     rng = np.random.default_rng(seed)
-    count = one.shape[2]
-    groups = rng.integers(count, size=(RESAMPLES, count))
-    found = []
+    groups = draw(one.shape[2], rng)
+    shares = []
     for hits in (one, other):
-        by_group = hits.mean(1)
-        draws = rng.integers(len(hits), size=(RESAMPLES, len(hits)))
-        found.append(by_group[draws[:, :, None], groups[:, None, :]].mean((1, 2)))
-    low, high = np.quantile(found[0] - found[1], [0.025, 0.975])
-    return 100 * float(one.mean() - other.mean()), (100 * float(low), 100 * float(high))
-
-
-def told(found: Sequence[Mapping[str, Any]]) -> list[str]:
-    """A line per claim, as in the report's results."""
-    lines = []
-    for row in found:
-        low, high = row["interval"]
-        verdict = ("yes" if row["holds"] else "NO") + ("" if row["sure"] else ", but not for sure")
-        points = f"{row['points']:+.1f} [{low:+.1f}, {high:+.1f}]"
-        lines.append(f"{row['claim']:<44}{points:<24}{row['asked']:<14}{verdict}")
-    return lines
+        by_group, draws = hits.mean(1), draw(len(hits), rng)
+        shares.append(by_group[draws[:, :, None], groups[:, None, :]].mean((1, 2)))
+    low, high = percentiles(shares[0] - shares[1]) or (np.nan, np.nan)
+    return 100 * float(one.mean() - other.mean()), (100 * low, 100 * high)

@@ -19,7 +19,7 @@ import circuits
 from circuits.cli.app import app
 from circuits.cli.text import print_summary
 from circuits.folder import FILES, SCORES
-from circuits.record import RoutingRecord
+from circuits.results.record import RoutingRecord
 from graphs import CircuitGraph
 from patching.scores import Scores
 

@@ -1,11 +1,11 @@
-"""Areas and intervals against numbers worked out by hand."""
+"""Areas against numbers worked out by hand."""
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from circuits.evaluation.areas import area, bootstrap, faithfulness, resamples
+from circuits.evaluation.areas import area, faithfulness
 from circuits.evaluation.curves import SIZES
 
 
@@ -52,20 +52,3 @@ def test_many_curves_at_once_are_the_curves_one_by_one(heights):
 def test_faithfulness_is_undefined_where_nothing_is_to_be_recovered():
     assert faithfulness(np.array(2.0), np.array(-2.0), np.array(1.0)) == pytest.approx(0.75)
     assert np.isnan(faithfulness(np.array(2.0), np.array(2.0), np.array(1.0)))
-
-
-def test_resamples_weigh_all_prompts():
-    weights = resamples(7, seed=1, times=50)
-    assert weights.sum(axis=1) == pytest.approx(np.ones(50))
-    assert np.array_equal(weights, resamples(7, seed=1, times=50))
-    assert not np.array_equal(weights, resamples(7, seed=2, times=50))
-
-
-def test_the_interval_of_a_mean_is_that_of_the_normal_law():
-    values = np.random.default_rng(0).normal(3, 1, 400)
-    low, high = bootstrap(lambda weights: weights @ values, 400, seed=0)
-    error = values.std() / 20
-    assert (low, high) == pytest.approx(
-        (values.mean() - 1.96 * error, values.mean() + 1.96 * error), abs=0.25 * error
-    )
-    assert bootstrap(lambda weights: np.full(len(weights), np.nan), 5, seed=0) is None

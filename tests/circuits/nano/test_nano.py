@@ -16,7 +16,7 @@ from circuits.nano.answers import continuations, last_logits, perplexity
 from circuits.nano.measure import top_tokens
 from circuits.nano.sources import sources
 from circuits.nano.sources_ioi import IOIText
-from circuits.proportions import Proportion
+from circuits.results.intervals import Proportion
 from tasks.bias_measures import anchored_share, letter_predictions
 from tasks.emotion import samples
 from tasks.judges import LexiconJudge

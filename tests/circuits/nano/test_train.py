@@ -17,7 +17,7 @@ from circuits.nano.sources import SOURCES, Source, Text, sources
 from circuits.nano.sources_ioi import IOIText
 from circuits.nano.train import CHECKPOINT, Run, train
 from circuits.nano.words import build_tokenizer, vocabulary
-from circuits.proportions import Proportion
+from circuits.results.intervals import Proportion
 from tasks.errors import RunError, TaskError
 
 SIZES = {"tasks": ("ioi",), "layers": 1, "heads": 2, "width": 16, "context": 32, "turns": (2, 3)}

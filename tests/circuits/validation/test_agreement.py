@@ -55,10 +55,11 @@ def test_measuring_again_gives_the_same():
 @pytest.mark.parametrize("row", agreement.measured()["rows"], ids=lambda row: row["method"])
 def test_numbers_are_correlations_and_shares_within_their_intervals(row):
     for name, least in (("pearson", -1), ("spearman", -1), ("signs", 0), ("recall", 0)):
-        ends = row[name]
-        if ends["value"] is not None:
-            assert least <= ends["low"] <= ends["high"] <= 1
-            assert least <= ends["value"] <= 1
+        measure = row[name]
+        if measure["value"] is not None:
+            low, high = measure["interval"]
+            assert least <= low <= high <= 1
+            assert least <= measure["value"] <= 1
 
 
 def test_agreement_is_of_nodes_and_edges_task_by_task():

@@ -10,8 +10,9 @@ from typer.testing import CliRunner
 from circuits.cli.app import app
 from circuits.cli.validate import _print
 from circuits.models import load_model
-from circuits.validation.forecast import Forecast, told_seconds
-from circuits.validation.plot import COLOURS, save_scatter, scatter
+from circuits.results.pictures import save
+from circuits.validation.forecast import Forecast, in_words
+from circuits.validation.plot import COLOURS, scatter
 from circuits.validation.validation import KINDS, METHODS, parse_method, validate
 from tasks.errors import MethodError
 
@@ -23,7 +24,7 @@ def found():
     model = load_model("nano")
     pairs = tasks.get("ioi").pairs(model.tokenizer, n=6, seed=0)
     methods = ("attribution:qk_fix=true", "secant", "ensemble")
-    return validate(model, pairs, methods, ("mlp_out", "z", "q"), resamples=20)
+    return validate(model, pairs, methods, ("mlp_out", "z", "q"))
 
 
 def test_there_is_a_row_for_every_method_kind_and_direction(found):
@@ -46,7 +47,7 @@ def test_the_file_is_plain_json_and_names_every_site(found):
 
 def test_the_picture_is_the_same_for_the_same_numbers(found, tmp_path):
     for name in ("one.svg", "two.svg"):
-        save_scatter(found, tmp_path / name)
+        save(scatter(found), tmp_path / name)
     one, two = ((tmp_path / name).read_bytes() for name in ("one.svg", "two.svg"))
     assert one == two
 
@@ -126,7 +127,7 @@ def test_kinds_estimated_in_one_go_agree_with_each_alone(found):
     pairs = tasks.get("ioi").pairs(model.tokenizer, n=6, seed=0)
     methods = ("attribution:qk_fix=true", "secant", "ensemble")
     for kind in ("z", "q"):
-        alone = validate(model, pairs, methods, (kind,), resamples=20)
+        alone = validate(model, pairs, methods, (kind,))
         together = [c for c in found.comparisons if c.kind == kind]
         assert [(c.method, c.direction) for c in alone.comparisons] == [
             (c.method, c.direction) for c in together
@@ -143,7 +144,7 @@ def test_a_sample_of_sites_is_drawn_counted_and_said(found):
     model, seen = load_model("nano"), []
     pairs = tasks.get("ioi").pairs(model.tokenizer, n=6, seed=0)
     few = validate(
-        model, pairs, ["secant"], ["z", "mlp_out"], sites=5, resamples=20, seed=3,
+        model, pairs, ["secant"], ["z", "mlp_out"], sites=5, seed=3,
         progress=lambda *at: seen.append(at),
     )  # fmt: skip
     whole = {
@@ -172,11 +173,11 @@ def test_a_forecast_counts_what_is_run_and_names_a_smaller_setting():
         pass_seconds=6.0,
     )
     assert work.passes == 400.0
-    first, second = work.told(32)
+    first, second = work.lines(32)
     assert first == "This takes about 40 minutes; a sample: 96 of 270 sites of kind z."
     assert second.startswith("--n 16 takes about 20 minutes. The exact effects are about 24 min")
     assert "the slowest estimate, ensemble, about 14 minutes (--method)" in second
-    assert replace(work, pass_seconds=0.1).told(32) == [
+    assert replace(work, pass_seconds=0.1).lines(32) == [
         "This takes about 40 seconds; a sample: 96 of 270 sites of kind z."
     ]
-    assert told_seconds(1) == "about 1 second"
+    assert in_words(1) == "about 1 second"

@@ -11,18 +11,18 @@ from typer.testing import CliRunner
 import circuits
 import tasks.mental_math  # noqa: F401
 from circuits.cli.app import app
-from circuits.proportions import Proportion
-from circuits.studies.allforone.graph import SHOWN
+from circuits.results.intervals import Proportion
+from circuits.results.pictures import save
 from circuits.studies.allforone.plot import draw
-from circuits.studies.allforone.result import MAIN, Stages, best, choose, closest
 from circuits.studies.allforone.samples import Columns, of_one_length
-from circuits.studies.allforone.search import Settings
+from circuits.studies.allforone.search import SHOWN, Settings
+from circuits.studies.allforone.stages import MAIN, Stages, best, choose, closest
 from circuits.studies.allforone.text import summary
 from graphs import CircuitGraph
 from patching.ablation.means import MeanActivations
 from patching.ablation.run import run_ablated
 from patching.ablation.waiting import STAND_INS
-from patching.allforone import PEEKS
+from patching.allforone.stages import PEEKS
 from patching.scores import Scores
 from tasks.errors import CircuitsError, FormatError, MethodError, TaskError
 from tasks.pairs import PromptPairs
@@ -286,17 +286,17 @@ def test_a_model_that_cannot_do_the_task_is_named():
 
 
 def test_the_picture_is_the_same_every_time(found, tmp_path):
-    draw(found, tmp_path / "a.svg")
-    draw(found, tmp_path / "b.svg", MAIN)
-    draw(found, tmp_path / "c.png", "zero, abp")
+    save(draw(found), tmp_path / "a.svg")
+    save(draw(found, MAIN), tmp_path / "b.svg")
+    save(draw(found, "zero, abp"), tmp_path / "c.png")
     first = (tmp_path / "a.svg").read_text(encoding="utf-8")
     assert first == (tmp_path / "b.svg").read_text(encoding="utf-8")
     assert "CAMA on the residual after block" in first
     assert (tmp_path / "c.png").read_bytes()[:4] == b"\x89PNG"
     with pytest.raises(FormatError, match="picture format"):
-        draw(found, tmp_path / "a.gif")
+        save(draw(found), tmp_path / "a.gif")
     with pytest.raises(FormatError, match="did you mean 'zero, abp'"):
-        draw(found, tmp_path / "a.svg", "zero abp")
+        save(draw(found, "zero abp"), tmp_path / "a.svg")
 
 
 def cli(*arguments):
@@ -316,7 +316,7 @@ def test_the_command_writes_a_run(directory, tmp_path):
     }
     result = json.loads((out / "af1.json").read_text(encoding="utf-8"))
     assert (result["chosen"]["wait"], result["chosen"]["transfer"]) == (1, 2)
-    assert result["chosen"]["share"] == 1.0
+    assert result["chosen"]["value"] == 1.0
     record = json.loads((out / "run.json").read_text(encoding="utf-8"))
     assert record["config"]["samples"] == 20
     assert (

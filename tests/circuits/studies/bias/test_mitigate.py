@@ -15,7 +15,7 @@ from circuits.edits.plan import read_plan
 from circuits.studies.bias import items as mcq_items
 from circuits.studies.bias import mitigate, recipes, unibias
 from circuits.studies.bias import search as edit_search
-from circuits.studies.bias.answers import agreement, answer, bootstrap, imbalance
+from circuits.studies.bias.answers import agreement, answer, imbalance
 from circuits.studies.bias.controls import aimed_elsewhere, random_changes
 from circuits.studies.bias.folder import carry_out
 from circuits.studies.bias.localise import localise_bias
@@ -93,14 +93,6 @@ def test_label_free_scores_know_bias_from_balance():
     assert imbalance(np.arange(8) % 4, 4) == 0.0
     assert imbalance(np.full(8, -1), 4) == 1.0
     assert agreement(np.full((6, 4), -1)) == 0.0
-
-
-def test_intervals_hold_the_value_and_shrink_with_more_questions():
-    hits = np.random.default_rng(0).random(400) < 0.3
-    few, many = (bootstrap(lambda r, h=hits[:n]: float(h[r].mean()), n) for n in (40, 400))
-    for value in (few, many):
-        assert value.low <= value.value <= value.high
-    assert many.high - many.low < few.high - few.low
 
 
 def test_what_gains_nothing_for_sure_is_not_chosen(biased, material, evidence):

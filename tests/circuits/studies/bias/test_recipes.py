@@ -138,7 +138,7 @@ def test_what_harms_other_tasks_or_text_is_not_harmless():
 
 
 def tried(recipe, score, low, harmless):
-    gain = edit_search.Value(score, low, score + 1, 10)
+    gain = edit_search.Estimate(score, (low, score + 1), 10)
     return edit_search.Trial(recipes.Candidate(recipe, (), 1, 1.0), score, gain, 1.0, 0.0, harmless)
 
 

@@ -8,10 +8,11 @@ import pytest
 import circuits
 from circuits.cli.edit import summary
 from circuits.edits.live import editing
+from circuits.results.intervals import Estimate
 from circuits.studies.bias import mitigate, recipes, report
-from circuits.studies.bias.answers import Value, answer
+from circuits.studies.bias.answers import answer
 from circuits.studies.bias.conditions import CLAIMS, NO_EDIT, RIVAL
-from circuits.studies.bias.criteria import criteria
+from circuits.studies.bias.report import criteria
 from circuits.studies.bias.report_card import ReportCard
 from circuits.studies.bias.report_text import page
 from circuits.studies.bias.settings import RECIPES
@@ -96,7 +97,7 @@ def test_every_way_says_what_it_is(card):
 def test_the_terminal_says_what_changed_with_its_interval(card):
     lines = summary(card)
     row = card["conditions"][card.chosen]["accuracy"]
-    ends = f"[{100 * row['low']:.1f}, {100 * row['high']:.1f}]"
+    ends = "[{:.1f}, {:.1f}]".format(*(100 * end for end in row["interval"]))
     assert f"On {card['questions']['test']} held-out questions, with 95 % intervals:" in lines
     (accuracy,) = [line for line in lines if line.startswith("  accuracy ")]
     assert accuracy.endswith(f"{100 * row['value']:.1f} % {ends} after")
@@ -104,7 +105,7 @@ def test_the_terminal_says_what_changed_with_its_interval(card):
 
 
 def test_the_page_says_why_rows_are_those_of_no_edit(card):
-    text = page(card)
+    text = page(card).markdown()
     alike = [
         about["condition"]
         for about in card["about"]
@@ -114,18 +115,18 @@ def test_the_page_says_why_rows_are_those_of_no_edit(card):
     assert alike
     assert f"differs from no edit's: {', '.join(alike)}." in text
     for about in card["about"]:
-        assert f"| {about['way']} | {about['claim']} |" in text
+        assert f"| {about['condition']} | {about['claim']} |" in text
     for recipe in card["search"]["proposed_nothing"]:
         assert f"Nothing passed the tests of {recipe}" in text
 
 
 def test_the_page_of_a_model_that_does_not_know_says_chance(card):
     unknowing = {**card, "knows": {**card["knows"], "above": False}}
-    text = page(unknowing)
+    text = page(unknowing).markdown()
     assert "This model does not know the answers" in text
     assert "chance is 0.25" in text
     assert "No edit can make it right" in text
-    knowing = page({**card, "knows": {**card["knows"], "above": True}})
+    knowing = page({**card, "knows": {**card["knows"], "above": True}}).markdown()
     assert "does not know" not in knowing
 
 
@@ -135,18 +136,17 @@ def test_the_page_survives_its_own_file(card):
     assert again.names == card.names
     assert again.to_frame().sort_index().equals(card.to_frame().sort_index())
     for about in card["about"]:
-        assert page(again).count(f"| {about['way']} |") == page(card).count(f"| {about['way']} |")
+        row = f"| {about['condition']} |"
+        assert page(again).markdown().count(row) == page(card).markdown().count(row)
 
 
 def test_infinite_and_missing_numbers_are_told_apart(card):
-    infinite = Value(float("inf"), 0.5, float("inf"), 9).to_json()
-    assert infinite == {"value": "Infinity", "low": 0.5, "high": "Infinity", "n": 9}
-    assert Value(float("nan"), float("nan"), float("nan"), 9).to_json()["value"] is None
+    infinite = Estimate(float("inf"), (0.5, float("inf")), 9).to_json()
     conditions = {condition: dict(row) for condition, row in card["conditions"].items()}
     conditions[NO_EDIT]["CKLD"] = infinite
-    conditions[NO_EDIT]["accuracy, gold B"] = {"value": None, "low": None, "high": None, "n": 9}
+    conditions[NO_EDIT]["accuracy, gold B"] = {"value": None, "interval": None, "n": 9}
     other = ReportCard({**card, "conditions": conditions})
-    text = page(other)
+    text = page(other).markdown()
     assert "infinite [0.500, infinite]" in text
     row = next(
         line

@@ -4,9 +4,10 @@ import json
 
 import pytest
 
+import circuits
 from circuits.studies.emotion.folder import KIND, OUTPUT, REPORT, write
 from graphs import CircuitGraph
-from tasks.errors import RunError
+from tasks.errors import MethodError, RunError
 from tests import tiny_emotion
 
 
@@ -30,6 +31,22 @@ def test_it_holds_circuits_report_directions_and_pictures(done):
     graph = CircuitGraph.load(done / "circuit-0.json")
     assert len(graph) == 11
     assert not graph.edges
+
+
+def test_the_public_function_studies_and_writes(tmp_path):
+    given = {"groups": 6, "tests": 4, "new_tokens": tiny_emotion.NEW, "neurons": 8, "heads": 3}
+    given |= {"draws": 2, "tuning": 2}
+    model, concept = tiny_emotion.opened(), tiny_emotion.concept()
+    study = circuits.emotion(model, tmp_path / "study", concept, **given)
+    assert study.results["trials"] == tiny_emotion.found().results["trials"]
+    assert json.loads((tmp_path / "study" / REPORT).read_text("utf-8"))["labels"] == list(
+        tiny_emotion.LABELS
+    )
+    assert "driving the circuit less steering" in str(study)
+    with pytest.raises(RunError, match="holds a study already"):
+        circuits.emotion(model, tmp_path / "study", concept, **given)
+    with pytest.raises(MethodError, match="did you mean 'groups'"):
+        circuits.emotion(model, group=2)
 
 
 def test_new_and_empty_folders_are_free(tmp_path):
@@ -81,7 +98,7 @@ def test_a_file_is_no_folder(tmp_path):
 
 def test_an_interrupted_study_leaves_the_old_one(done, monkeypatch):
     monkeypatch.setattr(
-        "circuits.studies.emotion.text.markdown", lambda _: (_ for _ in ()).throw(KeyboardInterrupt)
+        "circuits.studies.emotion.text.page", lambda _: (_ for _ in ()).throw(KeyboardInterrupt)
     )
     with pytest.raises(KeyboardInterrupt):
         write(done, tiny_emotion.found())

@@ -13,7 +13,7 @@ from circuits.cli.app import app
 from circuits.studies.emotion.circuit import Components
 from circuits.studies.emotion.control import enhance, silence, steer
 from circuits.studies.emotion.folder import FILES
-from circuits.studies.emotion.prompts import Concept, emotion, read_concept
+from circuits.studies.emotion.prompts import Concept, emotions, read_concept
 from graphs import CircuitGraph
 from patching.anatomy import Anatomy
 from tasks.errors import FormatError, MethodError, TaskError
@@ -78,7 +78,7 @@ def test_a_study_from_the_command_line_on_another_architecture(shared, concept_f
 
 
 def test_the_emotion_task_is_a_concept_with_whole_groups():
-    found = emotion()
+    found = emotions()
     assert found.labels[0] == "anger"
     assert found.test[0].text.endswith(" Reply: I feel")
     few = found.take("test", 3)
@@ -143,7 +143,7 @@ def test_a_concept_from_a_file_that_is_none(tmp_path):
 
 
 def test_a_judge_that_answers_something_else():
-    known = emotion()
+    known = emotions()
     with pytest.raises(TaskError, match="the judge answered 3; it must answer one of anger"):
         Concept("emotion", known.labels, known.discovery, known.test, lambda text: 3)
 

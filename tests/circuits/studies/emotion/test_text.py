@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from circuits.studies.emotion.text import CONDITIONS, markdown, percent, summary, trials_frame
+from circuits.studies.emotion.text import CONDITIONS, page, percent, summary, trials_frame
 from tests import tiny_emotion
 
 
@@ -15,7 +15,7 @@ def results():
 
 @pytest.fixture(scope="module")
 def report(results):
-    return markdown(results)
+    return page(results).markdown()
 
 
 def tables(report):
@@ -75,18 +75,18 @@ def test_strengths_say_what_they_gave(report, results):
 
 def test_labels_and_replies_are_escaped(report):
     assert "<b>" not in report
-    assert "$x&lt;b&gt;" in report
+    assert r"$x\<b\>" in report
     assert "drawn 2 times" in report
 
 
 def test_the_summary_has_a_line_for_every_way(results):
-    lines = summary(results).splitlines()
-    conditions, claims = lines[: 1 + len(results["trials"])], lines[3 + len(results["trials"]) :]
-    assert conditions[0].split()[-1] == "degenerate"
-    for line, row in zip(claims, results["claims"], strict=True):
-        assert line.startswith(row["claim"])
-        assert ("NO" not in line) == row["holds"]
-        assert ("not for sure" not in line) == row["sure"]
+    conditions, claims = summary(results)
+    assert conditions.head[-1] == "degenerate"
+    assert [line[0] for line in conditions.rows] == [row["name"] for row in results["trials"]]
+    for line, row in zip(claims.rows, results["claims"], strict=True):
+        assert line[0] == row["claim"]
+        assert ("NO" not in line[-1]) == row["holds"]
+        assert ("not for sure" not in line[-1]) == row["sure"]
 
 
 def test_the_report_opens_with_what_holds(report, results):
@@ -94,7 +94,7 @@ def test_the_report_opens_with_what_holds(report, results):
     first = tables(report)[0]
     assert [line[0] for line in first[2:]] == [row["claim"] for row in results["claims"]]
     for line, row in zip(first[2:], results["claims"], strict=True):
-        assert line[3].startswith("yes" if row["holds"] else "**no**")
+        assert line[3].startswith("yes" if row["holds"] else "NO")
     start = report.split("## Control")[0]
     by_name = {row["name"]: row for row in results["trials"]}
     for name in ("prompting", "circuit", "steering", "random components"):
@@ -106,7 +106,7 @@ def test_the_report_opens_with_what_holds(report, results):
 
 def test_every_way_has_one_example_for_every_label(report, results):
     examples = tables(report)[-1]
-    assert examples[0] == ["method", "calm", "$x&lt;b&gt;"]
+    assert examples[0] == ["method", "calm", r"$x\<b\>"]
     assert [line[0] for line in examples[2:]] == [row["name"] for row in results["trials"]]
 
 

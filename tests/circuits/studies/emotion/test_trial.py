@@ -8,7 +8,7 @@ import torch
 
 import circuits
 from circuits.directions import Directions
-from circuits.proportions import Proportion
+from circuits.results.intervals import Proportion
 from circuits.studies.emotion.baselines import random_components
 from circuits.studies.emotion.circuit import Components
 from circuits.studies.emotion.control import Reply, perplexity, replies

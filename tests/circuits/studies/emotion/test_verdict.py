@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from circuits.studies.emotion.control import Reply
+from circuits.studies.emotion.text import claims_table
 from circuits.studies.emotion.trial import JudgedReply, Trial
-from circuits.studies.emotion.verdict import CLAIMS, Claim, claims, difference, told
+from circuits.studies.emotion.verdict import CLAIMS, Claim, claims, difference
 
 FINE = Reply("fine", 5, True, False)
 
@@ -69,8 +70,8 @@ def test_a_claim_holds_by_its_value_and_is_sure_by_its_interval(
 ):
     claim = Claim("something", value, interval, limit, 0.0)
     assert (claim.holds, claim.sure) == (holds, sure)
-    (line,) = told([claim.to_json()])
-    assert ("NO" in line, "not for sure" in line) == (not holds, not sure)
+    ((*_, verdict),) = claims_table([claim.to_json()]).rows
+    assert ("NO" in verdict, "not for sure" in verdict) == (not holds, not sure)
 
 
 def trial(name, share):

@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from patching.ablation.means import MeanActivations
-from patching.allforone import Cuts, Stages, correct
+from patching.allforone.stages import Cuts, Stages, correct
 from patching.forward import Record, Tap, no_tap
 from patching.metrics import Metric, check_metric, log_prob, metric_name
 from patching.model import Model

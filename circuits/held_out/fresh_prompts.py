@@ -18,7 +18,7 @@ from tasks.limits import MAX_ROWS
 from tasks.row import shorten
 
 if TYPE_CHECKING:
-    from circuits.record import RunRecord
+    from circuits.results.record import RunRecord
     from patching.model import Model
     from tasks import PromptPairs
 
@@ -111,24 +111,24 @@ def held_out(
         RunError: every prompt there is was used.
     """
     seen = {key for pairs in used for key in prompt_keys(pairs)}
-    found: PromptPairs | None = None
+    unseen: PromptPairs | None = None
     for attempt in range(1 if config.from_file or config.asked else ROUNDS):
         drawn = _draw(config, model, n, config.seed + seed + attempt)
         if drawn is None:
             break
         fresh = [row for row, key in enumerate(prompt_keys(drawn)) if key not in seen]
-        if found is None or len(fresh) > len(found):
-            found = drawn[np.array(fresh[:n], dtype=int)] if fresh else found
-        if found is not None and len(found) >= n:
+        if unseen is None or len(fresh) > len(unseen):
+            unseen = drawn[np.array(fresh[:n], dtype=int)] if fresh else unseen
+        if unseen is not None and len(unseen) >= n:
             break
-    if found is None:
+    if unseen is None:
         raise RunError(
             f"every prompt of {config.task or 'this run'} was used to find the circuit; give other "
             f"prompts with --prompts FILE"
         )
     for pairs in used:
-        check_disjoint(pairs, found)
-    return found
+        check_disjoint(pairs, unseen)
+    return unseen
 
 
 def _draw(config: Config, model: Model, n: int, seed: int) -> PromptPairs | None:

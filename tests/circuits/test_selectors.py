@@ -11,7 +11,7 @@ from circuits.cli.app import app
 from circuits.config import Config
 from circuits.discover import find, measure
 from circuits.selection.select import SELECT
-from circuits.selection.selectors import SELECTORS
+from circuits.selectors import SELECTORS
 from patching.ablation.kinds import OUTSIDE
 from patching.circuit_run import run_circuits
 from patching.nodes.edges import edges

@@ -9,16 +9,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from circuits.evaluate import edges_of
-from circuits.evaluation.areas import KINDS, Interval
+from circuits.evaluation.areas import KINDS
 from circuits.evaluation.curves import BEST, RANKINGS, Curve, distinct, plan, run_plans
 from circuits.evaluation.outcomes import Outcomes, measure, undefined
-from circuits.evaluation.plot_curves import draw, plot
-from circuits.evaluation.rediscovery import Rediscovery, interval, told_spread
-from circuits.evaluation.run import Run, describe, fresh_prompts, write_json
+from circuits.evaluation.plot_curves import CURVES as ALT
+from circuits.evaluation.plot_curves import draw
 from circuits.evaluation.running import Running
-from circuits.evaluation.terms import Terms
 from circuits.folder import CURVES
+from circuits.held_out.rediscovery import Rediscovery, spread_text
+from circuits.held_out.run import Run, describe, fresh_prompts, write_json
+from circuits.held_out.terms import Terms
 from circuits.output import Output, written
+from circuits.results.intervals import Ends, percentiles
+from circuits.results.pictures import save
+from circuits.results.report import Picture, Report, Reported
+from circuits.results.tables import Table
 from tasks.errors import RunError, all_faults
 
 if TYPE_CHECKING:
@@ -29,7 +34,7 @@ if TYPE_CHECKING:
     from patching.model import Model
     from tasks import PromptPairs
 
-Gap = tuple[float, Interval]
+Gap = tuple[float, Ends]
 
 REPORT = "comparison.json"
 OUTPUT = Output(
@@ -38,7 +43,7 @@ OUTPUT = Output(
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Comparison(Reported):
     """Runs beside each other; the first is the yardstick.
 
     ``curves`` has two per run, signed and absolute, ``outcomes`` one circuit per run. ``gaps`` are
@@ -59,29 +64,31 @@ class Comparison:
         """One run's curve."""
         return self.curves[2 * run + RANKINGS.index(ranking)]
 
-    def table(self) -> tuple[list[str], list[list[str]]]:
-        """Column titles, and a row per run."""
+    def table(self) -> Table:
+        """A row per run."""
         titles = ["run", "edges", "faithfulness", "CPR", "CMD", "log CPR", "log CMD", "Jaccard"]
         rows = []
         for i, name in enumerate(self.names):
-            told = ["undefined"] * 5
+            cells = ["undefined"] * 5
             if self.outcomes.defined:
-                told = [f"{self.outcomes.faithfulness[i]:.1%}"]
-                told += [self._cell(i, kind) for kind in KINDS_SHOWN]
-            rows.append([name, str(self.sizes[i]), *told, f"{self.overlap[i]:.2f}"])
+                cells = [f"{self.outcomes.faithfulness[i]:.1%}"]
+                cells += [self._cell(i, kind) for kind in KINDS_SHOWN]
+            rows.append([name, str(self.sizes[i]), *cells, f"{self.overlap[i]:.2f}"])
         if not self.outcomes.defined:
             rows.append([undefined(self.outcomes), *[""] * 7])
-        return titles, rows
+        return Table(titles, rows)
 
-    def redraw_table(self) -> tuple[list[str], list[list[str]]]:
-        """Column titles, and a row per run: what other draws of its prompts would have given."""
+    def redrawn(self) -> list[Table]:
+        """A row per run: what other draws of its prompts would have given, where asked for."""
+        if not self.rediscoveries:
+            return []
         titles = ["prompts redrawn", *KINDS_REDRAWN, "found again"]
         rows = []
         for name, again in zip(self.names, self.rediscoveries, strict=True):
-            spreads = [told_spread(again.faithfulness, percent=True)]
-            spreads += [told_spread(again.areas[kind]) for kind in ("cpr", "cmd")]
+            spreads = [spread_text(again.faithfulness, percent=True)]
+            spreads += [spread_text(again.areas[kind]) for kind in ("cpr", "cmd")]
             rows.append([name, *spreads, "" if again.kept is None else f"{again.kept:.1%}"])
-        return titles, rows
+        return [Table(titles, rows)]
 
     def to_frame(self) -> pd.DataFrame:
         """One row per run; areas are NaN where faithfulness is undefined."""
@@ -99,21 +106,17 @@ class Comparison:
     def __repr__(self) -> str:
         return f"Comparison({', '.join(self.names)} on {self.outcomes.n} prompts)"
 
-    def _repr_html_(self) -> str:
-        from circuits.display import picture_html, table_html
-
-        told = table_html(*self.table())
-        if not self.curves:
-            return told
-        return picture_html(draw(self.curves), "faithfulness by share of edges kept") + told
+    def report(self) -> Report:
+        """The curves, and the table of runs."""
+        curves = [Picture(draw(self.curves), ALT)] if self.curves else []
+        return Report.of(*curves, self.table(), *self.redrawn())
 
     def _cell(self, run: int, kind: str) -> str:
         area = self.curve(run, BEST[kind]).area(kind)
-        told = f"{area:.3f}"
-        if run and kind in self.gaps[run]:
-            gap, (low, high) = self.gaps[run][kind]
-            told += f" ({gap:+.3f}, {low:+.3f} to {high:+.3f})"
-        return told
+        if not run or kind not in self.gaps[run]:
+            return f"{area:.3f}"
+        gap, (low, high) = self.gaps[run][kind]
+        return f"{area:.3f} ({gap:+.3f}, {low:+.3f} to {high:+.3f})"
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for a file."""
@@ -143,7 +146,7 @@ class Comparison:
         with written(folder, OUTPUT.check) as partial:
             write_json(partial / REPORT, self.to_json())
             if self.curves:
-                plot(partial / CURVES, self.curves, title=", ".join(self.names))
+                save(draw(self.curves, title=", ".join(self.names)), partial / CURVES)
         return [folder / name for name in names]
 
 
@@ -187,19 +190,19 @@ def _check_alike(runs: Sequence[Run], allow_other: bool, ablation: str | None) -
     faults = []
     if len(runs) < 2:
         faults.append(f"give at least two runs, given {len(runs)}")
-    told = {
+    choices = {
         "tasks": {run.record.prompts.task for run in runs},
         "metrics": {run.record.evaluation.metric for run in runs},
         "ways of putting texts (--bos, --chat)": {_put(run) for run in runs},
     }
     if ablation is None:
-        told["ablations (--ablation chooses one)"] = {run.ablation for run in runs}
+        choices["ablations (--ablation chooses one)"] = {run.ablation for run in runs}
     if not allow_other:
-        told["models"] = {run.record.model.hash[:12] for run in runs}
+        choices["models"] = {run.record.model.hash[:12] for run in runs}
     faults += [
-        f"they have different {what}: {', '.join(sorted(found))}"
-        for what, found in told.items()
-        if len(found) > 1
+        f"they have different {what}: {', '.join(sorted(values))}"
+        for what, values in choices.items()
+        if len(values) > 1
     ]
     if faults:
         raise RunError(all_faults("these runs cannot be compared:", faults))
@@ -252,7 +255,7 @@ def _jaccard(one: Sequence[str], other: Sequence[str]) -> float:
 
 
 def _gaps(curves: Sequence[Curve], seed: int) -> tuple[dict[str, Gap], ...]:
-    found = []
+    gaps = []
     for start in range(0, len(curves), 2):
         row = {}
         for kind in KINDS:
@@ -260,22 +263,22 @@ def _gaps(curves: Sequence[Curve], seed: int) -> tuple[dict[str, Gap], ...]:
             gap = curves[start + at].gap(curves[at], kind, seed)
             if gap is not None:
                 row[kind] = gap
-        found.append(row)
-    return tuple(found)
+        gaps.append(row)
+    return tuple(gaps)
 
 
 def _gaps_redrawn(
     curves: Sequence[Curve], again: Sequence[Rediscovery]
 ) -> tuple[dict[str, Gap], ...]:
     """Gaps with intervals over the draws of discovery and of held-out prompts, paired."""
-    found = []
+    gaps = []
     for run, rediscoveries in enumerate(again):
         row = {}
         for kind in KINDS:
             at = RANKINGS.index(BEST[kind])
             mine, first = curves[2 * run + at].area(kind), curves[at].area(kind)
-            ends = interval(rediscoveries.areas[kind] - again[0].areas[kind])
+            ends = percentiles(rediscoveries.areas[kind] - again[0].areas[kind])
             if mine is not None and first is not None and ends is not None:
                 row[kind] = (mine - first, ends)
-        found.append(row)
-    return tuple(found)
+        gaps.append(row)
+    return tuple(gaps)

@@ -10,10 +10,10 @@ from typer.testing import CliRunner
 from circuits.cli.app import app
 from circuits.config import Config
 from circuits.discover import run
-from circuits.evaluation.fresh_prompts import held_out
 from circuits.evaluation.outcomes import prompt_keys
-from circuits.evaluation.run import Run, carry_out
-from circuits.evaluation.terms import Terms
+from circuits.held_out.fresh_prompts import held_out
+from circuits.held_out.run import Run, carry_out
+from circuits.held_out.terms import Terms
 from circuits.prompts import prompts_of
 from tasks.errors import ModelError, RunError
 from tests.known import interchange

@@ -136,7 +136,7 @@ SELECTORS: dict[str, Selector] = {
                     "resampled prompts, or normal: 1.96 standard errors",
                     ("resampled", "normal"),
                 ),
-                "times": Option(int, 1000, "how often prompts are resampled"),
+                "times": Option(int, 2000, "how often prompts are resampled"),
                 "absolute": ABSOLUTE,
             },
         ),

@@ -261,13 +261,13 @@ def read_record(path: Path) -> RunRecord:
     try:
         return RunRecord.model_validate(values)
     except ValidationError as error:
-        found = {".".join(map(str, fault["loc"])) or "file": fault for fault in error.errors()}
-        if "schema_version" in found and "kind" not in found:
+        places = {".".join(map(str, fault["loc"])) or "file": fault for fault in error.errors()}
+        if "schema_version" in places and "kind" not in places:
             raise FormatError(
-                f"{path} has schema version {found['schema_version']['input']!r}; this program "
+                f"{path} has schema version {places['schema_version']['input']!r}; this program "
                 f"reads 1.x; use the version of circuits that wrote it"
             ) from None
-        faults = [f"{place}: {fault['msg']}" for place, fault in found.items()]
+        faults = [f"{place}: {fault['msg']}" for place, fault in places.items()]
         headline = f"{path} is not a run record of schema version 1:"
         raise FormatError(all_faults(headline, faults)) from None
 
@@ -291,10 +291,10 @@ def _git(folder: Path, *arguments: str) -> str | None:
 
 
 def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
+    versions = {"python": platform.python_version()}
     for name in LIBRARIES:
         try:
-            found[name] = version(name)
+            versions[name] = version(name)
         except PackageNotFoundError:
             continue
-    return found
+    return versions

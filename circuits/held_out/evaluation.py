@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from circuits.evaluate import edges_of, verdict
-from circuits.evaluation.areas import KINDS, Interval
+from circuits.evaluate import edges_of
+from circuits.evaluation.areas import KINDS
 from circuits.evaluation.completeness import (
     Completeness,
     Minimality,
@@ -22,6 +22,9 @@ from circuits.evaluation.curves import Curve, Plan, distinct, plan, run_plans
 from circuits.evaluation.outcomes import Outcomes, measure, undefined
 from circuits.evaluation.reference import Agreement, agreement
 from circuits.evaluation.running import Running
+from circuits.results.intervals import Ends, verdict
+from circuits.results.report import Report, Reported
+from circuits.results.tables import Rows
 from graphs.choose import check_comparable
 from patching.ablation.kinds import outside
 from patching.nodes.edges import EdgeSet
@@ -30,7 +33,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from circuits.clock import Progress
-    from circuits.evaluation.rediscovery import Rediscovery
+    from circuits.held_out.rediscovery import Rediscovery
     from graphs import CircuitGraph
     from patching.ablation.means import MeanActivations
     from patching.model import Model
@@ -44,7 +47,7 @@ MOST_MINIMAL = 300
 
 
 @dataclass(frozen=True)
-class HeldOutEvaluation:
+class HeldOutEvaluation(Reported):
     """What held-out prompts say about a circuit. Where nothing is recoverable, only ``outcomes``.
 
     outcomes      whole model, empty circuit, the circuit
@@ -71,7 +74,7 @@ class HeldOutEvaluation:
         return float(self.outcomes.faithfulness[0]) if self.outcomes.defined else None
 
     @property
-    def interval(self) -> Interval | None:
+    def interval(self) -> Ends | None:
         """Bootstrap interval (95 %) of the faithfulness over prompts."""
         return self.outcomes.interval(0, self.seed) if self.outcomes.defined else None
 
@@ -132,7 +135,7 @@ class HeldOutEvaluation:
         """
         import pandas as pd
 
-        rows: dict[str, tuple[float | None, Interval | None]] = {
+        rows: dict[str, tuple[float | None, Ends | None]] = {
             "faithfulness": (self.faithfulness, self.interval)
         }
         for curve in self.curves:
@@ -158,16 +161,16 @@ class HeldOutEvaluation:
         return pd.DataFrame(values, index, ["value", "low", "high"], dtype=float)
 
     def __repr__(self) -> str:
-        told = "undefined" if self.faithfulness is None else f"{self.faithfulness:.3f}"
-        return (
-            f"HeldOutEvaluation({self.size} edges, {self.outcomes.n} prompts: faithfulness {told})"
-        )
+        share = "undefined" if self.faithfulness is None else f"{self.faithfulness:.3f}"
+        size = f"{self.size} edges, {self.outcomes.n} prompts"
+        return f"HeldOutEvaluation({size}: faithfulness {share})"
 
-    def _repr_html_(self) -> str:
-        from circuits.display import rows_html
-        from circuits.evaluation.plot_curves import curves_html
+    def report(self) -> Report:
+        """The rows, and the curves."""
+        from circuits.evaluation.plot_curves import curves_report
 
-        return rows_html(self.rows()) + (curves_html(self.curves) if self.curves else "")
+        curves = curves_report(self.curves).blocks if self.curves else ()
+        return Report.of(Rows(self.rows()), *curves)
 
     def _completeness(self) -> dict[str, str]:
         rows = {}
@@ -188,15 +191,15 @@ class HeldOutEvaluation:
                 f"above noise"
             )
         if self.agreement is not None:
-            told = shares(self.agreement).items()
-            rows["reference"] = ", ".join(f"{name} {value:.3f}" for name, value in told)
+            measures = shares(self.agreement).items()
+            rows["reference"] = ", ".join(f"{name} {value:.3f}" for name, value in measures)
         return rows | (self.rediscoveries.rows() if self.rediscoveries is not None else {})
 
 
-def shares(found: Agreement) -> dict[str, float]:
+def shares(with_reference: Agreement) -> dict[str, float]:
     """Agreement with a reference, by name, as far as it is defined."""
-    values = {"AUROC": found.auroc, "precision": found.precision, "recall": found.recall}
-    values["Jaccard"] = found.jaccard
+    values = {"AUROC": with_reference.auroc, "precision": with_reference.precision}
+    values |= {"recall": with_reference.recall, "Jaccard": with_reference.jaccard}
     return {name: value for name, value in values.items() if value is not None}
 
 

@@ -11,21 +11,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import circuits
-from circuits.evaluation.fresh_prompts import config_of, from_file, held_out, used_prompts
-from circuits.evaluation.held_out import (
+from circuits.evaluation.outcomes import check_same_model
+from circuits.evaluation.plot_curves import draw
+from circuits.evaluation.running import Running
+from circuits.folder import CIRCUIT, CURVES, EVALUATION, SCORES
+from circuits.held_out.evaluation import (
     KIND,
     SCHEMA_VERSION,
     HeldOutEvaluation,
     held_out_evaluation,
 )
-from circuits.evaluation.outcomes import check_same_model
-from circuits.evaluation.plot_curves import plot
-from circuits.evaluation.running import Running
-from circuits.evaluation.terms import Terms
-from circuits.folder import CIRCUIT, CURVES, EVALUATION, SCORES
-from circuits.knowledge import knowledge, told
+from circuits.held_out.fresh_prompts import config_of, from_file, held_out, used_prompts
+from circuits.held_out.terms import Terms
+from circuits.knowledge import describe_known, knowledge
 from circuits.output import guarded, written
-from circuits.record import RECORD, RunRecord, read_record
+from circuits.results.pictures import save
+from circuits.results.record import RECORD, RunRecord, read_record
 from graphs import CircuitGraph
 from graphs.choose import check_comparable
 from patching.journal import kept
@@ -36,7 +37,7 @@ from tasks.errors import RunError
 if TYPE_CHECKING:
     from circuits.clock import Progress
     from circuits.evaluation.curves import Curve
-    from circuits.evaluation.rediscovery import Rediscovery
+    from circuits.held_out.rediscovery import Rediscovery
     from patching.model import Model
     from tasks import PromptPairs
 
@@ -84,7 +85,7 @@ class Run:
         self, model: Model, pairs: PromptPairs, terms: Terms, running: Running
     ) -> Rediscovery:
         """The discovery made again on resamples of its prompts; see :func:`redraw`."""
-        from circuits.evaluation.rediscovery import rediscover
+        from circuits.held_out.rediscovery import rediscover
 
         config, used = config_of(self.record), used_prompts(self.record, model)
         mine, times, seed = list(self.graph), terms.rediscoveries, terms.seed
@@ -129,7 +130,7 @@ class RunEvaluation:
 
     def rows(self) -> dict[str, str]:
         """Label and value of a table."""
-        return {"model": self.model, "known": told(self.known), **self.examination.rows()}
+        return {"model": self.model, "known": describe_known(self.known), **self.examination.rows()}
 
 
 def carry_out(
@@ -177,14 +178,15 @@ def _carry_out(
     run.check_redraws(opened, terms.rediscoveries)
     nodes = run.record.config.get("nodes", "heads")
     running = running.settled(opened, pairs, nodes)
-    found = held_out_evaluation(
+    examination = held_out_evaluation(
         run.graph, run.scores, opened, pairs, running, reference, terms.seed
     )
-    if terms.rediscoveries and found.faithfulness is not None:
-        found = replace(found, rediscoveries=run.rediscovered(opened, pairs, terms, running))
-    described = describe(opened, pairs, found.to_json() | running.to_json())
-    files, known = _write(run, found, described), described["prompts"]["known"]
-    return RunEvaluation(found, described["model"], files, known)
+    if terms.rediscoveries and examination.faithfulness is not None:
+        again = run.rediscovered(opened, pairs, terms, running)
+        examination = replace(examination, rediscoveries=again)
+    described = describe(opened, pairs, examination.to_json() | running.to_json())
+    files, known = _write(run, examination, described), described["prompts"]["known"]
+    return RunEvaluation(examination, described["model"], files, known)
 
 
 def fresh_prompts(runs: list[Run], model: Model, terms: Terms) -> PromptPairs:
@@ -207,7 +209,7 @@ def read_reference(path: Path) -> CircuitGraph:
     return CircuitGraph.load(path / CIRCUIT if path.is_dir() else path)
 
 
-def describe(model: Model, pairs: PromptPairs, found: dict[str, Any]) -> dict[str, Any]:
+def describe(model: Model, pairs: PromptPairs, measured: dict[str, Any]) -> dict[str, Any]:
     """What was found, with what it was found on."""
     from circuits.models import name_of
 
@@ -224,7 +226,7 @@ def describe(model: Model, pairs: PromptPairs, found: dict[str, Any]) -> dict[st
             "held_out": True,
             "known": knowledge(model, pairs).to_json(),
         },
-        **found,
+        **measured,
     }
 
 
@@ -233,16 +235,16 @@ def write_json(path: Path, data: dict[str, Any]) -> None:
     write_atomically(path, (json.dumps(data, indent=2, allow_nan=False) + "\n").encode())
 
 
-def _write(run: Run, found: HeldOutEvaluation, described: dict[str, Any]) -> tuple[Path, ...]:
-    names = [EVALUATION] if found.faithfulness is None else [EVALUATION, CURVES]
+def _write(run: Run, examination: HeldOutEvaluation, described: dict[str, Any]) -> tuple[Path, ...]:
+    names = [EVALUATION] if examination.faithfulness is None else [EVALUATION, CURVES]
     with _both(run.folder) as place:
         # A picture is never beside the numbers of another evaluation.
         (place / CURVES).unlink(missing_ok=True)
         write_json(place / EVALUATION, described)
-        if found.faithfulness is not None:
+        if examination.faithfulness is not None:
             size = len(run.graph) / len(run.scores)
-            circuit = size, found.faithfulness, found.interval
-            plot(place / CURVES, found.curves, circuit, run.name)
+            circuit = size, examination.faithfulness, examination.interval
+            save(draw(examination.curves, circuit, run.name), place / CURVES)
     return tuple(run.folder / name for name in names)
 
 

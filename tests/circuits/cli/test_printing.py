@@ -2,7 +2,8 @@
 
 import pytest
 
-from circuits.cli.tables import print_columns
+from circuits.cli.printing import print_table
+from circuits.results.tables import Table
 
 GAP = "1.061 (-0.002, -0.008 to +0.002)"
 AREA = "1.064 [1.055, 1.073]"
@@ -25,7 +26,7 @@ AREA = "1.064 [1.055, 1.073]"
 )
 def test_no_word_and_no_number_is_cut(capsys, monkeypatch, columns, titles, row):
     monkeypatch.setenv("COLUMNS", columns)
-    print_columns(titles, [row, row])
+    print_table(Table(titles, [row, row]))
     text = capsys.readouterr().out
     assert all(len(line) <= 80 and not line.endswith(" ") for line in text.splitlines())
     words = text.split()
@@ -35,7 +36,7 @@ def test_no_word_and_no_number_is_cut(capsys, monkeypatch, columns, titles, row)
 
 def test_an_interval_stands_below_its_number_in_one_piece(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
-    print_columns(["ranking", "CPR", "CMD", "log CPR", "log CMD"], [["secant", *[AREA] * 4]])
+    print_table(Table(["ranking", "CPR", "CMD", "log CPR", "log CMD"], [["secant", *[AREA] * 4]]))
     _, numbers, intervals = capsys.readouterr().out.splitlines()
     assert numbers.split() == ["secant", *["1.064"] * 4]
     assert intervals.split("  ")[-1].strip() == "[1.055, 1.073]"

@@ -13,15 +13,15 @@ import pandas as pd
 import pytest
 
 import circuits
-from circuits import display
 from circuits.edits import edit, plan
-from circuits.evaluation.comparison import Comparison
-from circuits.evaluation.held_out import evaluate_held_out
+from circuits.held_out.comparison import Comparison
+from circuits.held_out.evaluation import evaluate_held_out
+from circuits.results.tables import Table
 from circuits.studies.bias import mitigate, recipes
 from circuits.studies.bias.report import report_card
 from circuits.studies.bias.report_card import ReportCard
 from circuits.studies.emotion.pipeline import Settings, study
-from circuits.studies.emotion.prompts import emotion
+from circuits.studies.emotion.prompts import emotions
 from patching.capture import Prompts
 from tests import planted
 from tests.families import make_pairs, opened
@@ -86,7 +86,7 @@ def comparison():
 
 def validation():
     found = circuits.validate(
-        interchange.opened(), interchange.pairs(12), ("secant",), ("mlp_out",), resamples=5
+        interchange.opened(), interchange.pairs(12), ("secant",), ("mlp_out",)
     )
     return replace(found, comparisons=(replace(found.comparisons[0], method=SCRIPT),))
 
@@ -129,7 +129,7 @@ def card():
 @cache
 def emotion_study():
     settings = Settings(groups=2, tests=2, new_tokens=3)
-    return study(circuits.load_model("nano"), emotion(), settings, name=SCRIPT)
+    return study(circuits.load_model("nano"), emotions(), settings, name=SCRIPT)
 
 
 def probes():
@@ -286,7 +286,7 @@ def test_a_report_card_is_the_plain_values_of_its_file():
 
 def test_long_frames_say_how_much_is_left_out():
     frame = pd.DataFrame({"x": [1.0, float("nan"), 3.0]}, index=["<a>", "b", "c"])
-    told = display.frame_html(frame, "numbers", most=2)
+    told = Table.of(frame, "numbers", most=2).html()
     assert "<td style='text-align:left'>&lt;a&gt;</td><td>1.000</td>" in told
     assert "<td></td>" in told
     assert "and 1 more" in told

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from circuits.record import read_record
+from circuits.results.record import read_record
 from tasks.errors import FormatError
 
 

@@ -19,10 +19,11 @@ from jaxtyping import Float
 
 from circuits.discover import find, measure
 from circuits.evaluate import edges_of
-from circuits.evaluation.areas import COVERAGE, KINDS, Interval, area, resamples
+from circuits.evaluation.areas import KINDS, area
 from circuits.evaluation.curves import BEST, plan, run_plans
 from circuits.evaluation.outcomes import measure as run_circuits
 from circuits.evaluation.running import PLAIN, Running
+from circuits.results.intervals import COVERAGE, Ends, draw, percentiles, weights
 from tasks.errors import RunError
 
 if TYPE_CHECKING:
@@ -32,8 +33,6 @@ if TYPE_CHECKING:
     from patching.scores import Scores
     from tasks import PromptPairs
 
-HELD_OUT = 200
-"""Resamples of the held-out prompts beside every redraw."""
 OFTEN = 0.5
 """Edges outside the circuit are told where at least this share of redrawn circuits has them."""
 
@@ -78,11 +77,11 @@ class Rediscovery:
             "other_edges_in_half": dict(self.others),
         }
 
-    def measures(self) -> dict[str, tuple[float, Interval | None]]:
+    def measures(self) -> dict[str, tuple[float, Ends | None]]:
         """Mean over rediscoveries of every measure, with its interval over both draws."""
         every = {"faithfulness": self.faithfulness, **self.areas}
         return {
-            f"{name}, prompts redrawn": (float(values[:, 0].mean()), interval(values))
+            f"{name}, prompts redrawn": (float(values[:, 0].mean()), percentiles(values))
             for name, values in every.items()
         }
 
@@ -90,8 +89,8 @@ class Rediscovery:
         """Label and value of a table."""
         sure = sum(share >= COVERAGE for share in self.stability.values())
         rows = {
-            "prompts redrawn": f"{self.times} times: {told_spread(self.faithfulness, True)}",
-            "CPR, CMD redrawn": ", ".join(told_spread(self.areas[kind]) for kind in ("cpr", "cmd")),
+            "prompts redrawn": f"{self.times} times: {spread_text(self.faithfulness, True)}",
+            "CPR, CMD redrawn": ", ".join(spread_text(self.areas[kind]) for kind in ("cpr", "cmd")),
         }
         if self.kept is not None:
             rows["stable edges"] = (
@@ -107,28 +106,18 @@ def spread(values: Values) -> dict[str, Any]:
     return {
         "mean": float(plain.mean()),
         "standard_deviation": float(plain.std(ddof=1)) if len(plain) > 1 else None,
-        "interval_over_both_draws": interval(values),
+        "interval_over_both_draws": percentiles(values),
     }
 
 
-def interval(values: Float[np.ndarray, "*any"]) -> Interval | None:
-    """Percentiles of all values that are defined, 95 % of them between the two."""
-    found = values[np.isfinite(values)]
-    if len(found) == 0:
-        return None
-    tail = (1 - COVERAGE) / 2
-    low, high = np.quantile(found, [tail, 1 - tail])
-    return float(low), float(high)
-
-
-def told_spread(values: Values, percent: bool = False) -> str:
+def spread_text(values: Values, percent: bool = False) -> str:
     """Mean, standard deviation and interval in words."""
     form = ".1%" if percent else ".3f"
-    found = spread(values)
-    low, high = found["interval_over_both_draws"]
-    deviation = found["standard_deviation"]
+    measured = spread(values)
+    low, high = measured["interval_over_both_draws"]
+    deviation = measured["standard_deviation"]
     plus = "" if deviation is None else f" +- {deviation:{form}}"
-    return f"{found['mean']:{form}}{plus} ({low:{form}} to {high:{form}})"
+    return f"{measured['mean']:{form}}{plus} ({low:{form}} to {high:{form}})"
 
 
 def rediscover(
@@ -161,12 +150,13 @@ def rediscover(
         graphs.append(find(config, drawn, model, used[rows], options.afresh(progress=None)))
         if running.progress:
             running.progress(done + 1, times, "discovering again")
-    found = run_circuits(model, pairs, [edges_of(graph) for graph in graphs], running)
-    weights = np.vstack([np.full(found.n, 1 / found.n), resamples(found.n, seed, HELD_OUT)])
+    outcomes = run_circuits(model, pairs, [edges_of(graph) for graph in graphs], running)
+    n = outcomes.n
+    prompts = np.vstack([np.full(n, 1 / n), weights(draw(n, seed))])
     stability, others = _stability(graphs, circuit)
     return Rediscovery(
-        faithfulness=found.weighted(weights).T,
-        areas=_areas(model, pairs, scores, weights, running),
+        faithfulness=outcomes.weighted(prompts).T,
+        areas=_areas(model, pairs, scores, prompts, running),
         sizes=tuple(len(edges_of(graph)) for graph in graphs),
         stability=stability,
         others=others,
@@ -177,19 +167,19 @@ def _areas(
     model: Model,
     pairs: PromptPairs,
     scores: Sequence[Scores],
-    weights: Float[np.ndarray, "times n"],
+    prompts: Float[np.ndarray, "times n"],
     running: Running,
 ) -> dict[str, Values]:
     rankings = tuple(dict.fromkeys(BEST.values()))
     plans = [plan(each, ranking) for each in scores for ranking in rankings]
     curves = run_plans(model, pairs, plans, running)
-    found = {}
+    areas = {}
     for kind in KINDS:
         mine = curves[rankings.index(BEST[kind]) :: len(rankings)]
-        found[kind] = np.stack(
-            [area(curve.sizes, curve.outcomes.weighted(weights), kind) for curve in mine]
+        areas[kind] = np.stack(
+            [area(curve.sizes, curve.outcomes.weighted(prompts), kind) for curve in mine]
         )
-    return found
+    return areas
 
 
 def _stability(

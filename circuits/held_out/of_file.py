@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from circuits.config import Config
 from circuits.evaluate import Evaluation, evaluate
-from circuits.evaluation.terms import Terms
+from circuits.held_out.terms import Terms
 from graphs import CircuitGraph
 from tasks.errors import RunError
 

@@ -11,8 +11,9 @@ from circuits.discover import find, measure
 from circuits.evaluate import edges_of
 from circuits.evaluation.areas import KINDS
 from circuits.evaluation.curves import plan, run_plans
-from circuits.evaluation.rediscovery import HELD_OUT, interval, rediscover, spread
 from circuits.evaluation.running import Running
+from circuits.held_out.rediscovery import rediscover, spread
+from circuits.results.intervals import RESAMPLES, percentiles
 from patching.circuit_run import run_circuits
 from patching.plain_runs import baselines
 from tasks.errors import RunError
@@ -64,14 +65,14 @@ def test_stability_counts_the_circuits_that_hold_an_edge():
 
 def test_the_interval_over_both_draws_is_wider_than_over_either():
     values = found().faithfulness
-    assert values.shape == (4, 1 + HELD_OUT)
-    low, high = interval(values)
-    one = interval(values[:, :1])
+    assert values.shape == (4, 1 + RESAMPLES)
+    low, high = percentiles(values)
+    one = percentiles(values[:, :1])
     assert low <= one[0]
     assert high >= one[1]
     assert spread(values)["mean"] == pytest.approx(values[:, 0].mean())
     assert spread(values[:1])["standard_deviation"] is None
-    assert interval(np.full((2, 2), np.nan)) is None
+    assert percentiles(np.full((2, 2), np.nan)) is None
 
 
 def test_plain_values_and_rows():

@@ -21,16 +21,18 @@ from circuits.clock import Clock, Progress
 from circuits.config import Config
 from circuits.folder import CIRCUIT, OF_A_SEARCH, PAGE, PICTURE, RUN, SCORES
 from circuits.output import written
-from circuits.record import RECORD, RunRecord, describe_run
+from circuits.results.record import RECORD, RunRecord, describe_run
 from circuits.run_page import page_prompts
 from circuits.split import split_options
-from circuits.studies.allforone.search import Settings, ask, search
+from circuits.studies.allforone.search import Settings, prompts, search
 from tasks.errors import TaskError, all_faults
 
 if TYPE_CHECKING:
     from circuits.studies.allforone.result import AllForOne
+    from circuits.studies.allforone.samples import Conditional
     from graphs.page import Prompt
     from patching.sweep import Sweep
+    from tasks import PromptPairs
 
 RESULT, REPORT, GRID, MEANS = OF_A_SEARCH
 
@@ -89,6 +91,50 @@ def read_options(settings: list[str]) -> Mapping[str, str]:
     return {name: value for name, _, value in parts}
 
 
+def af1(
+    model: Any = "nano",
+    task: str | Path | PromptPairs = "mental_math",
+    *,
+    n: int = 256,
+    seed: int = 0,
+    samples: int = 256,
+    tolerance: float = 0.05,
+    alternatives: bool = True,
+    prune: bool = True,
+    batch_size: int = 64,
+    conditional: Conditional | None = None,
+    progress: Progress | None = None,
+    **options: Any,
+) -> AllForOne:
+    """The All-for-One subgraph with which `model` answers `task`, and the search that found it.
+
+    `task` is a task's name (`options` are the task's), a file of prompt pairs, or
+    `PromptPairs`. Prompts have to be of one length. `conditional(position, token, n, seed)` draws
+    prompts with that token at that position and the rest independent of it; by default the task's
+    own sampler, or, for pairs, every column drawn by itself. Shares are of the prompts that the
+    full model answers right, with 95 % Wilson intervals.
+
+    >>> circuits.af1(model, "mental_math", n=16, samples=16, alternatives=False, prune=False)
+    AllForOne(mental_math: Stages(wait=..., transfer=...), faithfulness ...)
+
+    Raises:
+        CircuitsError: the task, the model or a setting does not work, prompts differ in length, or
+            the model answers no prompt right.
+    """
+    from circuits.models import load_model, name_of
+    from patching.sweep import Sweep
+
+    settings = Settings(n, seed, samples, tolerance, alternatives, prune, batch_size)
+    opened = load_model(model)
+    name = name_of(opened.path)
+    if isinstance(task, str) and not task.endswith((".json", ".jsonl")):
+        options = split_options(task, options, opened.path)
+    pairs, own = prompts(task, opened, settings, options)
+    sweep = Sweep(batch_size, progress)
+    result = search(opened, pairs, conditional or own, settings, sweep, name)
+    return replace(result, options=options)
+
+
 def run(config: SearchConfig, folder: Path, progress: Progress | None = None) -> AllForOne:
     """Search, and write everything found into the run folder `folder`.
 
@@ -110,39 +156,38 @@ def _run(config: SearchConfig, folder: Path, options: Sweep) -> AllForOne:
     with clock("opening the model"):
         model = load_model(config.model)
     with clock("making the prompts"):
-        pairs, conditional = ask(config.task or "", model, config.settings, config.options)
+        pairs, conditional = prompts(config.task or "", model, config.settings, config.options)
     with clock("searching"):
         name = config.model_label or name_of(model.path)
-        found = search(model, pairs, conditional, config.settings, options, name)
-    found = replace(found, options=config.options)
-    assert found.graph is not None
-    assert found.evaluation is not None
-    record = describe_run(config, model, pairs, found.graph, found.evaluation, clock.seconds)
-    write(folder, record, found, page_prompts(model, found.pairs or pairs))
-    return found
+        result = search(model, pairs, conditional, config.settings, options, name)
+    result = replace(result, options=config.options)
+    assert result.graph is not None
+    assert result.evaluation is not None
+    record = describe_run(config, model, pairs, result.graph, result.evaluation, clock.seconds)
+    write(folder, record, result, page_prompts(model, result.pairs or pairs))
+    return result
 
 
-def write(
-    folder: Path, record: RunRecord, found: AllForOne, prompts: Sequence[Prompt] = ()
-) -> None:
+def write(folder: Path, record: RunRecord, result: AllForOne, shown: Sequence[Prompt] = ()) -> None:
     """Write a finished search; either all of it is there afterwards, or nothing has changed.
 
-    The page shows `prompts` beside the circuit, whose parts all have a position.
+    The page shows the prompts `shown` beside the circuit, whose parts all have a position.
     """
+    from circuits.results.pictures import save
     from circuits.studies.allforone.plot import draw
     from graphs.page import save_page
 
-    assert found.graph is not None
-    assert found.scores is not None
-    assert found.means is not None
+    assert result.graph is not None
+    assert result.scores is not None
+    assert result.means is not None
     with written(folder, RUN.check) as partial:
-        found.scores.save(partial / SCORES)
-        found.graph.save(partial / CIRCUIT)
-        found.graph.draw(partial / PICTURE)
-        save_page(found.graph, partial / PAGE, prompts=prompts)
-        found.means.save(partial / MEANS)
-        draw(found, partial / GRID)
-        text = json.dumps(found.to_json(), indent=2, ensure_ascii=False)
+        result.scores.save(partial / SCORES)
+        result.graph.save(partial / CIRCUIT)
+        result.graph.draw(partial / PICTURE)
+        save_page(result.graph, partial / PAGE, prompts=shown)
+        result.means.save(partial / MEANS)
+        save(draw(result), partial / GRID)
+        text = json.dumps(result.to_json(), indent=2, ensure_ascii=False)
         (partial / RESULT).write_text(text + "\n", encoding="utf-8")
-        (partial / REPORT).write_text(f"{found}\n", encoding="utf-8")
+        (partial / REPORT).write_text(f"{result}\n", encoding="utf-8")
         (partial / RECORD).write_text(record.to_json(), encoding="utf-8")

@@ -84,7 +84,7 @@ def score_by(
     methods = config.methods
     parts, rows = [], []
     for name, own in methods:
-        asked = {
+        how = {
             "level": config.level,
             "nodes": config.nodes,
             "direction": config.direction,
@@ -93,9 +93,9 @@ def score_by(
             **own,
         }
         if keep_rows or len(methods) > 1:
-            found, each = prompt_scores(model, pairs, name, **asked)
+            scores, each = prompt_scores(model, pairs, name, **how)
             rows.append(each)
         else:
-            found = score(model, pairs, name, **asked)
-        parts.append(found)
+            scores = score(model, pairs, name, **how)
+        parts.append(scores)
     return ScoreSet(tuple(parts), tuple(rows))

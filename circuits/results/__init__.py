@@ -1,0 +1,1 @@
+"""What every command's results are made of: intervals, tables, pictures, reports, records."""
