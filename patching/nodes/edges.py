@@ -145,12 +145,25 @@ class EdgeSet:
         return EdgeSet(layout, kept)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class EdgeNames(Sequence[str]):
-    """The names of all edges of a layout, each at every label, made when they are asked for."""
+    """The names of all edges of a layout, each at every label, made when they are asked for.
+
+    Equal to any sequence of the same names.
+    """
 
     layout: Layout
     labels: tuple[Label, ...] = (None,)
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, EdgeNames):
+            return (self.layout, self.labels) == (other.layout, other.labels)
+        if not isinstance(other, Sequence):
+            return NotImplemented
+        return len(self) == len(other) and all(map(eq, self, other))
+
+    def __hash__(self) -> int:
+        return hash((self.layout, self.labels))
 
     def __len__(self) -> int:
         return self.layout.n_edges * len(self.labels)

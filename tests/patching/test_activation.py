@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from patching import activation, sites, sitesets
+from patching import activation, sitesets
 from patching.activation import EDGE_KINDS, ExactSweep
 from patching.model import Model
+from patching.nodes.edges import edges as all_edges
 from patching.partial_forward import Resumption
 from patching.plain_runs import baselines
 from patching.scoring import score
@@ -84,7 +85,7 @@ def test_edges_are_what_one_patched_run_each_gives(model, pairs, direction):
     setting = Setting(model, batch, families.LOGIT_DIFF, direction)
     with torch.no_grad():
         found = ExactSweep(setting, EDGE_KINDS).edges()
-    edges = list(sites.edges(model.anatomy))
+    edges = list(all_edges(model.anatomy))
     assert found.shape == (len(pairs), len(edges))
     runs = definitions.Runs.of(model, batch, direction)
     expected = torch.stack([definitions.exact_edge(runs, edge) for edge in edges], dim=1)

@@ -11,6 +11,7 @@ from patching.gradient_scores import edge_kinds, edge_scores, site_scores
 from patching.linearised import Kinds
 from patching.methods import get, linearisation
 from patching.model import Model
+from patching.nodes.edges import edges as all_edges
 from patching.nodes.layout import layout_of
 from patching.ops import PLAIN
 from patching.rules import RelevanceOps, Rules
@@ -71,7 +72,7 @@ def assert_close(found, expected, msg):
 def test_edges_are_rates_of_change(model, pairs, direction, method):
     batch, found = linearised(model, pairs, method, direction, edge_kinds(layout_of(model.anatomy)))
     scores = edge_scores(model, found, layout_of(model.anatomy))
-    edges = list(sites.edges(model.anatomy))
+    edges = list(all_edges(model.anatomy))
     assert scores.shape == (len(pairs), len(edges))
     runs = definitions.Runs.of(model, batch, direction)
     first = CASES.index((method, direction))

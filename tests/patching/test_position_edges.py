@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from patching import sites
 from patching.model import Model
+from patching.nodes.edges import edges as all_edges
 from patching.scoring import score
 from patching.sites import Edge, crosses, parse_edge
 from patching.sitesets import label_columns
@@ -116,5 +116,5 @@ def test_crossing_edges_need_positions(gpt2, pairs):
 
 def test_names_follow_the_order_of_edges(gpt2, even_pairs):
     found = score(gpt2, even_pairs, "attribution", "edge", positions="token")
-    plain = [edge.name for edge in sites.edges(gpt2.anatomy)]
+    plain = [edge.name for edge in all_edges(gpt2.anatomy)]
     assert len(found) == 6 * len(plain)

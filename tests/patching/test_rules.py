@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.autograd.functional import jacobian
 
-from patching import sites
 from patching.gradient_scores import edge_kinds, edge_scores, site_scores
 from patching.linearise import at_receiver
 from patching.linearised import Kinds
 from patching.model import Model
+from patching.nodes.edges import edges as all_edges
 from patching.nodes.layout import layout_of
 from patching.norms import find_norm
 from patching.ops import PLAIN
@@ -302,7 +302,7 @@ def test_with_all_coefficients_frozen_relevance_is_the_exact_effect(model, pairs
     base = runs.run()
     torch.testing.assert_close(runs.run(ops=frozen), base, rtol=0, atol=1e-5)
     linearise = at_receiver(SETS["frozen"])
-    edges = list(sites.edges(model.anatomy))
+    edges = list(all_edges(model.anatomy))
     layout = layout_of(model.anatomy)
     found = edge_scores(model, linearise(setting, edge_kinds(layout)), layout)
     scale = max(1.0, float(found.abs().max()))
