@@ -137,13 +137,13 @@ class Successor(Standard):
 class Arithmetic(Standard):
     """ "The sum of 13 and 25 is" -> " 38", against the result of another such question.
 
-    Results must be one token; where every digit is one, `style=equation+largest=9` can be asked.
-    `mental_math` has more forms and corruptions. Positions: A, B, END.
+    Results are one token; of tokenizers that cut numbers, the first token at which the two results
+    differ is measured. `mental_math` has more forms and corruptions. Positions: A, B, END.
     """
 
     name = "arithmetic"
     claim = "add or subtract two numbers; the corruption asks about two others"
-    advice = "where every digit is a token, style=equation+largest=9 can be asked"
+    several = True
     reference = "Stolfo et al. 2023, arXiv 2305.15054; pairs as in MIB, arXiv 2504.13151"
     options: ClassVar[Mapping[str, Option]] = {
         "operator": Option("+", "the operator", ("+", "-")),
@@ -174,6 +174,12 @@ class Arithmetic(Standard):
         gap = " " * (settings["style"] == "words")
         corrupted = _equation(settings, *drawn)[0]
         return Prompt(clean, corrupted, [f"{gap}{result}"], [f"{gap}{instead}"], ends)
+
+    def narrowed(self, prompt: Prompt) -> Prompt:
+        """No result below zero: of several tokens the sign would be measured, not the number."""
+        sides = prompt.answer, prompt.counterfactual
+        answer, counterfactual = ([text for text in side if "-" not in text] for side in sides)
+        return replace(prompt, answer=answer, counterfactual=counterfactual)
 
 
 def _result(sign: str, a: int, b: int) -> int:

@@ -2,7 +2,8 @@
 
 A task of this kind names the axes that its prompts vary along; one choice on each makes a prompt,
 its corrupted one and their answers. Those that a tokenizer cuts so that the two prompts differ in
-length, or an answer is not the one token that would follow, are left out.
+length, or an answer is not the one token that would follow, are left out. A task may let answers be
+several tokens where it could not be asked otherwise; see :mod:`tasks.answers`.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import json
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.resources import files
 from math import prod
@@ -19,6 +20,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from tasks.answers import answer_tokens, measured
 from tasks.base import Task
 from tasks.errors import TaskError, counted
 from tasks.follow import Follow
@@ -28,6 +30,7 @@ from tasks.tokenize import Tokenizer, encode, token_index, unknown_words
 SMALL = 200_000
 FEWEST_TRIES, TRIES_PER_PROMPT = 200, 20
 NO_ANSWER = "have answers that are not one token"
+NOT_APART = "have answers that no token tells apart"
 Axes = Sequence[Sequence[Any]]
 
 
@@ -45,9 +48,13 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True)
 class Fitting:
-    """Which prompts a tokenizer can be asked."""
+    """Which prompts a tokenizer can be asked; with `several`, also where answers are not one token.
+
+    Then the first token at which answer and counterfactual differ is measured.
+    """
 
     follow: Follow
+    several: bool = False
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -67,12 +74,28 @@ class Fitting:
         answer = self.follow.words(both, prompt.answer)
         counterfactual = self.follow.words(both, prompt.counterfactual)
         if not answer or not counterfactual:
-            return NO_ANSWER
+            if not self.several:
+                return NO_ANSWER
+            if not self._told_apart(prompt):
+                return NOT_APART
+            answer, counterfactual = [*prompt.answer], [*prompt.counterfactual]
         try:
             self.positions(prompt)
         except TaskError:
             return "have named positions inside a token"
         return Prompt(prompt.clean, prompt.corrupted, answer, counterfactual, prompt.ends)
+
+    def _told_apart(self, prompt: Prompt) -> bool:
+        """Whether some token tells the answers from the counterfactuals."""
+        both, sides = (prompt.clean, prompt.corrupted), (prompt.answer, prompt.counterfactual)
+        try:
+            right, wrong = (
+                [answer_tokens(self.tokenizer, both, t) for t in side] for side in sides
+            )
+            first = measured(right, wrong)
+        except ValueError:
+            return False
+        return not set(first.answer) & set(first.counterfactual)
 
     def positions(self, prompt: Prompt) -> dict[str, int]:
         """Index of the token at each named position."""
@@ -83,10 +106,10 @@ class Fitting:
 class Standard(Task):
     """A task whose prompts are choices along axes. Subclasses give `axes` and `ask`.
 
-    advice  what to do where a tokenizer can be asked no prompt
+    several  whether answers may be several tokens, where too few prompts have answers of one
     """
 
-    advice: ClassVar[str] = "try another option, or another task"
+    several: ClassVar[bool] = False
 
     @abstractmethod
     def axes(self, settings: Mapping[str, Any]) -> Axes:
@@ -101,7 +124,7 @@ class Standard(Task):
     def narrowed(self, prompt: Prompt) -> Prompt:
         """The prompt with those of its answers that go together; all, where nothing else is said.
 
-        Answers of both sides are one token for the tokenizer that is asked.
+        Answers of both sides are one token for the tokenizer that is asked, or may be several.
         """
         return prompt
 
@@ -109,16 +132,30 @@ class Standard(Task):
         self, tokenizer: Tokenizer, n: int, seed: int, settings: Mapping[str, Any]
     ) -> PromptPairs:
         """`n` distinct prompts that this tokenizer can be asked."""
-        axes, rng = self.axes(settings), np.random.default_rng(seed)
-        total, refused = prod(map(len, axes)), Counter[str]()
+        axes = self.axes(settings)
+        total = prod(map(len, axes))
         if n > total:
             raise TaskError(
                 f"task {self.name}: n={n}, but there are at most {total} distinct prompts; "
                 f"ask for fewer"
             )
-        kept: dict[str, Prompt] = {}
         fitting = Fitting(Follow(tokenizer))
-        for tried, choice in enumerate(_choices(axes, total, rng)):
+        kept, refused = self._draw(fitting, n, seed, settings)
+        if self.several and len(kept) < n:
+            fitting = replace(fitting, several=True)
+            kept, refused = self._draw(fitting, n, seed, settings)
+        if len(kept) < n:
+            raise TaskError(self._too_few(n, len(kept), refused))
+        return self._pairs(fitting, kept)
+
+    def _draw(
+        self, fitting: Fitting, n: int, seed: int, settings: Mapping[str, Any]
+    ) -> tuple[list[Prompt], Counter[str]]:
+        """At most `n` distinct prompts, and how many others were refused for which reason."""
+        axes, rng = self.axes(settings), np.random.default_rng(seed)
+        refused = Counter[str]()
+        kept: dict[str, Prompt] = {}
+        for tried, choice in enumerate(_choices(axes, prod(map(len, axes)), rng)):
             if len(kept) == n or tried > FEWEST_TRIES + TRIES_PER_PROMPT * n:
                 break
             prompt = self.ask(choice, rng, settings)
@@ -132,9 +169,7 @@ class Standard(Task):
                 refused[NO_ANSWER] += 1
             else:
                 kept[prompt.clean] = fitted
-        if len(kept) < n:
-            raise TaskError(self._too_few(n, len(kept), refused))
-        return self._pairs(fitting, list(kept.values()))
+        return list(kept.values()), refused
 
     def _pairs(self, fitting: Fitting, prompts: Sequence[Prompt]) -> PromptPairs:
         at = [fitting.positions(each) for each in prompts]
@@ -152,7 +187,7 @@ class Standard(Task):
     def _too_few(self, n: int, kept: int, refused: Mapping[str, int]) -> str:
         tried = kept + sum(refused.values())
         why = "; ".join(f"{counted(k, 'prompt')} {what}" for what, k in refused.items())
-        advice = "ask for fewer" if kept else self.advice
+        advice = "ask for fewer" if kept else "try another option, or another task"
         return (
             f"task {self.name}: n={n}, but this tokenizer can be asked {kept} of {tried} distinct "
             f"prompts ({why or 'there are no more'}); {advice}"

@@ -9,6 +9,7 @@ import tasks
 from tasks.follow import Follow
 from tasks.pair_forms import verbs
 from tasks.standard import Fitting, Prompt, other, words
+from tests.tasks.conftest import WordTokenizer
 
 N = 40
 
@@ -103,11 +104,41 @@ def test_sums(gpt2_tokenizer, operator, style):
             assert answer.startswith(" ") == (style == "words")
 
 
-def test_sums_of_a_tokenizer_of_digits(smollm2_tokenizer):
-    task = tasks.get("arithmetic")
-    with pytest.raises(tasks.TaskError, match=r"style=equation\+largest=9 can be asked"):
-        task.pairs(smollm2_tokenizer, n=4)
-    assert len(task.pairs(smollm2_tokenizer, n=30, style="equation", largest=9)) == 30
+@pytest.mark.parametrize(("style", "operator"), [("words", "+"), ("words", "-"), ("equation", "+")])
+def test_of_a_tokenizer_of_digits_results_are_measured_where_they_differ(
+    smollm2_tokenizer, operator, style
+):
+    pairs = tasks.get("arithmetic").pairs(
+        smollm2_tokenizer, n=N, seed=2, operator=operator, style=style
+    )
+    assert pairs.in_part
+    assert "the first token that differs is measured" in pairs.notes[0]
+    seen = set()
+    for (clean, corrupted), *ids, shared, rest in zip(
+        pairs.texts, pairs.answer, pairs.counterfactual, pairs.shared, pairs.rest, strict=True
+    ):
+        right, wrong = (smollm2_tokenizer.decode(each) for each in ids)
+        asked = re.split(r"is|=", clean)
+        a, b = map(int, re.findall(r"\d+", asked[0]))
+        whole = f"{asked[1].strip()}{right}{smollm2_tokenizer.decode(rest[rest >= 0])}"
+        assert int(whole) == (a + b if operator == "+" else a - b) >= 0
+        a, b = map(int, re.findall(r"\d+", re.split(r"is|=", corrupted)[0]))
+        other = f"{re.split(r'is|=', corrupted)[1].strip()}{wrong}"
+        assert str(a + b if operator == "+" else a - b).startswith(other)
+        assert other != whole[: len(other)]
+        seen.add(int(shared))
+    assert len(seen) > 1
+
+
+def test_single_digits_stay_single_tokens_where_there_are_enough(smollm2_tokenizer):
+    for asked in ({"n": 30, "largest": 9}, {"n": N, "operator": "-"}):
+        pairs = tasks.get("arithmetic").pairs(smollm2_tokenizer, style="equation", **asked)
+        assert not pairs.in_part
+
+
+def test_only_arithmetic_takes_answers_of_several_tokens():
+    several = {name for name in tasks.names() if getattr(tasks.get(name), "several", False)}
+    assert several == {"arithmetic"}
 
 
 def test_acronyms_end_in_the_last_initial(gpt2_tokenizer):
@@ -178,6 +209,11 @@ def test_what_cannot_be_asked_is_said_by_kind(word_tokenizer):
         (Prompt("A is", "B is", ["x"], [" y"]), "have answers that are not one token"),
     ):
         assert fitting.fitted(asked).startswith(why)
+    apart = Fitting(Follow(WordTokenizer(cut=("xylo", "xyst"))), several=True)
+    assert apart.fitted(Prompt("A is", "B is", [" xylo"], [" xyst"])).answer == [" xylo"]
+    for answer, wrong in ((" xylo", " x"), (" xylo", " xylo"), ("", " y")):
+        reason = apart.fitted(Prompt("A is", "B is", [answer], [wrong]))
+        assert reason == "have answers that no token tells apart"
     kept = fitting.fitted(Prompt("A is", "B is", [" x", " x y"], [" y"], {"A": 1}))
     assert kept.answer == [" x"]
     assert fitting.positions(kept) == {"A": 1}
