@@ -13,7 +13,8 @@ from tasks.answers import Ids, answer_tokens, begin_alike, size_of
 from tasks.base import Option, Task
 from tasks.chat import Asked, ChatForm
 from tasks.errors import TaskError
-from tasks.mcq_files import read_questions
+from tasks.files import left_out_lines
+from tasks.mcq_files import QuestionFile, read_question_file
 from tasks.pairs import PromptPairs
 from tasks.questions import LAYOUTS, LETTERS, SYMBOLS, Entry, Question, bank
 from tasks.registry import register
@@ -21,10 +22,9 @@ from tasks.tokenize import Tokenizer, encode, token_index, unknown_words
 
 SPLITS = ("test", "train", "all")
 TRIES = 100
-RELABELLED = (
-    "the right option and the one it changes places with are not equally many tokens, so their "
-    "letters changed places instead"
-)
+MOVED = ("to_A", "cycle")
+"""Corruptions that move options, or where that would move the letters' tokens, letters alone."""
+RELABELLED = "options of unequal length: only their letters moved, not the options themselves"
 
 
 @register
@@ -58,7 +58,8 @@ class MCQBias(Task):
             "to_A: the right option changes places with the first one (when first, with another), "
             "or, where the two are not equally many tokens, only their letters do; "
             "letters: only the letters change places; "
-            "cycle: all options move by the same number of places; "
+            "cycle: all options move by the same number of places, or, of unequal length, only "
+            "their letters; "
             "symbols: the letters are replaced by others, the options stay",
             ("to_A", "letters", "cycle", "symbols"),
         ),
@@ -68,6 +69,7 @@ class MCQBias(Task):
             ("corrupted", "A", "others"),
         ),
         "file": Option("", "questions to use (tasks/mcq_files.py) instead of the built-in ones"),
+        "skip_bad": Option(False, "leave out questions of the file that have a fault"),
         "split": Option("test", "question and options: held out from nano, or not", SPLITS),
     }
 
@@ -78,16 +80,14 @@ class MCQBias(Task):
         asked, layout = self.asked(tokenizer, settings), settings["layout"]
         _check(asked, settings)
         rng = np.random.default_rng(seed)
-        dropped = 0
+        dropped, file = 0, _file(settings)
         pairs: list[tuple[Question, Question]] = []
-        for question in _questions(tokenizer, rng, n, settings):
+        for question in _questions(tokenizer, rng, n, settings, file):
             if len(pairs) == n:
                 break
             other = _corrupt(question, settings["corruption"], rng)
-            if settings["corruption"] == "to_A" and not _aligned(
-                tokenizer, question, other, layout
-            ):
-                other = question.relabelled(other.gold)
+            if settings["corruption"] in MOVED and not _aligned(tokenizer, question, other, layout):
+                other = _letters_moved(question, other)
             if _aligned(tokenizer, question, other, layout):
                 pairs.append((question, other))
             else:
@@ -114,8 +114,11 @@ class MCQBias(Task):
             task=self.name,
             metric=self.metric,
         )
-        moved = [settings["corruption"] != "to_A" or q.letters == o.letters for q, o in pairs]
-        return replace(made, remarks=tuple("" if same else RELABELLED for same in moved))
+        moved = settings["corruption"] in MOVED
+        remarks = (RELABELLED if moved and q.letters != o.letters else "" for q, o in pairs)
+        return replace(
+            made, remarks=tuple(remarks), about=tuple(left_out_lines(file.left_out)) if file else ()
+        )
 
 
 def cyclic_orders(question: Question) -> list[Question]:
@@ -128,7 +131,7 @@ def cyclic_orders(question: Question) -> list[Question]:
 
 def _check(asked: Asked, settings: Mapping[str, Any]) -> None:
     """Refuses letters that cannot be told apart, and settings that contradict each other."""
-    every = [_letter_ids(asked, letter, settings["layout"]) for letter in LETTERS]
+    every = [letter_tokens(asked, letter, settings["layout"]) for letter in LETTERS]
     shared = begin_alike(every)
     apart = len({ids[shared] for ids in every if len(ids) > shared})
     if apart < len(LETTERS):
@@ -149,7 +152,7 @@ def _check(asked: Asked, settings: Mapping[str, Any]) -> None:
         )
 
 
-def _letter_ids(asked: Asked, letter: str, layout: str) -> Ids:
+def letter_tokens(asked: Asked, letter: str, layout: str) -> Ids:
     """The tokens of a letter after a question; none where it has none of its own there."""
     question = Question("", ("", ""), 0).text(layout)
     try:
@@ -159,12 +162,23 @@ def _letter_ids(asked: Asked, letter: str, layout: str) -> Ids:
         return ()
 
 
+def _file(settings: Mapping[str, Any]) -> QuestionFile | None:
+    """The file of questions, read; None where none is named."""
+    if not settings["file"]:
+        return None
+    return read_question_file(settings["file"], skip_bad=settings["skip_bad"])
+
+
 def _questions(
-    tokenizer: Tokenizer, rng: np.random.Generator, n: int, settings: Mapping[str, Any]
+    tokenizer: Tokenizer,
+    rng: np.random.Generator,
+    n: int,
+    settings: Mapping[str, Any],
+    file: QuestionFile | None,
 ) -> Iterator[Question]:
     """Distinct questions of the split in random order, the right option where it is wanted."""
-    if settings["file"]:
-        yield from _from_file(rng, settings)
+    if file is not None:
+        yield from _from_file(rng, settings, file)
         return
     entries = _entries(tokenizer, settings["n_options"])
     total = sum(perm(len(entry.wrong), settings["n_options"] - 1) for entry in entries)
@@ -188,8 +202,10 @@ def _questions(
         yield question
 
 
-def _from_file(rng: np.random.Generator, settings: Mapping[str, Any]) -> Iterator[Question]:
-    questions = list(dict.fromkeys(read_questions(settings["file"])))
+def _from_file(
+    rng: np.random.Generator, settings: Mapping[str, Any], file: QuestionFile
+) -> Iterator[Question]:
+    questions = list(dict.fromkeys(file.questions))
     for i, row in enumerate(rng.permutation(len(questions))):
         question = questions[row]
         places = _places(settings["gold"], len(question.options))
@@ -250,10 +266,13 @@ def _letter_indices(tokenizer: Tokenizer, question: Question, layout: str) -> li
     return [*found, len(encode(tokenizer, text))]
 
 
-def _in_place(tokenizer: Tokenizer, question: Question, other: Question, layout: str) -> Question:
-    """`other`; with the letters moved, not the options, where these are cut differently."""
-    fits = _aligned(tokenizer, question, other, layout)
-    return other if fits else question.relabelled(other.gold)
+def _letters_moved(question: Question, other: Question) -> Question:
+    """The question with every letter where `other` has its option, and the options where they are.
+
+    A letter at another token would be patched with a part of an option.
+    """
+    places = map(other.options.index, question.options)
+    return replace(question, letters="".join(question.letters[place] for place in places))
 
 
 def _named(question: Question) -> str:

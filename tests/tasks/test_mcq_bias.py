@@ -187,11 +187,51 @@ def test_questions_from_a_file(words, tmp_path):
         TASK.pairs(words, n=2, file=str(path), corruption="symbols")
 
 
-def test_options_that_would_move_the_letters_are_counted(words, tmp_path):
+def test_questions_that_cannot_be_aligned_are_counted(tmp_path):
+    class LongSymbols(WordTokenizer):
+        def encode(self, text, *, add_special_tokens=False):
+            return super().encode(re.sub(r"\b([F-Z]):", r"\1 \1:", text))
+
     path = tmp_path / "arc.jsonl"
     path.write_text(json.dumps(ARC), encoding="utf-8")
     with pytest.raises(TaskError, match=r"there are 0 distinct.*\(1 more are cut differently"):
-        TASK.pairs(words, n=1, file=str(path), corruption="cycle")
+        TASK.pairs(LongSymbols(), n=1, file=str(path), corruption="symbols")
+
+
+def test_of_options_of_unequal_length_all_letters_move(words, tmp_path):
+    options = ["ice", "a stone", "a wooden chair", "sand"]
+    choices = [{"label": label, "text": t} for label, t in zip("ABCD", options, strict=True)]
+    row = {"question": {"stem": "What melts?", "choices": choices}, "answerKey": "A"}
+    path = tmp_path / "arc.jsonl"
+    path.write_text(json.dumps(row), encoding="utf-8")
+    for seed in range(6):
+        pairs = TASK.pairs(words, n=1, seed=seed, file=str(path), corruption="cycle")
+        ((clean, corrupted),) = pairs.texts
+        letters = re.compile(r" ([A-E]):")
+        assert letters.sub("", clean) == letters.sub("", corrupted)
+        assert letters.findall(clean) == [*"ABCD"]
+        moved = letters.findall(corrupted)
+        assert moved in [[*"ABCD"[by:], *"ABCD"[:by]] for by in (1, 2, 3)]
+        right = re.search(r" ([A-D]): ice", clean)[1], re.search(r" ([A-D]): ice", corrupted)[1]
+        measured = pairs.answer[0], pairs.counterfactual[0]
+        assert tuple(words.decode(ids).strip() for ids in measured) == right
+        assert "only their letters moved" in pairs.notes[0]
+
+
+def test_bad_questions_of_a_file_are_left_out_by_reason(words, tmp_path):
+    twice = json.loads(json.dumps(ARC))
+    twice["question"]["choices"][0]["text"] = "ice"
+    lines = [ARC, twice, twice | {"answerKey": "E"}, {"question": {"stem": "Why?"}}]
+    path = tmp_path / "arc.jsonl"
+    path.write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
+    with pytest.raises(TaskError, match="line 2: the same option twice"):
+        TASK.pairs(words, n=1, file=str(path))
+    pairs = TASK.pairs(words, n=1, file=str(path), skip_bad=True)
+    assert pairs.notes[:2] == (
+        "left out 2: the same option twice",
+        "left out 1: missing key ...",
+    )
+    assert pairs[:1].notes[:2] == pairs.notes[:2]
 
 
 @pytest.mark.parametrize("corruption", ["to_A", "letters"])
@@ -207,7 +247,7 @@ def test_of_options_of_unequal_length_the_letters_change_places(words, tmp_path,
     shown = letters.findall(clean)
     assert [letter.translate(swap) for letter in shown] == letters.findall(corrupted)
     assert letters.sub("", clean) == letters.sub("", corrupted)
-    told = "letters changed places instead (1 of 1 pairs)"
+    told = "only their letters moved, not the options themselves (1 of 1 pairs)"
     assert any(told in note for note in pairs.notes) is (corruption == "to_A")
 
 
