@@ -160,7 +160,8 @@ def ablate(
         means=means,
         batch_size=options,
     )
-    clean, corrupted = baselines(model, pairs, chosen, options)
+    rows = np.stack([lost, *baselines(model, pairs, chosen, options)])
+    lost, clean, corrupted = pairs.by_prompt(rows)
     names = tuple(str(part) for part in parts)
     return AblationResult(names, kind.name, check_metric(chosen).name, clean, lost, corrupted, seed)
 

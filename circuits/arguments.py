@@ -53,6 +53,19 @@ def check_kinds(**given: object) -> None:
         raise CircuitsError(all_faults("arguments of another kind than is wanted:", faults))
 
 
+def check_unput(bos: bool | None, chat: bool | str) -> None:
+    """Refuse to put pairs to a model in another way than they were made.
+
+    Raises:
+        TaskError: see above.
+    """
+    if bos is not None or chat:
+        raise TaskError(
+            "these prompt pairs are token ids already; give bos and chat where they are made: "
+            "PromptPairs.from_texts, load_pairs, load_task(...).pairs"
+        )
+
+
 def _told(value: object) -> str:
     if isinstance(value, str):
         return f"the text '{value}'"

@@ -10,11 +10,10 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from circuits.models import EMBEDDED, fingerprint, lacks_template, locate, name_of
+from circuits.models import EMBEDDED, check_chat, fingerprint, locate, name_of
 from circuits.prompts import WRITTEN as WRITTEN_BY_HAND
 from circuits.settings import Choice, read_methods
 from circuits.split import with_split
-from tasks.chat import NO_TEMPLATE, TEMPLATE, form_of
 from tasks.errors import (
     CircuitsError,
     MethodError,
@@ -245,8 +244,7 @@ class Config:
             locate(self.model)
 
     def _check_chat(self) -> None:
-        if form_of(self.chat) == TEMPLATE and self.model and lacks_template(locate(self.model)):
-            raise TaskError(NO_TEMPLATE)
+        check_chat(self.model, self.chat)
 
     def _check_method(self) -> None:
         from patching.methods import get, linearisation

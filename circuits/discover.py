@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import circuits
-from circuits.arguments import check_kinds
+from circuits.arguments import check_kinds, check_unput
 from circuits.clock import Clock, Progress
 from circuits.config import N_FROM_TASK, Config
 from circuits.prompts import fitted, noted_prompts, prompts_of
@@ -113,11 +113,7 @@ def discover(
 def _check_pairs(pairs: Any, config: Config) -> None:
     """Refuse what is no prompt pairs, or what they leave nothing to say about."""
     check_kinds(pairs=pairs)
-    if config.bos is not None or config.chat:
-        raise TaskError(
-            "these prompt pairs are token ids already; give bos and chat where they are made: "
-            "PromptPairs.from_texts, load_pairs, load_task(...).pairs"
-        )
+    check_unput(config.bos, config.chat)
     if config.n is not None and config.n > len(pairs):
         raise TaskError(f"n is {config.n}, and there are {len(pairs)} prompt pairs")
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from circuits.arguments import check_kinds
 from circuits.results.report import Report, Reported
 from circuits.results.tables import Rows
-from tasks.errors import SiteError, counted
+from tasks.errors import counted
 
 if TYPE_CHECKING:
     import numpy as np
@@ -127,8 +127,7 @@ def evaluate(
 
     check_kinds(graph=graph, model=model, pairs=pairs)
     ablation = outside(ablation).name
-    if odd := graph.info.differences(model.anatomy):
-        raise SiteError(f"this circuit is of another model: {', '.join(odd)}")
+    graph.info.check_model(model.anatomy.shape)
     metric = metric or graph.info.metric or pairs.metric
     options = Sweep.of(batch_size, progress)
     running = Running.over(options, metric=metric, ablation=ablation, means=means)

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 from patching.sources import NAMED, gguf_of, is_gguf
 from patching.sources.cache import about, folder
 from patching.sources.gguf import check_readable
-from tasks.errors import ModelError, unknown
+from tasks.chat import NO_TEMPLATE, TEMPLATE, form_of
+from tasks.errors import ModelError, TaskError, unknown
 
 if TYPE_CHECKING:
     from patching.model import Model
@@ -167,6 +168,16 @@ def lacks_template(path: str) -> bool:
     except ValueError:
         return False
     return isinstance(settings, dict) and not settings.get("chat_template")
+
+
+def check_chat(name: str | None, chat: bool | str) -> None:
+    """Refuse a chat template of a model whose directory has none, before it is opened.
+
+    Raises:
+        TaskError: there is none, or no such form of chat.
+    """
+    if form_of(chat) == TEMPLATE and name and lacks_template(locate(name)):
+        raise TaskError(NO_TEMPLATE)
 
 
 def name_of(path: str) -> str:

@@ -51,6 +51,8 @@ def _task_pairs(config: Config, model: Model) -> PromptPairs:
 
     tokenizer, n = _tokenizer(f"task {config.task}", model), config.count or 0
     task = tasks.get(config.task or "")
+    if config.skip_bad and "skip_bad" in task.options:
+        task = task.set(skip_bad=True)
     return task.pairs(tokenizer, n=n, seed=config.seed, bos=config.bos, chat=config.chat)
 
 

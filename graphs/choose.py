@@ -138,7 +138,7 @@ def check_comparable(one: CircuitGraph, other: CircuitGraph) -> None:
         if not hasattr(given, "scored_edges"):
             raise FormatError(f"{given!r} is no circuit; CircuitGraph.load reads one from a file")
     faults = []
-    if odd := one.info.differences(other.info.anatomy, other.info.unknown):
+    if odd := one.info.differences(other.info.shape):
         faults.append(f"models of different shape: {', '.join(odd)}")
     if one.level != other.level:
         faults.append(f"levels {one.level} and {other.level}")

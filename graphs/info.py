@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from patching.anatomy import Anatomy
+from patching.anatomy import Anatomy, contradictions, other_model
 from patching.scores import DIRECTIONS, Scores
-from tasks.errors import FormatError
+from tasks.errors import FormatError, SiteError
 
 LEVELS = ("edge", "node")
 UNSTATED = ("n_kv_heads", "d_head", "d_mlp")
@@ -123,20 +123,27 @@ class CircuitInfo:
         object.__setattr__(self, "options", plain)
         object.__setattr__(self, "unknown", tuple(sorted(set(self.unknown))))
 
-    def differences(self, anatomy: Anatomy, unknown: Sequence[str] = ()) -> list[str]:
-        """What contradicts a model, such as ``n_layers 12, given 4``; nothing where it fits.
+    @property
+    def shape(self) -> dict[str, Any]:
+        """What is known of the model's shape, by name."""
+        shape = self.anatomy.shape
+        return {name: value for name, value in shape.items() if name not in self.unknown}
 
-        What is unknown here, or named in ``unknown``, or a family without a name, contradicts
-        nothing.
+    def differences(self, model: Mapping[str, Any]) -> list[str]:
+        """What contradicts a model's shape, such as ``n_layers 12, given 4``; nothing if it fits.
+
+        What is unknown on either side, or a family without a name, contradicts nothing.
         """
-        odd = []
-        for field_ in fields(anatomy):
-            name = field_.name
-            mine, theirs = getattr(self.anatomy, name), getattr(anatomy, name)
-            silent = name in self.unknown or name in unknown or "" in (mine, theirs)
-            if mine != theirs and not silent:
-                odd.append(f"{name} {mine}, given {theirs}")
-        return odd
+        return contradictions(self.shape, model)
+
+    def check_model(self, model: Mapping[str, Any]) -> None:
+        """Refuse a model of another shape.
+
+        Raises:
+            SiteError: naming every number that differs.
+        """
+        if odd := self.differences(model):
+            raise SiteError(other_model(odd))
 
     @classmethod
     def from_scores(cls, scores: Scores, **changes: Any) -> CircuitInfo:

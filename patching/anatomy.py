@@ -11,6 +11,20 @@ from tasks.errors import FormatError
 _OF_EXPERTS = ("n_experts", "shared_expert", "dense_layers")
 
 
+def contradictions(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
+    """In what two shapes differ, such as ``n_layers 12, given 4``; nothing where they agree.
+
+    What only one of them has, or has as an empty text, contradicts nothing.
+    """
+    both = [(name, value, theirs[name]) for name, value in mine.items() if name in theirs]
+    return [f"{name} {a}, given {b}" for name, a, b in both if a != b and "" not in (a, b)]
+
+
+def other_model(odd: list[str]) -> str:
+    """What is said of a circuit whose shape contradicts a model's."""
+    return f"this circuit is of another model: {', '.join(odd)}"
+
+
 @dataclass(frozen=True, slots=True)
 class Anatomy:
     """The shape of a decoder-only transformer.
@@ -41,6 +55,11 @@ class Anatomy:
         """The layers whose MLP is a mixture of experts."""
         layers = range(self.n_layers) if self.n_experts else ()
         return tuple(layer for layer in layers if layer not in self.dense_layers)
+
+    @property
+    def shape(self) -> dict[str, Any]:
+        """Every number by its name."""
+        return asdict(self)
 
     def kv_head(self, head: int) -> int:
         """The key/value head that query head ``head`` reads."""

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, ClassVar, Self
 
-from tasks.chat import TEMPLATE, Asked, ChatForm, check_form, form_of
+from tasks.chat import Asked, ChatForm, begun, check_form, form_of
 from tasks.errors import TaskError, all_faults, number_faults, unknown
 from tasks.pairs import PromptPairs
-from tasks.tokenize import Tokenizer, with_start
+from tasks.tokenize import Tokenizer
 
 Value = str | int | float | bool
 
@@ -96,9 +96,7 @@ class Task(ABC):
         if chat:
             check_form(tokenizer, chat)
             settings["chat"] = chat
-        # A chat template writes the beginning of its text itself.
-        begun = False if bos is None and chat == TEMPLATE else bos
-        return self.make(with_start(tokenizer, begun), n, seed, settings)
+        return self.make(begun(tokenizer, bos, chat), n, seed, settings)
 
     def asked(self, tokenizer: Tokenizer, settings: Mapping[str, Any]) -> Asked:
         """How the questions are put: as plain text, or as turns of a chat."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tasks.errors import TaskError, unknown
-from tasks.tokenize import token_index
+from tasks.tokenize import token_index, with_start
 
 TEMPLATE, PLAIN = "template", "plain"
 FORMS = (TEMPLATE, PLAIN)
@@ -61,6 +61,11 @@ def check_form(tokenizer: Any, form: str) -> None:
     """
     if form_of(form) == TEMPLATE and not getattr(tokenizer, "chat_template", None):
         raise TaskError(NO_TEMPLATE)
+
+
+def begun(tokenizer: Any, bos: bool | None, form: str) -> Any:
+    """The tokenizer with texts begun as asked; a chat template writes their beginning itself."""
+    return with_start(tokenizer, False if bos is None and form == TEMPLATE else bos)
 
 
 def is_messages(given: object) -> bool:

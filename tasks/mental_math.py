@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Int
 
 from tasks.base import Option, Task
-from tasks.chat import Asked, ChatForm
+from tasks.chat import Asked, ChatForm, begun, form_of
 from tasks.errors import TaskError
 from tasks.operands import Range, Results, operands
 from tasks.pairs import PromptPairs
@@ -106,6 +106,9 @@ class MentalMath(Task):
         n: int,
         seed: int = 0,
         fixed: Mapping[str, int] | None = None,
+        *,
+        bos: bool | None = None,
+        chat: bool | str = "",
         **options: Any,
     ) -> Int[np.ndarray, "n pos"]:
         """Token ids of `n` prompts with the `fixed` operands; the others are independent of them.
@@ -113,10 +116,12 @@ class MentalMath(Task):
         `fixed={"B": 20}` is the sampler that context-aware mean ablation needs at B: template and B
         stay, the other operands are drawn from the whole range whatever the result would be.
         A sampler that keeps results in range leaks B into them (arXiv 2509.09650 does not say).
-        Draws may repeat.
+        Draws may repeat. `bos` and `chat` are those of :meth:`pairs`.
         """
-        settings: Mapping[str, Any] = self.settings(**options) | {"tokens": "one"}
-        bounds = operands(tokenizer, settings)
+        form = form_of(chat)
+        settings: Mapping[str, Any] = self.settings(**options) | {"tokens": "one", "chat": form}
+        tokenizer = begun(tokenizer, bos, form)
+        asked, bounds = self.asked(tokenizer, settings), operands(tokenizer, settings)
         slots = SLOTS[: len(settings["form"]) + 1]
         fixed = dict(fixed or {})
         faults = [slot for slot, value in fixed.items() if slot not in slots] + [
@@ -134,7 +139,7 @@ class MentalMath(Task):
         problems = (
             Problem(settings["form"], settings["style"], tuple(row)) for row in drawn.tolist()
         )
-        return np.array([encode(tokenizer, problem.text()) for problem in problems])
+        return np.array([encode(tokenizer, asked.text(problem.text())) for problem in problems])
 
 
 def _problems(

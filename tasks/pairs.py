@@ -10,14 +10,14 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 
 from tasks.chat import Message
 from tasks.errors import TaskError, all_faults, counted
 from tasks.pairs_check import content_faults, read_positions, shape_faults
 from tasks.row import NO_ID, Row
 from tasks.rows import left_pad, pad_answers, read_ids, read_rows, text_readers
-from tasks.spelled import each_token, notes
+from tasks.spelled import by_prompt, each_token, notes
 from tasks.tokenize import Tokenizer, check_tokenizer, pad_id
 
 if TYPE_CHECKING:
@@ -59,6 +59,9 @@ class PromptPairs:
     longer:                  bool [n], whether any answer goes on after the measured token
     remarks:                 what is odd about a pair, one text each, mostly empty
     templates:               what each pair was made from, its words left out; empty for none
+    about:                   what to know of all of them, such as what was left out of their file
+    prompt:                  int64 [n], which prompt a row is of, where several are of one
+                             (`each_token`); empty where every row is a prompt of its own
 
     The prediction is read at the last column. Arrays are copied and read-only. Anything that does
     not fit raises one `TaskError` that lists every fault.
@@ -82,6 +85,8 @@ class PromptPairs:
     longer: Bool[np.ndarray, " n"] = field(default_factory=_none)
     remarks: tuple[str, ...] = ()
     templates: tuple[str, ...] = ()
+    about: tuple[str, ...] = ()
+    prompt: Int[np.ndarray, " n"] = field(default_factory=_none)
 
     def __post_init__(self) -> None:
         for name in ("clean", "corrupted", "answer", "counterfactual"):
@@ -94,6 +99,7 @@ class PromptPairs:
         self._fill_spelling()
         templates = tuple(self.templates) or ("",) * len(self.clean)
         object.__setattr__(self, "templates", templates)
+        object.__setattr__(self, "prompt", _frozen(self.prompt, np.int64))
         faults = shape_faults(self) or content_faults(self)
         if faults:
             raise TaskError(all_faults(HEADLINE, faults))
@@ -224,6 +230,7 @@ class PromptPairs:
             longer=self.longer[chosen],
             remarks=tuple(self.remarks[i] for i in chosen),
             templates=tuple(self.templates[i] for i in chosen),
+            prompt=self.prompt[chosen] if len(self.prompt) else self.prompt,
         )
 
     @property
@@ -248,6 +255,27 @@ class PromptPairs:
             TaskError: a pair has several right answers.
         """
         return each_token(self)
+
+    @property
+    def prompts(self) -> int:
+        """How many prompts there are: the rows, or fewer where several are of one prompt."""
+        return len(np.unique(self.prompt)) if len(self.prompt) else len(self)
+
+    def by_prompt(self, values: Float[np.ndarray, "*runs n"]) -> Float[np.ndarray, "*runs m"]:
+        """One value a prompt from one a row: sums, scaled so that their mean is that over rows.
+
+        Rows of one prompt say little of each other's independence, so intervals are over prompts.
+        """
+        return by_prompt(values, self.prompt)
+
+    def drawn(self, prompts: Sequence[int] | np.ndarray) -> PromptPairs:
+        """All rows of the prompts with these numbers; one that is named twice counts as two."""
+        if not len(self.prompt):
+            return self[prompts]
+        owner = np.unique(self.prompt, return_inverse=True)[1]
+        rows = [np.flatnonzero(owner == number) for number in prompts]
+        numbers = np.repeat(np.arange(len(rows)), [len(row) for row in rows])
+        return replace(self[np.concatenate(rows)], prompt=numbers)
 
     def batches(self, size: int) -> Iterator[PromptPairs]:
         """The pairs in order, `size` at a time; the last batch may be smaller."""

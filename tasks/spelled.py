@@ -6,6 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 import numpy as np
+from jaxtyping import Float, Int
 
 from tasks.errors import TaskError, all_faults
 from tasks.row import NO_ID
@@ -22,9 +23,13 @@ SHOWN = 3
 def notes(pairs: PromptPairs) -> tuple[str, ...]:
     """What a reader of results should know: where answers are cut, and what is odd about pairs."""
     if pairs.metric == SEQUENCE:
-        return (f"every one of the {len(pairs)} tokens of the answers is asked for in turn",)
+        return (
+            *pairs.about,
+            f"every one of the {len(pairs)} tokens of the answers of {pairs.prompts} prompts is "
+            f"asked for in turn; means are over tokens, intervals over prompts",
+        )
     n, shared, first = len(pairs), pairs.shared > 0, pairs.longer & (pairs.shared == 0)
-    found = []
+    found = [*pairs.about]
     if shared.any():
         found.append(
             f"in {shared.sum()} of {n} pairs answer and counterfactual begin with the same tokens: "
@@ -76,7 +81,20 @@ def each_token(pairs: PromptPairs) -> PromptPairs:
         task=pairs.task,
         metric=SEQUENCE,
         remarks=tuple(pairs.remarks[i] for i in owner),
+        about=pairs.about,
+        prompt=owner,
     )
+
+
+def by_prompt(
+    values: Float[np.ndarray, "*runs n"], prompt: Int[np.ndarray, " n"]
+) -> Float[np.ndarray, "*runs m"]:
+    """One value a prompt from one a row; see :meth:`tasks.pairs.PromptPairs.by_prompt`."""
+    if not len(prompt):
+        return values
+    names, owner = np.unique(prompt, return_inverse=True)
+    belongs = owner[:, None] == np.arange(len(names))
+    return values @ (belongs * (len(names) / len(prompt)))
 
 
 def _rows(pairs: PromptPairs, i: int) -> list[tuple[list[int], list[int], int, int]]:

@@ -57,7 +57,7 @@ def concept(groups: int = 6, tests: int = 4) -> Concept:
     """The concept, with as many discovery and test groups."""
     found = {split: prompts(split, n) for split, n in (("discovery", groups), ("test", tests))}
     asking = [p for part in found.values() for p in part if p.label is not None]
-    said = replies(opened(), [p.text for p in asking], NEW)
+    said = replies(opened(), asking, NEW)
     meant = {reply.text: p.label for reply, p in zip(said, asking, strict=True)}
     return Concept("tiny", LABELS, found["discovery"], found["test"], meant.get)
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from circuits.cli.asking import Bos, Chat, ChatPlain, how_of
 from circuits.cli.device import Device
 from circuits.cli.files import TaskOrFile
 
@@ -23,6 +24,9 @@ def command(
     task: TaskOrFile,
     model: Annotated[str, typer.Option(help="What to open: see 'circuits models'.")] = "nano",
     _device: Device = None,
+    bos: Bos = None,
+    chat: Chat = False,
+    chat_plain: ChatPlain = False,
     n: Annotated[int, typer.Option("--n", help="Prompts; the ones answered right are used.")] = 256,
     seed: Annotated[int, typer.Option(help="Draws the prompts and the samples.")] = 0,
     samples: Annotated[int, typer.Option(help="Prompts behind every conditional mean.")] = 256,
@@ -51,7 +55,8 @@ def command(
 
     settings = Settings(n, seed, samples, tolerance, alternatives, prune, batch_size)
     options = read_options(setting or [])
-    config = SearchConfig(task=task, model=model, options=options, settings=settings)
+    how = how_of(bos, chat, chat_plain)
+    config = SearchConfig(task=task, model=model, options=options, settings=settings, **how)
     carry_out(config, out or Path("runs") / f"af1-{config.folder_name}", force)
 
 

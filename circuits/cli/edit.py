@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from circuits.cli.asking import Bos, Chat, ChatPlain, how_of
 from circuits.cli.device import Device
 from circuits.cli.files import SkipBad
 from circuits.results.intervals import percent
@@ -32,6 +33,9 @@ def mitigate(
     _device: Device = None,
     file: Annotated[str, typer.Option(help="Questions of your own (ARC, MMLU, ...).")] = "",
     skip_bad: SkipBad = False,
+    bos: Bos = None,
+    chat: Chat = False,
+    chat_plain: ChatPlain = False,
     train: Annotated[int, typer.Option(help="Questions to choose the edit on.")] = 48,
     test: Annotated[int, typer.Option(help="Questions to measure it on.")] = 400,
     others: Annotated[
@@ -48,14 +52,16 @@ def mitigate(
         raise TaskError(unknown("mitigation", task, MITIGATED))
     from circuits.cli.printing import printable
     from circuits.cli.progress import shown_progress
-    from circuits.models import load_model, locate
+    from circuits.models import check_chat, load_model, locate
     from circuits.studies.bias.folder import OUTPUT, carry_out
     from circuits.studies.bias.settings import Settings
 
     recipes = tuple(recipe or ())
-    settings = Settings(train, test, seed, file, others, recipes, skip_bad=skip_bad)
+    how = how_of(bos, chat, chat_plain)
+    settings = Settings(train, test, seed, file, others, recipes, skip_bad, **how)
     with OUTPUT.reserved(out, force):
         locate(model)
+        check_chat(model, settings.chat)
         opened = load_model(model)
         with shown_progress() as progress:
             card = carry_out(opened, settings, out, progress)

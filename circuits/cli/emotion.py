@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from circuits.cli.asking import Bos, Chat, ChatPlain, how_of
 from circuits.cli.device import Device
 from tasks.errors import MethodError
 
@@ -20,6 +21,9 @@ def command(
     out: Annotated[Path, typer.Option(help="The folder to write.")],
     model: Annotated[str, typer.Option(help="What to open: see 'circuits models'.")] = "nano",
     _device: Device = None,
+    bos: Bos = None,
+    chat: Chat = False,
+    chat_plain: ChatPlain = False,
     prompts: Annotated[
         Path | None, typer.Option(help="A JSON file of labels and prompts; default: emotions.")
     ] = None,
@@ -73,6 +77,7 @@ def command(
             positions=positions,
             seed=seed,
             batch_size=batch_size,
+            **how_of(bos, chat, chat_plain),
         )
     print_report(study.report())
     typer.echo(printable(f"written: {out}"))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import fields
 from itertools import combinations
 from math import isfinite
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from circuits.edits.edit import (
     Add,
@@ -22,12 +23,10 @@ from circuits.edits.edit import (
     Steer,
     SwapAttention,
 )
+from patching.anatomy import Anatomy, contradictions, other_model
 from patching.sites import MIXTURE_PARTS, STREAMS, Site, parse_edge, parse_site
-from tasks.errors import CircuitsError, EditError
+from tasks.errors import CircuitsError, EditError, unknown
 from tasks.tokenize import Tokenizer, single_token, why_not_single
-
-if TYPE_CHECKING:
-    from patching.anatomy import Anatomy
 
 ALLOWED = {
     "add": ("neuron",),
@@ -165,6 +164,13 @@ def _misfits(
 def _circuit_faults(edit: Circuit, anatomy: Anatomy | None) -> Iterator[str]:
     from patching.ablation.kinds import get_ablation
 
+    names = [field.name for field in fields(Anatomy)]
+    yield from (
+        unknown("number of a model", name, names) for name in edit.shape if name not in names
+    )
+    if anatomy is not None and (odd := contradictions(edit.shape, anatomy.shape)):
+        yield other_model(odd)
+        return
     for name in edit.edges:
         try:
             parse_edge(name, anatomy)

@@ -139,13 +139,17 @@ class Affine(Part):
 
 
 class Circuit(Part):
-    """Keep a circuit's edges alone, or scale what they carry within the whole model."""
+    """Keep a circuit's edges alone, or scale what they carry within the whole model.
+
+    ``shape`` is what the circuit's file states of its model, which no other one may contradict.
+    """
 
     kind: Literal["circuit"] = "circuit"
     edges: tuple[str, ...]
     keep: bool
     factor: float = 1.0
     ablation: str = "corrupted"
+    shape: Mapping[str, bool | int | str | tuple[int, ...]] = Field(default_factory=dict)
 
 
 Edit = Annotated[
@@ -218,8 +222,8 @@ def scale(what: str | CircuitGraph, factor: float, ablation: str = "corrupted") 
     try:
         if isinstance(what, str):
             return Scale(site=what, factor=factor)
-        edges = _carried(_circuit(what))
-        return Circuit(edges=edges, keep=False, factor=factor, ablation=ablation)
+        edges, shape = _carried(_circuit(what)), what.info.shape
+        return Circuit(edges=edges, keep=False, factor=factor, ablation=ablation, shape=shape)
     except ValidationError as error:
         faults = [f"{fault['loc'][0]}: {fault['msg']}" for fault in error.errors()]
         raise EditError(all_faults(f"{what!r} cannot be scaled by {factor!r}:", faults)) from None
@@ -243,7 +247,8 @@ def keep(graph: CircuitGraph, ablation: str = "corrupted") -> Circuit:
     """
     from circuits.evaluate import edges_of
 
-    return Circuit(edges=tuple(edges_of(_circuit(graph))), keep=True, ablation=ablation)
+    edges = tuple(edges_of(_circuit(graph)))
+    return Circuit(edges=edges, keep=True, ablation=ablation, shape=graph.info.shape)
 
 
 def _circuit(given: Any) -> CircuitGraph:

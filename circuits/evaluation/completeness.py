@@ -152,7 +152,7 @@ def minimality(
     runs = [whole, *(whole - edge for edge in singly)]
     kept = measure(model, pairs, runs, running).circuits
     losses: Float[np.ndarray, "edges n"] = kept[0] - kept[1:]
-    errors = losses.std(axis=1) / np.sqrt(max(len(pairs) - 1, 1))
+    errors = losses.std(axis=1) / np.sqrt(max(losses.shape[1] - 1, 1))
     return Minimality(
         edges=tuple(edge.name for edge in whole),
         effects=tuple(losses.mean(axis=1).tolist()),

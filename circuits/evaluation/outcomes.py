@@ -137,8 +137,10 @@ def measure(
         return tuple(np.stack(each) for each in zip(*rows, strict=True))
 
     parts = sweep(model, pairs, work, running, len(circuits))
-    columns = (np.concatenate(each, axis=1) for each in zip(*parts, strict=True))
-    return Outcomes(checked.name, *columns)
+    metrics, *shares = (np.concatenate(each, axis=1) for each in zip(*parts, strict=True))
+    # Of a prompt with several rows every one has to be right.
+    preferred, right = (pairs.by_prompt(1.0 - share) == 0 for share in shares)
+    return Outcomes(checked.name, pairs.by_prompt(metrics), preferred, right)
 
 
 def judge(
@@ -163,7 +165,7 @@ def check_same_model(
     Raises:
         ModelError: other weights, and ``allow_other`` is not given or the shapes differ too.
     """
-    if odd := info.differences(model.anatomy):
+    if odd := info.differences(model.anatomy.shape):
         raise ModelError(f"this circuit belongs to a model of another shape: {', '.join(odd)}")
     if found_hash and found_hash != model.hash and not allow_other:
         raise ModelError(
@@ -187,8 +189,12 @@ def check_disjoint(used: PromptPairs, held_out: PromptPairs) -> None:
 
 
 def prompt_keys(pairs: PromptPairs) -> list[bytes]:
-    """Each pair less its padding: equal keys are the same clean and the same corrupted prompt."""
+    """Each prompt without padding: equal keys are the same clean and the same corrupted prompt."""
+    names = pairs.prompt if len(pairs.prompt) else np.arange(len(pairs))
+    first = np.unique(names, return_index=True)[1]
     return [
-        pairs.clean[row, kept].tobytes() + b"|" + pairs.corrupted[row, kept].tobytes()
-        for row, kept in enumerate(pairs.mask)
+        pairs.clean[row, pairs.mask[row]].tobytes()
+        + b"|"
+        + pairs.corrupted[row, pairs.mask[row]].tobytes()
+        for row in first
     ]

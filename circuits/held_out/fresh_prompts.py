@@ -8,8 +8,6 @@ from pathlib import Path
 from types import NoneType
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from circuits.config import Config
 from circuits.evaluation.outcomes import check_disjoint, prompt_keys
 from circuits.prompts import file_pairs, fitted, prompts_of
@@ -24,7 +22,9 @@ if TYPE_CHECKING:
 
 KINDS: Mapping[str, tuple[type, ...]] = {
     **dict.fromkeys(("task", "model", "metric"), (str, NoneType)),
-    **dict.fromkeys(("method", "level", "direction", "select", "ablation", "chat"), (str,)),
+    **dict.fromkeys(
+        ("method", "level", "nodes", "direction", "select", "ablation", "chat"), (str,)
+    ),
     **dict.fromkeys(("top", "n"), (int, NoneType)),
     **dict.fromkeys(("seed", "batch_size"), (int,)),
     **dict.fromkeys(("skip_bad", "model_correct"), (bool,)),
@@ -116,10 +116,10 @@ def held_out(
         drawn = _draw(config, model, n, config.seed + seed + attempt)
         if drawn is None:
             break
-        fresh = [row for row, key in enumerate(prompt_keys(drawn)) if key not in seen]
-        if unseen is None or len(fresh) > len(unseen):
-            unseen = drawn[np.array(fresh[:n], dtype=int)] if fresh else unseen
-        if unseen is not None and len(unseen) >= n:
+        fresh = [at for at, key in enumerate(prompt_keys(drawn)) if key not in seen]
+        if unseen is None or len(fresh) > unseen.prompts:
+            unseen = drawn.drawn(fresh[:n]) if fresh else unseen
+        if unseen is not None and unseen.prompts >= n:
             break
     if unseen is None:
         raise RunError(

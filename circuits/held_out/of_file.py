@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,8 +30,9 @@ def evaluate_file(
         SiteError: the circuit is of a model of another shape.
         CircuitsError: the file, the task or the model cannot be read.
     """
-    from circuits.models import load_model
+    from circuits.models import load_model, locate
     from circuits.prompts import prompts_of
+    from patching.sources.stated import stated_shape
 
     source = str(terms.prompts) if terms.prompts is not None else task
     if model is None or source is None:
@@ -43,8 +45,9 @@ def evaluate_file(
     graph = CircuitGraph.load(path)
     config = Config(task=source, model=model, seed=terms.seed, skip_bad=terms.skip_bad)
     if not config.from_file:
-        config = Config(task=source, model=model, n=terms.n, seed=terms.seed)
+        config = replace(config, n=terms.n)
     config.check()
+    graph.info.check_model(stated_shape(locate(model)))
     running = terms.running("corrupted", progress=progress)
     if progress is not None:
         progress(0, 0, "opening the model")

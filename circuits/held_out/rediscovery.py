@@ -135,19 +135,22 @@ def rediscover(
     Raises:
         RunError: fewer than two rediscoveries, or a single prompt to draw from.
     """
-    if times < 2 or len(used) < 2:
+    if times < 2 or used.prompts < 2:
         raise RunError(
-            f"{times} rediscoveries of {len(used)} prompts tell no spread; give at least 2 of each"
+            f"{times} rediscoveries of {used.prompts} prompts tell no spread; give at least 2 of "
+            f"each"
         )
     options = running.afresh(config.batch_size)
     scored = measure(config, model, used, options, keep_rows=True)
     rng = np.random.default_rng(seed)
     scores, graphs = [], []
     for done in range(times):
-        rows = rng.integers(len(used), size=len(used))
-        drawn = scored.drawn(rows)
+        prompts = rng.integers(used.prompts, size=used.prompts)
+        drawn = scored.drawn(prompts)
         scores.append(drawn.scores)
-        graphs.append(find(config, drawn, model, used[rows], options.afresh(progress=None)))
+        graphs.append(
+            find(config, drawn, model, used.drawn(prompts), options.afresh(progress=None))
+        )
         if running.progress:
             running.progress(done + 1, times, "discovering again")
     outcomes = run_circuits(model, pairs, [edges_of(graph) for graph in graphs], running)

@@ -221,7 +221,7 @@ def describe(model: Model, pairs: PromptPairs, measured: dict[str, Any]) -> dict
         "model_hash": model.hash,
         "prompts": {
             "task": pairs.task,
-            "n": len(pairs),
+            "n": pairs.prompts,
             "sha256": pairs.digest,
             "held_out": True,
             "known": knowledge(model, pairs).to_json(),

@@ -224,7 +224,7 @@ def describe_run(
         ),
         prompts=Prompts(
             task=pairs.task,
-            n=len(pairs),
+            n=pairs.prompts,
             sha256=pairs.digest,
             notes=tuple(about.notes),
             known=None if about.known is None else KnownRecord(**about.known.to_json()),

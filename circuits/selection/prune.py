@@ -207,12 +207,13 @@ class _Trial:
         """The kept edges' effects as scores."""
         from patching.scores import Scores
 
-        effects = np.array(list(kept.values())).reshape(len(kept), len(pairs))
+        rows = np.array(list(kept.values())).reshape(len(kept), len(pairs))
+        effects = pairs.by_prompt(rows)
         return Scores(
             names=tuple(edge.name for edge in kept),
             totals=effects.sum(1),
             squares=(effects**2).sum(1),
-            count=len(pairs),
+            count=pairs.prompts,
             level="edge",
             method="acdc",
             direction="noising",

@@ -151,7 +151,7 @@ class Plan:
             sample=(self.sites, self.seed) if exact else None,
             **options,
         )
-        return scores.names, rows, sweep.seconds() - begin
+        return scores.names, self.pairs.by_prompt(rows.T).T, sweep.seconds() - begin
 
 
 def carried_out(plan: Plan, work: Forecast, options: Sweep) -> Validation:
@@ -237,7 +237,7 @@ def _validation(
         model=name_of(plan.model.path),
         model_hash=plan.model.hash,
         metric=metric_name(metric),
-        count=len(plan.pairs),
+        count=plan.pairs.prompts,
         total_effect=float((clean - corrupted).mean()),
         sites={kind: SiteSample(*counts) for kind, counts in work.sites.items()},
     )

@@ -1,12 +1,19 @@
 """A question without a file, how it is put to a model, and answers that the model does not give."""
 
+import json
 import logging
+from dataclasses import replace
+from itertools import permutations
 
+import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 import circuits
+from circuits.cli.app import app
 from circuits.config import Config
 from circuits.prompts import fitted, prompts_of
+from circuits.scored import score_by
 from circuits.unlikely import unlikely
 from tasks import PromptPairs
 from tasks.errors import TaskError
@@ -142,6 +149,70 @@ def test_answers_of_several_tokens_become_rows(stories):
     )
     assert pairs.in_part
     graph = circuits.discover(pairs, stories, metric="sequence_log_prob", top=10)
-    assert graph.info.prompts == len(pairs.each_token()) > 1
+    assert len(pairs.each_token()) > pairs.each_token().prompts == graph.info.prompts == 1
     found = circuits.evaluate(graph, stories, pairs.each_token())
-    assert found.metric == "sequence_log_prob"
+    assert (found.metric, found.n, found.interval) == ("sequence_log_prob", 1, None)
+
+
+TIMES = 3
+
+
+@pytest.fixture(scope="module")
+def repeated(model):
+    """Pairs, and the same with every row three times over as rows of one prompt."""
+    pairs = circuits.load_task("ioi").pairs(model.tokenizer, n=8, seed=3)
+    owner = np.repeat(np.arange(len(pairs)), TIMES)
+    return pairs, replace(pairs[owner], prompt=owner)
+
+
+def test_intervals_are_over_prompts_not_over_their_rows(model, repeated):
+    """Rows that say the same thrice make nothing surer."""
+    once, thrice = repeated
+    graph = circuits.discover(once, model, top=40)
+    assert circuits.discover(thrice, model, top=40).edges == graph.edges
+    mine, theirs = (circuits.evaluate(graph, model, pairs) for pairs in repeated)
+    assert theirs.n == mine.n == len(once)
+    assert theirs.interval == pytest.approx(mine.interval)
+    assert theirs.per_prompt == pytest.approx(mine.per_prompt)
+    mine, theirs = (circuits.ablate(model, pairs, "a3.h0") for pairs in repeated)
+    assert theirs.interval == pytest.approx(mine.interval)
+    loose = circuits.ablate(model, replace(thrice, prompt=[]), "a3.h0").interval
+    assert loose[1] - loose[0] < 0.8 * (mine.interval[1] - mine.interval[0])
+
+
+def test_standard_errors_and_validation_are_over_prompts(model, repeated):
+    once = repeated[0]
+    mine, theirs = (score_by(Config(None), model, pairs).scores for pairs in repeated)
+    assert theirs.count == mine.count == len(once)
+    np.testing.assert_allclose(theirs.values, mine.values, atol=1e-6)
+    np.testing.assert_allclose(theirs.standard_error, mine.standard_error, atol=1e-6)
+    assert theirs.clean == pytest.approx(mine.clean)
+    mine, theirs = (
+        circuits.validate(model, pairs, ["secant"], ["z"], directions=["noising"]).to_frame()
+        for pairs in repeated
+    )
+    spread = ["pearson low", "pearson high"]
+    assert theirs[spread].to_numpy() == pytest.approx(mine[spread].to_numpy(), abs=1e-6)
+
+
+def test_whole_answers_are_tested_on_other_prompts(stories, shared, tmp_path):
+    """A run with rows for every token: no prompt is cut in two, and n counts prompts."""
+    names = ["Tim", "Tom", "Ben", "Sam", "Max", "Leo"]
+    lines = [
+        {"clean": f"One day {a} saw", "corrupted": f"One day {b} saw", "answer": " an elephant",
+         "counterfactual": " something"}
+        for a, b in permutations(names, 2)
+        if len(stories.tokenizer.encode(a)) == len(stories.tokenizer.encode(b))
+    ]  # fmt: skip
+    path = tmp_path / "whole.jsonl"
+    path.write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
+    made = tmp_path / "run"
+    options = ["--metric", "sequence_log_prob", "--n", "6", "--top", "20", "--out", str(made)]
+    folder = shared / "models" / "stories260K"
+    done = CliRunner().invoke(app, ["discover", str(path), "--model", str(folder), *options])
+    assert done.exit_code == 0, done.output
+    assert "means are over tokens, intervals over prompts" in " ".join(done.output.split())
+    done = CliRunner().invoke(app, ["evaluate", str(made), "--n", "5", "--rediscoveries", "2"])
+    assert done.exit_code == 0, done.output
+    told = json.loads((made / "evaluation.json").read_text(encoding="utf-8"))
+    assert told["n"] == told["prompts"]["n"] == 5

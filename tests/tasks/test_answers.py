@@ -234,3 +234,22 @@ def test_positions_follow_their_tokens_into_whole_answers(smollm2_tokenizer):
     at = np.arange(len(rows))
     assert smollm2_tokenizer.decode(rows.clean[at, rows.positions["B"]]) == "443"
     assert (rows.positions["END"] == rows.clean.shape[1] - 1).all()
+
+
+def test_rows_of_whole_answers_belong_to_their_prompts(smollm2_tokenizer):
+    pairs = PromptPairs.from_texts(
+        smollm2_tokenizer, ["12+34=", "1+3="], ["12+35=", "1+4="], ["46", "4"], ["47", "5"]
+    )
+    assert pairs.prompts == 2
+    assert pairs.by_prompt(np.array([1.0, 2.0])).tolist() == [1, 2]
+    rows = pairs.each_token()
+    assert (len(rows), rows.prompts, rows.prompt.tolist()) == (3, 2, [0, 0, 1])
+    values = np.array([[1.0, 2.0, 6.0], [0.0, 0.0, 3.0]])
+    assert rows.by_prompt(values).tolist() == [[2, 4], [0, 2]]
+    np.testing.assert_allclose(rows.by_prompt(values).mean(1), values.mean(1))
+    drawn = rows.drawn([1, 0, 0])
+    assert drawn.prompt.tolist() == [0, 1, 1, 2, 2]
+    assert drawn.clean.tolist() == rows[[2, 0, 1, 0, 1]].clean.tolist()
+    assert pairs.drawn([1, 1]).clean.tolist() == pairs[[1, 1]].clean.tolist()
+    assert rows[1:].prompts == 2
+    assert "tokens of the answers of 2 prompts" in rows.notes[0]

@@ -24,7 +24,8 @@ from circuits.output import written
 from circuits.results.record import RECORD, RunRecord, describe_run
 from circuits.run_page import page_prompts
 from circuits.split import split_options
-from circuits.studies.allforone.search import Settings, prompts, search
+from circuits.studies.allforone.search import Putting, Settings, prompts, search
+from tasks.chat import form_of
 from tasks.errors import TaskError, all_faults
 
 if TYPE_CHECKING:
@@ -51,6 +52,8 @@ class SearchConfig(Config):
             "model": self.model,
             "method": self.method,
             "direction": self.direction,
+            "bos": self.bos,
+            "chat": self.chat,
         }
         return plain | asdict(self.settings) | {"options": dict(self.options)}
 
@@ -72,6 +75,7 @@ class SearchConfig(Config):
 
         self._check_task()
         self._check_model()
+        self._check_chat()
         if not self.from_file:
             tasks.get(self.task or "").settings(**self.options)
         elif self.options:
@@ -103,6 +107,8 @@ def af1(
     prune: bool = True,
     batch_size: int = 64,
     conditional: Conditional | None = None,
+    bos: bool | None = None,
+    chat: bool | str = "",
     progress: Progress | None = None,
     **options: Any,
 ) -> AllForOne:
@@ -111,8 +117,9 @@ def af1(
     `task` is a task's name (`options` are the task's), a file of prompt pairs, or
     `PromptPairs`. Prompts have to be of one length. `conditional(position, token, n, seed)` draws
     prompts with that token at that position and the rest independent of it; by default the task's
-    own sampler, or, for pairs, every column drawn by itself. Shares are of the prompts that the
-    full model answers right, with 95 % Wilson intervals.
+    own sampler, or, for pairs, every column drawn by itself. `bos` and `chat` say how texts are put
+    to the model: see :meth:`tasks.base.Task.pairs`. Shares are of the prompts that the full model
+    answers right, with 95 % Wilson intervals.
 
     >>> circuits.af1(model, "mental_math", n=16, samples=16, alternatives=False, prune=False)
     AllForOne(mental_math: Stages(wait=..., transfer=...), faithfulness ...)
@@ -129,10 +136,11 @@ def af1(
     name = name_of(opened.path)
     if isinstance(task, str) and not task.endswith((".json", ".jsonl")):
         options = split_options(task, options, opened.path)
-    pairs, own = prompts(task, opened, settings, options)
+    how = Putting(bos, form_of(chat))
+    pairs, own = prompts(task, opened, settings, options, how)
     sweep = Sweep(batch_size, progress)
     result = search(opened, pairs, conditional or own, settings, sweep, name)
-    return replace(result, options=options)
+    return replace(result, options=options, bos=how.bos, chat=how.chat)
 
 
 def run(config: SearchConfig, folder: Path, progress: Progress | None = None) -> AllForOne:
@@ -156,11 +164,12 @@ def _run(config: SearchConfig, folder: Path, options: Sweep) -> AllForOne:
     with clock("opening the model"):
         model = load_model(config.model)
     with clock("making the prompts"):
-        pairs, conditional = prompts(config.task or "", model, config.settings, config.options)
+        how = Putting(config.bos, config.chat)
+        pairs, conditional = prompts(config.task or "", model, config.settings, config.options, how)
     with clock("searching"):
         name = config.model_label or name_of(model.path)
         result = search(model, pairs, conditional, config.settings, options, name)
-    result = replace(result, options=config.options)
+    result = replace(result, options=config.options, bos=config.bos, chat=config.chat)
     assert result.graph is not None
     assert result.evaluation is not None
     record = describe_run(config, model, pairs, result.graph, result.evaluation, clock.seconds)

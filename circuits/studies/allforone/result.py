@@ -44,6 +44,7 @@ class AllForOne(Reported):
                 None where no point is that good
     thin        how many of the conditional means (`keys`) are over fewer draws than `samples`
     options     options of the task that were asked for
+    bos, chat   how texts were put to the model, as in :class:`circuits.config.Config`
     graph       the chosen subgraph, its heads pruned; every edge has its measured effect; where
                 none is chosen, the point of the largest share
     """
@@ -62,6 +63,8 @@ class AllForOne(Reported):
     chosen: Stages | None
     pruned: Pruning | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
+    bos: bool | None = None
+    chat: str = ""
     graph: CircuitGraph | None = None
     scores: Scores | None = field(default=None, repr=False)
     evaluation: Evaluation | None = field(default=None, repr=False)
@@ -71,7 +74,9 @@ class AllForOne(Reported):
     @property
     def title(self) -> str:
         """What was asked of which model: `mental_math (form=-) on nano`."""
-        options = ", ".join(f"{name}={value}" for name, value in self.options.items())
+        put = {"bos": self.bos, "chat": self.chat}
+        put = {name: value for name, value in put.items() if value not in (None, "")}
+        options = ", ".join(f"{name}={value}" for name, value in {**self.options, **put}.items())
         task = (self.task or "prompt pairs") + (f" ({options})" if options else "")
         known = self.model not in ("", "in memory")
         return f"{task} on {self.model if known else 'a model in memory'}"
@@ -100,6 +105,8 @@ class AllForOne(Reported):
         return {
             "task": self.task,
             "options": {name: str(value) for name, value in self.options.items()},
+            "bos": self.bos,
+            "chat": self.chat,
             "model": self.model,
             "layers": self.layers,
             "indices": "W: residual stream after block W, from 0; -1 is the embedding",

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from circuits.arguments import check_kinds
+from circuits.arguments import check_kinds, check_unput
 from circuits.config import FILES
 from circuits.results.intervals import Proportion
 from circuits.studies.allforone.stages import MAIN, choose, closest
@@ -69,17 +69,35 @@ class Settings:
             raise MethodError("All-for-One cannot run like this: " + "; ".join(faults))
 
 
+class Putting(NamedTuple):
+    """How texts are put to the model: how they begin, and the form of chat turns."""
+
+    bos: bool | None = None
+    chat: str = ""
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """What is not as by default."""
+        return {name: value for name, value in self._asdict().items() if value not in (None, "")}
+
+
 def prompts(
-    task: str | Path | PromptPairs, model: Model, settings: Settings, options: Mapping[str, Any]
+    task: str | Path | PromptPairs,
+    model: Model,
+    settings: Settings,
+    options: Mapping[str, Any],
+    how: Putting,
 ) -> tuple[PromptPairs, Conditional]:
     """The prompts, and what draws others that share a token with them."""
     import tasks
     from circuits.studies.allforone.samples import Columns, OfTask, of_one_length
 
     if isinstance(task, str | Path) and str(task).endswith(FILES):
-        task = tasks.read_pairs(task, model.tokenizer, n=None, seed=settings.seed)
-    if not isinstance(task, str | Path):
+        task = tasks.read_pairs(task, model.tokenizer, seed=settings.seed, **how._asdict())
+    elif not isinstance(task, str | Path):
         check_kinds(pairs=task)
+        check_unput(*how)
+    if not isinstance(task, str | Path):
         pairs = of_one_length(task[: settings.n])
         return pairs, Columns.of(pairs)
     source = tasks.get(str(task))
@@ -87,13 +105,11 @@ def prompts(
         raise TaskError(f"task {task} is text, and this model has no tokenizer; give prompt pairs")
     # Conditional means hold one token fixed, so an operand has to be one.
     whole = {"tokens": "one"} if "tokens" in source.options else {}
-    made = source.pairs(
-        model.tokenizer, n=settings.n, seed=settings.seed, **(whole | dict(options))
-    )
-    pairs = of_one_length(made)
+    given = {"seed": settings.seed, **how.given, **whole, **options}
+    pairs = of_one_length(source.pairs(model.tokenizer, n=settings.n, **given))
     if not hasattr(source, "conditional"):
         return pairs, Columns.of(pairs)
-    return pairs, OfTask.of(source, model.tokenizer, pairs, options)
+    return pairs, OfTask.of(source, model.tokenizer, pairs, {**options, **how.given})
 
 
 def search(

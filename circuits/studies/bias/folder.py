@@ -35,6 +35,9 @@ def mitigate(
     file: str | Path = "",
     others: int = 200,
     recipes: Sequence[str] = (),
+    skip_bad: bool = False,
+    bos: bool | None = None,
+    chat: bool | str = "",
     force: bool = False,
 ) -> ReportCard:
     """Find a permanent edit against a bias towards 'A', measure it, and save the edited model.
@@ -43,7 +46,8 @@ def mitigate(
     in all orders of its options with the letters in balance, other tasks and text left alone. The
     report card compares it on held-out questions with no edit, PriDe, other recipes and controls.
     With ``out`` it is written there, with the plan and the edited model beside it; where nothing is
-    surely better than doing nothing, no model is.
+    surely better than doing nothing, no model is. ``bos`` and ``chat`` say how the questions are
+    put to the model: see :meth:`tasks.base.Task.pairs`.
 
     >>> card = circuits.mitigate(model, train=8, test=40, others=8, recipes=["least squares"])
     >>> card.chosen
@@ -61,8 +65,10 @@ def mitigate(
     from circuits.studies.bias.mitigate import find_mitigation, unseen
     from circuits.studies.bias.report import report_card
     from circuits.studies.bias.settings import Settings
+    from tasks.chat import form_of
 
-    settings = Settings(train, test, seed, str(file), others, tuple(recipes))
+    given = train, test, seed, str(file), others, tuple(recipes), skip_bad, bos, form_of(chat)
+    settings = Settings(*given)
     if out is None:
         opened = load_model(model)
         return report_card(opened, find_mitigation(opened, settings))

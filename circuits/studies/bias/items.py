@@ -10,7 +10,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Int
 
+from tasks.answers import Ids, begin_alike
+from tasks.chat import Asked, begun
 from tasks.errors import TaskError
+from tasks.mcq_bias import MCQBias, letter_tokens
 from tasks.mcq_files import read_questions
 from tasks.questions import LETTERS, Question, bank
 from tasks.tokenize import encode, pad_id, single_token, unknown_words
@@ -28,6 +31,8 @@ class Items:
     gold      index of the right letter
 
     A tokenizer that cuts " A" into a space and the letter is asked for the letter after a space.
+    ``bos`` and ``chat`` say how the questions are put to the model: see
+    :meth:`tasks.base.Task.pairs`.
     """
 
     questions: tuple[Question, ...]
@@ -37,6 +42,8 @@ class Items:
     letters: Int[np.ndarray, " k"]
     names: tuple[str, ...]
     layout: str = "line"
+    bos: bool | None = None
+    chat: str = ""
 
     def __len__(self) -> int:
         return len(self.gold)
@@ -62,6 +69,8 @@ def make_items(
     questions: Sequence[Question],
     layout: str = "line",
     longest: int | None = None,
+    bos: bool | None = None,
+    chat: str = "",
 ) -> Items:
     """The questions as arrays; those with more than ``longest`` tokens are left out.
 
@@ -72,11 +81,12 @@ def make_items(
             token.
     """
     most = max((len(q.options) for q in questions), default=1)
-    apart = _letters_apart(tokenizer, most)
-    space = [apart[0]] if apart else []
+    asked = Asked(begun(tokenizer, bos, chat), chat, MCQBias.chat)
+    apart = _letters_apart(asked, layout, most)
+    space = apart[0] if apart else ()
 
     def ids_of(question: Question) -> list[int]:
-        return [*encode(tokenizer, question.text(layout)), *space]
+        return [*encode(asked.tokenizer, asked.text(question.text(layout))), *space]
 
     def fits(question: Question) -> bool:
         orders = (question.turned(by) for by in range(len(question.options)))
@@ -99,11 +109,15 @@ def make_items(
     k = counts.pop()
     letters = np.array(apart[1][:k]) if apart else letter_ids(tokenizer, k)
     names = tuple(f"#{i}" for i in letters) if apart else tuple(f" {x}" for x in LETTERS[:k])
-    return Items(tuple(q for q, _ in kept), tokens, mask, gold, letters, names, layout)
+    asked_so = layout, bos, chat
+    return Items(tuple(q for q, _ in kept), tokens, mask, gold, letters, names, *asked_so)
 
 
-def _letters_apart(tokenizer: Any, n_options: int) -> tuple[int, list[int]] | None:
-    """The token of a space and those of letters alone, where they are cut apart; else None."""
+def _letters_apart(asked: Asked, layout: str, n_options: int) -> tuple[Ids, list[int]] | None:
+    """What all letters begin with and their own tokens, where " A" is not one token; else None."""
+    tokenizer = asked.tokenizer
+    if asked.form:
+        return _letters_of_chat(asked, layout, n_options)
     if all(single_token(tokenizer, f" {x}") is not None for x in LETTERS[:n_options]):
         return None
     # "_" stands before the letter so that no tokenizer adds a space of its own to it.
@@ -112,7 +126,17 @@ def _letters_apart(tokenizer: Any, n_options: int) -> tuple[int, list[int]] | No
     found = [encode(tokenizer, f"_{x}", bos=False)[len(before) :] for x in LETTERS[:n_options]]
     if len(spaces) != 1 or any(len(ids) != 1 for ids in found):
         return None
-    return spaces[0], [ids[0] for ids in found]
+    return tuple(spaces), [ids[0] for ids in found]
+
+
+def _letters_of_chat(asked: Asked, layout: str, n_options: int) -> tuple[Ids, list[int]]:
+    """The same where a reply begins; `TaskError` where a letter is not one token there."""
+    found = [letter_tokens(asked, letter, layout) for letter in LETTERS[:n_options]]
+    shared = begin_alike(found)
+    odd = [x for x, ids in zip(LETTERS, found, strict=False) if len(ids) != shared + 1]
+    if odd:
+        raise TaskError(f"letters that are not one token where a reply begins: {', '.join(odd)}")
+    return found[0][:shared], [ids[shared] for ids in found]
 
 
 def letter_ids(tokenizer: Any, n_options: int) -> Int[np.ndarray, " k"]:
@@ -131,7 +155,7 @@ def letter_ids(tokenizer: Any, n_options: int) -> Int[np.ndarray, " k"]:
 def in_all_orders(tokenizer: Any, items: Items) -> Items:
     """Every question in every cyclic order of its options, orders of one question side by side."""
     turned = [q.turned(by) for q in items.questions for by in range(items.n_options)]
-    return make_items(tokenizer, turned, items.layout)
+    return make_items(tokenizer, turned, items.layout, bos=items.bos, chat=items.chat)
 
 
 def draw_questions(

@@ -34,8 +34,10 @@ from circuits.studies.bias.unibias import unibias
 from patching.model import Model
 from patching.progress import Progress
 from patching.sites import Site, parse_site
+from tasks.chat import check_form
 from tasks.errors import TaskError
 from tasks.pairs import PromptPairs
+from tasks.tokenize import with_start
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -79,7 +81,8 @@ def prepare(model: Model, settings: Settings) -> Material:
     tokenizer = model.tokenizer
     if tokenizer is None:
         raise TaskError("questions are text, and this model has no tokenizer")
-    longest = model.longest
+    check_form(tokenizer, settings.chat)
+    put: dict[str, Any] = {"longest": model.longest, "bos": settings.bos, "chat": settings.chat}
     k = commonest_options(settings.file, settings.skip_bad) if settings.file else OPTIONS
 
     def drawn(n: int, split: str, n_options: int = k) -> list[Any]:
@@ -90,9 +93,9 @@ def prepare(model: Model, settings: Settings) -> Material:
             return questions[:n]
         return draw_questions(tokenizer, n, settings.seed, split, n_options)
 
-    train = make_items(tokenizer, drawn(settings.train, "train"), longest=longest)
+    train = make_items(tokenizer, drawn(settings.train, "train"), **put)
     asked = drawn(settings.test, "test")
-    test = make_items(tokenizer, asked, longest=longest)
+    test = make_items(tokenizer, asked, **put)
     templates = {}
     few = max(settings.test // 4, FEWEST)
     for name, make in {
@@ -101,15 +104,16 @@ def prepare(model: Model, settings: Settings) -> Material:
         RANDOM_WORDS: lambda: (random_questions(tokenizer, few, settings.seed, k), "line"),
     }.items():
         try:
-            templates[name] = make_items(tokenizer, *make(), longest=longest)
+            templates[name] = make_items(tokenizer, *make(), **put)
         except TaskError:
             continue
+    plain = with_start(tokenizer, settings.bos)
     return Material(
         train=in_all_orders(tokenizer, train),
         test=test,
         templates=templates,
-        train_others=other_prompts(tokenizer, max(settings.others // 3, 8), "train", longest),
-        test_others=other_prompts(tokenizer, settings.others, "test", longest),
+        train_others=other_prompts(plain, max(settings.others // 3, 8), "train", model.longest),
+        test_others=other_prompts(plain, settings.others, "test", model.longest),
         too_long=len(asked) - len(test),
         unknown=unknown_share(tokenizer, test.questions),
     )

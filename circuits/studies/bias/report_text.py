@@ -73,6 +73,8 @@ def _verdict(card: Mapping[str, Any]) -> Iterator[Block]:
     left = (
         f" {q['too_long']} more are too long for the model and left out." if q["too_long"] else ""
     )
+    if form := card["settings"]["chat"]:
+        left += f" All were put in a chat turn ({form})."
     if q["unknown_words"]:
         left += f" {q['unknown_words']:.0%} of their words are unknown to its tokenizer."
     yield (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from tasks.chat import form_of
 from tasks.errors import TaskError, all_faults, number_faults, unknown
 from tasks.mcq_files import read_questions
 
@@ -27,7 +28,8 @@ class Settings:
     ``file`` holds questions of your own (:mod:`tasks.mcq_files`), of which those with a fault are
     left out with ``skip_bad``; ``others`` is the number of
     prompts of every other task, and of texts, that side effects are measured on. ``recipes`` are
-    the ones to try, all of them by default.
+    the ones to try, all of them by default. ``bos`` and ``chat`` say how the questions are put to
+    the model (:meth:`tasks.base.Task.pairs`); other tasks and texts are put without chat.
 
     Raises:
         TaskError: listing everything that is wrong.
@@ -40,6 +42,8 @@ class Settings:
     others: int = 200
     recipes: tuple[str, ...] = ()
     skip_bad: bool = False
+    bos: bool | None = None
+    chat: str = ""
 
     def __post_init__(self) -> None:
         faults = number_faults(
@@ -48,6 +52,7 @@ class Settings:
             ("others", self.others, FEWEST),
             ("seed", self.seed, 0),
         )
+        object.__setattr__(self, "chat", form_of(self.chat))
         if self.file:
             try:
                 read_questions(self.file, skip_bad=self.skip_bad)

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from circuits.studies.emotion.circuit import Components
+from circuits.studies.emotion.prompts import EmotionPrompt
 from patching.capture import Prompts
 from patching.forward import Tap, no_tap, run_block
 from patching.generate import generate
@@ -135,14 +136,14 @@ class Reply:
 
 def replies(
     model: Model,
-    prompts: Sequence[str],
+    prompts: Sequence[EmotionPrompt],
     new: int,
     tap: Tap = no_tap,
     batch_size: int | Sweep = 64,
 ) -> list[Reply]:
     """Greedy continuations; nothing differs between methods but the tap and the prompts."""
     tokenizer = model.tokenizer
-    rows = [encode(tokenizer, prompt) for prompt in prompts]
+    rows = [prompt.ids(tokenizer) for prompt in prompts]
     end, made = tokenizer.eos_token_id, []
 
     def work(tokens: Tensor, mask: Tensor) -> list[list[int]]:
@@ -160,12 +161,16 @@ def replies(
 @undisturbed
 @torch.no_grad()
 def perplexity(
-    model: Model, texts: Sequence[str], tap: Tap = no_tap, batch_size: int | Sweep = 64
+    model: Model,
+    texts: Sequence[str],
+    tap: Tap = no_tap,
+    batch_size: int | Sweep = 64,
+    bos: bool | None = None,
 ) -> float:
     """exp of the mean next-token loss; with a tap for all positions, each token is changed as it
     would be were it the last.
     """
-    rows = [encode(model.tokenizer, text) for text in texts]
+    rows = [encode(model.tokenizer, text, bos) for text in texts]
     longest = model.longest
     prompts = Prompts.of([row[:longest] for row in rows], pad_id(model.tokenizer))
 

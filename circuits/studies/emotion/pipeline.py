@@ -28,7 +28,7 @@ from circuits.studies.emotion.verdict import claims
 from patching.capture import Prompts, capture
 from patching.sweep import Sweep
 from patching.weights import check_neurons
-from tasks.tokenize import encode, pad_id
+from tasks.tokenize import pad_id
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -92,6 +92,8 @@ def study(
     """
     settings = settings or Settings()
     check_neurons(model, "a circuit of emotions")
+    if model.tokenizer is not None:
+        concept = concept.put(model.tokenizer, settings.bos, settings.chat)
     settings.check(model, concept)
     budget = settings.budget(model.anatomy)
     clock = Clock(progress)
@@ -160,6 +162,7 @@ def _harness(
         positions=settings.positions,
         new_tokens=settings.new_tokens,
         batch_size=settings.batch_size,
+        bos=settings.bos,
     )
 
 
@@ -177,7 +180,7 @@ def _baselines(
 
 
 def _encoded(model: Model, prompts: list[EmotionPrompt]) -> Prompts:
-    rows = [encode(model.tokenizer, prompt.text) for prompt in prompts]
+    rows = [prompt.ids(model.tokenizer) for prompt in prompts]
     return Prompts.of(rows, pad_id(model.tokenizer))
 
 
@@ -188,9 +191,8 @@ def _accepted(
     settings: Settings,
     progress: Progress | None,
 ) -> Bool[np.ndarray, " n"]:
-    texts = [prompt.text for prompt in asking]
-    options = Sweep(settings.batch_size, progress).counting(len(texts), "replies")
-    made = replies(model, texts, settings.new_tokens, batch_size=options)
+    options = Sweep(settings.batch_size, progress).counting(len(asking), "replies")
+    made = replies(model, asking, settings.new_tokens, batch_size=options)
     return np.array([concept.judged(r.text) == p.label for r, p in zip(made, asking, strict=True)])
 
 

@@ -11,7 +11,8 @@ from jaxtyping import Float
 
 from circuits.probes import Probes, probe
 from circuits.studies.emotion.prompts import Concept, EmotionPrompt
-from tasks.tokenize import encode
+from patching.capture import Prompts
+from tasks.tokenize import pad_id
 
 if TYPE_CHECKING:
     from patching.model import Model
@@ -83,14 +84,15 @@ def read_labels(
     """Probes fitted on discovery prompts and tested on test prompts, which share no scenario."""
     sides = [_asked(concept, "discovery", groups), _asked(concept, "test", tests)]
     prompts = [prompt for side in sides for prompt in side]
-    lengths = [len(encode(model.tokenizer, prompt.text)) for prompt in prompts]
+    rows = [prompt.ids(model.tokenizer) for prompt in prompts]
+    lengths = [len(row) for row in rows]
     settings: dict[str, Any] = {
         "groups": [prompt.group for prompt in prompts],
         "held_out": [number == 1 for number, side in enumerate(sides) for _ in side],
         "seed": seed,
         "batch_size": batch_size,
     }
-    texts, labels = [p.text for p in prompts], [str(p.label) for p in prompts]
+    texts, labels = Prompts.of(rows, pad_id(model.tokenizer)), [str(p.label) for p in prompts]
     near = [position for position in POSITIONS if -position <= min(lengths)]
     plain = probe(model, texts, labels, positions=near, **settings)
     conditions = {PLAIN: plain}

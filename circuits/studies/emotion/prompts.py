@@ -3,28 +3,50 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from tasks.chat import TEMPLATE, Asked, ChatForm, check_form
 from tasks.errors import FormatError, TaskError, all_faults
 from tasks.files import read_text
 from tasks.json_text import parse_json
 from tasks.judges import Judge, LexiconJudge
+from tasks.scenarios import CUE
+from tasks.tokenize import encode
 
 SPLITS = ("discovery", "test")
 
 
 @dataclass(frozen=True, slots=True)
 class EmotionPrompt:
-    """A prompt of a group. `label` is what it asks for, None for nothing; `kind` is its valence."""
+    """A prompt of a group. `label` is what it asks for, None for nothing; `kind` is its valence.
+
+    `opening` is the end of the text that is the reply's beginning. `bos` says how the text begins:
+    see :func:`tasks.tokenize.encode`.
+    """
 
     text: str
     group: str
     label: str | None
     kind: str = ""
+    opening: str = ""
+    bos: bool | None = None
+
+    def ids(self, tokenizer: Any) -> list[int]:
+        """The prompt's tokens."""
+        return encode(tokenizer, self.text, self.bos)
+
+    def put(self, tokenizer: Any, bos: bool | None, form: str) -> EmotionPrompt:
+        """The prompt begun as asked, and in a chat turn where a form of it is named."""
+        if not form:
+            return replace(self, bos=bos)
+        asked = self.text.removesuffix(self.opening).removesuffix(CUE)
+        turn = Asked(tokenizer, form, ChatForm(reply=self.opening.strip()))
+        begun = False if bos is None and form == TEMPLATE else bos
+        return replace(self, text=turn.text(asked), bos=begun)
 
 
 @dataclass(frozen=True)
@@ -76,6 +98,19 @@ class Concept:
             )
         return label
 
+    def put(self, tokenizer: Any, bos: bool | None, form: str) -> Concept:
+        """The concept with all prompts put to a model in this way: see :class:`Settings`.
+
+        Raises:
+            TaskError: the tokenizer has no chat template.
+        """
+        check_form(tokenizer, form)
+
+        def put(prompts: Sequence[EmotionPrompt]) -> tuple[EmotionPrompt, ...]:
+            return tuple(prompt.put(tokenizer, bos, form) for prompt in prompts)
+
+        return replace(self, discovery=put(self.discovery), test=put(self.test))
+
     def take(self, split: str, groups: int) -> tuple[EmotionPrompt, ...]:
         """The prompts of at most so many groups, always the same ones for the same number."""
         prompts = self.discovery if split == "discovery" else self.test
@@ -95,7 +130,9 @@ def emotions(opening: str | None = None) -> Concept:
     start = SHOWN if opening is None else opening
     prompts = {
         split: tuple(
-            EmotionPrompt(sample.prompt + start, sample.group, sample.emotion, sample.valence)
+            EmotionPrompt(
+                sample.prompt + start, sample.group, sample.emotion, sample.valence, start
+            )
             for sample in samples(split, (*EMOTIONS, None))
         )
         for split in SPLITS

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from circuits.studies.emotion.circuit import Budget
 from circuits.studies.emotion.prompts import SPLITS, Concept
+from tasks.chat import form_of
 from tasks.errors import MethodError, ModelError, all_faults, number_faults
-from tasks.tokenize import encode
 
 if TYPE_CHECKING:
     from patching.anatomy import Anatomy
@@ -32,6 +32,8 @@ class Settings:
     threshold    adjacent cosine of stable layers
     after_norm   whether heads are read after the norm
     positions    where control acts: at the ``last`` token of every pass, or at ``all``
+    bos, chat    how texts are put to the model: see :meth:`tasks.base.Task.pairs`; other tasks and
+                 stories are put without chat
     """
 
     groups: int = 48
@@ -49,6 +51,8 @@ class Settings:
     layers: tuple[int, ...] | None = None
     neuron_floor: int | None = None
     head_floor: int | None = None
+    bos: bool | None = None
+    chat: str = ""
 
     def __post_init__(self) -> None:
         # One group has no spread, so nothing found or tried on it could be given an error.
@@ -67,6 +71,7 @@ class Settings:
             faults.append(f"threshold is {self.threshold}; give a cosine from -1 to 1")
         if self.layers is not None and not self.layers:
             faults.append("layers is empty; give a layer, or leave it out")
+        object.__setattr__(self, "chat", form_of(self.chat))
         if faults:
             raise MethodError("this study cannot run like this: " + "; ".join(faults))
 
@@ -106,8 +111,8 @@ class Settings:
     def _length_fault(self, model: Model, concept: Concept) -> str | None:
         longest = model.longest
         splits = (("discovery", self.groups), ("test", self.tests))
-        texts = [p.text for split, count in splits for p in concept.take(split, count)]
-        needed = max(len(encode(model.tokenizer, text)) for text in texts) + self.new_tokens - 1
+        taken = [prompt for split, count in splits for prompt in concept.take(split, count)]
+        needed = max(len(p.ids(model.tokenizer)) for p in taken) + self.new_tokens - 1
         if longest is None or needed <= longest:
             return None
         return (

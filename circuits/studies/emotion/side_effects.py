@@ -32,7 +32,7 @@ def perplexities(
     means = {}
     for name, drawn in makes.items():
         values = [
-            perplexity(harness.model, texts, tap, harness.batch_size)
+            perplexity(harness.model, texts, tap, harness.batch_size, harness.bos)
             for tap in _taps(harness, drawn)
         ]
         means[name] = sum(values) / len(values)
@@ -57,7 +57,8 @@ def other_tasks(
     shares: dict[str, Any] = {}
     for task in OTHERS:
         try:
-            pairs = tasks.get(task).pairs(harness.model.tokenizer, n=n, seed=seed)
+            source, tokenizer = tasks.get(task), harness.model.tokenizer
+            pairs = source.pairs(tokenizer, n=n, seed=seed, bos=harness.bos)
             check_tokens(harness.model, pairs)
         except TaskError:
             continue

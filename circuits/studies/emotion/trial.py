@@ -121,6 +121,7 @@ class Harness:
     positions: str
     new_tokens: int
     batch_size: int
+    bos: bool | None = None
 
     def enhanced(
         self, strength: float | Sequence[float], chosen: Sequence[Components] | None = None
@@ -171,8 +172,8 @@ class Harness:
         self, number: int, prompts: Sequence[EmotionPrompt], make: Make
     ) -> list[JudgedReply]:
         """Replies that should show one label."""
-        label, texts = self.concept.labels[number], [p.text for p in prompts]
-        made = replies(self.model, texts, self.new_tokens, make(number), self.batch_size)
+        label = self.concept.labels[number]
+        made = replies(self.model, prompts, self.new_tokens, make(number), self.batch_size)
         return [
             JudgedReply(label, prompt.kind, self.concept.judged(reply.text) == label, reply)
             for prompt, reply in zip(prompts, made, strict=True)

@@ -15,7 +15,7 @@ from circuits.results.intervals import Proportion
 from circuits.results.pictures import save
 from circuits.studies.allforone.plot import draw
 from circuits.studies.allforone.samples import Columns, of_one_length
-from circuits.studies.allforone.search import SHOWN, Settings
+from circuits.studies.allforone.search import SHOWN, Putting, Settings, prompts
 from circuits.studies.allforone.stages import MAIN, Stages, best, choose, closest
 from circuits.studies.allforone.text import summary
 from graphs import CircuitGraph
@@ -382,3 +382,31 @@ def test_a_file_of_pairs_can_be_searched(directory, tmp_path):
 def test_errors_are_of_the_one_tree():
     with pytest.raises(CircuitsError):
         Settings(tolerance=-1)
+
+
+@pytest.mark.parametrize(("bos", "chat"), [(None, "plain"), (None, "template"), (True, "")])
+def test_prompts_behind_means_are_put_as_those_asked(smollm2, bos, chat):
+    """One operand is held; all else of a conditional prompt but the other operand is the same."""
+    settings, how = Settings(n=6, samples=5), Putting(bos, chat)
+    options = {"largest": 9, "style": "bare", "split": "all", "most": 9}
+    pairs, conditional = prompts("mental_math", smollm2, settings, options, how)
+    row = pairs.clean[0]
+    where = {name: int(at[0]) for name, at in pairs.positions.items()}
+    drawn = conditional(where["B"], int(row[where["B"]]), 5, 0)
+    assert drawn.shape == (5, len(row))
+    other = np.arange(len(row)) != where["A"]
+    assert (drawn[:, other] == row[other]).all()
+    start = smollm2.tokenizer.bos_token_id
+    assert (row[0] == start) is bool(bos or chat == "template")
+
+
+def test_a_search_says_how_prompts_were_put():
+    given = {"largest": 9, "most": 18, "split": "all", "bos": True}
+    found = circuits.af1(
+        planted.opened(), "mental_math", n=60, samples=40, alternatives=False, prune=False, **given
+    )
+    assert (found.to_json()["bos"], found.to_json()["chat"]) == (True, "")
+    assert "bos=True" in found.title
+    with pytest.raises(TaskError, match="give bos and chat where they are made"):
+        circuits.af1(planted.opened(), planted.pairs(), chat=True)
+    assert cli("mental_math", "--chat").exit_code == 2

@@ -8,6 +8,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+import circuits
 from circuits.cli.app import app
 from circuits.edits import edit as e
 from circuits.edits.live import editing
@@ -24,6 +25,7 @@ from patching.forward import Record
 from patching.model import Model
 from patching.weights import changed_weights, value_vectors
 from tasks.errors import RunError, TaskError
+from tasks.mcq_bias import MCQBias
 from tasks.questions import bank
 
 SETTINGS = mitigate.Settings(train=16, test=16, others=9)
@@ -281,3 +283,37 @@ def test_orders_that_unknown_words_make_alike_are_left_out(biased):
     items = mcq_items.make_items(biased.tokenizer, [blank, *known])
     train = mcq_items.in_all_orders(biased.tokenizer, items)
     assert mitigate.where(biased, train).n == 2
+
+
+@pytest.mark.parametrize(("bos", "chat"), [(None, "template"), (None, "plain"), (True, "")])
+def test_questions_are_put_as_the_task_puts_them(smollm2, bos, chat):
+    tokenizer = smollm2.tokenizer
+    questions = mcq_items.draw_questions(tokenizer, 4, 0, "test")
+    items = mcq_items.make_items(tokenizer, questions, bos=bos, chat=chat)
+    pairs = MCQBias().pairs(tokenizer, n=4, bos=bos, chat=chat)
+    rows = zip(items.tokens, items.mask, strict=True)
+    texts = [tokenizer.decode(row[mask]) for row, mask in rows]
+    for text, question in zip(texts, questions, strict=True):
+        assert question.text() in text
+    head, end = pairs.texts[0][0].split("Question:")[0], pairs.texts[0][0].rpartition("Answer:")[2]
+    assert all(text.removeprefix("<|im_start|>" * bool(bos)).startswith(head) for text in texts)
+    assert all(text.endswith(f"Answer:{end}") for text in texts)
+    measured = set(pairs.answer.ravel().tolist()) | set(pairs.counterfactual.ravel().tolist())
+    assert measured <= set(items.letters.tolist())
+    again = mcq_items.in_all_orders(tokenizer, items)
+    assert (again.bos, again.chat, len(again)) == (bos, chat, 16)
+
+
+def test_a_mitigation_in_chat_turns_says_so(biased, tmp_path):
+    given = {"train": 8, "test": 8, "others": 9, "recipes": ["zero"], "chat": "plain", "bos": False}
+    card = circuits.mitigate(biased, tmp_path / "out", **given)
+    assert (card["settings"]["chat"], card["settings"]["bos"]) == ("plain", False)
+    assert "put in a chat turn (plain)" in (tmp_path / "out" / "report.md").read_text("utf-8")
+
+
+def test_a_template_that_there_is_not_is_refused_before_the_model_is_opened(monkeypatch, tmp_path):
+    monkeypatch.setattr("circuits.models.load_model", None)
+    options = ["--out", str(tmp_path / "out"), "--chat"]
+    done = CliRunner().invoke(app, ["mitigate", "mcq_bias", *options])
+    assert done.exit_code == 2
+    assert "has no chat template" in done.output

@@ -4,10 +4,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+import circuits
+from circuits.cli.app import app
 from circuits.studies.emotion.circuit import Budget
 from circuits.studies.emotion.pipeline import study
-from circuits.studies.emotion.prompts import Concept, EmotionPrompt
+from circuits.studies.emotion.prompts import Concept, EmotionPrompt, emotion
 from circuits.studies.emotion.settings import Settings
 from patching.anatomy import Anatomy
 from patching.model import Model
@@ -128,3 +131,40 @@ def test_a_judge_that_answers_no_label_is_found_out_with_the_first_replies(monke
     )
     with pytest.raises(CircuitsError, match=r"answered 'odd'; it must answer one of calm, \$x<b>"):
         study(tiny_emotion.opened(), odd, tiny_emotion.settings())
+
+
+def test_prompts_are_put_as_the_task_puts_them(smollm2):
+    """The reply is begun as in the task; the sign that a reply follows is the turn's own."""
+    tokenizer, concept = smollm2.tokenizer, emotion()
+    pairs = circuits.load_task("emotion").pairs(tokenizer, n=8, chat=True)
+    texts = {prompt.text for prompt in concept.put(tokenizer, None, "template").test}
+    assert {text for text, _ in pairs.texts} <= texts
+    begun = concept.put(tokenizer, True, "").test[0]
+    assert begun.text == concept.test[0].text
+    assert begun.ids(tokenizer) == [tokenizer.bos_token_id, *concept.test[0].ids(tokenizer)]
+
+
+def test_a_study_in_chat_turns_says_so():
+    given = {"chat": "plain", "bos": False, "new_tokens": 2, "groups": 3, "tests": 2}
+    concept = tiny_emotion.concept()
+    texts = {p.text: p.label for p in (*concept.discovery, *concept.test)}
+    made = study(tiny_emotion.opened(), agreeing(concept), tiny_emotion.settings(**given))
+    assert made.results["settings"]["chat"] == "plain"
+    assert made.results["settings"]["bos"] is False
+    for prompt in made.concept.test:
+        question = prompt.text.removeprefix("User: ").removesuffix("\nAssistant:")
+        assert texts[question] == prompt.label
+
+
+def agreeing(concept):
+    """The concept with a judge for whom every reply shows the first label or the second."""
+    return replace(concept, judge=lambda text: concept.labels[len(text.strip()) % 2])
+
+
+def test_a_template_that_there_is_not_is_refused(monkeypatch, tmp_path):
+    monkeypatch.setattr("circuits.models.load_model", None)
+    done = CliRunner().invoke(app, ["emotion", "--chat", "--out", str(tmp_path / "out")])
+    assert done.exit_code == 2
+    assert "has no chat template" in done.output
+    with pytest.raises(TaskError, match="has no chat template"):
+        study(tiny_emotion.opened(), tiny_emotion.concept(), tiny_emotion.settings(chat="template"))

@@ -85,7 +85,7 @@ def test_prompts_that_ask_are_those_of_the_label_and_the_others_are_the_same_for
     plain = harness.try_out("none", tests, [untouched, untouched])
     assert [len(draw) for draw in (*asked.draws, *plain.draws)] == [8, 8, 8]
     assert asked.share.value > plain.share.value
-    neutral = [p.text for p in tests if p.label is None]
+    neutral = [prompt for prompt in tests if prompt.label is None]
     said = [reply.text for reply in replies(harness.model, neutral, tiny_emotion.NEW)]
     assert [r.reply.text for r in plain.draws[0]] == said * 2
     assert plain.draws[0] == plain.draws[1]
