@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -46,7 +47,10 @@ def validate(
     chat_plain: ChatPlain = False,
     method: Estimates = None,
     kind: Kinds = None,
-    n: Annotated[int, typer.Option("--n", help="Prompt pairs.")] = 32,
+    n: Annotated[
+        int | None,
+        typer.Option("--n", help="Prompt pairs. Default: 32, of large models 16 or 8."),
+    ] = None,
     sites: Annotated[
         int, typer.Option(help="Sites of each kind to compare; of more, so many are drawn.")
     ] = 96,
@@ -70,6 +74,7 @@ def validate(
     from circuits.config import Config
     from circuits.models import load_model, locate
     from circuits.prompts import prompts_of
+    from circuits.validation.forecast import MOST, affordable
     from circuits.validation.validation import KINDS, METHODS, Plan, carried_out, check_asked
     from patching.journal import kept
 
@@ -77,7 +82,7 @@ def validate(
     check_asked(methods, kinds)
     how = how_of(bos, chat, chat_plain)
     config = Config(
-        task, model, n=n, seed=seed, batch_size=batch_size, skip_bad=skip_bad, **how
+        task, model, n=n or MOST, seed=seed, batch_size=batch_size, skip_bad=skip_bad, **how
     ).settled()
     config.check()
     with OUTPUT.reserved(out, force):
@@ -89,9 +94,12 @@ def validate(
             pairs = prompts_of(config, opened)
             plan = Plan(opened, pairs, methods, kinds, sites=sites, seed=seed)
             work = plan.work(config.sweep())
-        for line in work.lines(len(pairs)):
+            if n is None and (fewer := affordable(work, opened, pairs)) < len(pairs):
+                plan = replace(plan, pairs=pairs[:fewer])
+                work = plan.work(config.sweep())
+        for line in work.lines(len(plan.pairs)):
             typer.echo(printable(line), err=True)
-        about = __version__, config.digest(), methods, kinds, sites
+        about = __version__, config.digest(), methods, kinds, sites, len(plan.pairs)
         with kept(out, *about) as journal, shown_progress() as progress:
             validation = carried_out(plan, work, config.sweep(progress, journal))
             if out is not None:

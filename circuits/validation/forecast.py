@@ -26,6 +26,12 @@ if TYPE_CHECKING:
 STREAMS = ("resid_pre", "resid_mid", "resid_post", "attn_out", "mlp_out")
 LONG = 20 * 60
 FEWEST = 4
+MOST, LEAST = 32, 8
+"""Prompt pairs that are compared where no number is given: at the most, and at the least."""
+
+AFFORDABLE = 4e13
+"""Forward passes times tokens times weights that are done without being asked to: some twenty
+minutes of two slow cores."""
 BACKWARD = 2.0
 """A backward pass in forward passes."""
 
@@ -155,6 +161,17 @@ def estimate_passes(
     if options.get("grad_drop"):
         cost += anatomy.n_layers * once
     return cost + (answered if options.get("qk_fix") else 0)
+
+
+def affordable(work: Forecast, model: Model, pairs: PromptPairs) -> int:
+    """How many of the pairs to compare where nobody says: half of them, and again, until it is
+    affordable. It depends on the model and the prompts, not on the machine.
+    """
+    weights = sum(weight.numel() for weight in model.hf.parameters())
+    n, each = len(pairs), work.passes * int(pairs.mask.sum()) / len(pairs) * weights
+    while n // 2 >= LEAST and n * each > AFFORDABLE:
+        n //= 2
+    return n
 
 
 def seconds_of_a_pass(model: Model, pairs: PromptPairs, options: Sweep) -> float:

@@ -1,17 +1,19 @@
 """Validation on the embedded model: exact beside estimates, as a table, a file and a picture."""
 
 import json
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from circuits.cli.app import app
 from circuits.cli.validate import _print
 from circuits.models import load_model
 from circuits.results.pictures import save
-from circuits.validation.forecast import Forecast, in_words
+from circuits.validation.forecast import Forecast, affordable, in_words
 from circuits.validation.plot import COLOURS, scatter
 from circuits.validation.validation import KINDS, METHODS, parse_method, validate
 from tasks.errors import MethodError
@@ -181,3 +183,22 @@ def test_a_forecast_counts_what_is_run_and_names_a_smaller_setting():
         "This takes about 40 seconds; a sample: 96 of 270 sites of kind z."
     ]
     assert in_words(1) == "about 1 second"
+
+
+@pytest.mark.parametrize(("passes", "expected"), [(1e3, 32), (2e9, 16), (4e9, 8), (1e13, 8)])
+def test_fewer_pairs_are_compared_where_nobody_says_and_it_would_take_long(passes, expected):
+    """32 pairs of 16 tokens and 50 weights: 25,600 products a pass."""
+    work = Forecast({"resid_pre": passes}, {}, {}, 1, 1.0)
+    model = SimpleNamespace(hf=torch.nn.Linear(9, 5))
+    pairs = Sized(np.ones((32, 16), dtype=bool))
+    assert affordable(work, model, pairs) == expected
+
+
+@dataclass(frozen=True)
+class Sized:
+    """As much of prompt pairs as counts: how many tokens they have."""
+
+    mask: np.ndarray
+
+    def __len__(self):
+        return len(self.mask)
