@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from patching import activation, sites, sitesets
+from patching.ablation.run import baselines
 from patching.activation import EDGE_KINDS, ExactSweep
 from patching.model import Model
 from patching.partial_forward import Resumption
-from patching.plain_runs import baselines
 from patching.scoring import score
 from patching.setting import Setting
 from patching.sitesets import label_columns, site_set

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from patching.ablation.run import baselines
 from patching.circuit_run import induced_edges, run_circuit, run_circuits
-from patching.plain_runs import baselines
 from patching.scoring import score
 from patching.sites import edges, nodes, parse_site
 from tasks.errors import MethodError, SiteError

@@ -21,7 +21,7 @@ from circuits.unlikely import unlikely
 from patching import allforone
 from patching.ablation.estimates import conditional_means, estimate_means
 from patching.ablation.kinds import get_ablation
-from patching.ablation.run import effects_ablated, run_ablated
+from patching.ablation.run import baselines, effects_ablated, run_ablated
 from patching.ablation.values import StandIns
 from patching.ablation.waiting import cama
 from patching.allforone_parts import Subgraph, answers, metric_values, score_parts
@@ -31,7 +31,6 @@ from patching.circuit_run import run_circuits, sender_points
 from patching.inside import inside_scores
 from patching.journal import Journal
 from patching.model import Model
-from patching.plain_runs import baselines
 from patching.progress import Count
 from patching.routers import routing
 from patching.runs import Batch

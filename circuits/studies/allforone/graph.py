@@ -24,8 +24,8 @@ def as_circuit(
     evaluation calls empty is the subgraph with nothing transferred.
     """
     from graphs import by_threshold
+    from patching.ablation.run import baselines
     from patching.allforone_parts import metric_values, score_parts
-    from patching.plain_runs import baselines
 
     pairs, metric = subgraph.pairs, subgraph.pairs.metric
     scores = score_parts(subgraph, column_label(subgraph), metric)

@@ -18,8 +18,8 @@ from circuits.evaluation.outcomes import (
 )
 from circuits.evaluation.running import Running
 from graphs import CircuitInfo
+from patching.ablation.run import baselines
 from patching.circuit_run import run_circuit
-from patching.plain_runs import baselines
 from patching.scoring import score
 from patching.sites import edges, parse_edge
 from tasks.errors import MethodError, ModelError, RunError

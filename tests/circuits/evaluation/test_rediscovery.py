@@ -13,8 +13,8 @@ from circuits.evaluation.areas import KINDS
 from circuits.evaluation.curves import plan, run_plans
 from circuits.evaluation.rediscovery import HELD_OUT, interval, rediscover, spread
 from circuits.evaluation.running import Running
+from patching.ablation.run import baselines
 from patching.circuit_run import run_circuits
-from patching.plain_runs import baselines
 from tasks.errors import RunError
 from tests.known import interchange
 
