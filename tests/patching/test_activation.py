@@ -109,7 +109,7 @@ def test_how_many_patches_ride_together_changes_nothing(gpt2, pairs, monkeypatch
     wanted = (
         {"level": "edge"},
         {"level": "site", "sites": "neuron"},
-        {"level": "crossing", "positions": "named"},
+        {"level": "attention_edge", "positions": "named"},
     )
     expected = [score(gpt2, pairs, "activation", **asked) for asked in wanted]
     monkeypatch.setattr(activation, "ROW_TOKENS", rows)

@@ -41,7 +41,7 @@ def targets(model):
     named = {"positions": "named"}
     yield {"level": "edge"}
     yield {"level": "edge"} | named
-    yield {"level": "crossing"} | named
+    yield {"level": "attention_edge"} | named
     yield from ({"level": "site", "sites": kind} | named for kind in kinds)
 
 
@@ -161,7 +161,7 @@ def test_sites_that_the_rules_give_no_gradient_are_refused(gpt2, pairs, kind):
         score(gpt2, pairs, "relevance:rules=relp,pattern=detach", "site", sites=kind)
 
 
-@pytest.mark.parametrize("level", ["node", "edge", "crossing"])
+@pytest.mark.parametrize("level", ["node", "edge", "attention_edge"])
 def test_a_kind_of_site_goes_with_its_level(gpt2, pairs, level):
     with pytest.raises(MethodError, match=f"sites='q' goes with level='site', not with '{level}'"):
         score(gpt2, pairs, "secant", level, sites="q", positions="named")

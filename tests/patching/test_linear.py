@@ -59,7 +59,7 @@ def linear_model(family, seed):
 def test_on_a_linear_model_every_method_is_exact(family, seed, direction):
     model, pairs = linear_model(family, seed), families.make_pairs(seed=seed)
     kinds = ["resid_pre", "attn_out", "resid_post", "z", "q", "k", "v", "pattern", "neuron"]
-    wanted = [{"level": "node"}, {"level": "edge"}, {"level": "crossing", "positions": "named"}]
+    wanted = [{"level": "node"}, {"level": "edge"}, {"level": "attention_edge", "positions": "named"}]
     wanted += [{"level": "site", "sites": k, "positions": "named"} for k in kinds]
     largest = score(model, pairs, "activation", "node", direction)
     assert largest["input"] == pytest.approx(largest.total_effect, rel=1e-5)

@@ -72,7 +72,7 @@ def crossing_effect(runs, layer, unit, source, query):
 
 
 def test_exact_crossing_edges_are_what_one_patched_run_each_gives(model, pairs, direction):
-    found = score(model, pairs, "activation", "crossing", direction, positions="named")
+    found = score(model, pairs, "activation", "attention_edge", direction, positions="named")
     runs = definitions.Runs.of(model, families.one_batch(model, pairs), direction)
     for name in found.names[:: max(1, len(found) // 40)]:
         edge = parse_edge(name, model.anatomy)
@@ -86,7 +86,7 @@ def test_exact_crossing_edges_are_what_one_patched_run_each_gives(model, pairs, 
 @pytest.mark.parametrize("method", ESTIMATES)
 def test_crossing_estimates_add_up_to_the_head(model, even_pairs, method):
     nodes = score(model, even_pairs, method, "node")
-    crossing = score(model, even_pairs, method, "crossing", positions="token")
+    crossing = score(model, even_pairs, method, "attention_edge", positions="token")
     heads = [name for name in nodes.names if name.startswith("a")]
     summed = crossing.values.reshape(len(heads), -1).sum(1)
     np.testing.assert_allclose(summed, [nodes[name] for name in heads], **CLOSE)
@@ -95,7 +95,7 @@ def test_crossing_estimates_add_up_to_the_head(model, even_pairs, method):
 @pytest.mark.parametrize("method", ["activation", *ESTIMATES])
 def test_the_only_head_of_a_layer_carries_all_that_crosses(pairs, method):
     model = Model.open(families.build("gpt2", n_head=1))
-    found = score(model, pairs, method, "crossing", positions="named")
+    found = score(model, pairs, method, "attention_edge", positions="named")
     assert len(found) == 2 * 4
     assert np.abs(found.values).max() > 1e-3
 

@@ -80,7 +80,7 @@ def test_a_model_in_memory_stays_where_it_is(family):
 
 
 @pytest.mark.parametrize("method", VARIANTS)
-@pytest.mark.parametrize("level", ["node", "edge", "crossing"])
+@pytest.mark.parametrize("level", ["node", "edge", "attention_edge"])
 def test_every_method_scores_there(family, there, few, method, level):
     positions = "named" if level == "attention_edge" else "all"
     same(family, there, lambda m: score(m, few, method, level, positions=positions).values)
