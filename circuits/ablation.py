@@ -140,9 +140,8 @@ def ablate(
         MethodError: an unknown ablation or metric, means that do not fit, or nothing to ablate.
     """
     from patching.ablation.kinds import parse_ablation
-    from patching.ablation.run import run_ablated
+    from patching.ablation.run import baselines, run_ablated
     from patching.metrics import check_metric
-    from patching.plain_runs import baselines
     from patching.sites import Edge, Site
     from patching.sweep import Sweep
 

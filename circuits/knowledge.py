@@ -74,7 +74,7 @@ def describe_known(known: Mapping[str, Any]) -> str:
 
 def knowledge(model: Model, pairs: PromptPairs, batch_size: int | Sweep = 64) -> Knowledge:
     """Which pairs the model knows, whatever their metric: two forward passes of each."""
-    from patching.plain_runs import baselines
+    from patching.ablation.run import baselines
 
     clean, corrupted = baselines(model, pairs, "logit_diff", batch_size)
     return Knowledge((clean > 0) & (corrupted < 0), pairs.templates)

@@ -16,7 +16,7 @@ _HOMES = {
     "Routing": "routers",
     "Rules": "rules",
     "Scores": "scores",
-    "baselines": "plain_runs",
+    "baselines": "ablation.run",
     "run_circuit": "circuit_run",
     "run_circuits": "circuit_run",
     "prompt_scores": "scoring",

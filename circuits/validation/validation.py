@@ -226,8 +226,8 @@ def _validation(
     plan: Plan, work: Forecast, options: Sweep, comparisons: list[Comparison]
 ) -> Validation:
     from circuits.models import name_of
+    from patching.ablation.run import baselines
     from patching.metrics import metric_name
-    from patching.plain_runs import baselines
 
     metric = plan.metric or plan.pairs.metric
     clean, corrupted = baselines(plan.model, plan.pairs, metric, options)

@@ -35,6 +35,7 @@ MASKS: dict[str, Callable[[Tensor, bool], Tensor]] = {
 }
 
 
+@torch.no_grad()
 def run_ablated(
     model: Model,
     pairs: PromptPairs,
@@ -64,20 +65,46 @@ def run_ablated(
     what, options = list(what), Sweep.of(batch_size)
     if what and (isinstance(ablation, AttentionCut) or ablation.kind == "cama"):
         raise SiteError(f"'{ablation}' says itself where it acts; leave out {what[0]}")
-    if isinstance(ablation, AttentionCut):
-        return _run_cut(model, pairs, ablation, metric, options)
-    if ablation.kind == "cama":
-        stream = [_stream(model, ablation)]
-        return _run_sites(model, pairs, stream, ablation, metric, means, options)
     edges = [one for one in what if not isinstance(one, Site) and "->" in str(one)]
     if edges and len(edges) < len(what):
         raise SiteError("give sites or edges to ablate, not both at once")
-    if edges:
+    if edges and isinstance(ablation, Ablation):
         cut = EdgeSet.of([str(edge) for edge in edges], model.anatomy)
         wiring = EdgeSet.all(cut.layout) - cut
         return run_wirings(model, pairs, [wiring], metric, options, ablation, means)[0]
-    sites = [_site(one, model) for one in what]
-    return _run_sites(model, pairs, sites, ablation, metric, means, options)
+    if isinstance(ablation, AttentionCut):
+        tap = _cut(model, ablation)
+    else:
+        whole = [_stream(model, ablation)] if ablation.kind == "cama" else []
+        sites = whole or [_site(one, model) for one in what]
+        tap = _ablator(model, pairs, sites, ablation, means, options)
+    checked = check_metric(metric)
+
+    def work(batch: Batch) -> Float[np.ndarray, " b"]:
+        logits = model.run(batch.clean, batch.mask, tap(batch))
+        return checked(logits, batch.pairs).double().cpu().numpy()
+
+    options = options.counting(len(pairs), "ablating")
+    return np.concatenate([*sweep(model, pairs, work, options)])
+
+
+@torch.no_grad()
+def baselines(
+    model: Model,
+    pairs: PromptPairs,
+    metric: str | Metric = "logit_diff",
+    batch_size: int | Sweep = 64,
+) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
+    """The metric of every prompt in the clean and in the corrupted run, nothing ablated."""
+    checked = check_metric(metric)
+
+    def both(batch: Batch) -> Float[np.ndarray, "2 b"]:
+        runs = (model.run(batch.tokens(run), batch.mask) for run in ("clean", "corrupted"))
+        values = [checked(logits, batch.pairs) for logits in runs]
+        return torch.stack(values).double().cpu().numpy()
+
+    clean, corrupted = np.concatenate([*sweep(model, pairs, both, Sweep.of(batch_size))], axis=1)
+    return clean, corrupted
 
 
 @torch.no_grad()
@@ -165,32 +192,23 @@ def _selected(sites: Sequence[Site], batch: Batch, value: Tensor) -> Bool[Tensor
     return chosen
 
 
-def _run_sites(
+def _ablator(
     model: Model,
     pairs: PromptPairs,
     sites: Sequence[Site],
     ablation: Ablation,
-    metric: str | Metric,
     means: MeanActivations | None,
     options: Sweep,
-) -> Float[np.ndarray, " n"]:
+) -> Callable[[Batch], Tap]:
+    """Makes the tap that ablates some sites in a batch."""
     _check_sites(model, pairs, sites)
     points = [point_of(site) for site in sites]
     standing = StandIns.of(model, pairs, ablation, points, means, options)
-
-    def tap(batch: Batch) -> Tap:
-        return Ablator(sites, batch, standing.at(batch))
-
-    return _run_tapped(model, pairs, tap, metric, options)
+    return lambda batch: Ablator(sites, batch, standing.at(batch))
 
 
-def _run_cut(
-    model: Model,
-    pairs: PromptPairs,
-    cut: AttentionCut,
-    metric: str | Metric,
-    options: Sweep,
-) -> Float[np.ndarray, " n"]:
+def _cut(model: Model, cut: AttentionCut) -> Callable[[Batch], Tap]:
+    """Makes the tap that cuts attention in a batch."""
     cut.check(model.anatomy)
 
     def tap(batch: Batch) -> Tap:
@@ -199,25 +217,7 @@ def _run_cut(
             allowed = on_heads(allowed, [cut.head], model.anatomy.n_heads)
         return Attention(dict.fromkeys(cut.layers, allowed))
 
-    return _run_tapped(model, pairs, tap, metric, options)
-
-
-@torch.no_grad()
-def _run_tapped(
-    model: Model,
-    pairs: PromptPairs,
-    tap: Callable[[Batch], Tap],
-    metric: str | Metric,
-    options: Sweep,
-) -> Float[np.ndarray, " n"]:
-    checked = check_metric(metric)
-
-    def work(batch: Batch) -> Float[np.ndarray, " b"]:
-        logits = model.run(batch.clean, batch.mask, tap(batch))
-        return checked(logits, batch.pairs).double().cpu().numpy()
-
-    options = options.counting(len(pairs), "ablating")
-    return np.concatenate([*sweep(model, pairs, work, options)])
+    return tap
 
 
 def _site(one: str | Site | Edge, model: Model) -> Site:

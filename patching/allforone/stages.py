@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 import numpy as np
@@ -182,11 +183,8 @@ def full_run(
     model: Model, pairs: PromptPairs, batch_size: int | Sweep = 64
 ) -> Bool[np.ndarray, " n"]:
     """Whether the unmodified model's top token is an answer, prompt by prompt."""
-
-    def work(batch: Batch) -> Iterator[Tensor]:
-        yield model.run(batch.clean, batch.mask)
-
-    return _hits(model, pairs, work, [0], Sweep.of(batch_size))[0]
+    options = Sweep.of(batch_size)
+    return _hits(model, pairs, lambda b: [model.run(b.clean, b.mask)], [0], options)[0]
 
 
 @torch.no_grad()
@@ -219,11 +217,9 @@ def grid(
     """Correct or not, by (W, T), for every subgraph there is."""
     layers = model.anatomy.n_layers
     points = [(wait, t) for wait in range(-1, layers) for t in range(layers - wait)]
-
-    def work(batch: Batch) -> Iterator[Tensor]:
-        return _batch_grid(Stages.of(model, batch, bos, peek), means)
-
-    return _hits(model, pairs, work, points, Sweep.of(batch_size))
+    options = Sweep.of(batch_size)
+    stages = partial(Stages.of, model, bos=bos, peek=peek)
+    return _hits(model, pairs, lambda b: _batch_grid(stages(b), means), points, options)
 
 
 def grid_size(layers: int) -> int:
@@ -266,7 +262,7 @@ def necessity(
 def _hits(
     model: Model,
     pairs: PromptPairs,
-    work: Callable[[Batch], Iterator[Tensor]],
+    work: Callable[[Batch], Iterable[Tensor]],
     keys: Collection[K],
     options: Sweep,
 ) -> dict[K, Bool[np.ndarray, " n"]]:

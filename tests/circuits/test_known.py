@@ -10,8 +10,8 @@ import torch
 from circuits.evaluation.areas import faithfulness
 from circuits.evaluation.reference import agreement, auroc
 from graphs import top_edges
+from patching.ablation.run import baselines
 from patching.circuit_run import run_circuit
-from patching.plain_runs import baselines
 from patching.scoring import score
 from tests.known import compiled, interchange
 

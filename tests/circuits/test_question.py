@@ -108,7 +108,7 @@ def test_a_task_and_questions_are_not_both_given():
 
 def test_two_spellings_of_one_token_are_counted_once(stories, shared):
     """The probability of " time" is .9993; counted twice, it would be more than 1."""
-    from patching.plain_runs import baselines
+    from patching.ablation.run import baselines
 
     pairs = circuits.load_pairs(shared / "cases" / "twice.jsonl", stories.tokenizer)
     assert baselines(stories, pairs, "log_prob")[0] == pytest.approx(-0.0007, abs=5e-5)

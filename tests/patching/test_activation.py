@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from patching import activation, sitesets
+from patching.ablation.run import baselines
 from patching.activation import EDGE_KINDS, ExactSweep
 from patching.model import Model
 from patching.nodes.edges import edges as all_edges
 from patching.partial_forward import Resumption
-from patching.plain_runs import baselines
 from patching.scoring import score
 from patching.setting import Setting
 from patching.sitesets import label_columns, site_set

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
+from patching.ablation.run import baselines
 from patching.circuit_run import run_circuit, run_circuits
 from patching.nodes.edges import EdgeSet, edges
 from patching.nodes.layout import nodes
-from patching.plain_runs import baselines
 from patching.scoring import score
 from patching.sites import parse_site
 from tasks.errors import MethodError, SiteError

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from patching.ablation.run import baselines
 from patching.metrics import METRICS, check_metric
-from patching.plain_runs import baselines
 from patching.scoring import score
 from tasks.errors import MethodError
 from tasks.pairs import PromptPairs

@@ -21,7 +21,7 @@ from circuits.unlikely import unlikely
 from patching import allforone
 from patching.ablation.estimates import conditional_means, estimate_means
 from patching.ablation.kinds import get_ablation
-from patching.ablation.run import effects_ablated, run_ablated
+from patching.ablation.run import baselines, effects_ablated, run_ablated
 from patching.ablation.values import StandIns
 from patching.ablation.waiting import cama
 from patching.allforone.subgraph import Subgraph, answers, metric_values, score_parts
@@ -34,7 +34,6 @@ from patching.model import Model
 from patching.nodes.deltas import points_of
 from patching.nodes.edges import edges
 from patching.nodes.layout import layout_of
-from patching.plain_runs import baselines
 from patching.progress import Count
 from patching.routers import routing
 from patching.runs import Batch

@@ -239,8 +239,8 @@ def _as_circuit(
     """
     from circuits.evaluate import summarize
     from graphs import by_threshold
+    from patching.ablation.run import baselines
     from patching.allforone.subgraph import metric_values, score_parts
-    from patching.plain_runs import baselines
 
     pairs, metric = subgraph.pairs, subgraph.pairs.metric
     scores = score_parts(subgraph, _column_label(subgraph), metric)

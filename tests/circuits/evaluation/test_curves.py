@@ -18,9 +18,9 @@ from circuits.evaluation.outcomes import (
 )
 from circuits.evaluation.running import Running
 from graphs import CircuitInfo
+from patching.ablation.run import baselines
 from patching.circuit_run import run_circuit
 from patching.nodes.edges import EdgeSet, edges
-from patching.plain_runs import baselines
 from patching.scoring import score
 from patching.sites import parse_edge
 from tasks.errors import MethodError, ModelError, RunError

@@ -14,8 +14,8 @@ from circuits.evaluation.curves import plan, run_plans
 from circuits.evaluation.running import Running
 from circuits.held_out.rediscovery import rediscover, spread
 from circuits.results.intervals import RESAMPLES, percentiles
+from patching.ablation.run import baselines
 from patching.circuit_run import run_circuits
-from patching.plain_runs import baselines
 from tasks.errors import RunError
 from tests.known import interchange
 

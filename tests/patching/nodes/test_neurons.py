@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
+from patching.ablation.run import baselines
 from patching.circuit_run import run_circuits
 from patching.nodes.edges import EdgeSet
 from patching.nodes.layout import layout_of
-from patching.plain_runs import baselines
 from patching.scoring import score
 from tasks.errors import MethodError, SiteError
 from tests import definitions, families
