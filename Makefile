@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo real test check fuzz soak audit locked bench picture agreement agreement-real families \
+.PHONY: demo real test check fuzz soak audit lock locked bench picture agreement agreement-real families \
 	real-table clean
 
 # Find the circuit by which the embedded model answers "who gets the drink?", and draw it.
@@ -45,6 +45,13 @@ soak: $(READY)
 audit: $(READY)
 	-$(BIN)/python -m pip install --quiet -c constraints.txt pip-audit
 	$(BIN)/python -P tests/audit.py
+
+# The hashes of the files of constraints.txt, as pip would install them here.
+lock: $(READY)
+	$(BIN)/python -m pip install --quiet --dry-run --ignore-installed --no-deps -r constraints.txt \
+		--report report.json
+	$(BIN)/python -P tests/lock.py report.json > requirements.lock
+	rm report.json
 
 # The very files whose hashes are in requirements.lock (Linux on x86-64, Python 3.11).
 locked:

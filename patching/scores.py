@@ -256,7 +256,7 @@ class Scores:
                 f"{SCHEMA_VERSION}; use the version of circuits that wrote it"
             )
         about.pop("sign", None)
-        if faults := [*type_faults(about, KINDS), *_array_faults(about, header.tensors)]:
+        if faults := [*type_faults(about, KINDS), *_faults(about, header.tensors)]:
             raise FormatError(f"{path} is not {WHAT}: {'; '.join(faults)}")
         names, anatomy = tuple(about.pop("names")), about.pop("anatomy")
         try:
@@ -273,8 +273,10 @@ class Scores:
         )
 
 
-def _array_faults(about: Mapping[str, Any], tensors: Mapping[str, Described]) -> Iterator[str]:
-    """What is wrong with the arrays, as far as the header tells."""
+def _faults(about: Mapping[str, Any], tensors: Mapping[str, Described]) -> Iterator[str]:
+    """What is wrong with names and arrays, as far as the header tells."""
+    if unknown := sorted(set(about) - {"names", *(name for name, _ in KINDS)}):
+        yield f"it has {unknown[0][:40]!r}, which no scores have"
     names = about.get("names")
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         yield "its names are no list of texts"

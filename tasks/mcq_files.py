@@ -80,6 +80,8 @@ def _read(path: Path, rows: Rows, seed: int) -> Iterator[tuple[str, Read]]:
     records, form = rows.headed(), _form
     if rows.header:
         names = [name.strip().lower() for name in rows.header]
+        if "question" in names and (twice := rows.twice()):
+            raise TaskError(f"{path}: the header names the column '{shorten(twice)}' twice")
         if names == COLOR_COLUMNS:
             yield from _colors(records, seed)
             return

@@ -381,10 +381,11 @@ def attacks(
 ) -> Iterator[tuple[str, bytes]]:
     """`n` mutated files, for each reader in turn."""
     rng = np.random.default_rng(seed)
-    names = list(only or readers())
+    known = readers()
+    names = list(only or known)
     every = [data for kind in found.values() for data in kind]
     for i in range(n):
-        reader = readers()[names[i % len(names)]]
+        reader = known[names[i % len(names)]]
         kind = reader.kinds[rng.integers(len(reader.kinds))]
         data = found[kind][rng.integers(len(found[kind]))]
         change = OF_VALUES.get(kind)
@@ -426,7 +427,9 @@ def main(n: int, seed: int, *folders: str) -> int:
         for reader, data in attacks({k: v * 2 for k, v in found.items()}, len(every)):
             outcome(every[reader], folder, data)
         start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        for reader, data in attacks(found, n, seed):
+        for done, (reader, data) in enumerate(attacks(found, n, seed)):
+            if done and done % 10_000 == 0:
+                _say(f"{done} files: {dict(counts)}, faults: {dict(faults)}")
             began = time.process_time()
             came = outcome(every[reader], folder, data)
             took = time.process_time() - began

@@ -29,6 +29,7 @@ KEYS = (
 
 QUICK = {"pairs": 200, "tokenizer": 20, "configuration": 60, "weights": 60}
 """Mutated files of each reader; of any other, 120."""
+QUESTION = 6
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +52,35 @@ def test_real_files_are_read(real):
     for name, reader in readers().items():
         for kind in set(reader.kinds) - {"text"}:
             assert outcome(reader, folder, files[kind][0]) == "read", (name, kind)
+
+
+JSON = {
+    "pairs": "text",
+    "questions": "text",
+    "concept": "concept",
+    "circuit": "circuit",
+    "plan as JSON": "plan",
+    "record": "record",
+    "evaluation": "evaluation",
+}
+
+
+@pytest.mark.parametrize("name", JSON)
+def test_a_key_that_is_there_twice_is_refused(real, name):
+    folder, files = real
+    reader = readers()[name]
+    data = files[JSON[name]][QUESTION if name == "questions" else 0]
+    path = folder / reader.name
+    path.write_bytes(data.replace(b"{", b'{"label": 1, "label": 2, ', 1))
+    with pytest.raises(CircuitsError, match="key 'label' appears 2 times"):
+        reader.read(path)
+    path.unlink()
+
+
+def test_a_column_of_questions_that_is_there_twice_is_refused(tmp_path):
+    (tmp_path / "file").write_text("question,A,B,B,D,answer\n?,a,b,c,d,A\n")
+    with pytest.raises(CircuitsError, match="names the column 'B' twice"):
+        read_question_file(tmp_path / "file")
 
 
 def answered(read, path: Path) -> None:

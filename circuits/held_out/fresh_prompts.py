@@ -66,6 +66,8 @@ def _faults(choices: Mapping[str, Any]) -> list[str]:
         for name, value in choices.items()
         if type(value) not in KINDS[name]
     ]
+    if "task" not in choices:
+        odd.append("no task is named, nor that there is none")
     questions = choices.get("asked", ())
     if not odd and not all(
         isinstance(asked, list) and [type(text) for text in asked] == [str] * 4

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from circuits.config import Config
+from circuits.evaluation.fresh_prompts import KINDS
 from tasks.errors import CircuitsError, MethodError, ModelError, TaskError
 
 IOI = Config("ioi", model=None, method="relevance")
@@ -130,3 +131,14 @@ def test_the_files_named_count_too(tmp_path):
     second = config.digest()
     (model / "config.json").write_text("[]")
     assert len({first, second, config.digest()}) == 3
+
+
+def test_the_types_of_every_choice_in_a_record_are_known():
+    chosen = Config("ioi", model="nano", n=3).to_json()
+    assert set(KINDS) == set(chosen)
+    assert not [name for name, value in chosen.items() if type(value) not in KINDS[name]]
+
+
+def test_a_folder_is_never_named_by_dots_alone():
+    names = [Config(f"files/{name}").folder_name for name in ("...jsonl", "a.jsonl", "..csv")]
+    assert names == ["prompts", "a", "prompts"]

@@ -5,6 +5,7 @@ stream: 1 becomes [5, 7], then [25, 49]. There is one position, so attention is 
 neither a norm nor an MLP that does anything.
 """
 
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import torch
@@ -34,7 +35,8 @@ def run(cut):
     for each in blocks:
         x = run_block(each, x, frame, tap)
     off = tap.values | {("final_in", 2): x[:, -1]}
-    model = SimpleNamespace(anatomy=ANATOMY, blocks=blocks, unembed=lambda x: x)
+    how = {"unembed": lambda x: x, "reading": nullcontext}
+    model = SimpleNamespace(anatomy=ANATOMY, blocks=blocks, **how)
     wiring = EdgeSet.all(layout_of(ANATOMY)) - EdgeSet.of(cut, ANATOMY)
     return WiredRun(model, frame, off, -torch.ones(1, 1, 2), wiring).logits()[0].tolist()
 

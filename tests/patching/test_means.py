@@ -145,7 +145,7 @@ def test_files_that_are_no_means(pairs, tmp_path):
         MeanActivations.load(path)
     means = estimate_means(opened("gpt2"), pairs, POINTS[:1])
     dataclasses.replace(means, counts=np.array([1, 2])).save(path)
-    with pytest.raises(FormatError, match="do not fit together"):
+    with pytest.raises(FormatError, match="its counts are I64 of shape"):
         MeanActivations.load(path)
 
 

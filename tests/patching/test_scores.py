@@ -1,6 +1,7 @@
 """Scores as values: sums that add, files that read back, numbers that must be finite."""
 
 import json
+import os
 from dataclasses import replace
 
 import numpy as np
@@ -105,7 +106,7 @@ def test_scores_under_different_options_do_not_add():
     [
         ({"totals": (1.0, 2.0)}, r"4 names for totals of shape \(2,\)"),
         ({"squares": np.ones(3)}, r"totals of shape \(4,\) and squares of \(3,\)"),
-        ({"level": "nodes"}, "level 'nodes' is none of node, edge, site, crossing"),
+        ({"level": "nodes"}, "level 'nodes' is none of node, edge, site, attention_edge"),
         ({"direction": "both"}, "direction 'both' is none of noising, denoising"),
         ({"count": 0, "squares": None}, "count is 0; scores need at least one prompt"),
     ],
@@ -165,12 +166,12 @@ def rewritten(path, change):
     [
         ({"schema_version": SCHEMA_VERSION + 1}, "schema version 2; this program reads 1"),
         ({"schema_version": ...}, "schema version None"),
-        ({"names": ...}, "not a complete scores file"),
-        ({"anatomy": ...}, "not a complete scores file"),
+        ({"names": ...}, "is not a scores file: its names are no list"),
+        ({"anatomy": ...}, "is not a scores file: it has no anatomy"),
         ({"anatomy": {"n_layers": 1}}, "model anatomy"),
-        ({"colour": "red"}, "not a complete scores file.*colour"),
-        ({"names": ["input"]}, "not a complete.*1 names for totals"),
-        ({"level": "edges"}, "not a complete.*level 'edges' is none of"),
+        ({"colour": "red"}, "is not a scores file: it has 'colour'"),
+        ({"names": ["input"]}, "its totals are F64 of shape .4., for 1 names"),
+        ({"level": "edges"}, "is not a scores file: .*level 'edges' is none of"),
     ],
 )
 def test_files_that_are_not_ours_or_not_whole(tmp_path, change, message):
@@ -197,12 +198,11 @@ def test_an_interrupted_save_leaves_the_old_file(tmp_path, monkeypatch):
     make().save(path)
     before = path.read_bytes()
 
-    def fail(written, data):
-        with written.open("wb") as file:
-            file.write(data[: len(data) // 2])
+    def fail(descriptor):
+        os.truncate(descriptor, 7)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("pathlib.Path.write_bytes", fail)
+    monkeypatch.setattr("os.fsync", fail)
     with pytest.raises(KeyboardInterrupt):
         make(count=4).save(path)
     assert path.read_bytes() == before

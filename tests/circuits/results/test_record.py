@@ -40,8 +40,8 @@ def test_fields_of_a_later_minor_version_are_passed_over(tmp_path, config, make_
 
 
 def test_a_missing_or_broken_file_is_named(tmp_path):
-    with pytest.raises(FormatError, match="cannot be read"):
+    with pytest.raises(FormatError, match="cannot read"):
         read_record(tmp_path / "run.json")
     (tmp_path / "run.json").write_text("{")
-    with pytest.raises(FormatError, match=r"run\.json is not a run record"):
+    with pytest.raises(FormatError, match=r"run\.json is not valid JSON"):
         read_record(tmp_path / "run.json")

@@ -1,0 +1,73 @@
+"""SECURITY.md is true of the files it names, and the tools beside the tests say what they should."""
+
+import doctest
+import json
+import re
+import subprocess
+import sys
+
+import pytest
+
+from tests import audit, lock
+
+
+@pytest.fixture(scope="module")
+def page(root):
+    return (root / "SECURITY.md").read_text(encoding="utf-8")
+
+
+def test_every_file_and_target_that_it_names_is_there(root, page):
+    files = re.findall(r"`([\w/.]+\.(?:py|txt|lock))`", page)
+    assert len(files) > 5
+    assert not [name for name in files if not (root / name).is_file()]
+    targets = (root / "Makefile").read_text(encoding="utf-8")
+    for name in re.findall(r"`make (\w+)`", page):
+        assert re.search(rf"^{name}:", targets, re.MULTILINE), name
+
+
+def test_the_lock_file_has_a_hash_of_every_version_that_is_pinned(root):
+    def pinned(name):
+        text = (root / name).read_text(encoding="utf-8")
+        rows = [line.split() for line in text.splitlines() if line and line[0] != "#"]
+        return {row[0].lower().replace("_", "-"): row[1:] for row in rows}
+
+    locked = pinned("requirements.lock")
+    assert set(locked) == set(pinned("constraints.txt"))
+    hashes = [word for words in locked.values() for word in words]
+    assert all(re.fullmatch(r"--hash=sha256:[0-9a-f]{64}", word) for word in hashes)
+    assert all(locked.values())
+
+
+@pytest.mark.parametrize("tool", [audit, lock])
+def test_the_examples_of_the_tools_run(tool):
+    done = doctest.testmod(tool)
+    assert done.attempted
+    assert not done.failed
+
+
+@pytest.mark.parametrize(
+    ("said", "code", "told"),
+    [
+        (None, 0, "known faults cannot be listed here: pip-audit, which asks for them"),
+        ("", 0, "known faults cannot be listed here: pip-audit got no answer: offline"),
+        ({"dependencies": []}, 0, "0 known faults"),
+        (
+            {
+                "dependencies": [
+                    {"name": "x", "version": "1", "vulns": [{"id": "A", "fix_versions": []}]}
+                ]
+            },
+            1,
+            "1 known faults\nx 1: A, mended in no version yet",
+        ),
+    ],
+)
+def test_an_audit_lists_faults_or_says_that_it_cannot(monkeypatch, capsys, said, code, told):
+    def run(command, **_):
+        text = said if isinstance(said, str) else json.dumps(said)
+        return subprocess.CompletedProcess(command, 1, text, "some\noffline")
+
+    monkeypatch.setattr(audit, "find_spec", lambda _: None if said is None else sys)
+    monkeypatch.setattr(subprocess, "run", run)
+    assert audit.main() == code
+    assert told in capsys.readouterr().out
