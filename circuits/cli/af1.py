@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from circuits.cli.device import Device
-from circuits.cli.files import TaskOrFile
+from circuits.cli.options import Device, Model, TaskOrFile
 
 if TYPE_CHECKING:
     from circuits.studies.allforone.folder import SearchConfig
@@ -21,7 +20,7 @@ def register(app: typer.Typer) -> None:
 
 def command(
     task: TaskOrFile,
-    model: Annotated[str, typer.Option(help="What to open: see 'circuits models'.")] = "nano",
+    model: Model = "nano",
     _device: Device = None,
     n: Annotated[int, typer.Option("--n", help="Prompts; the ones answered right are used.")] = 256,
     seed: Annotated[int, typer.Option(help="Draws the prompts and the samples.")] = 0,

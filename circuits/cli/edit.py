@@ -7,9 +7,7 @@ from typing import Annotated
 
 import typer
 
-from circuits.cli.device import Device
-from circuits.cli.files import SkipBad
-from circuits.results.intervals import percent
+from circuits.cli.options import Device, Model, SkipBad
 from tasks.errors import TaskError, counted, unknown
 
 MITIGATED = ("mcq_bias",)
@@ -28,7 +26,7 @@ def register(app: typer.Typer) -> None:
 def mitigate(
     task: Annotated[str, typer.Argument(help="What the model is biased in: mcq_bias.")],
     out: Annotated[Path, typer.Option(help="The folder to write.")],
-    model: Annotated[str, typer.Option(help="What to open: see 'circuits models'.")] = "nano",
+    model: Model = "nano",
     _device: Device = None,
     file: Annotated[str, typer.Option(help="Questions of your own (ARC, MMLU, ...).")] = "",
     skip_bad: SkipBad = False,
@@ -91,6 +89,8 @@ def summary(card: dict) -> list[str]:
 
 def _percent(share: dict) -> str:
     """A share with its 95 % interval."""
+    from circuits.results.intervals import percent
+
     return percent(share["value"], share["interval"], " %")
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from circuits.cli.device import Device
+from circuits.cli.options import Device, Model
 from tasks.errors import MethodError
 
 
@@ -18,7 +18,7 @@ def register(app: typer.Typer) -> None:
 
 def command(
     out: Annotated[Path, typer.Option(help="The folder to write.")],
-    model: Annotated[str, typer.Option(help="What to open: see 'circuits models'.")] = "nano",
+    model: Model = "nano",
     _device: Device = None,
     prompts: Annotated[
         Path | None, typer.Option(help="A JSON file of labels and prompts; default: emotions.")

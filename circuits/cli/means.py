@@ -8,8 +8,7 @@ from typing import Annotated
 import typer
 
 from circuits.cli.asking import Bos, Chat, ChatPlain, how_of
-from circuits.cli.device import Device
-from circuits.cli.files import SkipBad, TaskOrFile
+from circuits.cli.options import Device, Model, SkipBad, TaskOrFile
 from tasks.errors import RunError
 
 
@@ -23,7 +22,7 @@ def means(
     ablation: Annotated[
         str, typer.Option(help="The ablation they are for: mean, mean-by-position, mean-by-token.")
     ] = "mean",
-    model: Annotated[str, typer.Option(help="What to open: see 'circuits models'.")] = "nano",
+    model: Model = "nano",
     _device: Device = None,
     bos: Bos = None,
     chat: Chat = False,

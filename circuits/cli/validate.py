@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from circuits.cli.asking import Bos, Chat, ChatPlain, how_of
-from circuits.cli.device import Device
-from circuits.cli.files import SkipBad, TaskOrFile
+from circuits.cli.options import BatchSize, Device, Model, SkipBad, TaskOrFile
 from circuits.output import Output, written
 from tasks.errors import counted
 
@@ -38,7 +37,7 @@ Kinds = Annotated[
 
 def validate(
     task: TaskOrFile,
-    model: Annotated[str, typer.Option(help="What to open: see 'circuits models'.")] = "nano",
+    model: Model = "nano",
     _device: Device = None,
     bos: Bos = None,
     chat: Chat = False,
@@ -52,7 +51,7 @@ def validate(
     seed: Annotated[
         int, typer.Option(help="Draws the prompt pairs, the sites and the resamples.")
     ] = 0,
-    batch_size: Annotated[int, typer.Option(help="Prompt pairs per forward pass.")] = 32,
+    batch_size: BatchSize = 32,
     skip_bad: SkipBad = False,
     out: Annotated[
         Path | None,
