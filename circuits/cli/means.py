@@ -64,13 +64,11 @@ def means(
         opened = load_model(model)
         pairs = prompts_of(config, opened)
         points = sender_points(opened.anatomy)
-        found = estimate_means(opened, pairs, points, by, batch_size, progress)
-    found.save(out)
-    shortest, longest = min(found.origin.lengths), max(found.origin.lengths)
+        estimated = estimate_means(opened, pairs, points, by, batch_size, progress)
+    estimated.save(out)
+    shortest, longest = min(estimated.origin.lengths), max(estimated.origin.lengths)
     tokens = f"{shortest}" if shortest == longest else f"{shortest} to {longest}"
-    told = "One mean of every activation" if by == "all" else f"{len(found.keys)} means by {by}"
-    typer.echo(
-        f"{told}, over the clean prompts of {len(pairs)} pairs of {pairs.task}, {tokens} tokens "
-        f"long"
-    )
+    many = "One mean of every activation" if by == "all" else f"{len(estimated.keys)} means by {by}"
+    of = f"{len(pairs)} pairs of {pairs.task}"
+    typer.echo(f"{many}, over the clean prompts of {of}, {tokens} tokens long")
     typer.echo(f"written {out}")

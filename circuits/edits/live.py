@@ -88,12 +88,12 @@ class EditedModel:
             return circuit_logits(
                 self.model, pairs, self.circuit.edges, **_how(self.circuit), batch_size=batch_size
             )
-        found = []
+        rows = []
         for batch in batches(self.model, pairs, batch_size):
             named = batch.pairs.positions.items()
             columns = {name: torch.tensor(at - batch.dropped) for name, at in named}
-            found.append(self.run(batch.clean, batch.mask, columns))
-        return torch.cat(found)
+            rows.append(self.run(batch.clean, batch.mask, columns))
+        return torch.cat(rows)
 
     def generate(
         self,

@@ -134,7 +134,7 @@ def localise_bias(
     if (pairs.answer[:, 0] == biased).any():
         raise TaskError(f"{letter!r} is the right answer of some prompts; take gold=never_A")
     basis = basis or default_basis(model)
-    gaps, directs, found = _Sums(), _Sums(), _Sums()
+    gaps, directs, passing = _Sums(), _Sums(), _Sums()
     kept = _largest(model, pairs, top, batch_size)
     total = 0.0
     for batch in batches(model, pairs, batch_size):
@@ -147,7 +147,7 @@ def localise_bias(
             written, _gaps(model, [wrote for _, wrote, _ in written], biased, right), strict=True
         ):
             gaps.add(name, gap)
-            found.add(name, (gap > GAP) & passes)
+            passing.add(name, (gap > GAP) & passes)
             directs.add(name, _direct(model, wrote, seen.values, biased, right))
     effects = _effects(model, pairs, list(gaps.totals), biased, batch_size, progress)
     n, neurons = len(pairs), [name for name in gaps.totals if ".n" in name]
@@ -158,7 +158,7 @@ def localise_bias(
             gaps.totals[name] / n,
             directs.totals[name] / n,
             *effects[name],
-            found.totals[name] / n,
+            passing.totals[name] / n,
             tokens.get(name, ()),
         )
         for name in gaps.totals
@@ -175,10 +175,10 @@ def letter_id(model: Model, letter: str) -> int:
     """
     if letter[1:].isdecimal() and letter[0] == "#" and int(letter[1:]) < model.vocabulary_size:
         return int(letter[1:])
-    found = None if model.tokenizer is None else single_token(model.tokenizer, letter)
-    if found is None:
+    token = None if model.tokenizer is None else single_token(model.tokenizer, letter)
+    if token is None:
         raise TaskError(f"{letter!r} is not one token of this model")
-    return found
+    return token
 
 
 def promoted(
@@ -287,8 +287,8 @@ def _effects(
     lost = effects_ablated(
         model, pairs, names, "zero", metric=ahead, batch_size=batch_size, progress=progress
     )
-    found: dict[str, tuple[float, float | None]] = {}
+    effects: dict[str, tuple[float, float | None]] = {}
     for name, less in zip(names, lost, strict=True):
         error = float(less.std(ddof=1) / len(less) ** 0.5) if len(less) > 1 else None
-        found[name] = float(less.mean()), error
-    return found
+        effects[name] = float(less.mean()), error
+    return effects

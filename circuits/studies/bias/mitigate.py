@@ -91,8 +91,8 @@ def prepare(model: Model, settings: Settings) -> Material:
         return draw_questions(tokenizer, n, settings.seed, split, n_options)
 
     train = make_items(tokenizer, drawn(settings.train, "train"), longest=longest)
-    asked = drawn(settings.test, "test")
-    test = make_items(tokenizer, asked, longest=longest)
+    questions = drawn(settings.test, "test")
+    test = make_items(tokenizer, questions, longest=longest)
     templates = {}
     few = max(settings.test // 4, FEWEST)
     for name, make in {
@@ -110,7 +110,7 @@ def prepare(model: Model, settings: Settings) -> Material:
         templates=templates,
         train_others=other_prompts(tokenizer, max(settings.others // 3, 8), "train", longest),
         test_others=other_prompts(tokenizer, settings.others, "test", longest),
-        too_long=len(asked) - len(test),
+        too_long=len(questions) - len(test),
         unknown=unknown_share(tokenizer, test.questions),
     )
 

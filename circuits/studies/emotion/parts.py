@@ -49,16 +49,16 @@ def find_parts(
     after_norm: bool = False,
 ) -> Parts:
     """Scores of all neurons and heads for every label, over the prompts that ask for it."""
-    found: list[list[Float[np.ndarray, "..."]]] = [[], [], [], []]
+    columns: list[list[Float[np.ndarray, "..."]]] = [[], [], [], []]
     for number in range(len(groups.labels)):
         part = captured[groups.rows[:, number]]
         mid, post = (_tensor(model, directions.at(k)[number]) for k in ("resid_mid", "resid_post"))
         scores = neuron_scores(model, part, post), head_scores(model, part, mid, after_norm)
         for place, values in enumerate(scores):
             spread = values.std(0) / max(len(values) - 1, 1) ** 0.5
-            found[2 * place].append(values.mean(0).double().cpu().numpy())
-            found[2 * place + 1].append(spread.double().cpu().numpy())
-    return Parts(*map(np.stack, found))
+            columns[2 * place].append(values.mean(0).double().cpu().numpy())
+            columns[2 * place + 1].append(spread.double().cpu().numpy())
+    return Parts(*map(np.stack, columns))
 
 
 def _tensor(model: Model, values: Float[np.ndarray, "..."]) -> Tensor:
@@ -157,7 +157,7 @@ def ablated_head_scores(
     """The same scores by definition: one whole run without silencing and one for every head."""
     _check_norm(model, after_norm)
     a = model.anatomy
-    found = torch.empty(len(prompts), a.n_layers, a.n_heads, device=model.device)
+    scores = torch.empty(len(prompts), a.n_layers, a.n_heads, device=model.device)
     start = 0
     for tokens, mask in prompts.batches(batch_size, model.device):
         rows = slice(start, start + len(tokens))
@@ -168,8 +168,8 @@ def ablated_head_scores(
             for head in range(a.n_heads):
                 cut = _Reads(model, vectors, after_norm, (layer, head))
                 model.run(tokens, mask, cut)
-                found[rows, layer, head] = whole.found[layer] - cut.found[layer]
-    return found
+                scores[rows, layer, head] = whole.scores[layer] - cut.scores[layer]
+    return scores
 
 
 class _Reads:
@@ -184,7 +184,7 @@ class _Reads:
     ) -> None:
         self.blocks, self.vectors, self.silent = model.blocks, vectors, silent
         self.after_norm, self.parallel = after_norm, model.anatomy.parallel
-        self.found: dict[int, Float[Tensor, " b"]] = {}
+        self.scores: dict[int, Float[Tensor, " b"]] = {}
         self.before: Tensor | None = None
 
     def __call__(self, kind: str, layer: int, value: Tensor) -> Tensor:
@@ -199,5 +199,5 @@ class _Reads:
             read: Callable[[Tensor], Tensor] = _as_it_is
             if self.after_norm:
                 read = self.blocks[layer].ln2
-            self.found[layer] = read(stream) @ self.vectors[layer]
+            self.scores[layer] = read(stream) @ self.vectors[layer]
         return value
