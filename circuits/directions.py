@@ -45,17 +45,17 @@ class Groups:
             raise TaskError(f"{len(groups)} groups for {len(labels)} labels; give one of each")
         kinds = tuple(dict.fromkeys(labels if order is None else order))
         names = tuple(dict.fromkeys(groups))
-        found: dict[tuple[str, str], int] = {}
+        rows_by_key: dict[tuple[str, str], int] = {}
         faults = [
             f"label '{label}' is none of {', '.join(kinds)}" for label in {*labels} - {*kinds}
         ]
         for row, key in enumerate(zip(groups, labels, strict=True)):
-            found.setdefault(key, row)
+            rows_by_key.setdefault(key, row)
         for (name, label), count in Counter(zip(groups, labels, strict=True)).items():
             if count > 1:
                 faults.append(f"group '{name}' has {count} prompts of label '{label}'")
         for name in names:
-            missing = [label for label in kinds if (name, label) not in found]
+            missing = [label for label in kinds if (name, label) not in rows_by_key]
             if missing:
                 faults.append(f"group '{name}' has no prompt of label {', '.join(missing)}")
         if len(kinds) < 2:
@@ -63,7 +63,7 @@ class Groups:
             faults.append(f"a direction is a difference between labels, and there is {given}")
         if faults or not names:
             raise TaskError(all_faults("these prompts give no directions:", faults or ["none"]))
-        rows = np.array([[found[name, label] for label in kinds] for name in names])
+        rows = np.array([[rows_by_key[name, label] for label in kinds] for name in names])
         return cls(kinds, names, rows)
 
     def where(self, kept: Bool[np.ndarray, " n"], least: int = 1) -> Groups:
@@ -74,9 +74,9 @@ class Groups:
         """
         whole = kept[self.rows].all(1)
         if whole.sum() < least:
-            found = "none" if not whole.any() else str(int(whole.sum()))
+            count = "none" if not whole.any() else str(int(whole.sum()))
             raise TaskError(
-                f"{found} of {len(self.names)} groups has all of its {len(self.labels)} prompts "
+                f"{count} of {len(self.names)} groups has all of its {len(self.labels)} prompts "
                 f"accepted ({int(kept.sum())} of {len(kept)} prompts are), so there is too little "
                 f"to compare; choose a model that does the task"
             )

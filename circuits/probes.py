@@ -224,8 +224,8 @@ def _logistic(
 
     mean, spread = x.mean(0), x.std(0)
     spread = np.where(spread > 0, spread, 1.0)
-    found = LogisticRegression(C=1 / penalty, max_iter=ROUNDS).fit((x - mean) / spread, numbers)
-    weights, biases = found.coef_, found.intercept_
+    fitted = LogisticRegression(C=1 / penalty, max_iter=ROUNDS).fit((x - mean) / spread, numbers)
+    weights, biases = fitted.coef_, fitted.intercept_
     if len(weights) == 1:
         weights, biases = np.concatenate([-weights, weights]), np.concatenate([-biases, biases])
     weights, biases = weights - weights.mean(0), biases - biases.mean()

@@ -1,4 +1,4 @@
-"""SECURITY.md is true of the files it names, and the tools beside the tests say what they should."""
+"""SECURITY.md is true of the files it names, and the tools beside the tests do what they should."""
 
 import doctest
 import json

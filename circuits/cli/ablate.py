@@ -9,9 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from circuits.cli.asking import Bos, Chat, ChatPlain, how_of
-from circuits.cli.device import Device
-from circuits.cli.files import SkipBad, TaskOrFile
-from circuits.cli.metric import Metric
+from circuits.cli.options import BatchSize, Device, Metric, Model, SkipBad, TaskOrFile
 from tasks.errors import MethodError
 
 if TYPE_CHECKING:
@@ -42,7 +40,7 @@ def command(
     means: Annotated[
         Path | None, typer.Option(help="Means that 'circuits means' has estimated.")
     ] = None,
-    model: Annotated[str, typer.Option(help="What to open: see 'circuits models'.")] = "nano",
+    model: Model = "nano",
     _device: Device = None,
     metric: Metric = None,
     bos: Bos = None,
@@ -50,7 +48,7 @@ def command(
     chat_plain: ChatPlain = False,
     n: N = None,
     seed: Annotated[int, typer.Option(help="Draws the prompt pairs and the interval.")] = 0,
-    batch_size: Annotated[int, typer.Option(help="Prompt pairs per forward pass.")] = 32,
+    batch_size: BatchSize = 32,
     skip_bad: SkipBad = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print JSON, for other programs.")

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from circuits.cli.asking import Bos, Chat, ChatPlain, how_of
-from circuits.cli.device import Device
-from circuits.cli.files import TaskOrFile
+from circuits.cli.options import Device, Model, TaskOrFile
 
 if TYPE_CHECKING:
     from circuits.studies.allforone.folder import SearchConfig
@@ -22,7 +21,7 @@ def register(app: typer.Typer) -> None:
 
 def command(
     task: TaskOrFile,
-    model: Annotated[str, typer.Option(help="What to open: see 'circuits models'.")] = "nano",
+    model: Model = "nano",
     _device: Device = None,
     bos: Bos = None,
     chat: Chat = False,

@@ -31,9 +31,7 @@ from circuits.cli.asking import (
     how_of,
     questions_of,
 )
-from circuits.cli.device import Device
-from circuits.cli.files import ModelCorrect, SkipBad
-from circuits.cli.metric import Metric
+from circuits.cli.options import BatchSize, Device, Metric, Model, ModelCorrect, SkipBad
 from tasks.errors import CircuitsError, TaskError
 
 INTERRUPTED = 130
@@ -180,7 +178,7 @@ def list_ablations(as_json: AsJson = False) -> None:
 @app.command()
 def discover(
     task: Task = None,
-    model: Annotated[str, typer.Option(help="What to open: see 'circuits models'.")] = "nano",
+    model: Model = "nano",
     _device: Device = None,
     prompt: Prompt = None,
     corrupted: Corrupted = None,
@@ -204,7 +202,7 @@ def discover(
         int | None, typer.Option("--n", help="Prompt pairs. Default: 64 of a task, all of a file.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Draws the prompt pairs.")] = 0,
-    batch_size: Annotated[int, typer.Option(help="Prompt pairs per forward pass.")] = 32,
+    batch_size: BatchSize = 32,
     skip_bad: SkipBad = False,
     model_correct: ModelCorrect = False,
     ablation: Outside = "corrupted",

@@ -8,8 +8,7 @@ from typing import Annotated
 import typer
 
 from circuits.cli.asking import Bos, Chat, ChatPlain, how_of
-from circuits.cli.device import Device
-from circuits.cli.files import SkipBad
+from circuits.cli.options import Device, Model, SkipBad
 from circuits.results.intervals import percent
 from tasks.errors import TaskError, counted, unknown
 
@@ -29,7 +28,7 @@ def register(app: typer.Typer) -> None:
 def mitigate(
     task: Annotated[str, typer.Argument(help="What the model is biased in: mcq_bias.")],
     out: Annotated[Path, typer.Option(help="The folder to write.")],
-    model: Annotated[str, typer.Option(help="What to open: see 'circuits models'.")] = "nano",
+    model: Model = "nano",
     _device: Device = None,
     file: Annotated[str, typer.Option(help="Questions of your own (ARC, MMLU, ...).")] = "",
     skip_bad: SkipBad = False,
@@ -97,6 +96,7 @@ def summary(card: dict) -> list[str]:
 
 def _percent(share: dict) -> str:
     """A share with its 95 % interval."""
+
     return percent(share["value"], share["interval"], " %")
 
 

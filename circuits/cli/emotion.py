@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from circuits.cli.asking import Bos, Chat, ChatPlain, how_of
-from circuits.cli.device import Device
+from circuits.cli.options import Device, Model
 from tasks.errors import MethodError
 
 
@@ -19,7 +19,7 @@ def register(app: typer.Typer) -> None:
 
 def command(
     out: Annotated[Path, typer.Option(help="The folder to write.")],
-    model: Annotated[str, typer.Option(help="What to open: see 'circuits models'.")] = "nano",
+    model: Model = "nano",
     _device: Device = None,
     bos: Bos = None,
     chat: Chat = False,

@@ -8,8 +8,7 @@ from typing import Annotated
 import typer
 
 from circuits import __version__
-from circuits.cli.device import Device
-from circuits.cli.files import SkipBad
+from circuits.cli.options import BatchSize, Device, SkipBad
 from tasks.errors import RunError
 
 Prompts = Annotated[
@@ -36,7 +35,6 @@ Rediscovery = Annotated[
     int,
     typer.Option(help="Discover again on so many resamples of the discovery's prompts."),
 ]
-BatchSize = Annotated[int, typer.Option(help="Prompt pairs per forward pass.")]
 
 
 def register(app: typer.Typer) -> None:

@@ -11,8 +11,7 @@ import typer
 
 from circuits import __version__
 from circuits.cli.asking import Bos, Chat, ChatPlain, how_of
-from circuits.cli.device import Device
-from circuits.cli.files import SkipBad, TaskOrFile
+from circuits.cli.options import Device, Model, SkipBad, TaskOrFile
 from tasks.errors import RunError
 
 
@@ -26,7 +25,7 @@ def means(
     ablation: Annotated[
         str, typer.Option(help="The ablation they are for: mean, mean-by-position, mean-by-token.")
     ] = "mean",
-    model: Annotated[str, typer.Option(help="What to open: see 'circuits models'.")] = "nano",
+    model: Model = "nano",
     _device: Device = None,
     bos: Bos = None,
     chat: Chat = False,
@@ -68,15 +67,13 @@ def means(
             points = points_of(layout_of(opened.anatomy))
             with kept(out, __version__, config.digest(), by) as journal:
                 options = config.sweep(progress, journal)
-                found = estimate_means(opened, pairs, points, by, options)
-                write_file(out, found.save)
-    shortest, longest = min(found.origin.lengths), max(found.origin.lengths)
+                estimated = estimate_means(opened, pairs, points, by, options)
+                write_file(out, estimated.save)
+    shortest, longest = min(estimated.origin.lengths), max(estimated.origin.lengths)
     tokens = f"{shortest}" if shortest == longest else f"{shortest} to {longest}"
-    told = "One mean of every activation" if by == "all" else f"{len(found.keys)} means by {by}"
-    typer.echo(
-        f"{told}, over the clean prompts of {len(pairs)} pairs of {pairs.task}, {tokens} tokens "
-        f"long"
-    )
+    many = "One mean of every activation" if by == "all" else f"{len(estimated.keys)} means by {by}"
+    of = f"{len(pairs)} pairs of {pairs.task}"
+    typer.echo(f"{many}, over the clean prompts of {of}, {tokens} tokens long")
     typer.echo(f"written {out}")
 
 

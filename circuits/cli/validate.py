@@ -12,8 +12,7 @@ import typer
 
 from circuits import __version__
 from circuits.cli.asking import Bos, Chat, ChatPlain, how_of
-from circuits.cli.device import Device
-from circuits.cli.files import SkipBad, TaskOrFile
+from circuits.cli.options import BatchSize, Device, Model, SkipBad, TaskOrFile
 from circuits.output import Output, written
 from tasks.errors import counted
 
@@ -40,7 +39,7 @@ Kinds = Annotated[
 
 def validate(
     task: TaskOrFile,
-    model: Annotated[str, typer.Option(help="What to open: see 'circuits models'.")] = "nano",
+    model: Model = "nano",
     _device: Device = None,
     bos: Bos = None,
     chat: Chat = False,
@@ -57,7 +56,7 @@ def validate(
     seed: Annotated[
         int, typer.Option(help="Draws the prompt pairs, the sites and the resamples.")
     ] = 0,
-    batch_size: Annotated[int, typer.Option(help="Prompt pairs per forward pass.")] = 32,
+    batch_size: BatchSize = 32,
     skip_bad: SkipBad = False,
     out: Annotated[
         Path | None,

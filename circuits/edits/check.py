@@ -82,15 +82,15 @@ def token_ids(direction: Direction, tokenizer: Any, vocabulary: int) -> dict[int
     Raises:
         EditError: listing the texts that are not one token of this model.
     """
-    found, faults = {}, []
+    weights, faults = {}, []
     for text, weight in (direction.tokens or {}).items():
         try:
-            found[_token_id(text, tokenizer, vocabulary)] = weight
+            weights[_token_id(text, tokenizer, vocabulary)] = weight
         except ValueError as fault:
             faults.append(str(fault))
     if faults:
         raise EditError("; ".join(faults))
-    return found
+    return weights
 
 
 def _token_id(text: str, tokenizer: Tokenizer | None, vocabulary: int) -> int:
@@ -101,10 +101,10 @@ def _token_id(text: str, tokenizer: Tokenizer | None, vocabulary: int) -> int:
         return number
     if tokenizer is None:
         raise ValueError(f"this model has no tokenizer; write token {text!r} as #ID")
-    found = single_token(tokenizer, text)
-    if found is None:
+    token = single_token(tokenizer, text)
+    if token is None:
         raise ValueError(why_not_single(tokenizer, text))
-    return found
+    return token
 
 
 def _faults(

@@ -102,9 +102,9 @@ def _probe(model: Model) -> tuple[torch.Tensor, torch.Tensor]:
 @torch.no_grad()
 def _verify(model: Model, folder: Path, expected: torch.Tensor) -> None:
     saved = load_weights(str(folder), model.dtype)
-    found = saved.eval()(_probe(model)[0].cpu()).logits[:, -1].float()
+    logits = saved.eval()(_probe(model)[0].cpu()).logits[:, -1].float()
     allowed = TOLERANCE * float(expected.abs().max() + 1)
-    worst = float((found - expected.float()).abs().max())
+    worst = float((logits - expected.float()).abs().max())
     if not worst <= allowed:
         raise EditError(
             f"the saved model's logits differ by {worst:.2g} from those of the live edit "

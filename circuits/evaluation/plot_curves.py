@@ -69,7 +69,7 @@ def curves_report(curves: Sequence[Curve], circuit: Point | None = None) -> Repo
     table = Table(["ranking", *KINDS], areas)
     if not known:
         return Report.of(table)
-    return Report.of(Picture(draw(known, circuit), CURVES), table)
+    return Report.of(Picture(lambda: draw(known, circuit), CURVES), table)
 
 
 def curve_tables(curves: Sequence[Curve], seed: int) -> list[Table]:

@@ -108,7 +108,7 @@ class Comparison(Reported):
 
     def report(self) -> Report:
         """The curves, and the table of runs."""
-        curves = [Picture(draw(self.curves), ALT)] if self.curves else []
+        curves = [Picture(lambda: draw(self.curves), ALT)] if self.curves else []
         return Report.of(*curves, self.table(), *self.redrawn())
 
     def _cell(self, run: int, kind: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from abc import abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING
@@ -16,16 +17,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure, and what is read out where it cannot be seen."""
+    """What draws a figure where there is a place for it, and what is read out elsewhere."""
 
-    drawn: Figure
+    draw: Callable[[], Figure]
     alt: str
 
     def html(self) -> str:
         """An image of its own, so that its parts cannot mix with another picture's."""
         from circuits.results.pictures import rendered
 
-        source = f"data:image/svg+xml;base64,{base64.b64encode(rendered(self.drawn)).decode()}"
+        source = f"data:image/svg+xml;base64,{base64.b64encode(rendered(self.draw())).decode()}"
         return f'<img alt="{escape(self.alt)}" style="{STYLE}" src="{source}">'
 
 

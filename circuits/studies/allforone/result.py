@@ -157,7 +157,7 @@ class AllForOne(Reported):
         from circuits.studies.allforone.plot import draw
         from circuits.studies.allforone.text import summary
 
-        return Report.of(Picture(draw(self), "the grid of stages"), Rows(summary(self)))
+        return Report.of(Picture(lambda: draw(self), "the grid of stages"), Rows(summary(self)))
 
     def __str__(self) -> str:
         from circuits.studies.allforone.text import describe

@@ -34,8 +34,8 @@ def random_moves(
 
     def share() -> float:
         top = answer(model, items, start).top
-        found = measures(top, items.gold, items.n_options)["A share, gold not A"]
-        return found(np.arange(len(items)))
+        measure = measures(top, items.gold, items.n_options)["A share, gold not A"]
+        return measure(np.arange(len(items)))
 
     plain, moved = share(), []
     for done, changes in enumerate(draws):

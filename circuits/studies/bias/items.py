@@ -123,10 +123,10 @@ def _letters_apart(asked: Asked, layout: str, n_options: int) -> tuple[Ids, list
     # "_" stands before the letter so that no tokenizer adds a space of its own to it.
     before = encode(tokenizer, "_", bos=False)
     spaces = encode(tokenizer, "_ _", bos=False)[len(before) : -1]
-    found = [encode(tokenizer, f"_{x}", bos=False)[len(before) :] for x in LETTERS[:n_options]]
-    if len(spaces) != 1 or any(len(ids) != 1 for ids in found):
+    letters = [encode(tokenizer, f"_{x}", bos=False)[len(before) :] for x in LETTERS[:n_options]]
+    if len(spaces) != 1 or any(len(ids) != 1 for ids in letters):
         return None
-    return tuple(spaces), [ids[0] for ids in found]
+    return tuple(spaces), [ids[0] for ids in letters]
 
 
 def _letters_of_chat(asked: Asked, layout: str, n_options: int) -> tuple[Ids, list[int]]:
@@ -145,11 +145,11 @@ def letter_ids(tokenizer: Any, n_options: int) -> Int[np.ndarray, " k"]:
     Raises:
         TaskError: a letter that is not one token.
     """
-    found = [single_token(tokenizer, f" {letter}") for letter in LETTERS[:n_options]]
-    if None in found:
-        bad = ", ".join(repr(f" {x}") for x, i in zip(LETTERS, found, strict=False) if i is None)
+    tokens = [single_token(tokenizer, f" {letter}") for letter in LETTERS[:n_options]]
+    if None in tokens:
+        bad = ", ".join(repr(f" {x}") for x, i in zip(LETTERS, tokens, strict=False) if i is None)
         raise TaskError(f"letters that are not one token for this tokenizer: {bad}")
-    return np.array(found)
+    return np.array(tokens)
 
 
 def in_all_orders(tokenizer: Any, items: Items) -> Items:

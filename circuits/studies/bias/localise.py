@@ -187,10 +187,10 @@ def letter_id(model: Model, letter: str) -> int:
     """
     if letter[1:].isdecimal() and letter[0] == "#" and int(letter[1:]) < model.vocabulary_size:
         return int(letter[1:])
-    found = None if model.tokenizer is None else single_token(model.tokenizer, letter)
-    if found is None:
+    token = None if model.tokenizer is None else single_token(model.tokenizer, letter)
+    if token is None:
         raise TaskError(f"{letter!r} is not one token of this model")
-    return found
+    return token
 
 
 def promoted(
@@ -287,8 +287,8 @@ def _effects(
         return _difference(logits, letter, right)
 
     lost = effects_ablated(model, pairs, names, "zero", metric=ahead, batch_size=options)
-    found: dict[str, tuple[float, float | None]] = {}
+    effects: dict[str, tuple[float, float | None]] = {}
     for name, less in zip(names, lost, strict=True):
         error = float(less.std(ddof=1) / len(less) ** 0.5) if len(less) > 1 else None
-        found[name] = float(less.mean()), error
-    return found
+        effects[name] = float(less.mean()), error
+    return effects

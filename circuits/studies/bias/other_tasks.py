@@ -139,8 +139,8 @@ def _split(task: Task, split: str) -> str:
 def _right(model: Model, pairs: PromptPairs, start: Start) -> Bool[np.ndarray, " n"]:
     """Whether the most likely token is among the right answers."""
     best = torch.cat([logits.argmax(-1) for logits in start.logits(model)]).cpu().numpy()
-    found: Bool[np.ndarray, " n"] = (best[:, None] == pairs.answer).any(1)
-    return found
+    hits: Bool[np.ndarray, " n"] = (best[:, None] == pairs.answer).any(1)
+    return hits
 
 
 def _losses(

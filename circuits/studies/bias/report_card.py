@@ -84,7 +84,7 @@ class ReportCard(dict[str, Any]):
         for criterion in self["criteria"]:
             met = "met" if criterion["met"] else "missed"
             rows[criterion["criterion"]] = f"{criterion['measured']:+.3f}, {met}"
-        picture = Picture(draw(self), "accuracy and share of A, by way of answering")
+        picture = Picture(lambda: draw(self), "accuracy and share of A, by way of answering")
         return Report.of(Rows(rows), picture, conditions_table(self))
 
     def _repr_html_(self) -> str:

@@ -102,11 +102,11 @@ def _tunings(
         ),
         "random components": (FIRST["circuit"], lambda s: [h.enhanced(s, o) for o in others]),
     }
-    found = {}
+    tunings = {}
     for done, (name, (first, make)) in enumerate(makes.items()):
         _tell(progress, done, len(makes), "strengths")
-        found[name] = tune(harness, baselines.tuning, make, first)
-    return found
+        tunings[name] = tune(harness, baselines.tuning, make, first)
+    return tunings
 
 
 def _conditions(

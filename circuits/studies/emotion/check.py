@@ -53,6 +53,6 @@ def _median(work: Callable[[], Value]) -> tuple[float, Value]:
     seconds = []
     for _ in range(REPEATS):
         start = time.process_time()
-        found = work()
+        result = work()
         seconds.append(time.process_time() - start)
-    return median(seconds), found
+    return median(seconds), result

@@ -148,7 +148,7 @@ def as_graph(
         chosen=len(nodes),
         kept=len(nodes),
     )
-    told = CircuitInfo(
+    about = CircuitInfo(
         anatomy=anatomy,
         level="node",
         method="write along the label's direction",
@@ -156,7 +156,7 @@ def as_graph(
         selection=selection,
         **info,
     )
-    return CircuitGraph(told, nodes=nodes)
+    return CircuitGraph(about, nodes=nodes)
 
 
 def merged(nodes: list[list[ScoredNode]]) -> list[ScoredNode]:

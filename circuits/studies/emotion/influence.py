@@ -151,7 +151,7 @@ def _slopes(
             x = run_block(block, x, frame, tap)
         kinds = ("resid_post",) * 2 if model.anatomy.parallel else POINTS
         points = [tap.values[kind, layer] for layer in range(layers) for kind in kinds]
-        found = [
+        gradients = [
             torch.autograd.grad((x[:, -1] @ end).sum(), points, retain_graph=True) for end in ends
         ]
-    return torch.stack([torch.stack([g[:, -1].sum(0) for g in row]) for row in found])
+    return torch.stack([torch.stack([g[:, -1].sum(0) for g in row]) for row in gradients])

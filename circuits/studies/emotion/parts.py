@@ -50,16 +50,16 @@ def find_parts(
     after_norm: bool = False,
 ) -> Parts:
     """Scores of all neurons and heads for every label, over the prompts that ask for it."""
-    found: list[list[Float[np.ndarray, "..."]]] = [[], [], [], []]
+    columns: list[list[Float[np.ndarray, "..."]]] = [[], [], [], []]
     for number in range(len(groups.labels)):
         part = captured[groups.rows[:, number]]
         mid, post = (_tensor(model, directions.at(k)[number]) for k in ("resid_mid", "resid_post"))
         scores = neuron_scores(model, part, post), head_scores(model, part, mid, after_norm)
         for place, values in enumerate(scores):
             spread = values.std(0) / max(len(values) - 1, 1) ** 0.5
-            found[2 * place].append(values.mean(0).double().cpu().numpy())
-            found[2 * place + 1].append(spread.double().cpu().numpy())
-    return Parts(*map(np.stack, found))
+            columns[2 * place].append(values.mean(0).double().cpu().numpy())
+            columns[2 * place + 1].append(spread.double().cpu().numpy())
+    return Parts(*map(np.stack, columns))
 
 
 def _tensor(model: Model, values: Float[np.ndarray, "..."]) -> Tensor:
@@ -160,15 +160,15 @@ def ablated_head_scores(
     a = model.anatomy
 
     def work(tokens: Tensor, mask: Tensor) -> Float[Tensor, "b l h"]:
-        found = torch.empty(len(tokens), a.n_layers, a.n_heads, device=model.device)
+        scores = torch.empty(len(tokens), a.n_layers, a.n_heads, device=model.device)
         whole = _Reads(model, vectors, after_norm)
         model.run(tokens, mask, whole)
         for layer in range(a.n_layers):
             for head in range(a.n_heads):
                 cut = _Reads(model, vectors, after_norm, (layer, head))
                 model.run(tokens, mask, cut)
-                found[:, layer, head] = whole.found[layer] - cut.found[layer]
-        return found
+                scores[:, layer, head] = whole.scores[layer] - cut.scores[layer]
+        return scores
 
     return torch.cat([*prompts.sweep(model, work, Sweep(batch_size))])
 
@@ -185,7 +185,7 @@ class _Reads:
     ) -> None:
         self.blocks, self.vectors, self.silent = model.blocks, vectors, silent
         self.after_norm, self.parallel = after_norm, model.anatomy.parallel
-        self.found: dict[int, Float[Tensor, " b"]] = {}
+        self.scores: dict[int, Float[Tensor, " b"]] = {}
         self.before: Tensor | None = None
 
     def __call__(self, kind: str, layer: int, value: Tensor) -> Tensor:
@@ -200,5 +200,5 @@ class _Reads:
             read: Callable[[Tensor], Tensor] = _as_it_is
             if self.after_norm:
                 read = self.blocks[layer].ln2
-            self.found[layer] = read(stream) @ self.vectors[layer]
+            self.scores[layer] = read(stream) @ self.vectors[layer]
         return value

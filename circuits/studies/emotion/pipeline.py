@@ -71,9 +71,9 @@ class Study(Reported):
         from circuits.studies.emotion.text import summary
 
         return Report.of(
-            Picture(geometry(self), "cosines between directions"),
-            Picture(layers(self), "probes, stability and influence by layer"),
-            Picture(control(self), "replies by condition of control"),
+            Picture(lambda: geometry(self), "cosines between directions"),
+            Picture(lambda: layers(self), "probes, stability and influence by layer"),
+            Picture(lambda: control(self), "replies by condition of control"),
             *summary(self.results),
         )
 

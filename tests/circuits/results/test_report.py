@@ -13,7 +13,7 @@ TABLE = Table(["way", "share"], [["plain", "0.5"], ["<b>|", "1.0"]])
 class Result(Reported):
     def report(self):
         rows = Rows({"prompts": "12", "faithfulness": "97 %"})
-        return Report.of("It *holds*.", "", rows, TABLE, Picture(figure(1, 1), "<nothing>"))
+        return Report.of("It *holds*.", "", rows, TABLE, Picture(lambda: figure(1, 1), "<nothing>"))
 
 
 def test_text_has_everything_but_the_picture():
