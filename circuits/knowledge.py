@@ -1,8 +1,9 @@
 """On which prompts a model knows the answer, and which templates it does not know at all.
 
 A pair is known where the model prefers the clean answer after the clean prompt and the
-counterfactual one after the corrupted prompt: only there do both runs do the task. A template is
-not known where that is so on fewer than half of its pairs.
+counterfactual one after the corrupted prompt: only there do both runs do the task. An answer that
+is measured whole, without a counterfactual, is known where each of its tokens is the model's first
+choice after the clean prompt. A template is not known where fewer than half of its pairs are.
 """
 
 from __future__ import annotations
@@ -12,12 +13,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, Int
 
 from tasks.errors import TaskError, counted
 
 if TYPE_CHECKING:
     from patching.model import Model
+    from patching.runs import Batch
     from patching.sweep import Sweep
     from tasks import PromptPairs
 
@@ -76,8 +78,26 @@ def knowledge(model: Model, pairs: PromptPairs, batch_size: int | Sweep = 64) ->
     """Which pairs the model knows, whatever their metric: two forward passes of each."""
     from patching.ablation.run import baselines
 
+    if (pairs.counterfactual < 0).all():
+        missed = 1.0 - _first_choices(model, pairs, batch_size)
+        known = pairs.by_prompt(missed) == 0
+        return Knowledge(known, ("",) * len(known))
     clean, corrupted = baselines(model, pairs, "logit_diff", batch_size)
     return Knowledge((clean > 0) & (corrupted < 0), pairs.templates)
+
+
+def _first_choices(
+    model: Model, pairs: PromptPairs, batch_size: int | Sweep
+) -> Bool[np.ndarray, " n"]:
+    """Whether the most likely token after each clean prompt is an answer."""
+    from patching.sweep import Sweep, sweep
+
+    def top(batch: Batch) -> Int[np.ndarray, " b"]:
+        return model.run(batch.clean, batch.mask).argmax(-1).cpu().numpy()
+
+    first = np.concatenate([*sweep(model, pairs, top, Sweep.of(batch_size))])
+    hits: Bool[np.ndarray, " n"] = (pairs.answer == first[:, None]).any(1)
+    return hits
 
 
 def only_known(model: Model, pairs: PromptPairs, batch_size: int | Sweep = 64) -> PromptPairs:
@@ -93,4 +113,4 @@ def only_known(model: Model, pairs: PromptPairs, batch_size: int | Sweep = 64) -
             f"answer on both sides of any; choose another task or model, or leave out "
             f"--model-correct"
         )
-    return pairs[np.flatnonzero(known)]
+    return pairs.drawn(np.flatnonzero(known))

@@ -191,7 +191,7 @@ def test_standard_errors_and_validation_are_over_prompts(model, repeated):
         circuits.validate(model, pairs, ["secant"], ["z"], directions=["noising"]).to_frame()
         for pairs in repeated
     )
-    spread = ["pearson low", "pearson high"]
+    spread = ["pearson_low", "pearson_high"]
     assert theirs[spread].to_numpy() == pytest.approx(mine[spread].to_numpy(), abs=1e-6)
 
 
@@ -207,7 +207,7 @@ def test_whole_answers_are_tested_on_other_prompts(stories, shared, tmp_path):
     path = tmp_path / "whole.jsonl"
     path.write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
     made = tmp_path / "run"
-    options = ["--metric", "sequence_log_prob", "--n", "6", "--top", "20", "--out", str(made)]
+    options = ["--metric", "sequence_log_prob", "--n", "4", "--top", "20", "--out", str(made)]
     folder = shared / "models" / "stories260K"
     done = CliRunner().invoke(app, ["discover", str(path), "--model", str(folder), *options])
     assert done.exit_code == 0, done.output
@@ -215,4 +215,4 @@ def test_whole_answers_are_tested_on_other_prompts(stories, shared, tmp_path):
     done = CliRunner().invoke(app, ["evaluate", str(made), "--n", "5", "--rediscoveries", "2"])
     assert done.exit_code == 0, done.output
     told = json.loads((made / "evaluation.json").read_text(encoding="utf-8"))
-    assert told["n"] == told["prompts"]["n"] == 5
+    assert told["n"] == told["prompts"]["n"] == min(5, len(lines) - 4) > 2

@@ -144,21 +144,23 @@ def test_prompts_are_put_as_the_task_puts_them(smollm2):
     assert begun.ids(tokenizer) == [tokenizer.bos_token_id, *concept.test[0].ids(tokenizer)]
 
 
-def test_a_study_in_chat_turns_says_so():
-    given = {"chat": "plain", "bos": False, "new_tokens": 2, "groups": 3, "tests": 2}
+def test_a_study_puts_its_prompts_as_asked(monkeypatch):
+    class Seen(Exception):
+        """Holds the prompts that the model was to reply to."""
+
+    def replies(model, prompts, *rest, **options):
+        raise Seen(*prompts)
+
+    monkeypatch.setattr("circuits.studies.emotion.pipeline.replies", replies)
     concept = tiny_emotion.concept()
-    texts = {p.text: p.label for p in (*concept.discovery, *concept.test)}
-    made = study(tiny_emotion.opened(), agreeing(concept), tiny_emotion.settings(**given))
-    assert made.results["settings"]["chat"] == "plain"
-    assert made.results["settings"]["bos"] is False
-    for prompt in made.concept.test:
-        question = prompt.text.removeprefix("User: ").removesuffix("\nAssistant:")
-        assert texts[question] == prompt.label
-
-
-def agreeing(concept):
-    """The concept with a judge for whom every reply shows the first label or the second."""
-    return replace(concept, judge=lambda text: concept.labels[len(text.strip()) % 2])
+    settings = tiny_emotion.settings(chat="plain", bos=False)
+    with pytest.raises(Seen) as caught:
+        study(tiny_emotion.opened(), concept, settings)
+    plain = [prompt.text for prompt in concept.discovery if prompt.label is not None]
+    assert [p.text for p in caught.value.args] == [f"User: {t}\nAssistant:" for t in plain]
+    assert {prompt.bos for prompt in caught.value.args} == {False}
+    assert (settings.to_json()["chat"], settings.to_json()["bos"]) == ("plain", False)
+    assert tiny_emotion.settings(chat=True).chat == "template"
 
 
 def test_a_template_that_there_is_not_is_refused(monkeypatch, tmp_path):
