@@ -19,8 +19,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from circuits.evaluation.run import _both
 from circuits.folder import EVALUATION, RUN
+from circuits.held_out.run import _both
 from circuits.output import guarded, to_read, write_file, written
 from tasks.atomic import write_atomically
 from tasks.errors import CircuitsError

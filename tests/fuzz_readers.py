@@ -32,8 +32,8 @@ import numpy as np
 from circuits.cli.show import present
 from circuits.edits import edit as e
 from circuits.edits.plan import EditPlan, read_plan
-from circuits.evaluation.fresh_prompts import config_of
 from circuits.folder import EVALUATION, read_held_out
+from circuits.held_out.fresh_prompts import config_of
 from circuits.results.record import RECORD, read_record
 from circuits.studies.emotion.prompts import read_concept
 from graphs import CircuitGraph

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from circuits.config import Config
-from circuits.evaluation.fresh_prompts import KINDS
+from circuits.held_out.fresh_prompts import KINDS
 from tasks.errors import CircuitsError, MethodError, ModelError, TaskError
 
 IOI = Config("ioi", model=None, method="relevance")

@@ -13,7 +13,7 @@ import circuits
 from circuits.cli.app import app
 from circuits.config import Config
 from circuits.prompts import fitted, prompts_of
-from circuits.scored import score_by
+from circuits.selection.scored import score_by
 from circuits.unlikely import unlikely
 from tasks import PromptPairs
 from tasks.errors import TaskError

@@ -110,7 +110,7 @@ def damaged(document):
     return {
         "picture.json": (b"\x89PNG\r\n", "is not valid JSON"),
         "newer.json": (changed(schema_version="2.0"), "this program reads 1.x; use the version"),
-        "nan.json": (text.replace(str(edge["score"]), "NaN", 1), "NaN is not a number"),
+        "nan.json": (text.replace(str(edge["score"]), "NaN", 1), "input should be a finite number"),
         "unknown.json": (changed(edges=[edge | {"target": "a9.h9"}]), "there is no node 'a9.h9'"),
         "cycle.json": (
             changed(edges=[*document["edges"], back]),

@@ -13,7 +13,7 @@ from circuits.cli.app import app
 from circuits.config import Config
 from circuits.discover import run
 from circuits.evaluation.running import AVERAGED, Running
-from circuits.evaluation.terms import Terms
+from circuits.held_out.terms import Terms
 from graphs import CircuitGraph
 from patching.ablation.kinds import OUTSIDE, Ablation
 from patching.ablation.means import MeanActivations

@@ -10,7 +10,7 @@ import circuits
 from circuits.cli.app import app
 from circuits.studies.emotion.circuit import Budget
 from circuits.studies.emotion.pipeline import study
-from circuits.studies.emotion.prompts import Concept, EmotionPrompt, emotion
+from circuits.studies.emotion.prompts import Concept, EmotionPrompt
 from circuits.studies.emotion.settings import Settings
 from patching.anatomy import Anatomy
 from patching.model import Model
@@ -135,7 +135,7 @@ def test_a_judge_that_answers_no_label_is_found_out_with_the_first_replies(monke
 
 def test_prompts_are_put_as_the_task_puts_them(smollm2):
     """The reply is begun as in the task; the sign that a reply follows is the turn's own."""
-    tokenizer, concept = smollm2.tokenizer, emotion()
+    tokenizer, concept = smollm2.tokenizer, emotions()
     pairs = circuits.load_task("emotion").pairs(tokenizer, n=8, chat=True)
     texts = {prompt.text for prompt in concept.put(tokenizer, None, "template").test}
     assert {text for text, _ in pairs.texts} <= texts
