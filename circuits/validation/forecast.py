@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from patching.nodes.layout import layout_of
 from tasks.errors import counted
 
 if TYPE_CHECKING:
@@ -136,12 +137,10 @@ def exact_edge_passes(pairs: PromptPairs, anatomy: Anatomy) -> float:
     """The same of all edges."""
     width = pairs.clean.shape[1]
     first = int((pairs.clean != pairs.corrupted).any(0).argmax())
-    units, total = anatomy.n_heads + 1, 1 + (anatomy.n_heads + 1) * anatomy.n_layers
-    cost = 0.0
-    for layer in range(anatomy.n_layers):
-        edges = (3 * anatomy.n_heads + 1) * (1 + units * layer)
-        cost += edges * (1 - layer / anatomy.n_layers)
-    return cost * (width - first) / width + total / anatomy.n_layers
+    layout, layers = layout_of(anatomy), anatomy.n_layers
+    *inner, logits = layout.ports
+    passes = sum(group.count * group.reads * (1 - group.layer / layers) for group in inner)
+    return passes * (width - first) / width + logits.reads / layers
 
 
 def estimate_passes(

@@ -25,6 +25,7 @@ from graphs.schema import (
 )
 from patching.anatomy import Anatomy
 from patching.nodes.edges import edges as all_edges
+from patching.nodes.layout import layout_of
 from patching.nodes.layout import nodes as all_nodes
 from patching.scores import Scores
 from patching.sites import parse_edge
@@ -83,9 +84,9 @@ def to_mib(graph: CircuitGraph, scores: Scores | None = None) -> str:
             model has more edges than can be listed.
     """
     info, anatomy = graph.info, graph.info.anatomy
-    if (size := _edge_count(anatomy)) > MAX_EDGES:
+    if (size := layout_of(anatomy).n_edges) > MAX_EDGES:
         raise FormatError(
-            f"MIB files list every edge of the model, here about {size:,}; at most {MAX_EDGES:,} "
+            f"MIB files list every edge of the model, here {size:,}; at most {MAX_EDGES:,} "
             f"are written: save the circuit as .json"
         )
     plain = {site.name for site in all_nodes(anatomy)}
@@ -118,12 +119,6 @@ def to_mib(graph: CircuitGraph, scores: Scores | None = None) -> str:
         "parallel_attn_mlp": anatomy.parallel,
     }
     return write_json({"cfg": cfg, "nodes": nodes, "edges": edges, _OURS: ours})
-
-
-def _edge_count(anatomy: Anatomy) -> int:
-    """About how many edges there are: half of all pairs of a sender and an input port."""
-    senders = 1 + anatomy.n_layers * (anatomy.n_heads + 1)
-    return senders * (anatomy.n_layers * (3 * anatomy.n_heads + 1) + 1) // 2
 
 
 def is_mib(document: Any) -> bool:
