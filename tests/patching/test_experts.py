@@ -235,7 +235,8 @@ def test_a_rule_for_gates_makes_the_weights_constants(model, runs, rules):
         return torch.autograd.grad(found.sum(), read[0])[0]
 
     change = (at_input(False) - at_input(True)).abs().max()
-    assert change > 1e-9 if rules == "none" else change == 0
+    # More experts answer where somebody asks for the weights, so sums are rounded differently.
+    assert change > 1e-9 if rules == "none" else change < 1e-12
     kinds = ("router",)
     found = record_gradients(model, runs.batch, "clean", families.LOGIT_DIFF, kinds, ops)
     assert all(found.grads["router", layer].abs().max() > 0 for layer in model.anatomy.mixtures)
