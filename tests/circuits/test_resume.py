@@ -30,7 +30,8 @@ app(sys.argv[2:])
 """
 """A command that stands still once it has written so many shards."""
 QUICK = ("--n", "8", "--batch-size", "2")
-DISCOVER = ("discover", "ioi", *QUICK, "--top", "40", "--method", "ig:steps=3,secant")
+DISCOVER = ("discover", "ioi", *QUICK, "--method", "ig:steps=3,secant")
+TOP = ("--top", "40")
 PRUNE = ("--select", "acdc:least=0.05+start=12", "--ablation", "mean-by-position")
 CHANGING = ("created", "seconds", "argv", "exact_seconds")
 """What differs between any two runs: times, and where they are written."""
@@ -95,14 +96,14 @@ def same(folder, other):
 def runs(tmp_path_factory):
     """The folder of a finished discovery."""
     home = tmp_path_factory.mktemp("resume")
-    cli(*DISCOVER, "--out", home / "whole")
+    cli(*DISCOVER, *TOP, "--out", home / "whole")
     return home
 
 
-@pytest.mark.parametrize(("more", "count"), [((), 3), ((), 12), (PRUNE, 40)])
+@pytest.mark.parametrize(("more", "count"), [(TOP, 3), (TOP, 12), (PRUNE, 40)])
 def test_a_killed_discovery_goes_on(root, runs, tmp_path, passes, more, count):
-    whole = runs / "whole" if not more else tmp_path / "whole"
-    if more:
+    whole = runs / "whole" if more == TOP else tmp_path / "whole"
+    if more != TOP:
         cli(*DISCOVER, *more, "--out", whole)
         passes.clear()
     killed(root, tmp_path / ".ioi.journal", count, *DISCOVER, *more, "--out", tmp_path / "ioi")
