@@ -75,10 +75,18 @@ def is_messages(given: object) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class ChatForm:
-    """How a task's question becomes a user's message, and how the reply begins, if it is begun."""
+    """How a task's question becomes a user's message, and how the reply begins, if it is begun.
+
+    With `again` the reply begins with the question itself, for a model to go on with.
+    """
 
     before: str = ""
     reply: str = ""
+    again: bool = False
+
+    def begins(self, question: str) -> str:
+        """The beginning of the reply; empty where the model begins it."""
+        return question if self.again else self.reply
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,10 +106,11 @@ class Asked:
         if not self.form:
             return question
         head = chat_text(self.tokenizer, self._turn(question), self.form)
-        return f"{head}{self._gap(question)}{self.chat.reply}" if self.chat.reply else head
+        reply = self.chat.begins(question)
+        return f"{head}{self._gap(question)}{reply}" if reply else head
 
     def shift(self, question: str) -> int:
-        """Where in the prompt the question begins, in characters; 0 of plain text.
+        """Where in the prompt the question begins (the last time), in characters; 0 of plain text.
 
         Raises:
             TaskError: the template changes the question.
@@ -121,7 +130,7 @@ class Asked:
 
     def answer(self, word: str, question: str) -> str:
         """An answer, given without a space, as it follows the prompt."""
-        if self.form and not self.chat.reply:
+        if self.form and not self.chat.begins(question):
             return f"{self._gap(question)}{word}"
         return f" {word}"
 

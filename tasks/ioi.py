@@ -184,8 +184,9 @@ class IOI(Task):
     """
 
     name = "ioi"
-    # With the reply begun, names follow a space there as they do in the sentence.
-    chat = ChatForm(before="Complete the sentence with one name.\n\n", reply="The answer is")
+    # A small chat model that is to name the person says the first name, or none; asked to go on
+    # with the sentence in its own turn, it goes on as it does with plain text.
+    chat = ChatForm(before="Continue the sentence.\n\n", again=True)
     claim = "name the person who receives; the corruption makes the other person act"
     reference = (
         "Wang et al. 2023, arXiv 2211.00593; corruption s2_io_flip as in MIB, arXiv 2504.13151"

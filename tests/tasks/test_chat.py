@@ -128,6 +128,11 @@ def test_the_answer_follows_as_the_form_writes_it(smollm2_tokenizer, gemma3_toke
     begun = Asked(smollm2_tokenizer, "template", ChatForm(reply="I feel"))
     assert begun.text("How?").endswith("assistant\nI feel")
     assert begun.answer("sad", "How?") == " sad"
+    again = Asked(smollm2_tokenizer, "template", ChatForm("Go on.\n\n", again=True))
+    assert again.text("I saw").endswith("assistant\nI saw")
+    assert again.text("I saw")[again.shift("I saw") :] == "I saw"
+    assert again.text("I saw").count("I saw") == 2
+    assert again.answer("Mary", "I saw") == " Mary"
     assert Asked(smollm2_tokenizer).answer("Mary", "Who?") == " Mary"
     gemma3_tokenizer.chat_template = MISTRAL
     try:
@@ -144,3 +149,11 @@ def test_a_template_that_changes_the_question_has_no_places(smollm2_tokenizer):
             Asked(smollm2_tokenizer, "template").shift("Who?")
     finally:
         smollm2_tokenizer.chat_template = begun
+
+
+def test_a_small_chat_model_goes_on_with_the_sentence(smollm2):
+    """Asked to name the person it was right in fewer than half."""
+    from circuits.knowledge import knowledge
+
+    pairs = tasks.get("ioi").pairs(smollm2.tokenizer, n=12, split="all", chat=True)
+    assert knowledge(smollm2, pairs).known.mean() > 0.5
