@@ -4,6 +4,7 @@ import json
 import logging
 from dataclasses import replace
 from itertools import permutations
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,11 +13,12 @@ from typer.testing import CliRunner
 import circuits
 from circuits.cli.app import app
 from circuits.config import Config
-from circuits.prompts import fitted, prompts_of
+from circuits.prompts import fitted, noted_prompts, prompts_of
 from circuits.selection.scored import score_by
 from circuits.unlikely import unlikely
 from tasks import PromptPairs
 from tasks.errors import TaskError
+from tests.tasks.conftest import WordTokenizer
 
 TEXT = "When Mary and John went to the park, {} gave the ball to"
 QUESTION = (TEXT.format("John"), TEXT.format("Mary"), " Mary", " John")
@@ -216,3 +218,16 @@ def test_whole_answers_are_tested_on_other_prompts(stories, shared, tmp_path):
     assert done.exit_code == 0, done.output
     told = json.loads((made / "evaluation.json").read_text(encoding="utf-8"))
     assert told["n"] == told["prompts"]["n"] == min(5, len(lines) - 4) > 2
+
+
+def test_bad_questions_of_a_task_s_file_are_left_out_and_counted(tmp_path):
+    path = tmp_path / "mmlu.csv"
+    rows = "Which is right?,a cat,a cat,a dog,a bird,D\nWhich is big?,a cat,a flea,a cow,a bird,C\n"
+    path.write_text(rows, encoding="utf-8")
+    config = Config(f"mcq_bias:file={path}", "nano", n=1)
+    model = SimpleNamespace(tokenizer=WordTokenizer())
+    with pytest.raises(TaskError, match="line 1: the same option twice: a cat"):
+        noted_prompts(config, model)
+    pairs, notes = noted_prompts(replace(config, skip_bad=True), model)
+    assert len(pairs) == 1
+    assert notes[0] == "left out 1: the same option twice"
