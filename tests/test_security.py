@@ -1,4 +1,4 @@
-"""SECURITY.md is true of the files it names, and the tools beside the tests say what they should."""
+"""SECURITY.md is true of the files it names, and its tools say what they should."""
 
 import doctest
 import json
@@ -9,6 +9,8 @@ import sys
 import pytest
 
 from tests import audit, lock
+
+FAULT = {"id": "A", "fix_versions": []}
 
 
 @pytest.fixture(scope="module")
@@ -52,11 +54,7 @@ def test_the_examples_of_the_tools_run(tool):
         ("", 0, "known faults cannot be listed here: pip-audit got no answer: offline"),
         ({"dependencies": []}, 0, "0 known faults"),
         (
-            {
-                "dependencies": [
-                    {"name": "x", "version": "1", "vulns": [{"id": "A", "fix_versions": []}]}
-                ]
-            },
+            {"dependencies": [{"name": "x", "version": "1", "vulns": [FAULT]}]},
             1,
             "1 known faults\nx 1: A, mended in no version yet",
         ),
