@@ -110,7 +110,7 @@ def damaged(document):
     return {
         "picture.json": (b"\x89PNG\r\n", "is not valid JSON"),
         "newer.json": (changed(schema_version="2.0"), "this program reads 1.x; use the version"),
-        "nan.json": (text.replace(str(edge["score"]), "NaN", 1), "NaN is not a number"),
+        "nan.json": (text.replace(str(edge["score"]), "NaN", 1), "input should be a finite number"),
         "unknown.json": (changed(edges=[edge | {"target": "a9.h9"}]), "there is no node 'a9.h9'"),
         "cycle.json": (
             changed(edges=[*document["edges"], back]),
@@ -126,7 +126,7 @@ def damaged(document):
 def test_damaged_files_give_one_error_and_no_picture(runs, tmp_path, monkeypatch):
     from graphs import files
 
-    monkeypatch.setattr(files.read_bytes, "__defaults__", (100_000,))
+    monkeypatch.setattr(files.read_bytes, "__defaults__", (100_000, "save less"))
     document = json.loads((runs[0] / "circuit.json").read_text(encoding="utf-8"))
     for name, (content, told) in damaged(document).items():
         path = tmp_path / name
