@@ -53,7 +53,7 @@ lock: $(READY)
 	$(BIN)/python -P tests/lock.py report.json > requirements.lock
 	rm report.json
 
-# The very files whose hashes are in requirements.lock (Linux on x86-64, Python 3.11).
+# Those very files, and nothing else.
 locked:
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --no-compile --no-deps --require-hashes -r requirements.lock

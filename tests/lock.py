@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-HEAD = "# Made by 'make lock': the files of constraints.txt for Linux on x86-64, Python 3.11."
+HEAD = "# Made by 'make lock': the files of constraints.txt that pip installs on this machine."
 
 
 def lines(reports: Iterable[Any]) -> Iterator[str]:

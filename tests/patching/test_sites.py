@@ -150,7 +150,7 @@ def test_sites_that_this_model_does_not_have(name, message):
         ("a0.h0->a1.h0<z>", "a head receives at a port"),
         ("a0.h0->m1<q>", "m1 has one input and no port 'q'"),
         ("m0->logits<k>", "logits has one input and no port 'k'"),
-        ("logits->m1", "logits cannot send; senders are input, heads and MLPs"),
+        ("logits->m1", "logits cannot send; senders are input, heads, MLPs and neurons"),
         ("resid_pre.0->m1", r"resid_pre\.0 cannot send"),
         ("m0->resid_post.1", r"resid_post\.1 cannot receive"),
         ("m0->input", "input cannot receive"),

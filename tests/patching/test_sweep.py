@@ -18,12 +18,12 @@ from circuits.studies.bias.localise import localise_bias
 from circuits.studies.emotion.influence import find_influence
 from circuits.studies.emotion.parts import ablated_head_scores
 from circuits.unlikely import unlikely
-from patching import allforone
 from patching.ablation.estimates import conditional_means, estimate_means
 from patching.ablation.kinds import get_ablation
 from patching.ablation.run import baselines, effects_ablated, run_ablated
 from patching.ablation.values import StandIns
 from patching.ablation.waiting import cama
+from patching.allforone import stages
 from patching.allforone.subgraph import Subgraph, answers, metric_values, score_parts
 from patching.capture import Prompts, capture, streams
 from patching.circuit_edit import circuit_logits
@@ -116,7 +116,7 @@ def means_of(by, options):
 
 
 def conditional(options):
-    points = allforone.waiting_points(gpt2())
+    points = stages.waiting_points(gpt2())
     return list(conditional_means(gpt2(), samples(), points, batch_size=options).values.values())
 
 
@@ -161,7 +161,7 @@ WORK = {
     "attention cut": lambda o: run_ablated(gpt2(), pairs(), [], "self-peek:1", batch_size=o),
     "conditional means": conditional,
     "influence": driven,
-    "full runs": lambda o: allforone.full_run(gpt2(), level(), o),
+    "full runs": lambda o: stages.full_run(gpt2(), level(), o),
     "subgraph": lambda o: answers(subgraph(o))[1],
     "subgraph's metric": lambda o: metric_values(subgraph(o), "logit_diff"),
     "subgraph's parts": lambda o: score_parts(subgraph(o), str).totals,

@@ -126,7 +126,7 @@ def damaged(document):
 def test_damaged_files_give_one_error_and_no_picture(runs, tmp_path, monkeypatch):
     from graphs import files
 
-    monkeypatch.setattr(files.read_bytes, "__defaults__", (100_000, "save it again"))
+    monkeypatch.setattr(files.read_bytes, "__defaults__", (100_000, "save less"))
     document = json.loads((runs[0] / "circuit.json").read_text(encoding="utf-8"))
     for name, (content, told) in damaged(document).items():
         path = tmp_path / name

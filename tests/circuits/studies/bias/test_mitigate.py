@@ -18,7 +18,7 @@ from circuits.studies.bias import mitigate, recipes, unibias
 from circuits.studies.bias import search as edit_search
 from circuits.studies.bias.answers import agreement, answer, imbalance
 from circuits.studies.bias.controls import aimed_elsewhere, random_changes
-from circuits.studies.bias.folder import carry_out
+from circuits.studies.bias.folder import OUTPUT, carry_out
 from circuits.studies.bias.localise import localise_bias
 from circuits.studies.bias.paper_edit import paper_edit
 from patching.forward import Record
@@ -196,8 +196,9 @@ def test_the_whole_of_it(biased, tmp_path):
         live = answer(biased, items).letters
     saved = answer(Model.open(tmp_path / "out" / "model"), items).letters
     assert np.allclose(saved, live, atol=1e-4)
-    with pytest.raises(RunError, match="replace it with --force"):
-        carry_out(biased, SETTINGS, tmp_path / "out", quiet)
+    again = OUTPUT.reserved(tmp_path / "out")
+    with pytest.raises(RunError, match="replace it with --force"), again:
+        pass
     assert not list(tmp_path.glob(".*"))
 
 
