@@ -38,13 +38,13 @@ def figure(card: Mapping[str, Any]) -> Figure:
     for axis, (name, title) in zip(
         drawn.subplots(1, 2, sharey=True), PICTURED.items(), strict=True
     ):
-        for y, row in enumerate(conditions.values()):
+        for y, (condition, row) in enumerate(conditions.items()):
             value = row[name]
             middle = value["value"]
             if middle is None:
                 continue
             ends = [max(middle - value["low"], 0), max(value["high"] - middle, 0)]
-            axis.barh(y, middle, color=CHOSEN if way == card["chosen"] else OTHER)
+            axis.barh(y, middle, color=CHOSEN if condition == card["chosen"] else OTHER)
             axis.errorbar(middle, y, xerr=[[ends[0]], [ends[1]]], color="black", capsize=3)
         axis.axvline(card["knows"]["chance"], color="gray", linestyle="--", linewidth=1)
         axis.set(xlim=(0, 1.02), title=title, xlabel="share of questions (dashed: chance)")

@@ -112,7 +112,7 @@ def _knows(knows: Mapping[str, Any]) -> str:
 def _about(card: Mapping[str, Any]) -> str:
     rows, same = [], []
     for about in card["about"]:
-        found = [f"{about['way']}", about["claim"]]
+        found = [about["condition"], about["claim"]]
         if about["kind"] == "recipe":
             best = f"{_places(about['places'])}; strength {about['strength']:g}"
             found += [str(about["candidates"]), best, _cell(about["gain"]), about["verdict"]]

@@ -114,7 +114,7 @@ def test_the_page_says_why_rows_are_those_of_no_edit(card):
     assert alike
     assert f"differs from no edit's: {', '.join(alike)}." in text
     for about in card["about"]:
-        assert f"| {about['way']} | {about['claim']} |" in text
+        assert f"| {about['condition']} | {about['claim']} |" in text
     for recipe in card["search"]["proposed_nothing"]:
         assert f"Nothing passed the tests of {recipe}" in text
 
@@ -135,7 +135,7 @@ def test_the_page_survives_its_own_file(card):
     assert again.names == card.names
     assert again.to_frame().sort_index().equals(card.to_frame().sort_index())
     for about in card["about"]:
-        assert page(again).count(f"| {about['way']} |") == page(card).count(f"| {about['way']} |")
+        assert page(again).count(f"| {about['condition']} |") == page(card).count(f"| {about['condition']} |")
 
 
 def test_infinite_and_missing_numbers_are_told_apart(card):
