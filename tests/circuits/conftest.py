@@ -3,7 +3,15 @@
 import pytest
 
 from circuits.config import Config
-from circuits.record import Found, Measured, ModelRecord, Program, Prompts, RunRecord, StrongEdge
+from circuits.record import (
+    CircuitRecord,
+    EvaluationRecord,
+    ModelRecord,
+    Program,
+    Prompts,
+    RunRecord,
+    StrongEdge,
+)
 
 
 @pytest.fixture
@@ -25,7 +33,7 @@ def make_record():
             threads=1,
             model=ModelRecord(name="nano", path="nano", hash="0" * 64),
             prompts=Prompts(task="ioi", n=3, sha256="1" * 64),
-            evaluation=Measured(
+            evaluation=EvaluationRecord(
                 metric="logit_diff",
                 full=4.0,
                 empty=-4.0,
@@ -35,7 +43,7 @@ def make_record():
                 interval=(0.8, 0.9),
                 faithfulness=0.875,
             ),
-            circuit=Found(
+            circuit=CircuitRecord(
                 nodes=3,
                 edges=2,
                 selection="top 2",
