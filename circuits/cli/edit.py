@@ -47,8 +47,11 @@ def mitigate(
         raise TaskError(unknown("mitigation", task, MITIGATED))
     from circuits.cli.progress import shown_progress
     from circuits.cli.text import printable
+    from circuits.clock import Whole
     from circuits.models import load_model, locate
     from circuits.studies.bias.folder import OUTPUT, carry_out
+    from circuits.studies.bias.forecast import forecast
+    from circuits.studies.bias.mitigate import prepare
     from circuits.studies.bias.settings import Settings
 
     recipes = tuple(recipe or ())
@@ -57,7 +60,13 @@ def mitigate(
     locate(model)
     opened = load_model(model)
     with shown_progress() as progress:
-        card = carry_out(opened, settings, out, progress, force=force)
+        progress(0, 0, "drawing questions")
+        material = prepare(opened, settings)
+        work = forecast(opened, material, settings)
+    for line in work.told(settings):
+        typer.echo(line, err=True)
+    with shown_progress(whole=True) as progress:
+        card = carry_out(opened, settings, out, Whole(progress, work.steps), force, material)
     for line in summary(card):
         typer.echo(printable(line))
     names = ", ".join(sorted(entry.name for entry in out.iterdir()))

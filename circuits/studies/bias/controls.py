@@ -30,6 +30,7 @@ def random_moves(
 ) -> list[float]:
     """By how much the share of 'A' moves under each of several random edits of the same norm."""
     draws = [random_changes(model, edits, basis, seed + draw) for draw in range(DRAWS)]
+    items = items[items.gold != 0]
     start = start_at(model, items, first_changed(draws[0]))
 
     def share() -> float:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from circuits.output import Output, written
 
 if TYPE_CHECKING:
+    from circuits.studies.bias.mitigate import Material
     from circuits.studies.bias.report_card import ReportCard
     from circuits.studies.bias.settings import Settings
     from patching.model import Model
@@ -77,8 +78,11 @@ def carry_out(
     out: Path,
     progress: Progress,
     force: bool = False,
+    material: Material | None = None,
 ) -> ReportCard:
     """Find a mitigation, measure it, write everything; the report card.
+
+    ``material`` is that of the settings where it is drawn already.
 
     Raises:
         RunError: as for :meth:`circuits.output.Output.prepare`.
@@ -91,7 +95,7 @@ def carry_out(
     from graphs.files import write_json
 
     OUTPUT.prepare(out, force)
-    found = find_mitigation(model, settings, progress)
+    found = find_mitigation(model, settings, progress, material)
     card = report_card(model, found, progress)
     with written(out, OUTPUT.check) as partial:
         if found.plan is not None:

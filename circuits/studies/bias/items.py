@@ -26,6 +26,7 @@ class Items:
     letters   token ids of " A", " B"... as answers, one per option
     names     the same as an edit's direction names them
     gold      index of the right letter
+    orders    how many rows in a row are one question, in as many orders of its options
 
     A tokenizer that cuts " A" into a space and the letter is asked for the letter after a space.
     """
@@ -37,6 +38,7 @@ class Items:
     letters: Int[np.ndarray, " k"]
     names: tuple[str, ...]
     layout: str = "line"
+    orders: int = 1
 
     def __len__(self) -> int:
         return len(self.gold)
@@ -54,7 +56,14 @@ class Items:
             tokens=self.tokens[rows],
             mask=self.mask[rows],
             gold=self.gold[rows],
+            orders=1,
         )
+
+    def asked(self, which: slice) -> Items:
+        """Some of the questions, each in all its orders."""
+        first, last, _ = which.indices(len(self) // self.orders)
+        rows = slice(first * self.orders, last * self.orders)
+        return replace(self[rows], orders=self.orders)
 
 
 def make_items(
@@ -131,7 +140,7 @@ def letter_ids(tokenizer: Any, n_options: int) -> Int[np.ndarray, " k"]:
 def in_all_orders(tokenizer: Any, items: Items) -> Items:
     """Every question in every cyclic order of its options, orders of one question side by side."""
     turned = [q.turned(by) for q in items.questions for by in range(items.n_options)]
-    return make_items(tokenizer, turned, items.layout)
+    return replace(make_items(tokenizer, turned, items.layout), orders=items.n_options)
 
 
 def draw_questions(

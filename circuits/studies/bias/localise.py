@@ -2,7 +2,8 @@
 
 Li & Gao (arXiv 2405.03205) read the bias off what a part writes at the last position, passed
 through the final norm and the unembedding by itself (equations 5 to 7). That says which way a part
-points. Whether it matters is another question, answered here beside it by taking the part away.
+points. Whether it matters is another question, answered here beside it by taking the part away;
+of many parts only those are taken away that matter most by a first-order estimate.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from circuits.arguments import check_kinds
-from patching.ablate import effects_ablated
+from circuits.studies.bias.removal import effects_without, lead, strongest
 from patching.directions import default_basis, unembedding
 from patching.forward import Record
 from patching.model import Model
@@ -49,7 +50,8 @@ class BiasedPart:
     direct     the part's share of that difference in the run, with the run's own norm scale;
                shares of all parts add up to the difference, less constants
     effect     the difference in the model minus the difference without the part (zeroed): positive
-               where the part pushes towards the letter
+               where the part pushes towards the letter; None where it was not taken away, because
+               so many others of its kind have larger estimates of it
     error      the standard error of that effect over prompts; None of a single prompt
     found      share of prompts on which the part passes the published test: for a neuron, among
                the ten largest |k| * ||v|| of its layer (equation 7) and a gap above 4; for others
@@ -60,7 +62,7 @@ class BiasedPart:
     name: str
     gap: float
     direct: float
-    effect: float
+    effect: float | None
     error: float | None
     found: float
     tokens: tuple[str, ...] = ()
@@ -140,7 +142,7 @@ def localise_bias(
         right = torch.tensor(batch.pairs.answer[:, 0], device=model.device)
         seen = Record(["z", "attn_raw", "attn_out", "mlp_out", "mlp_post", "final_in"])
         logits = model.run(batch.clean, batch.mask, seen)
-        total += float(_difference(logits, biased, right).sum())
+        total += float(lead(logits, biased, right).sum())
         written = list(_written(model, seen.values, kept, top))
         for (name, wrote, passes), gap in zip(
             written, _gaps(model, [wrote for _, wrote, _ in written], biased, right), strict=True
@@ -148,7 +150,8 @@ def localise_bias(
             gaps.add(name, gap)
             found.add(name, (gap > GAP) & passes)
             directs.add(name, _direct(model, wrote, seen.values, biased, right))
-    effects = _effects(model, pairs, list(gaps.totals), biased, batch_size, progress)
+    removed = strongest(model, pairs, list(gaps.totals), biased, batch_size)
+    effects = effects_without(model, pairs, removed, biased, batch_size, progress)
     n, neurons = len(pairs), [name for name in gaps.totals if ".n" in name]
     tokens = dict(zip(neurons, promoted(model, neurons, basis), strict=True))
     parts = [
@@ -156,13 +159,13 @@ def localise_bias(
             name,
             gaps.totals[name] / n,
             directs.totals[name] / n,
-            *effects[name],
+            *effects.get(name, (None, None)),
             found.totals[name] / n,
             tokens.get(name, ()),
         )
         for name in gaps.totals
     ]
-    parts.sort(key=lambda part: -part.effect)
+    parts.sort(key=lambda part: (part.effect is None, -(part.effect or 0.0)))
     return Bias(letter, basis, n, total / n, tuple(parts))
 
 
@@ -204,10 +207,6 @@ class _Sums:
     def add(self, name: str, values: Tensor) -> None:
         """Add a value per prompt."""
         self.totals[name] = self.totals.get(name, 0.0) + float(values.double().sum())
-
-
-def _difference(logits: Float[Tensor, "b v"], letter: int, right: Tensor) -> Float[Tensor, " b"]:
-    return logits[:, letter] - logits.gather(1, right[:, None])[:, 0]
 
 
 def _largest(
@@ -252,7 +251,7 @@ def _gaps(
     for start in range(0, len(written), size):
         some = torch.stack(list(written[start : start + size]))
         logits = model.unembed(some.flatten(0, 1)).unflatten(0, some.shape[:2])
-        yield from (_difference(each, letter, right) for each in logits)
+        yield from (lead(each, letter, right) for each in logits)
 
 
 def _direct(
@@ -267,27 +266,3 @@ def _direct(
     through = norm.centre(written) / scale * norm.weight
     rows = unembedding(model, "raw")
     return ((rows[letter] - rows[right]) * through).sum(-1)
-
-
-def _effects(
-    model: Model,
-    pairs: PromptPairs,
-    names: list[str],
-    letter: int,
-    batch_size: int,
-    progress: Progress | None,
-) -> dict[str, tuple[float, float | None]]:
-    """How much less the letter is ahead of the right one without each part, and its error."""
-
-    def ahead(logits: Tensor, of: PromptPairs) -> Tensor:
-        right = torch.tensor(of.answer[:, 0], device=logits.device)
-        return _difference(logits, letter, right)
-
-    lost = effects_ablated(
-        model, pairs, names, "zero", metric=ahead, batch_size=batch_size, progress=progress
-    )
-    found: dict[str, tuple[float, float | None]] = {}
-    for name, less in zip(names, lost, strict=True):
-        error = float(less.std(ddof=1) / len(less) ** 0.5) if len(less) > 1 else None
-        found[name] = float(less.mean()), error
-    return found

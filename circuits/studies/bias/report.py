@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -23,11 +23,11 @@ from circuits.studies.bias.report_card import ReportCard
 from circuits.studies.bias.settings import RECIPES
 from circuits.studies.bias.start import Start
 from patching.model import Model
-from patching.progress import Progress
+from patching.progress import Count, Progress
 from tasks import bias_measures as bias
 
 ORDERED = 100
-TEST, TURNED = "test", "test in all orders"
+TURNED, REST = "test in all orders", "the rest of test"
 Predictions = np.ndarray
 
 
@@ -76,6 +76,7 @@ def report_card(model: Model, found: Mitigation, progress: Progress = unseen) ->
         "search": {
             "nothing": found.search.nothing,
             "tried": len(found.search.tried),
+            "heats": list(found.search.heats),
             "proposed_nothing": _absent(found),
         },
     }
@@ -106,6 +107,15 @@ def _random_moves(
     return random_moves(model, edits, found.evidence.basis, items, seed, progress)
 
 
+def tested(model: Model, material: Material) -> dict[str, Items]:
+    """The questions that every condition is measured on: each once, some in all their orders."""
+    test = material.test
+    items = {TURNED: in_all_orders(model.tokenizer, test[:ORDERED])}
+    if len(test) > ORDERED:
+        items[REST] = test[ORDERED:]
+    return items | material.templates
+
+
 @dataclass(frozen=True)
 class _Tests:
     """What every way is measured on, and where all of it enters a block."""
@@ -120,9 +130,8 @@ class _Tests:
     @classmethod
     def of(cls, model: Model, found: Mitigation) -> _Tests:
         """Nothing is run yet."""
-        material, test = found.material, found.material.test
-        items = {TEST: test, TURNED: in_all_orders(model.tokenizer, test[:ORDERED])}
-        items |= material.templates
+        material = found.material
+        items = tested(model, material)
         starts = {name: start_at(model, some, 0) for name, some in items.items()}
         others = material.test_others
         other_starts = OtherStarts.of(model, others)
@@ -134,39 +143,37 @@ class _Tests:
         others = self.other_starts.at(self.model, layer)
         return replace(self, starts=starts, other_starts=others)
 
-    def see(self, condition: Condition, told: Callable[[], None]) -> Seen:
-        """What comes of a condition, which must be in force; ``told`` is called after each part."""
+    def see(self, condition: Condition, count: Count) -> Seen:
+        """What comes of a condition, which must be in force; ``count`` counts layers of parts."""
+        layers = self.model.anatomy.n_layers - self.other_starts.layer
         prior, read = self.prior if condition.without_prior else None, {}
         for name, items in self.items.items():
             answers = answer(self.model, items, self.starts[name])
             read[name] = _read(answers, prior, items.n_options)
-            told()
-        others, k = look(self.model, self.others, self.other_starts), self.items[TEST].n_options
-        told()
-        (top, best), turned = read.pop(TEST), read.pop(TURNED)[0]
-        templates = {name: of[0] for name, of in read.items()}
-        return Seen(top, best, bias.chosen_options(turned.reshape(-1, k), k), templates, others)
+            count(layers)
+        others, k = look(self.model, self.others, self.other_starts), self.items[TURNED].n_options
+        count(layers)
+        turned = read.pop(TURNED)
+        # The first order of those asked in all orders is that of the test itself.
+        tests = [[each[::k] for each in turned], *([read.pop(REST)] if REST in read else [])]
+        top, best = (np.concatenate(parts) for parts in zip(*tests, strict=True))
+        ordered = bias.chosen_options(turned[0].reshape(-1, k), k)
+        return Seen(top, best, ordered, {name: of[0] for name, of in read.items()}, others)
 
 
 def _see_all(tests: _Tests, conditions: Sequence[Condition], progress: Progress) -> dict[str, Seen]:
     """Every way measured, from the first layer on that it changes."""
-    total, done = len(conditions) * (len(tests.items) + 1), 0
-
-    def told() -> None:
-        nonlocal done
-        done += 1
-        progress(done, total, "measuring")
-
-    progress(0, total, "measuring")
     last, seen = tests.model.anatomy.n_layers - 1, {}
 
     def first(condition: Condition) -> int:
         return last if condition.first_layer is None else condition.first_layer
 
+    layers = sum(last + 1 - first(condition) for condition in conditions)
+    count = Count(progress, layers * (len(tests.items) + 1), "measuring")
     for condition in sorted(conditions, key=first):
         tests = tests.at(first(condition))
         with condition.edited():
-            seen[condition.name] = tests.see(condition, told)
+            seen[condition.name] = tests.see(condition, count)
     return {condition.name: seen[condition.name] for condition in conditions}
 
 

@@ -135,7 +135,9 @@ def test_the_page_survives_its_own_file(card):
     assert again.names == card.names
     assert again.to_frame().sort_index().equals(card.to_frame().sort_index())
     for about in card["about"]:
-        assert page(again).count(f"| {about['condition']} |") == page(card).count(f"| {about['condition']} |")
+        assert page(again).count(f"| {about['condition']} |") == page(card).count(
+            f"| {about['condition']} |"
+        )
 
 
 def test_infinite_and_missing_numbers_are_told_apart(card):

@@ -1,0 +1,87 @@
+"""What taking parts of a model away does to a letter's lead, and which of many are worth it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from patching.ablate import effects_ablated
+from patching.metrics import Metric, check_metric
+from patching.model import Model
+from patching.progress import Progress
+from patching.runs import batches, record_gradients
+from patching.sites import parse_site
+from patching.sitesets import point_of
+from tasks.pairs import PromptPairs
+
+EXACT = 64
+"""How many heads, MLPs and value vectors are taken away, of each."""
+
+
+def lead(logits: Float[Tensor, "b v"], letter: int, right: Tensor) -> Float[Tensor, " b"]:
+    """How far the letter's logit is ahead of the right one's."""
+    return logits[:, letter] - logits.gather(1, right[:, None])[:, 0]
+
+
+def _lead_of(letter: int) -> Metric:
+    """The same as a metric."""
+
+    def ahead(logits: Tensor, of: PromptPairs) -> Tensor:
+        return lead(logits, letter, torch.tensor(of.answer[:, 0], device=logits.device))
+
+    return ahead
+
+
+def strongest(
+    model: Model, pairs: PromptPairs, names: Sequence[str], letter: int, batch_size: int
+) -> list[str]:
+    """The parts to take away: of each kind all, or the ``EXACT`` with the largest estimates.
+
+    The estimate of what a part ``x`` does is first-order, ``x . dm/dx`` summed over positions and
+    prompts, its size whatever its sign.
+    """
+    sites = {name: parse_site(name) for name in names}
+    kinds = Counter(site.kind for site in sites.values())
+    if max(kinds.values()) <= EXACT:
+        return list(names)
+    metric, totals = check_metric(_lead_of(letter)), dict.fromkeys(names, 0.0)
+    for batch in batches(model, pairs, batch_size):
+        seen = record_gradients(model, batch, "clean", metric, ("z", "mlp_out", "mlp_post"))
+        for name, site in sites.items():
+            point = point_of(site)
+            unit = slice(None) if site.unit < 0 else site.unit
+            along = seen.values[point][:, :, unit] * seen.grads[point][:, :, unit]
+            totals[name] += float(along.sum())
+    ranked, kept = sorted(names, key=lambda name: -abs(totals[name])), set()
+    for kind in kinds:
+        kept |= set([name for name in ranked if sites[name].kind == kind][:EXACT])
+    return [name for name in names if name in kept]
+
+
+def effects_without(
+    model: Model,
+    pairs: PromptPairs,
+    names: Sequence[str],
+    letter: int,
+    batch_size: int,
+    progress: Progress | None,
+) -> dict[str, tuple[float, float | None]]:
+    """How much less the letter is ahead of the right one without each part, and its error."""
+    lost = effects_ablated(
+        model,
+        pairs,
+        names,
+        "zero",
+        metric=_lead_of(letter),
+        batch_size=batch_size,
+        progress=progress,
+    )
+    found: dict[str, tuple[float, float | None]] = {}
+    for name, less in zip(names, lost, strict=True):
+        error = float(less.std(ddof=1) / len(less) ** 0.5) if len(less) > 1 else None
+        found[name] = float(less.mean()), error
+    return found
