@@ -35,7 +35,7 @@ def mitigate(
     test: Annotated[int, typer.Option(help="Questions to measure it on.")] = 400,
     others: Annotated[
         int, typer.Option(help="Prompts of every other task, and texts, to look for harm on.")
-    ] = 200,
+    ] = 100,
     seed: Annotated[int, typer.Option(help="Draws the questions.")] = 0,
     recipe: Annotated[
         list[str] | None, typer.Option(help="Try this recipe, and others so given. Default: all.")

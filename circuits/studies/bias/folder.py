@@ -34,7 +34,7 @@ def mitigate(
     test: int = 400,
     seed: int = 0,
     file: str | Path = "",
-    others: int = 200,
+    others: int = 100,
     recipes: Sequence[str] = (),
     force: bool = False,
 ) -> ReportCard:

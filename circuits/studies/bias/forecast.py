@@ -138,7 +138,7 @@ class _Steps:
         test, k = self.items(self.material.test), self.material.test.n_options
         # On every question with each letter, then twice on those that are answered 'A' wrongly.
         yield "the published edit", (k + 2) * self.cost(test, self.layers / 2)
-        yield "random edits", DRAWS * self.cost(test, self.layers - 1) + self.cost(test)
+        yield "random edits", DRAWS * self.cost(test, self.layers - 1)
 
     def localising(self) -> float:
         """Every part that is removed, from its layer on."""

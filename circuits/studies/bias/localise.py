@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from circuits.arguments import check_kinds
-from circuits.studies.bias.removal import effects_without, lead, strongest
+from circuits.studies.bias.removal import Effect, effects_without, lead, strongest
 from patching.directions import default_basis, unembedding
 from patching.forward import Record
 from patching.model import Model
@@ -151,7 +151,8 @@ def localise_bias(
             found.add(name, (gap > GAP) & passes)
             directs.add(name, _direct(model, wrote, seen.values, biased, right))
     removed = strongest(model, pairs, list(gaps.totals), biased, batch_size)
-    effects = effects_without(model, pairs, removed, biased, batch_size, progress)
+    effects: dict[str, Effect] = dict.fromkeys(gaps.totals, (None, None))
+    effects.update(effects_without(model, pairs, removed, biased, batch_size, progress))
     n, neurons = len(pairs), [name for name in gaps.totals if ".n" in name]
     tokens = dict(zip(neurons, promoted(model, neurons, basis), strict=True))
     parts = [
@@ -159,7 +160,7 @@ def localise_bias(
             name,
             gaps.totals[name] / n,
             directs.totals[name] / n,
-            *effects.get(name, (None, None)),
+            *effects[name],
             found.totals[name] / n,
             tokens.get(name, ()),
         )

@@ -109,7 +109,7 @@ def prepare(model: Model, settings: Settings) -> Material:
         train=in_all_orders(tokenizer, train),
         test=test,
         templates=templates,
-        train_others=other_prompts(tokenizer, max(settings.others // 3, 8), "train", longest),
+        train_others=other_prompts(tokenizer, max(2 * settings.others // 3, 8), "train", longest),
         test_others=other_prompts(tokenizer, settings.others, "test", longest),
         too_long=len(asked) - len(test),
         unknown=unknown_share(tokenizer, test.questions),

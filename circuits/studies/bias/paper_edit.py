@@ -21,7 +21,7 @@ from circuits.edits.edit import add
 from circuits.edits.live import editing
 from circuits.studies.bias.answers import Value, answer, bootstrap, start_at
 from circuits.studies.bias.items import Items
-from circuits.studies.bias.localise import Bias
+from circuits.studies.bias.localise import Bias, BiasedPart
 from circuits.studies.bias.start import Start
 from patching.model import Model
 from patching.progress import Count, Progress
@@ -84,6 +84,11 @@ class PaperEdit:
         }
 
 
+def published_vector(bias: Bias) -> BiasedPart:
+    """The value vector that passes the published test on most prompts."""
+    return max(bias.neurons, key=lambda part: (part.found, part.gap))
+
+
 def paper_edit(
     model: Model,
     items: Items,
@@ -91,12 +96,14 @@ def paper_edit(
     before: Int[np.ndarray, " n"],
     lambdas: tuple[float, float] = LAMBDAS,
     progress: Progress | None = None,
+    start: Start | None = None,
 ) -> PaperEdit:
     """Edit the value vector that the published test finds, for every letter written in.
 
-    ``before`` are the predictions of the model as it is.
+    ``before`` are the predictions of the model as it is, ``start`` is where the questions enter
+    the vector's block.
     """
-    part = max(bias.neurons, key=lambda part: (part.found, part.gap))
+    part = published_vector(bias)
     layer = part.name.split(".")[0]
     near = [other for other in bias.neurons if other.name.split(".")[0] == layer]
     other = min(near, key=lambda part: part.gap)
@@ -106,7 +113,7 @@ def paper_edit(
     def anchored(hits: np.ndarray) -> Value | None:
         return _share(hits) if len(wrong) else None
 
-    start = start_at(model, items, parse_site(part.name).layer)
+    start = start or start_at(model, items, parse_site(part.name).layer)
     trial = _Trial(model, items, start, lambdas, Count(progress, 2 * k, "the published edit"))
     tops = np.stack([trial.top(part.name, letter) for letter in range(k)])
     own = tops[gold, np.arange(len(gold))] == gold

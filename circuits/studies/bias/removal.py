@@ -18,6 +18,9 @@ from patching.sites import parse_site
 from patching.sitesets import point_of
 from tasks.pairs import PromptPairs
 
+Effect = tuple[float | None, float | None]
+"""An effect and its standard error, each None where it is not known."""
+
 EXACT = 64
 """How many heads, MLPs and value vectors are taken away, of each."""
 
@@ -69,7 +72,7 @@ def effects_without(
     letter: int,
     batch_size: int,
     progress: Progress | None,
-) -> dict[str, tuple[float, float | None]]:
+) -> dict[str, Effect]:
     """How much less the letter is ahead of the right one without each part, and its error."""
     lost = effects_ablated(
         model,
@@ -80,7 +83,7 @@ def effects_without(
         batch_size=batch_size,
         progress=progress,
     )
-    found: dict[str, tuple[float, float | None]] = {}
+    found: dict[str, Effect] = {}
     for name, less in zip(names, lost, strict=True):
         error = float(less.std(ddof=1) / len(less) ** 0.5) if len(less) > 1 else None
         found[name] = float(less.mean()), error

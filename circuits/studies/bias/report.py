@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from circuits.edits.edit import AnyEdit
 from circuits.models import name_of
 from circuits.studies.bias.answers import Answers, Value, answer, bootstrap, measures, start_at
 from circuits.studies.bias.conditions import NO_EDIT, RIVAL, Condition, all_conditions
@@ -18,16 +17,17 @@ from circuits.studies.bias.folder import KIND
 from circuits.studies.bias.items import Items, in_all_orders
 from circuits.studies.bias.mitigate import Material, Mitigation, unseen
 from circuits.studies.bias.other_tasks import Others, OtherStarts, Sideways, look
-from circuits.studies.bias.paper_edit import paper_edit
+from circuits.studies.bias.paper_edit import paper_edit, published_vector
 from circuits.studies.bias.report_card import ReportCard
 from circuits.studies.bias.settings import RECIPES
 from circuits.studies.bias.start import Start
 from patching.model import Model
 from patching.progress import Count, Progress
+from patching.sites import parse_site
 from tasks import bias_measures as bias
 
 ORDERED = 100
-TURNED, REST = "test in all orders", "the rest of test"
+TEST, TURNED = "test", "test in other orders"
 Predictions = np.ndarray
 
 
@@ -46,11 +46,12 @@ def report_card(model: Model, found: Mitigation, progress: Progress = unseen) ->
     """Measure everything on the test split; plain values for ``report.json``."""
     test = found.material.test
     conditions = all_conditions(model, found)
-    tests = _Tests.of(model, found)
-    seen = _see_all(tests, conditions, progress)
-    plain, best = seen[NO_EDIT], found.search.best
-    paper = paper_edit(model, test, found.bias, plain.top, progress=progress)
-    random = [] if best is None else _random_moves(model, found, best.candidate.edits, progress)
+    best, published = found.search.best, parse_site(published_vector(found.bias).name).layer
+    changed = published if best is None else best.candidate.first_layer
+    seen, starts = _see_all(_Tests.of(model, found), conditions, (published, changed), progress)
+    plain, start = seen[NO_EDIT], starts[published]
+    paper = paper_edit(model, test, found.bias, plain.top, start=start, progress=progress)
+    random = [] if best is None else _random_moves(model, found, starts[changed], progress)
     card = {
         "kind": KIND,
         "schema_version": "1.0",
@@ -100,20 +101,19 @@ def _questions(material: Material, ordered: int) -> dict[str, Any]:
     }
 
 
-def _random_moves(
-    model: Model, found: Mitigation, edits: Sequence[AnyEdit], progress: Progress
-) -> list[float]:
-    items, seed = found.material.test, found.settings.seed
-    return random_moves(model, edits, found.evidence.basis, items, seed, progress)
+def _random_moves(model: Model, found: Mitigation, start: Start, progress: Progress) -> list[float]:
+    items, seed, best = found.material.test, found.settings.seed, found.search.best
+    assert best is not None
+    edits, basis = best.candidate.edits, found.evidence.basis
+    return random_moves(model, edits, basis, items, seed, progress, start)
 
 
 def tested(model: Model, material: Material) -> dict[str, Items]:
-    """The questions that every condition is measured on: each once, some in all their orders."""
-    test = material.test
-    items = {TURNED: in_all_orders(model.tokenizer, test[:ORDERED])}
-    if len(test) > ORDERED:
-        items[REST] = test[ORDERED:]
-    return items | material.templates
+    """The questions that every condition is measured on, some of them in their other orders too."""
+    test, k = material.test, material.test.n_options
+    turned = in_all_orders(model.tokenizer, test[:ORDERED])
+    others = replace(turned[np.arange(len(turned)) % k > 0], orders=k - 1)
+    return {TEST: test, TURNED: others} | dict(material.templates)
 
 
 @dataclass(frozen=True)
@@ -151,30 +151,36 @@ class _Tests:
             answers = answer(self.model, items, self.starts[name])
             read[name] = _read(answers, prior, items.n_options)
             count(layers)
-        others, k = look(self.model, self.others, self.other_starts), self.items[TURNED].n_options
+        others, k = look(self.model, self.others, self.other_starts), self.items[TEST].n_options
         count(layers)
-        turned = read.pop(TURNED)
-        # The first order of those asked in all orders is that of the test itself.
-        tests = [[each[::k] for each in turned], *([read.pop(REST)] if REST in read else [])]
-        top, best = (np.concatenate(parts) for parts in zip(*tests, strict=True))
-        ordered = bias.chosen_options(turned[0].reshape(-1, k), k)
+        (top, best), turned = read.pop(TEST), read.pop(TURNED)[0].reshape(-1, k - 1)
+        ordered = bias.chosen_options(np.column_stack([top[: len(turned)], turned]), k)
         return Seen(top, best, ordered, {name: of[0] for name, of in read.items()}, others)
 
 
-def _see_all(tests: _Tests, conditions: Sequence[Condition], progress: Progress) -> dict[str, Seen]:
-    """Every way measured, from the first layer on that it changes."""
-    last, seen = tests.model.anatomy.n_layers - 1, {}
+def _see_all(
+    tests: _Tests, conditions: Sequence[Condition], wanted: Sequence[int], progress: Progress
+) -> tuple[dict[str, Seen], dict[int, Start]]:
+    """Every way measured, from the first layer on that it changes.
+
+    Also where the test's questions enter the blocks ``wanted``.
+    """
+    last, seen, starts = tests.model.anatomy.n_layers - 1, {}, {}
 
     def first(condition: Condition) -> int:
         return last if condition.first_layer is None else condition.first_layer
 
     layers = sum(last + 1 - first(condition) for condition in conditions)
     count = Count(progress, layers * (len(tests.items) + 1), "measuring")
-    for condition in sorted(conditions, key=first):
-        tests = tests.at(first(condition))
-        with condition.edited():
-            seen[condition.name] = tests.see(condition, count)
-    return {condition.name: seen[condition.name] for condition in conditions}
+    for layer in sorted({*map(first, conditions), *wanted}):
+        tests = tests.at(layer)
+        if layer in wanted:
+            starts[layer] = tests.starts[TEST]
+        for condition in conditions:
+            if first(condition) == layer:
+                with condition.edited():
+                    seen[condition.name] = tests.see(condition, count)
+    return {condition.name: seen[condition.name] for condition in conditions}, starts
 
 
 def _read(answers: Answers, prior: np.ndarray | None, k: int) -> tuple[Predictions, Predictions]:

@@ -26,7 +26,8 @@ class Settings:
 
     ``file`` holds questions of your own (:mod:`tasks.mcq_files`), of which those with a fault are
     left out with ``skip_bad``; ``others`` is the number of
-    prompts of every other task, and of texts, that side effects are measured on. ``recipes`` are
+    prompts of every other task, and of texts, that side effects are measured on; while an edit is
+    chosen they are two thirds as many, from the training split. ``recipes`` are
     the ones to try, all of them by default.
 
     Raises:
@@ -37,7 +38,7 @@ class Settings:
     test: int = 400
     seed: int = 0
     file: str = ""
-    others: int = 200
+    others: int = 100
     recipes: tuple[str, ...] = ()
     skip_bad: bool = False
 

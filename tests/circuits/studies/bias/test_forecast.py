@@ -23,9 +23,9 @@ def work(biased, monkeypatch):
     """Counts what the model does."""
     counter, unembed = Counter(), biased.unembed
 
-    def counted(x, *rest):
+    def counted(x, *rest, **named):
         counter.ends += x[..., 0].numel()
-        return unembed(x, *rest)
+        return unembed(x, *rest, **named)
 
     monkeypatch.setattr(biased, "unembed", counted)
     hooks = [block.up.register_forward_hook(counter.block) for block in biased.blocks]

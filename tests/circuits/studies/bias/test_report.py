@@ -169,7 +169,7 @@ def test_infinite_and_missing_numbers_are_told_apart(card):
         ("chosen", "accuracy", 0.4, "accuracy minus PriDe's"),
     ],
 )
-def test_a_bar_that_is_missed_is_missed(condition, measure, value, bar):
+def test_a_bar_that_is_missed_is_missed(condition, measure, value, criterion):
     row = {SHARE: 0.1, "RStd": 1.0, "accuracy": 0.9}
     conditions = {
         NO_EDIT: {**row, "RStd": 30.0},
@@ -192,7 +192,7 @@ def test_a_bar_that_is_missed_is_missed(condition, measure, value, bar):
     worse = {**conditions, condition: {**row, measure: value}}
     missed = [found["criterion"] for found in criteria(filled_card(worse)) if not found["met"]]
     assert len(missed) == 1
-    assert missed[0].startswith(bar)
+    assert missed[0].startswith(criterion)
 
 
 def test_one_call_writes_the_folder_and_force_replaces_it(biased, tmp_path):
