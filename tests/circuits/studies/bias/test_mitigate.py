@@ -197,7 +197,7 @@ def test_the_whole_of_it(biased, tmp_path):
     saved = answer(Model.open(tmp_path / "out" / "model"), items).letters
     assert np.allclose(saved, live, atol=1e-4)
     with pytest.raises(RunError, match="replace it with --force"):
-        carry_out(biased, SETTINGS, tmp_path / "out", quiet)
+        circuits.mitigate(biased, tmp_path / "out")
     assert not list(tmp_path.glob(".*"))
 
 
