@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -32,3 +32,26 @@ class Clock:
             yield
         finally:
             self.seconds[step] = self.seconds.get(step, 0.0) + self.now() - start
+
+
+@dataclass(slots=True)
+class Whole:
+    """One progress over all steps of a piece of work, whose costs are known beforehand.
+
+    `costs` are those of the steps, in any unit, by what they are called and in their order. Given
+    word of a step, `progress` is told how many thousandths of all steps are done.
+    """
+
+    progress: Progress
+    costs: Mapping[str, float]
+    done: int = 0
+
+    def __call__(self, done: int, total: int, what: str) -> None:
+        """So much of a step is done; a step without a cost is shown where the last one stood."""
+        if what in self.costs:
+            steps = list(self.costs)
+            before = sum(self.costs[step] for step in steps[: steps.index(what)])
+            part = self.costs[what] * min(done / total, 1.0) if total else 0.0
+            share = (before + part) / (sum(self.costs.values()) or 1.0)
+            self.done = max(self.done, round(1000 * share))
+        self.progress(self.done, 1000, what)

@@ -39,7 +39,7 @@ def mitigate(
     test: Annotated[int, typer.Option(help="Questions to measure it on.")] = 400,
     others: Annotated[
         int, typer.Option(help="Prompts of every other task, and texts, to look for harm on.")
-    ] = 200,
+    ] = 100,
     seed: Annotated[int, typer.Option(help="Draws the questions.")] = 0,
     recipe: Annotated[
         list[str] | None, typer.Option(help="Try this recipe, and others so given. Default: all.")
@@ -51,8 +51,11 @@ def mitigate(
         raise TaskError(unknown("mitigation", task, MITIGATED))
     from circuits.cli.printing import printable
     from circuits.cli.progress import shown_progress
+    from circuits.clock import Whole
     from circuits.models import check_chat, load_model, locate
     from circuits.studies.bias.folder import OUTPUT, carry_out
+    from circuits.studies.bias.forecast import forecast
+    from circuits.studies.bias.mitigate import prepare
     from circuits.studies.bias.settings import Settings
 
     recipes = tuple(recipe or ())
@@ -63,7 +66,13 @@ def mitigate(
         check_chat(model, settings.chat)
         opened = load_model(model)
         with shown_progress() as progress:
-            card = carry_out(opened, settings, out, progress)
+            progress(0, 0, "drawing questions")
+            material = prepare(opened, settings)
+            work = forecast(opened, material, settings)
+        for line in work.lines(settings):
+            typer.echo(line, err=True)
+        with shown_progress(whole=True) as progress:
+            card = carry_out(opened, settings, out, Whole(progress, work.steps), material)
     for line in summary(card):
         typer.echo(printable(line))
     names = ", ".join(sorted(entry.name for entry in out.iterdir()))

@@ -20,6 +20,7 @@ from rich.progress import (
     ProgressColumn,
     Task,
     TaskID,
+    TaskProgressColumn,
     TextColumn,
     TimeElapsedColumn,
 )
@@ -33,10 +34,14 @@ EVERY = 30.0
 
 
 @contextmanager
-def shown_progress() -> Iterator[Tell]:
-    """A function (done, total, what) that shows one step per `what`; a total of 0 is unknown."""
+def shown_progress(*, whole: bool = False) -> Iterator[Tell]:
+    """A function (done, total, what) that shows one step per `what`; a total of 0 is unknown.
+
+    With `whole` it shows a single bar, whose name alone changes: the share done of all steps.
+    """
     console = Console(stderr=True)
-    with _bars(console) if console.is_terminal else _lines(console, EVERY) as tell:
+    shown = _bars(console, whole) if console.is_terminal else _lines(console, EVERY, whole=whole)
+    with shown as tell:
         yield tell
 
 
@@ -66,11 +71,11 @@ class _Left(ProgressColumn):
 
 
 @contextmanager
-def _bars(console: Console) -> Iterator[Tell]:
+def _bars(console: Console, whole: bool = False) -> Iterator[Tell]:
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=30),
-        MofNCompleteColumn(),
+        TaskProgressColumn() if whole else MofNCompleteColumn(),
         TimeElapsedColumn(),
         _Left(),
     )
@@ -78,6 +83,10 @@ def _bars(console: Console) -> Iterator[Tell]:
         lines: dict[str, TaskID] = {}
 
         def tell(done: int, total: int, what: str) -> None:
+            if whole and lines:
+                ((name, line),) = lines.items()
+                lines[what] = lines.pop(name)
+                bar.update(line, description=what)
             if what in lines and done < bar.tasks[lines[what]].completed:
                 # The same kind of work begins again, and is counted from nothing.
                 _finish(bar, lines.pop(what))
@@ -107,19 +116,25 @@ class _Step:
     done: int
     total: int
     began: float
+    whole: bool = False
 
     def line(self, now: float) -> str:
         """What is said of it."""
         gone = now - self.began
         left = time_left(self.done, self.total, gone)
         counted = f": {self.done} of {self.total}" if self.total else ""
+        if self.whole and self.total:
+            counted = f": {self.done / self.total:.0%} of the whole"
         rest = "" if left is None else f", about {told_time(left)} left"
         return f"{self.what}{counted}, {told_time(gone)} so far{rest}"
 
 
 @contextmanager
 def _lines(
-    console: Console, every: float, clock: Callable[[], float] = time.monotonic
+    console: Console,
+    every: float,
+    clock: Callable[[], float] = time.monotonic,
+    whole: bool = False,
 ) -> Iterator[Tell]:
     """Lines from a thread of its own, so that a step which counts nothing is told of too."""
     steps: list[_Step] = []
@@ -127,10 +142,10 @@ def _lines(
 
     def tell(done: int, total: int, what: str) -> None:
         last = steps[-1] if steps else None
-        if last is None or last.what != what or done < last.done:
-            steps.append(_Step(what, done, total, clock()))
+        if last is None or (not whole and (last.what != what or done < last.done)):
+            steps.append(_Step(what, done, total, clock(), whole))
         else:
-            last.done, last.total = done, total
+            last.what, last.done, last.total = what, done, total
 
     def say() -> None:
         while not ended.wait(every):

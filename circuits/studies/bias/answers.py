@@ -46,7 +46,7 @@ class Answers:
 
 def start_at(model: Model, items: Items, layer: int) -> Start:
     """Run the blocks before ``layer`` once for all."""
-    return Start.of(model, items.tokens, items.mask).at(model, layer)
+    return Start.of(model, items.tokens, items.mask, items.orders).at(model, layer)
 
 
 @torch.no_grad()
@@ -55,14 +55,15 @@ def answer(model: Model, items: Items, start: Start | None = None) -> Answers:
 
     ``start`` is where these questions enter a block before which nothing has changed.
     """
-    letters, tops, masses = [], [], []
+    n = len(items)
+    given = Answers(np.zeros((n, items.n_options)), np.zeros(n, int), np.zeros(n))
     ids = torch.tensor(items.letters, device=model.device)
-    for rows in (start or start_at(model, items, 0)).logits(model):
-        logits = rows.double()
-        letters.append(logits[:, ids].cpu().numpy())
-        tops.append(bias.letter_predictions(logits.cpu().numpy(), items.letters))
-        masses.append(logits.softmax(-1)[:, ids].sum(-1).cpu().numpy())
-    return Answers(np.concatenate(letters), np.concatenate(tops), np.concatenate(masses))
+    for rows, at_the_end in (start or start_at(model, items, 0)).logits(model):
+        logits = at_the_end.double()
+        given.letters[rows] = logits[:, ids].cpu().numpy()
+        given.top[rows] = bias.letter_predictions(logits.cpu().numpy(), items.letters)
+        given.mass[rows] = logits.softmax(-1)[:, ids].sum(-1).cpu().numpy()
+    return given
 
 
 Measure = Callable[[np.ndarray], float]

@@ -15,7 +15,7 @@ from circuits.edits.edit import AnyEdit
 from circuits.edits.live import editing
 from circuits.studies.bias.controls import aimed_elsewhere, random_changes
 from circuits.studies.bias.mitigate import Mitigation
-from circuits.studies.bias.search import Search, Trial
+from circuits.studies.bias.trials import Search, Trial
 from circuits.studies.bias.unibias import BOTH, HEADS, VECTORS
 from patching.model import Model
 from patching.weights import changed_weights

@@ -12,6 +12,7 @@ from circuits.edits.edit import Add, AnyEdit, Direction, Project, RankOne
 from circuits.edits.live import editing
 from circuits.studies.bias.answers import answer, measures, start_at
 from circuits.studies.bias.items import Items
+from circuits.studies.bias.start import Start
 from patching.blocks import weight_in_out
 from patching.model import Model
 from patching.progress import Progress
@@ -27,10 +28,17 @@ def random_moves(
     items: Items,
     seed: int,
     progress: Progress | None = None,
+    start: Start | None = None,
 ) -> list[float]:
-    """By how much the share of 'A' moves under each of several random edits of the same norm."""
+    """By how much the share of 'A' moves under each of several random edits of the same norm.
+
+    Of questions to which another letter is the answer. ``start`` is where all of them enter a block
+    before which the edits change nothing.
+    """
     draws = [random_changes(model, edits, basis, seed + draw) for draw in range(DRAWS)]
-    start = start_at(model, items, first_changed(draws[0]))
+    rows = np.flatnonzero(items.gold)
+    start = start or start_at(model, items, first_changed(draws[0]))
+    items, start = items[rows], start.only(model, rows)
 
     def share() -> float:
         top = answer(model, items, start).top

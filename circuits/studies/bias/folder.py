@@ -16,6 +16,7 @@ from circuits.output import Output, written
 from circuits.studies.bias.report_card import KIND
 
 if TYPE_CHECKING:
+    from circuits.studies.bias.mitigate import Material
     from circuits.studies.bias.report_card import ReportCard
     from circuits.studies.bias.settings import Settings
     from patching.model import Model
@@ -33,7 +34,7 @@ def mitigate(
     test: int = 400,
     seed: int = 0,
     file: str | Path = "",
-    others: int = 200,
+    others: int = 100,
     recipes: Sequence[str] = (),
     skip_bad: bool = False,
     bos: bool | None = None,
@@ -81,8 +82,11 @@ def carry_out(
     settings: Settings,
     out: Path,
     progress: Progress,
+    material: Material | None = None,
 ) -> ReportCard:
     """Find a mitigation, measure it, write everything; the report card.
+
+    ``material`` is that of the settings where it is drawn already.
 
     Raises:
         RunError: as for :func:`circuits.output.written`.
@@ -95,7 +99,7 @@ def carry_out(
     from circuits.studies.bias.report_text import page
     from graphs.files import write_json
 
-    mitigation = find_mitigation(model, settings, progress)
+    mitigation = find_mitigation(model, settings, progress, material)
     card = report_card(model, mitigation, progress)
     with written(out, OUTPUT.check) as partial:
         if mitigation.plan is not None:

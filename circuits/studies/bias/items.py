@@ -29,6 +29,7 @@ class Items:
     letters   token ids of " A", " B"... as answers, one per option
     names     the same as an edit's direction names them
     gold      index of the right letter
+    orders    how many rows in a row are one question, in as many orders of its options
 
     A tokenizer that cuts " A" into a space and the letter is asked for the letter after a space.
     ``bos`` and ``chat`` say how the questions are put to the model: see
@@ -44,6 +45,7 @@ class Items:
     layout: str = "line"
     bos: bool | None = None
     chat: str = ""
+    orders: int = 1
 
     def __len__(self) -> int:
         return len(self.gold)
@@ -61,7 +63,14 @@ class Items:
             tokens=self.tokens[rows],
             mask=self.mask[rows],
             gold=self.gold[rows],
+            orders=1,
         )
+
+    def asked(self, which: slice) -> Items:
+        """Some of the questions, each in all its orders."""
+        first, last, _ = which.indices(len(self) // self.orders)
+        rows = slice(first * self.orders, last * self.orders)
+        return replace(self[rows], orders=self.orders)
 
 
 def make_items(
@@ -155,7 +164,8 @@ def letter_ids(tokenizer: Any, n_options: int) -> Int[np.ndarray, " k"]:
 def in_all_orders(tokenizer: Any, items: Items) -> Items:
     """Every question in every cyclic order of its options, orders of one question side by side."""
     turned = [q.turned(by) for q in items.questions for by in range(items.n_options)]
-    return make_items(tokenizer, turned, items.layout, bos=items.bos, chat=items.chat)
+    every = make_items(tokenizer, turned, items.layout, bos=items.bos, chat=items.chat)
+    return replace(every, orders=items.n_options)
 
 
 def draw_questions(

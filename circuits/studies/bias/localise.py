@@ -2,7 +2,8 @@
 
 Li & Gao (arXiv 2405.03205) read the bias off what a part writes at the last position, passed
 through the final norm and the unembedding by itself (equations 5 to 7). That says which way a part
-points. Whether it matters is another question, answered here beside it by taking the part away.
+points. Whether it matters is another question, answered here beside it by taking the part away;
+of many parts only those are taken away that matter most by a first-order estimate.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from circuits.arguments import check_kinds
-from patching.ablation.run import effects_ablated
+from circuits.studies.bias.removal import Effect, effects_without, lead, strongest
 from patching.directions import default_basis, unembedding
 from patching.forward import Record
 from patching.model import Model
@@ -52,7 +53,8 @@ class BiasedPart:
     direct     the part's share of that difference in the run, with the run's own norm scale;
                shares of all parts add up to the difference, less constants
     effect     the difference in the model minus the difference without the part (zeroed): positive
-               where the part pushes towards the letter
+               where the part pushes towards the letter; None where it was not taken away, because
+               so many others of its kind have larger estimates of it
     error      the standard error of that effect over prompts; None of a single prompt
     found      share of prompts on which the part passes the published test: for a neuron, among
                the ten largest |k| * ||v|| of its layer (equation 7) and a gap above 4; for others
@@ -63,7 +65,7 @@ class BiasedPart:
     name: str
     gap: float
     direct: float
-    effect: float
+    effect: float | None
     error: float | None
     found: float
     tokens: tuple[str, ...] = ()
@@ -152,7 +154,7 @@ def localise_bias(
             direct = _direct(model, wrote, seen.values, biased, right)
             each = gap, (gap > GAP) & passes, direct
             rows.append((name, [float(values.double().sum()) for values in each]))
-        return float(_difference(logits, biased, right).sum()), rows
+        return float(lead(logits, biased, right).double().sum()), rows
 
     total = 0.0
     for ahead, rows in sweep(model, pairs, work, options):
@@ -161,7 +163,9 @@ def localise_bias(
             gaps[name] += gap
             found[name] += passing
             directs[name] += direct
-    effects = _effects(model, pairs, list(gaps), biased, options)
+    effects: dict[str, Effect] = dict.fromkeys(gaps, (None, None))
+    removed = strongest(model, pairs, list(gaps), biased, options)
+    effects.update(effects_without(model, pairs, removed, biased, options))
     n, neurons = len(pairs), [name for name in gaps if ".n" in name]
     tokens = dict(zip(neurons, promoted(model, neurons, basis), strict=True))
     parts = [
@@ -175,7 +179,7 @@ def localise_bias(
         )
         for name in gaps
     ]
-    parts.sort(key=lambda part: -part.effect)
+    parts.sort(key=lambda part: (part.effect is None, -(part.effect or 0.0)))
     return Bias(letter, basis, n, total / n, tuple(parts))
 
 
@@ -206,10 +210,6 @@ def promoted(
     if model.tokenizer is None:
         return [tuple(f"#{i}" for i in row) for row in ids]
     return [tuple(model.tokenizer.decode([i]) for i in row) for row in ids]
-
-
-def _difference(logits: Float[Tensor, "b v"], letter: int, right: Tensor) -> Float[Tensor, " b"]:
-    return logits[:, letter] - logits.gather(1, right[:, None])[:, 0]
 
 
 def _largest(model: Model, pairs: PromptPairs, top: int, options: Sweep) -> Mapping[int, list[int]]:
@@ -256,7 +256,7 @@ def _gaps(
     for start in range(0, len(written), size):
         some = torch.stack(list(written[start : start + size]))
         logits = model.unembed(some.flatten(0, 1)).unflatten(0, some.shape[:2])
-        yield from (_difference(each, letter, right) for each in logits)
+        yield from (lead(each, letter, right) for each in logits)
 
 
 def _direct(
@@ -271,24 +271,3 @@ def _direct(
     through = norm.centre(written) / scale * norm.weight
     rows = unembedding(model, "raw")
     return ((rows[letter] - rows[right]) * through).sum(-1)
-
-
-def _effects(
-    model: Model,
-    pairs: PromptPairs,
-    names: list[str],
-    letter: int,
-    options: Sweep,
-) -> dict[str, tuple[float, float | None]]:
-    """How much less the letter is ahead of the right one without each part, and its error."""
-
-    def ahead(logits: Tensor, of: PromptPairs) -> Tensor:
-        right = torch.tensor(of.answer[:, 0], device=logits.device)
-        return _difference(logits, letter, right)
-
-    lost = effects_ablated(model, pairs, names, "zero", metric=ahead, batch_size=options)
-    effects: dict[str, tuple[float, float | None]] = {}
-    for name, less in zip(names, lost, strict=True):
-        error = float(less.std(ddof=1) / len(less) ** 0.5) if len(less) > 1 else None
-        effects[name] = float(less.mean()), error
-    return effects

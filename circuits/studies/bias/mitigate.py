@@ -26,10 +26,11 @@ from circuits.studies.bias.items import (
     unknown_share,
 )
 from circuits.studies.bias.localise import TOP, Bias, localise_bias
-from circuits.studies.bias.other_tasks import Others, other_prompts
+from circuits.studies.bias.other_tasks import Others, Stops, other_prompts
 from circuits.studies.bias.recipes import Evidence, candidates, gather
-from circuits.studies.bias.search import Bench, Search, search
+from circuits.studies.bias.search import Bench, search
 from circuits.studies.bias.settings import FEWEST, RECIPES, Settings
+from circuits.studies.bias.trials import Search
 from circuits.studies.bias.unibias import unibias
 from patching.model import Model
 from patching.progress import Progress
@@ -112,7 +113,7 @@ def prepare(model: Model, settings: Settings) -> Material:
         train=in_all_orders(tokenizer, train),
         test=test,
         templates=templates,
-        train_others=other_prompts(plain, max(settings.others // 3, 8), "train", model.longest),
+        train_others=other_prompts(plain, max(2 * settings.others // 3, 8), "train", model.longest),
         test_others=other_prompts(plain, settings.others, "test", model.longest),
         too_long=len(asked) - len(test),
         unknown=unknown_share(tokenizer, test.questions),
@@ -196,21 +197,32 @@ def unseen(done: int, total: int, what: str) -> None:
     """Progress that nobody watches."""
 
 
-def find_mitigation(model: Model, settings: Settings, progress: Progress = unseen) -> Mitigation:
-    """Localise, search, and make a plan of the best edit; no plan where nothing helps."""
-    progress(0, 0, "drawing questions")
-    material = prepare(model, settings)
+def find_mitigation(
+    model: Model,
+    settings: Settings,
+    progress: Progress = unseen,
+    material: Material | None = None,
+) -> Mitigation:
+    """Localise, search, and make a plan of the best edit; no plan where nothing helps.
+
+    ``material`` is that of the settings where it is drawn already.
+    """
+    if material is None:
+        progress(0, 0, "drawing questions")
+        material = prepare(model, settings)
     bias = where(model, material.train, progress=progress)
     layers = chosen_layers(bias, model.anatomy.n_layers)
     progress(0, 0, "looking at the training questions")
     recipes, answers = settings.recipes or RECIPES, answer(model, material.train)
     solved = layers if "least squares" in recipes else []
-    evidence = gather(model, material.train, answers, material.train_others, solved)
+    stops = Stops.of(model, material.train_others)
+    evidence = gather(model, material.train, answers, stops, solved)
     proposals = [
         *candidates(model, evidence, layers, chosen_heads(bias), recipes),
         *unibias(model, material.train, evidence, recipes),
     ]
-    bench = Bench.of(model, material.train, material.train_others, evidence.basis, answers)
+    others = material.train_others
+    bench = Bench.of(model, material.train, others, evidence.basis, answers, stops)
     searched = search(bench, proposals, progress)
     best, plan = searched.best, None
     if best is not None:

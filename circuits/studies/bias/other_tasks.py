@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,8 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from circuits.studies.bias.start import Start, batch_rows
-from patching.forward import run_block
+from circuits.studies.bias.start import Start
 from patching.model import Model
 from tasks.base import Task
 from tasks.emotion import Emotion
@@ -101,31 +100,61 @@ class OtherStarts:
         """The block that they enter."""
         return self.text.layer
 
+    @property
+    def every(self) -> tuple[Start, ...]:
+        """Those of all tasks, and the text's."""
+        return *self.pairs.values(), self.text
+
     def at(self, model: Model, layer: int) -> OtherStarts:
         """The same where they enter a later block."""
         pairs = {name: start.at(model, layer) for name, start in self.pairs.items()}
         return OtherStarts(pairs, self.text.at(model, layer))
 
 
-@torch.no_grad()
+@dataclass(frozen=True)
+class Stops:
+    """Where they enter the blocks that were asked for so far, each run up to once for all."""
+
+    model: Model
+    known: dict[int, OtherStarts]
+
+    @classmethod
+    def of(cls, model: Model, others: Others) -> Stops:
+        """At first they are at the first block."""
+        return cls(model, {0: OtherStarts.of(model, others)})
+
+    def at(self, layer: int) -> OtherStarts:
+        """Where they enter a block of the model as it is, with no edit in force."""
+        if layer not in self.known:
+            nearest = max(known for known in self.known if known < layer)
+            self.known[layer] = self.known[nearest].at(self.model, layer)
+        return self.known[layer]
+
+
 def look(model: Model, others: Others, starts: OtherStarts | None = None) -> Sideways:
     """How the model does on them now.
 
     ``starts`` is where they enter a block before which nothing has changed.
     """
+    *tasks, text = glances(model, others, starts)
+    right = {name: each.right[name] for each in tasks for name in each.right}
+    return Sideways({name: right[name] for name in others.pairs}, text.loss, text.count)
+
+
+@torch.no_grad()
+def glances(model: Model, others: Others, starts: OtherStarts | None = None) -> Iterator[Sideways]:
+    """The same task by task, the shortest first, and the text at last."""
     starts = starts or OtherStarts.of(model, others)
-    right = {name: _right(model, pairs, starts.pairs[name]) for name, pairs in others.pairs.items()}
-    losses, counts = [np.zeros(0)], [np.zeros(0, int)]
-    for rows, (x, frame) in zip(batch_rows(others.mask), starts.text.streams, strict=True):
-        for block in model.blocks[starts.text.layer :]:
-            x = run_block(block, x, frame)
-        width = x.shape[1]
+    for name, pairs in sorted(others.pairs.items(), key=lambda each: each[1].mask.sum()):
+        right = _right(model, pairs, starts.pairs[name])
+        yield Sideways({name: right}, np.zeros(0), np.zeros(0, int))
+    loss, count = np.zeros(len(others.mask)), np.zeros(len(others.mask), int)
+    for chunk in starts.text.at(model, model.anatomy.n_layers).chunks:
+        rows, width = chunk.rows, chunk.x.shape[1]
         tokens = torch.tensor(others.tokens[rows, -width:], device=model.device)
         mask = torch.tensor(others.mask[rows, -width:], device=model.device)
-        loss, counted = _losses(model, x, tokens, mask)
-        losses.append(loss)
-        counts.append(counted)
-    return Sideways(right, np.concatenate(losses), np.concatenate(counts))
+        loss[rows], count[rows] = _losses(model, chunk.x, tokens, mask)
+    yield Sideways({}, loss, count)
 
 
 def _split(task: Task, split: str) -> str:
@@ -138,9 +167,11 @@ def _split(task: Task, split: str) -> str:
 
 def _right(model: Model, pairs: PromptPairs, start: Start) -> Bool[np.ndarray, " n"]:
     """Whether the most likely token is among the right answers."""
-    best = torch.cat([logits.argmax(-1) for logits in start.logits(model)]).cpu().numpy()
-    hits: Bool[np.ndarray, " n"] = (best[:, None] == pairs.answer).any(1)
-    return hits
+    right = np.zeros(len(pairs), bool)
+    for rows, logits in start.logits(model):
+        best = logits.argmax(-1).cpu().numpy()
+        right[rows] = (best[:, None] == pairs.answer[rows]).any(1)
+    return right
 
 
 def _losses(

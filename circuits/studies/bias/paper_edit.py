@@ -22,10 +22,10 @@ from circuits.edits.live import editing
 from circuits.results.intervals import Estimate
 from circuits.studies.bias.answers import answer, start_at
 from circuits.studies.bias.items import Items
-from circuits.studies.bias.localise import Bias
+from circuits.studies.bias.localise import Bias, BiasedPart
 from circuits.studies.bias.start import Start
 from patching.model import Model
-from patching.progress import Progress
+from patching.progress import Count, Progress
 from patching.sites import parse_site
 from tasks.questions import LETTERS
 
@@ -85,6 +85,11 @@ class PaperEdit:
         }
 
 
+def published_vector(bias: Bias) -> BiasedPart:
+    """The value vector that passes the published test on most prompts."""
+    return max(bias.neurons, key=lambda part: (part.found, part.gap))
+
+
 def paper_edit(
     model: Model,
     items: Items,
@@ -92,12 +97,14 @@ def paper_edit(
     before: Int[np.ndarray, " n"],
     lambdas: tuple[float, float] = LAMBDAS,
     progress: Progress | None = None,
+    start: Start | None = None,
 ) -> PaperEdit:
     """Edit the value vector that the published test finds, for every letter written in.
 
-    ``before`` are the predictions of the model as it is.
+    ``before`` are the predictions of the model as it is, ``start`` is where the questions enter
+    the vector's block.
     """
-    part = max(bias.neurons, key=lambda part: (part.found, part.gap))
+    part = published_vector(bias)
     layer = part.name.split(".")[0]
     near = [other for other in bias.neurons if other.name.split(".")[0] == layer]
     other = min(near, key=lambda part: part.gap)
@@ -105,15 +112,17 @@ def paper_edit(
     wrong = np.flatnonzero((before == 0) & (gold != 0))
 
     def anchored(hits: np.ndarray) -> Estimate | None:
-        return Estimate.mean(hits[wrong]) if len(wrong) else None
+        return Estimate.mean(hits) if len(wrong) else None
 
-    def own(tops: np.ndarray) -> np.ndarray:
-        hits: np.ndarray = tops[gold, np.arange(len(gold))] == gold
-        return hits
-
-    trial = _Trial(model, items, start_at(model, items, parse_site(part.name).layer), progress)
-    tops = trial.each(part.name, lambdas)
-    none = trial.top(part.name, {items.names[0]: -lambdas[0]})
+    start = start or start_at(model, items, parse_site(part.name).layer)
+    trial = _Trial(model, items, start, lambdas, Count(progress, 2 * k, "the published edit"))
+    tops = np.stack([trial.top(part.name, letter) for letter in range(k)])
+    own = tops[gold, np.arange(len(gold))] == gold
+    none = trial.top(part.name, None, wrong) == gold[wrong]
+    elsewhere = [
+        trial.top(other.name, letter, wrong[gold[wrong] == letter]) == letter
+        for letter in range(1, k)
+    ]
     fixed = {
         LETTERS[i]: (
             Estimate.mean(tops[i] == gold),
@@ -127,38 +136,36 @@ def paper_edit(
         part.found,
         other.name,
         lambdas,
-        anchored(own(tops)),
-        Estimate.mean(own(tops)[gold == 0]),
-        Estimate.mean(own(tops)),
-        anchored(none == gold),
-        anchored(own(trial.each(other.name, lambdas))),
+        anchored(own[wrong]),
+        Estimate.mean(own[gold == 0]),
+        Estimate.mean(own),
+        anchored(none),
+        anchored(np.concatenate(elsewhere)),
         fixed,
     )
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Trial:
     """Predictions under one edit after the other, from the layer on that they change."""
 
     model: Model
     items: Items
     start: Start
-    progress: Progress | None
-    done: int = 0
+    lambdas: tuple[float, float]
+    count: Count
 
-    def each(self, neuron: str, lambdas: tuple[float, float]) -> Int[np.ndarray, "k n"]:
-        """With each letter written in."""
-        tops, first = [], self.items.names[0]
-        for wanted in self.items.names:
-            weights = {first: -lambdas[0]}
-            weights[wanted] = weights.get(wanted, 0.0) + lambdas[1]
-            tops.append(self.top(neuron, weights))
-        return np.stack(tops)
-
-    def top(self, neuron: str, weights: Mapping[str, float]) -> Int[np.ndarray, " n"]:
-        """With some letters' directions added."""
-        if self.progress:
-            self.progress(self.done, 2 * self.items.n_options + 1, "the published edit")
-        self.done += 1
+    def top(
+        self, neuron: str, letter: int | None, rows: Int[np.ndarray, " n"] | None = None
+    ) -> Int[np.ndarray, " n"]:
+        """With A's direction taken off and a letter's written in, of all questions or of some."""
+        names, items, start = self.items.names, self.items, self.start
+        weights = {names[0]: -self.lambdas[0]}
+        if letter is not None:
+            weights[names[letter]] = weights.get(names[letter], 0.0) + self.lambdas[1]
+        if rows is not None:
+            items, start = items[rows], start.only(self.model, rows)
         with editing(self.model, add(neuron, weights)):
-            return answer(self.model, self.items, self.start).top
+            top = answer(self.model, items, start).top
+        self.count()
+        return top

@@ -17,13 +17,12 @@ from torch import Tensor
 from typing_extensions import override
 
 from circuits.edits.edit import AnyEdit, Circuit, Direction, RankOne, add, project, scale
-from circuits.studies.bias.answers import Answers
+from circuits.studies.bias.answers import Answers, start_at
 from circuits.studies.bias.items import Items
-from circuits.studies.bias.other_tasks import Others
+from circuits.studies.bias.other_tasks import Stops
 from circuits.studies.bias.settings import RECIPES
-from circuits.studies.bias.start import batch_rows
 from patching.directions import default_basis, unembedding
-from patching.forward import Record, no_tap, run_block
+from patching.forward import Record
 from patching.in_use import undisturbed
 from patching.model import Model
 from patching.nodes.heads import head_writes
@@ -33,6 +32,9 @@ from tasks.bias_measures import letter_prior
 
 COUNTS = (1, 4, 16)
 STRENGTHS = (0.5, 0.75, 1.0, 1.25, 1.5)
+STRONGER = (2.0, 3.0)
+"""Also tried of a change of a whole layer."""
+
 RIDGE = 1e-2
 
 
@@ -102,10 +104,10 @@ def gather(
     model: Model,
     items: Items,
     answers: Answers,
-    others: Others,
+    stops: Stops,
     moments: Sequence[int] | None = None,
 ) -> Evidence:
-    """Look at the model on questions in all orders, and on other text.
+    """Look at the model on questions in all orders, and on other text, given by where it stops.
 
     ``moments`` are the layers whose second moments are wanted; by default those of all.
     """
@@ -114,26 +116,26 @@ def gather(
     norms, spoken = [], []
     basis = default_basis(model)
     directions = unembedding(model, basis)[torch.tensor(items.letters)]
-    for rows in batch_rows(items.mask):
+    start = start_at(model, items, 0)
+    for chunk in start.chunks:
         seen = _AtEnd(["mlp_post", "final_in", "z", "attn_raw"])
-        tokens = torch.tensor(items.tokens[rows], device=model.device)
-        model.run(tokens, torch.tensor(items.mask[rows], device=model.device), seen)
+        chunk.logits(model, 0, seen)
         for layer in layers:
             post[layer].append(seen.values["mlp_post", layer].float())
         scales = model.final_norm.scale(seen.values["final_in", len(layers)])
         norms.append(scales)
         said = [_head_writes(model, seen, layer) @ directions.T for layer in layers]
         spoken.append(torch.stack(said, dim=1) / scales[:, None, None])
-    prior = letter_prior(answers.letters)
+    prior, order = letter_prior(answers.letters), start.order
     return Evidence(
         letters=items.names,
         basis=basis,
         prior=prior - prior.mean(),
-        post=tuple(torch.cat(parts).cpu() for parts in post),
+        post=tuple(torch.cat(parts).cpu()[order] for parts in post),
         norms=float(torch.cat(norms).mean()),
-        keys=_second_moments(model, others, layers if moments is None else moments),
+        keys=_second_moments(model, stops, layers if moments is None else moments),
         directions=directions.cpu(),
-        spoken=torch.cat(spoken).cpu(),
+        spoken=torch.cat(spoken).cpu()[order],
         logits=answers.letters,
     )
 
@@ -145,27 +147,19 @@ def _head_writes(model: Model, seen: Record, layer: int) -> Float[Tensor, "n h d
 
 
 @undisturbed
-def _second_moments(model: Model, others: Others, layers: Sequence[int]) -> dict[int, Tensor]:
+def _second_moments(model: Model, stops: Stops, layers: Sequence[int]) -> dict[int, Tensor]:
     """E[k k^T] of some layers over plain text and the prompts of other tasks."""
-    if not layers:
-        return {}
-    size = model.anatomy.d_mlp
-    sums = {layer: torch.zeros(size, size, device=model.device) for layer in layers}
-    total = 0
-    texts = [(pairs.clean, pairs.mask) for pairs in others.pairs.values()]
-    for ids, real in [*texts, (others.tokens, others.mask)]:
-        for rows in batch_rows(real):
-            tokens = torch.tensor(ids[rows], device=model.device)
-            mask = torch.tensor(real[rows], device=model.device)
-            seen, frame = Record(["mlp_post"]), model.frame(mask)
-            x = model.embed(tokens, frame)
-            for block in model.blocks[: max(layers) + 1]:
-                x = run_block(block, x, frame, seen if block.layer in sums else no_tap)
-            for layer in layers:
-                keys = seen.values["mlp_post", layer][mask].float()
-                sums[layer] += keys.T @ keys
-            total += int(mask.sum())
-    return {layer: (each / max(total, 1)).cpu() for layer, each in sums.items()}
+    moments = {}
+    for layer in layers:
+        total, count = torch.zeros(model.anatomy.d_mlp, model.anatomy.d_mlp), 0
+        for chunk in (chunk for start in stops.at(layer).every for chunk in start.chunks):
+            seen = Record(["mlp_post"])
+            chunk.through(model.blocks[layer], seen)
+            keys = seen.values["mlp_post", layer][chunk.real].float()
+            total += (keys.T @ keys).cpu()
+            count += len(keys)
+        moments[layer] = total / max(count, 1)
+    return moments
 
 
 def candidates(
@@ -250,7 +244,7 @@ def least_squares(evidence: Evidence, layer: int) -> Iterator[Candidate]:
     wanted = torch.tensor(-evidence.prior, dtype=gram.dtype) * evidence.norms
     weights = torch.linalg.lstsq(gram, wanted.to(gram.device)).solution
     toward = Direction(tokens=dict(zip(evidence.letters, weights.tolist(), strict=True)))
-    for strength in (*STRENGTHS, 2.0, 3.0):
+    for strength in (*STRENGTHS, *STRONGER):
         edit = RankOne(
             site=f"m{layer}", keys=tuple(keys.tolist()), direction=toward, strength=strength
         )

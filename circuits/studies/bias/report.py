@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from circuits.edits.edit import AnyEdit
 from circuits.models import name_of
 from circuits.results.intervals import Estimate
 from circuits.studies.bias.answers import Answers, answer, measures, start_at
@@ -17,16 +16,17 @@ from circuits.studies.bias.controls import DRAWS, random_moves
 from circuits.studies.bias.items import Items, in_all_orders
 from circuits.studies.bias.mitigate import Material, Mitigation, unseen
 from circuits.studies.bias.other_tasks import Others, OtherStarts, Sideways, look
-from circuits.studies.bias.paper_edit import paper_edit
+from circuits.studies.bias.paper_edit import paper_edit, published_vector
 from circuits.studies.bias.report_card import KIND, ReportCard
 from circuits.studies.bias.settings import RECIPES
 from circuits.studies.bias.start import Start
 from patching.model import Model
-from patching.progress import Progress
+from patching.progress import Count, Progress
+from patching.sites import parse_site
 from tasks import bias_measures as bias
 
 ORDERED = 100
-TEST, TURNED = "test", "test in all orders"
+TEST, TURNED = "test", "test in other orders"
 Predictions = np.ndarray
 
 
@@ -43,15 +43,15 @@ class Seen:
 
 def report_card(model: Model, mitigation: Mitigation, progress: Progress = unseen) -> ReportCard:
     """Measure everything on the test split; plain values for ``report.json``."""
-    test = mitigation.material.test
+    test, best = mitigation.material.test, mitigation.search.best
     conditions = all_conditions(model, mitigation)
+    published = parse_site(published_vector(mitigation.bias).name).layer
+    changed = published if best is None else best.candidate.first_layer
     tests = _Tests.of(model, mitigation)
-    seen = _see_all(tests, conditions, progress)
-    plain, best = seen[NO_EDIT], mitigation.search.best
-    paper = paper_edit(model, test, mitigation.bias, plain.top, progress=progress)
-    random = (
-        [] if best is None else _random_moves(model, mitigation, best.candidate.edits, progress)
-    )
+    seen, starts = _see_all(tests, conditions, (published, changed), progress)
+    plain, start = seen[NO_EDIT], starts[published]
+    paper = paper_edit(model, test, mitigation.bias, plain.top, start=start, progress=progress)
+    random = [] if best is None else _random_moves(model, mitigation, starts[changed], progress)
     card = {
         "kind": KIND,
         "schema_version": "2.0",
@@ -77,6 +77,7 @@ def report_card(model: Model, mitigation: Mitigation, progress: Progress = unsee
         "search": {
             "nothing": mitigation.search.nothing,
             "tried": len(mitigation.search.tried),
+            "heats": list(mitigation.search.heats),
             "proposed_nothing": _absent(mitigation),
         },
     }
@@ -101,10 +102,20 @@ def _questions(material: Material, ordered: int) -> dict[str, Any]:
 
 
 def _random_moves(
-    model: Model, mitigation: Mitigation, edits: Sequence[AnyEdit], progress: Progress
+    model: Model, mitigation: Mitigation, start: Start, progress: Progress
 ) -> list[float]:
     items, seed = mitigation.material.test, mitigation.settings.seed
-    return random_moves(model, edits, mitigation.evidence.basis, items, seed, progress)
+    best, basis = mitigation.search.best, mitigation.evidence.basis
+    assert best is not None
+    return random_moves(model, best.candidate.edits, basis, items, seed, progress, start)
+
+
+def tested(model: Model, material: Material) -> dict[str, Items]:
+    """The questions that every condition is measured on, some of them in their other orders too."""
+    test, k = material.test, material.test.n_options
+    turned = in_all_orders(model.tokenizer, test[:ORDERED])
+    others = replace(turned[np.arange(len(turned)) % k > 0], orders=k - 1)
+    return {TEST: test, TURNED: others} | dict(material.templates)
 
 
 @dataclass(frozen=True)
@@ -121,9 +132,8 @@ class _Tests:
     @classmethod
     def of(cls, model: Model, mitigation: Mitigation) -> _Tests:
         """Nothing is run yet."""
-        material, test = mitigation.material, mitigation.material.test
-        items = {TEST: test, TURNED: in_all_orders(model.tokenizer, test[:ORDERED])}
-        items |= material.templates
+        material = mitigation.material
+        items = tested(model, material)
         starts = {name: start_at(model, some, 0) for name, some in items.items()}
         others = material.test_others
         other_starts = OtherStarts.of(model, others)
@@ -135,40 +145,44 @@ class _Tests:
         others = self.other_starts.at(self.model, layer)
         return replace(self, starts=starts, other_starts=others)
 
-    def see(self, condition: Condition, tick: Callable[[], None]) -> Seen:
-        """What comes of a condition, which must be in force; ``told`` is called after each part."""
+    def see(self, condition: Condition, count: Count) -> Seen:
+        """What comes of a condition, which must be in force; ``count`` counts layers of parts."""
+        layers = self.model.anatomy.n_layers - self.other_starts.layer
         prior, read = self.prior if condition.without_prior else None, {}
         for name, items in self.items.items():
             answers = answer(self.model, items, self.starts[name])
             read[name] = _read(answers, prior, items.n_options)
-            tick()
+            count(layers)
         others, k = look(self.model, self.others, self.other_starts), self.items[TEST].n_options
-        tick()
-        (top, best), turned = read.pop(TEST), read.pop(TURNED)[0]
-        templates = {name: of[0] for name, of in read.items()}
-        return Seen(top, best, bias.chosen_options(turned.reshape(-1, k), k), templates, others)
+        count(layers)
+        (top, best), turned = read.pop(TEST), read.pop(TURNED)[0].reshape(-1, k - 1)
+        ordered = bias.chosen_options(np.column_stack([top[: len(turned)], turned]), k)
+        return Seen(top, best, ordered, {name: of[0] for name, of in read.items()}, others)
 
 
-def _see_all(tests: _Tests, conditions: Sequence[Condition], progress: Progress) -> dict[str, Seen]:
-    """Every way measured, from the first layer on that it changes."""
-    total, done = len(conditions) * (len(tests.items) + 1), 0
+def _see_all(
+    tests: _Tests, conditions: Sequence[Condition], wanted: Sequence[int], progress: Progress
+) -> tuple[dict[str, Seen], dict[int, Start]]:
+    """Every way measured, from the first layer on that it changes.
 
-    def tick() -> None:
-        nonlocal done
-        done += 1
-        progress(done, total, "measuring")
-
-    progress(0, total, "measuring")
-    last, seen = tests.model.anatomy.n_layers - 1, {}
+    Also where the test's questions enter the blocks ``wanted``.
+    """
+    last, seen, starts = tests.model.anatomy.n_layers - 1, {}, {}
 
     def first(condition: Condition) -> int:
         return last if condition.first_layer is None else condition.first_layer
 
-    for condition in sorted(conditions, key=first):
-        tests = tests.at(first(condition))
-        with condition.edited():
-            seen[condition.name] = tests.see(condition, tick)
-    return {condition.name: seen[condition.name] for condition in conditions}
+    layers = sum(last + 1 - first(condition) for condition in conditions)
+    count = Count(progress, layers * (len(tests.items) + 1), "measuring")
+    for layer in sorted({*map(first, conditions), *wanted}):
+        tests = tests.at(layer)
+        if layer in wanted:
+            starts[layer] = tests.starts[TEST]
+        for condition in conditions:
+            if first(condition) == layer:
+                with condition.edited():
+                    seen[condition.name] = tests.see(condition, count)
+    return {condition.name: seen[condition.name] for condition in conditions}, starts
 
 
 def _read(answers: Answers, prior: np.ndarray | None, k: int) -> tuple[Predictions, Predictions]:

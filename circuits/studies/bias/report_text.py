@@ -11,6 +11,7 @@ from circuits.results.report import Block, Report
 from circuits.results.tables import Table, harmless
 from circuits.studies.bias.localise import GAP
 from circuits.studies.bias.mitigate import RANDOM_WORDS
+from circuits.studies.bias.race import FEWEST_KEPT
 from circuits.validation.statistics import spearman
 
 COLUMNS = (
@@ -26,6 +27,7 @@ COLUMNS = (
 FORMS = ("accuracy", "A share, gold not A", "no letter")
 PLACES = 6
 LOCALISED = 15
+EFFECT = {"effect": "+.3f", "error": ".3f"}
 MEANINGS = """\
 * accuracy: the most likely token of all is the right letter; among letters: the most likely letter
   is, whatever other tokens do
@@ -139,6 +141,11 @@ def _about(card: Mapping[str, Any]) -> tuple[Block, ...]:
         f"that of doing nothing ({card['search']['nothing']:.3f}). Only a sure gain that harms "
         "nothing can be chosen; of a recipe without one, the rows below show what came nearest."
     )
+    if len(heats := card["search"]["heats"]) > 1:
+        notes += (
+            f" Of every recipe the better half went on after {' and '.join(map(str, heats[:-1]))} "
+            f"of the {heats[-1]} questions, at least {FEWEST_KEPT}."
+        )
     if same:
         notes += f" No answer to a held-out question differs from no edit's: {', '.join(same)}."
     for name in card["search"]["proposed_nothing"]:
@@ -217,8 +224,8 @@ def _localised(bias: Mapping[str, Any]) -> tuple[Block, ...]:
     parts = bias["parts"]
     rows = []
     for part in parts[:LOCALISED]:
-        error = "none" if part["error"] is None else f"{part['error']:.3f}"
-        numbers = [f"{part['effect']:+.3f}", error, f"{part['direct']:+.3f}", f"{part['gap']:+.3f}"]
+        effect, error = (_absent(part[name], form) for name, form in EFFECT.items())
+        numbers = [effect, error, f"{part['direct']:+.3f}", f"{part['gap']:+.3f}"]
         tokens = " ".join(harmless(repr(token)) for token in part["tokens"])
         rows.append([part["name"], *numbers, f"{part['found']:.0%}", tokens])
     head = ["part", "effect of removing it", "standard error", "direct share", "gap (published)"]
@@ -229,21 +236,32 @@ def _localised(bias: Mapping[str, Any]) -> tuple[Block, ...]:
         "what a part writes, unembedded by itself; the effect is by how much that lead shrinks "
         f"without the part. Tokens in the basis `{bias['basis']}`."
     )
+    removed = sum(part["effect"] is not None for part in parts)
+    if removed < len(parts):
+        lead += f" Of {len(parts)} parts the {removed} with the largest first-order estimates of "
+        lead += "their effect, kind by kind, were removed; the others come last."
     return lead, Table(head, rows), _agreement(parts)
 
 
 def _agreement(parts: Sequence[Mapping[str, Any]]) -> str:
     vectors = [part for part in parts if ".n" in part["name"]]
-    effects, gaps = (np.array([part[name] for part in vectors]) for name in ("effect", "gap"))
+    removed = [part for part in vectors if part["effect"] is not None]
+    effects, gaps = (np.array([part[name] for part in removed]) for name in ("effect", "gap"))
     passing = sorted((p for p in vectors if p["found"] > 0), key=lambda p: -p["found"])
     listed = ", ".join(
-        f"{p['name']} ({p['found']:.0%}, effect {p['effect']:+.3f})" for p in passing[:PLACES]
+        f"{p['name']} ({p['found']:.0%}, effect {_absent(p['effect'], '+.3f')})"
+        for p in passing[:PLACES]
     )
     tested = f"Largest shares: {listed}." if listed else "None passes on any prompt."
     return (
-        f"Over the {len(vectors)} value vectors looked at, the rank correlation of gap and effect "
+        f"Over the {len(removed)} value vectors taken away, the rank correlation of gap and effect "
         f"is {spearman(effects, gaps):+.2f}. A gap above {GAP:g} is the published test. {tested}"
     )
+
+
+def _absent(value: float | None, form: str) -> str:
+    """A number that may not have been measured."""
+    return "none" if value is None else format(value, form)
 
 
 def _ordered(card: Mapping[str, Any], of: Mapping[str, Any]) -> dict[str, Any]:

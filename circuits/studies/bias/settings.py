@@ -27,7 +27,8 @@ class Settings:
 
     ``file`` holds questions of your own (:mod:`tasks.mcq_files`), of which those with a fault are
     left out with ``skip_bad``; ``others`` is the number of
-    prompts of every other task, and of texts, that side effects are measured on. ``recipes`` are
+    prompts of every other task, and of texts, that side effects are measured on; while an edit is
+    chosen they are two thirds as many, from the training split. ``recipes`` are
     the ones to try, all of them by default. ``bos`` and ``chat`` say how the questions are put to
     the model (:meth:`tasks.base.Task.pairs`); other tasks and texts are put without chat.
 
@@ -39,7 +40,7 @@ class Settings:
     test: int = 400
     seed: int = 0
     file: str = ""
-    others: int = 200
+    others: int = 100
     recipes: tuple[str, ...] = ()
     skip_bad: bool = False
     bos: bool | None = None

@@ -29,6 +29,9 @@ SHARE = (0.02, 0.1, 0.2)
 HEAD_BIAS = (0.1, 0.3, 0.5)
 HEAD_VARIATION = (0.1, 0.25, 0.5)
 
+SETS = len(SHARE) * len(HEAD_BIAS) * len(HEAD_VARIATION)
+"""How many sets of each kind there are at most."""
+
 
 def unibias(
     model: Model, items: Items, evidence: Evidence, recipes: Sequence[str] = (VECTORS, HEADS)

@@ -64,6 +64,39 @@ def test_on_a_terminal_every_step_is_a_bar_that_ends_full():
     assert "2/2" in last
 
 
+def test_of_a_whole_there_is_one_bar_and_one_pace():
+    said = io.StringIO()
+    console = Console(file=said, force_terminal=True, width=120, color_system=None)
+    with progress._bars(console, whole=True) as tell:
+        tell(100, 1000, "localising")
+        tell(400, 1000, "trying edits")
+    last = said.getvalue().split("localising")[-1]
+    assert "trying edits" in last
+    assert "localising" not in said.getvalue().split("trying edits")[-1]
+    now = 100.0
+    step = progress._Step("trying edits", 340, 1000, now, whole=True)
+    assert step.line(440.0) == "trying edits: 34% of the whole, 5:40 so far, about 11:00 left"
+
+
+def test_lines_of_a_whole_count_from_its_beginning():
+    lines, now = [], 0.0
+
+    class Paper(io.StringIO):
+        def write(self, text):
+            lines.append(text)
+            return len(text)
+
+    console = Console(file=Paper(), width=200)
+    with progress._lines(console, 0.01, lambda: now, whole=True) as tell:
+        tell(100, 1000, "localising")
+        now = 60.0
+        tell(500, 1000, "trying edits")
+        deadline = threading.Event()
+        while not any("trying" in line for line in lines):
+            assert not deadline.wait(0.01)
+    assert "trying edits: 50% of the whole, 1:00 so far, about 1:00 left\n" in "".join(lines)
+
+
 def test_a_count_says_the_whole_before_anything_is_done():
     seen = []
     count = Count(lambda *at: seen.append(at), 5, "pages")

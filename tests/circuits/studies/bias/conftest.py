@@ -6,6 +6,7 @@ import torch
 from circuits.studies.bias import items as mcq_items
 from circuits.studies.bias import mitigate, recipes
 from circuits.studies.bias.answers import answer
+from circuits.studies.bias.other_tasks import Stops
 from patching.model import Model
 
 SETTINGS = mitigate.Settings(train=16, test=16, others=9)
@@ -54,6 +55,5 @@ def material(biased):
 
 @pytest.fixture(scope="package")
 def evidence(biased, material):
-    return recipes.gather(
-        biased, material.train, answer(biased, material.train), material.train_others
-    )
+    stops = Stops.of(biased, material.train_others)
+    return recipes.gather(biased, material.train, answer(biased, material.train), stops)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from circuits.studies.bias import removal
 from circuits.studies.bias.localise import GAP, localise_bias
 from patching.forward import Record, Write
 from patching.weights import value_vectors
@@ -127,3 +128,46 @@ def test_a_letter_that_is_right_or_no_token_is_refused():
         localise_bias(model, pairs, f"#{int(pairs.answer[0, 0])}")
     with pytest.raises(TaskError, match="not one token"):
         localise_bias(model, pairs, "#61")
+
+
+def kind(name):
+    return "head" if ".h" in name else "neuron" if ".n" in name else "mlp"
+
+
+def scaled(name, factor):
+    """The write that makes a part a little smaller."""
+    ((point, _),) = without(name).edits.items()
+
+    def smaller(value):
+        gone = without(name).edits[point](value)
+        return gone + factor * (value - gone)
+
+    return Write({point: smaller})
+
+
+def test_of_many_parts_those_with_the_largest_estimates_are_removed(told, monkeypatch):
+    """The estimate is the slope at which the lead falls when a part shrinks."""
+    model, pairs, every = told
+    monkeypatch.setattr(removal, "EXACT", 3)
+    some = localise_bias(model, pairs, f"#{LETTER}", top=TOP, batch_size=2)
+    slopes = dict.fromkeys((part.name for part in every.parts), 0.0)
+    for tokens, mask, right, _, lead in one_by_one(model, pairs):
+        for name in slopes:
+            with torch.no_grad():
+                logits = model.run(tokens, mask, scaled(name, 1 - 1e-6))[0]
+            slopes[name] += (lead - float(logits[LETTER] - logits[right])) / 1e-6
+    removed = {part.name for part in some.parts if part.effect is not None}
+    for each in ("head", "mlp", "neuron"):
+        ranked = sorted((n for n in slopes if kind(n) == each), key=lambda n: -abs(slopes[n]))
+        assert {name for name in removed if kind(name) == each} == set(ranked[:3])
+    exact = {part.name: part for part in every.parts}
+    for part in some.parts:
+        whole = exact[part.name]
+        assert (part.gap, part.direct, part.found) == (whole.gap, whole.direct, whole.found)
+        if part.name in removed:
+            assert part.effect == pytest.approx(whole.effect, abs=1e-9)
+        else:
+            assert part.error is None
+    assert [part.name in removed for part in some.parts] == sorted(
+        (part.name in removed for part in some.parts), reverse=True
+    )

@@ -8,11 +8,11 @@ import torch
 
 from circuits.edits import edit as e
 from circuits.edits.live import editing
-from circuits.studies.bias import mitigate, recipes, unibias
+from circuits.studies.bias import mitigate, race, recipes, unibias
 from circuits.studies.bias import search as edit_search
 from circuits.studies.bias.answers import Answers, answer, start_at
 from circuits.studies.bias.controls import random_changes, random_moves
-from circuits.studies.bias.other_tasks import OtherStarts, Sideways, look
+from circuits.studies.bias.other_tasks import OtherStarts, Sideways, Stops, look
 from patching.weights import changed_weights, value_vectors
 from tasks.errors import TaskError
 
@@ -241,11 +241,12 @@ def test_looking_only_where_it_matters_chooses_what_looking_everywhere_does(
     everywhere = [bench.looked(t) if t.gains else t for t in tried]
     seen, looked = [], edit_search.Bench.looked
 
-    def counted(bench, tried, starts=None):
+    def counted(bench, tried):
         seen.append(tried)
-        return looked(bench, tried, starts)
+        return looked(bench, tried)
 
     monkeypatch.setattr(edit_search.Bench, "looked", counted)
+    monkeypatch.setattr(race, "FEWEST_QUESTIONS", 16)
     found = edit_search.search(bench, proposals, lambda *_: None)
     slow = edit_search.Search(found.nothing, tuple(everywhere))
     assert found.best == slow.best
@@ -257,9 +258,8 @@ def test_looking_only_where_it_matters_chooses_what_looking_everywhere_does(
 
 
 def test_only_what_is_asked_for_is_prepared(biased, material, evidence, monkeypatch):
-    few = recipes.gather(
-        biased, material.train, answer(biased, material.train), material.train_others, [1]
-    )
+    stops = Stops.of(biased, material.train_others)
+    few = recipes.gather(biased, material.train, answer(biased, material.train), stops, [1])
     assert set(few.keys) == {1}
     torch.testing.assert_close(few.keys[1], evidence.keys[1])
     monkeypatch.setattr(mitigate, "gather", lambda *a: dataclasses.replace(few, keys={}))
