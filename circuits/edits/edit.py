@@ -149,7 +149,9 @@ class Circuit(Part):
     keep: bool
     factor: float = 1.0
     ablation: str = "corrupted"
-    shape: Mapping[str, bool | int | str | tuple[int, ...]] = Field(default_factory=dict)
+    shape: Mapping[str, bool | int | str | tuple[int, ...]] = Field(
+        default_factory=dict, repr=False
+    )
 
 
 Edit = Annotated[

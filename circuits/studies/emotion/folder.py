@@ -59,7 +59,7 @@ def emotion(
         RunError: a folder that exists and may not be replaced.
         CircuitsError: before the long part starts, where the model or the prompts do not fit.
     """
-    from circuits.models import load_model, name_of
+    from circuits.models import check_chat, load_model, name_of
     from circuits.studies.emotion.pipeline import study
     from circuits.studies.emotion.prompts import Concept, emotions, read_concept
     from circuits.studies.emotion.settings import Settings
@@ -67,6 +67,8 @@ def emotion(
     if odd := sorted(set(settings) - {field.name for field in fields(Settings)}):
         raise MethodError(unknown("setting", odd[0], [field.name for field in fields(Settings)]))
     chosen = Settings(**settings)
+    if isinstance(model, str | Path):
+        check_chat(str(model), chosen.chat)
     if isinstance(prompts, Concept):
         concept = prompts
     else:

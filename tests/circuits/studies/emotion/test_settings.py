@@ -10,7 +10,7 @@ import circuits
 from circuits.cli.app import app
 from circuits.studies.emotion.circuit import Budget
 from circuits.studies.emotion.pipeline import study
-from circuits.studies.emotion.prompts import Concept, EmotionPrompt
+from circuits.studies.emotion.prompts import Concept, EmotionPrompt, emotions
 from circuits.studies.emotion.settings import Settings
 from patching.anatomy import Anatomy
 from patching.model import Model
