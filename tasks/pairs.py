@@ -60,8 +60,7 @@ class PromptPairs:
     remarks:                 what is odd about a pair, one text each, mostly empty
     templates:               what each pair was made from, its words left out; empty for none
     about:                   what to know of all of them, such as what was left out of their file
-    prompt:                  int64 [n], which prompt a row is of, where several are of one
-                             (`each_token`); empty where every row is a prompt of its own
+    prompt:                  int64 [n], whose row each is, where a prompt has several; or empty
 
     The prediction is read at the last column. Arrays are copied and read-only. Anything that does
     not fit raises one `TaskError` that lists every fault.
@@ -97,11 +96,9 @@ class PromptPairs:
         texts = tuple((str(a), str(b)) for a, b in self.texts) or (("", ""),) * len(self.clean)
         object.__setattr__(self, "texts", texts)
         self._fill_spelling()
-        templates = tuple(self.templates) or ("",) * len(self.clean)
-        object.__setattr__(self, "templates", templates)
+        object.__setattr__(self, "templates", tuple(self.templates) or ("",) * len(self.clean))
         object.__setattr__(self, "prompt", _frozen(self.prompt, np.int64))
-        faults = shape_faults(self) or content_faults(self)
-        if faults:
+        if faults := shape_faults(self) or content_faults(self):
             raise TaskError(all_faults(HEADLINE, faults))
 
     def _fill_spelling(self) -> None:
@@ -262,10 +259,7 @@ class PromptPairs:
         return len(np.unique(self.prompt)) if len(self.prompt) else len(self)
 
     def by_prompt(self, values: Float[np.ndarray, "*runs n"]) -> Float[np.ndarray, "*runs m"]:
-        """One value a prompt from one a row: sums, scaled so that their mean is that over rows.
-
-        Rows of one prompt say little of each other's independence, so intervals are over prompts.
-        """
+        """One value a prompt from one a row: sums, scaled so that their mean is that over rows."""
         return by_prompt(values, self.prompt)
 
     def drawn(self, prompts: Sequence[int] | np.ndarray) -> PromptPairs:

@@ -9,7 +9,10 @@ import pytest
 from importlinter.cli import lint_imports
 
 HEAVY = ("torch", "transformers", "transformer_lens")
-VOCABULARY = {"patching.anatomy", "patching.sites", "patching.scores"}
+VOCABULARY = {
+    *("patching.anatomy", "patching.sites", "patching.scores"),
+    *("patching.nodes.layout", "patching.nodes.edges"),
+}
 
 
 def imports(path: Path) -> set[str]:

@@ -81,6 +81,10 @@ app = typer.Typer(
 Method = Annotated[
     str, typer.Option(help="See 'circuits methods'. Several, parted by commas: their mean.")
 ]
+Nodes = Annotated[str, typer.Option(help="heads (and whole MLPs), or neurons (and heads).")]
+Top = Annotated[
+    int | None, typer.Option(help="How many edges to keep. Default: 100 where that is chosen.")
+]
 Select = Annotated[
     str,
     typer.Option(
@@ -189,15 +193,11 @@ def discover(
     chat_plain: ChatPlain = False,
     method: Method = "secant",
     level: Annotated[str, typer.Option(help="edge or node.")] = "edge",
-    nodes: Annotated[
-        str, typer.Option(help="heads (and whole MLPs), or neurons (and heads).")
-    ] = "heads",
+    nodes: Nodes = "heads",
     direction: Annotated[str, typer.Option(help="noising or denoising.")] = "noising",
     metric: Metric = None,
     select: Select = "top",
-    top: Annotated[
-        int | None, typer.Option(help="How many edges to keep. Default: 100 where that is chosen.")
-    ] = None,
+    top: Top = None,
     n: Annotated[
         int | None, typer.Option("--n", help="Prompt pairs. Default: 64 of a task, all of a file.")
     ] = None,
