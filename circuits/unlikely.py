@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 if TYPE_CHECKING:
+    import numpy as np
     from jaxtyping import Float
 
     from patching.model import Model
@@ -29,6 +28,8 @@ def unlikely(model: Model, pairs: PromptPairs, batch_size: int | Sweep = 32) -> 
     a line that should end first. The spelling that the model would use is named where there is one
     among its 50 most likely tokens, else its most likely token.
     """
+    import numpy as np
+
     from patching.sweep import Sweep, sweep
 
     def probabilities(batch: Batch) -> Float[np.ndarray, "b v"]:
@@ -52,6 +53,8 @@ def _example(
     tokenizer: Any, pairs: PromptPairs, probs: Float[np.ndarray, "n v"], low: np.ndarray
 ) -> str:
     """The first pair for which the model has another spelling, or just its first choice."""
+    import numpy as np
+
     if tokenizer is None:
         return ""
     ends = {i: _end(tokenizer, pairs, i) for i in low}

@@ -11,6 +11,13 @@ from circuits.cli.asking import Bos, Chat, ChatPlain, how_of
 from circuits.cli.options import Device, Model
 from tasks.errors import MethodError
 
+Opening = Annotated[
+    str | None, typer.Option(help="How replies are begun. Default for emotions: ' I feel'.")
+]
+Layers = Annotated[
+    str | None, typer.Option(help="Layers to steer, such as 2,3. Default: the stable ones.")
+]
+
 
 def register(app: typer.Typer) -> None:
     """Add the command to the application."""
@@ -27,9 +34,7 @@ def command(
     prompts: Annotated[
         Path | None, typer.Option(help="A JSON file of labels and prompts; default: emotions.")
     ] = None,
-    opening: Annotated[
-        str | None, typer.Option(help="How replies are begun. Default for emotions: ' I feel'.")
-    ] = None,
+    opening: Opening = None,
     groups: Annotated[int, typer.Option(help="Groups of prompts to find components on.")] = 48,
     tests: Annotated[int, typer.Option(help="Groups of prompts to try control on.")] = 40,
     tuning: Annotated[int, typer.Option(help="Groups of prompts to find strengths on.")] = 16,
@@ -39,9 +44,7 @@ def command(
     heads: Annotated[int | None, typer.Option(help="Heads of a circuit.")] = None,
     neuron_floor: Annotated[int | None, typer.Option(help="Least neurons of a layer.")] = None,
     head_floor: Annotated[int | None, typer.Option(help="Least heads of a layer.")] = None,
-    layers: Annotated[
-        str | None, typer.Option(help="Layers to steer, such as 2,3. Default: the stable ones.")
-    ] = None,
+    layers: Layers = None,
     threshold: Annotated[float, typer.Option(help="Adjacent cosine of stable layers.")] = 0.9,
     after_norm: Annotated[bool, typer.Option(help="Read heads after the norm.")] = False,
     positions: Annotated[str, typer.Option(help="Where control acts: last or all.")] = "last",

@@ -190,7 +190,7 @@ assert not heavy, heavy
 
 
 def test_help_is_quick(root):
-    """A second of processor time at most, best of three: a quarter when nothing else runs."""
+    """Two seconds of processor time at most, best of three: a quarter on a quiet, quick one."""
     times = []
     for _ in range(3):
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -198,4 +198,4 @@ def test_help_is_quick(root):
         subprocess.run(command, cwd=root, check=True, capture_output=True)
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         times.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
-    assert min(times) < 1
+    assert min(times) < 2
