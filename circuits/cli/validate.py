@@ -17,7 +17,10 @@ from circuits.output import Output, written
 from tasks.errors import counted
 
 if TYPE_CHECKING:
+    from circuits.config import Config
+    from circuits.validation.forecast import Forecast
     from circuits.validation.result import Validation
+    from circuits.validation.validation import Plan
 
 OUTPUT = Output(
     "validation",
@@ -71,10 +74,9 @@ def validate(
     from circuits.cli.printing import printable
     from circuits.cli.progress import shown_progress
     from circuits.config import Config
-    from circuits.models import load_model, locate
-    from circuits.prompts import prompts_of
-    from circuits.validation.forecast import MOST, affordable
-    from circuits.validation.validation import KINDS, METHODS, Plan, carried_out, check_asked
+    from circuits.models import locate
+    from circuits.validation.forecast import MOST
+    from circuits.validation.validation import KINDS, METHODS, carried_out, check_asked
     from patching.journal import kept
 
     methods, kinds = tuple(method or METHODS), tuple(kind or KINDS)
@@ -86,16 +88,8 @@ def validate(
     config.check()
     with OUTPUT.reserved(out, force):
         locate(model)
-        with shown_progress() as progress:
-            progress(0, 0, "opening the model")
-            prepare(config)
-            opened = load_model(model)
-            pairs = prompts_of(config, opened)
-            plan = Plan(opened, pairs, methods, kinds, sites=sites, seed=seed)
-            work = plan.work(config.sweep())
-            if n is None and (fewer := affordable(work, opened, pairs)) < len(pairs):
-                plan = replace(plan, pairs=pairs[:fewer])
-                work = plan.work(config.sweep())
+        prepare(config)
+        plan, work = _planned(config, n is None, methods, kinds, sites)
         for line in work.lines(len(plan.pairs)):
             typer.echo(printable(line), err=True)
         about = __version__, config.digest(), methods, kinds, sites, len(plan.pairs)
@@ -106,6 +100,31 @@ def validate(
         _print(validation)
         if out is not None:
             typer.echo(f"written {out} (validation.json, validation.csv, validation.svg)")
+
+
+def _planned(
+    config: Config, any_number: bool, methods: tuple[str, ...], kinds: tuple[str, ...], sites: int
+) -> tuple[Plan, Forecast]:
+    """What is to be measured on an opened model, and how much work it is.
+
+    Where nobody said how many pairs, there are no more than are affordable.
+    """
+    from circuits.cli.progress import shown_progress
+    from circuits.models import load_model
+    from circuits.prompts import prompts_of
+    from circuits.validation.forecast import affordable
+    from circuits.validation.validation import Plan
+
+    with shown_progress() as progress:
+        progress(0, 0, "opening the model")
+        opened = load_model(config.model)
+        pairs = prompts_of(config, opened)
+        plan = Plan(opened, pairs, methods, kinds, sites=sites, seed=config.seed)
+        work = plan.work(config.sweep())
+        if any_number and (fewer := affordable(work, opened, pairs)) < len(pairs):
+            plan = replace(plan, pairs=pairs[:fewer])
+            work = plan.work(config.sweep())
+    return plan, work
 
 
 def _print(validation: Validation) -> None:
