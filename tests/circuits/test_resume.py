@@ -119,16 +119,18 @@ def test_a_killed_discovery_goes_on(root, runs, tmp_path, passes, more, count):
 
 @pytest.mark.parametrize("more", [(), ("--rediscoveries", 2, "--ablation", "mean")])
 def test_a_killed_evaluation_goes_on(root, runs, tmp_path, passes, more):
-    whole, folder = (shutil.copytree(runs / "whole", tmp_path / name) for name in ("a", "b"))
+    # Of one name, because the picture has it.
+    places = (tmp_path / home / "run" for home in ("one", "two"))
+    whole, folder = (shutil.copytree(runs / "whole", place) for place in places)
     cli("evaluate", whole, *QUICK, *more)
     of_all = len(passes)
-    killed(root, tmp_path / ".b.journal", 6, "evaluate", folder, *QUICK, *more)
+    killed(root, folder.parent / ".run.journal", 6, "evaluate", folder, *QUICK, *more)
     assert not (folder / "evaluation.json").exists()
     passes.clear()
     cli("evaluate", folder, *QUICK, *more)
     assert len(passes) <= of_all - 6
     assert "evaluation.json" in same(whole, folder)
-    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["a", "b"]
+    assert [entry.name for entry in folder.parent.iterdir()] == ["run"]
 
 
 def test_a_killed_validation_goes_on(root, tmp_path, passes):
