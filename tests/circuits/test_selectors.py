@@ -72,7 +72,7 @@ def test_every_way_gives_the_same_circuit_again_and_is_pruned(name):
     "name", [name for name, selector in SELECTORS.items() if "absolute" in selector.options]
 )
 def test_signed_choices_leave_out_what_hinders(name):
-    graph = found(select=f"{name}:absolute=false", top=40 if SELECTORS[name].limited else None)
+    graph = found(select=f"{name}:absolute=false", top=12 if SELECTORS[name].limited else None)
     assert not graph.info.selection.absolute
     hinders = [edge for edge in scored().names if scored()[edge] < -0.1]
     assert hinders
