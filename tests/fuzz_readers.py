@@ -189,9 +189,9 @@ def seeds(folder: Path) -> dict[str, list[bytes]]:
         e.add("m0.n1", {" A": -1.0}),
         e.scale("a0.h0", 0.5),
         e.RankOne(site="m0", keys=(1.0, 0.0), direction=e.as_direction({" A": 1.0})),
-        e.swap_attention("a0.h0", "S1", "S2"),
+        e.swap_attention("a0.h1", "S1", "S2"),
         e.steer("resid_post.0", [1.0, 0.0]),
-        e.clamp("resid_post.0", {" A": 1.0}, low=-1.0),
+        e.clamp("resid_pre.1", {" A": 1.0}, low=-1.0),
     )
     plans = [EditPlan(model="0" * 64, basis="raw", edits=part) for part in (edits, e.keep(graph))]
     found["plan"] = [plan.to_json().encode() for plan in plans]
