@@ -236,5 +236,6 @@ def test_opening_and_drawing_is_quick_and_needs_no_torch(root, tmp_path):
         taken, modules = told.stdout.splitlines()
         assert not set(modules.split()) & {"torch", "transformers", "transformer_lens", "pandas"}
         seconds.append(float(taken))
-    assert min(seconds) < 1
+    # A third of a second on a quick processor, five times that on the slowest seen.
+    assert min(seconds) < 3
     assert (tmp_path / "circuit.svg").exists()
