@@ -93,7 +93,7 @@ def greedy(scores: Scores, n: int, absolute: bool = True) -> CircuitGraph:
     strengths = _strengths(scores, absolute)
     layout, numbers = scores.edges()
     senders, ports = layout.ends(numbers)
-    receivers = np.array([layout.receiver_number(int(e)) for e in layout.starts])[ports]
+    receivers = layout.receivers[ports]
     by_receiver = np.argsort(receivers, kind="stable")
     bounds = np.searchsorted(receivers[by_receiver], np.arange(layout.n_senders + 2))
     waiting: list[tuple[float, int, int]] = []

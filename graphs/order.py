@@ -20,7 +20,7 @@ def layer_of(site: Site, anatomy: Anatomy) -> int:
 
 
 def node_key(site: Site, anatomy: Anatomy) -> NodeKey:
-    """Sorts nodes as :func:`patching.sites.nodes` lists them, then by position."""
+    """Sorts nodes as :func:`patching.nodes.layout.nodes` lists them, then by position."""
     where = site.position
     if where is None:
         place = (0, 0, "")
@@ -32,7 +32,7 @@ def node_key(site: Site, anatomy: Anatomy) -> NodeKey:
 
 
 def edge_key(edge: Edge, anatomy: Anatomy) -> EdgeKey:
-    """Sorts edges as :func:`patching.sites.edges` lists them: receiver by receiver."""
+    """Sorts edges as :func:`patching.nodes.edges.edges` lists them: receiver by receiver."""
     receiver = node_key(edge.receiver, anatomy)
     return (receiver[0], _PORT_RANK[edge.port], receiver, node_key(edge.sender, anatomy))
 

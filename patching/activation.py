@@ -167,7 +167,7 @@ class ExactSweep:
         at: Bool[Tensor, "b s"] | None = None,
         tell: Callable[[int], None] = lambda _: None,
     ) -> Float[Tensor, "b edges"]:
-        """The effect of every edge, in the order of :func:`patching.sites.edges`.
+        """The effect of every edge, in the order of :func:`patching.nodes.edges.edges`.
 
         With ``at``, only where the receiver reads these columns (from ``first`` on). ``tell`` is
         given how many layers of receivers are done.

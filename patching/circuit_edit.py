@@ -35,9 +35,7 @@ class ScaledCircuit:
         rows = self.edges.rows(reading.group)[list(reading.units)]
         if not rows[:, reading.changes.senders(reading.group.reads)].any():
             return reading.x
-        wired = np.zeros_like(reading.wired)
-        wired[:, : rows.shape[1]] = rows
-        return reading.x + (self.factor - 1) * reading.changes.brought(wired)
+        return reading.x + (self.factor - 1) * reading.changes.brought(rows)
 
 
 def circuit_logits(

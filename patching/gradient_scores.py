@@ -16,13 +16,13 @@ from torch import Tensor
 
 from patching.linearised import Kinds, Linearisation, Pass
 from patching.model import Model
-from patching.nodes.deltas import deltas, gradients, point_of, points_of, read_kinds, write_kinds
+from patching.nodes.deltas import deltas, gradients, points_of, read_kinds, write_kinds
 from patching.nodes.kind import Slopes
 from patching.nodes.layout import Layout
 from patching.norms import precise
 from patching.ops import Point, Where, cut
 from patching.runs import Batch
-from patching.sitesets import Group, SiteSet, reduce_product
+from patching.sitesets import Group, SiteSet, point_of, reduce_product
 from patching.softmax_response import ANSWERED
 
 Response = Callable[[Pass, Group], Tensor]
@@ -154,7 +154,8 @@ def _edge_tile(
 def _covered(layout: Layout, each: Pass) -> Bool[Tensor, " u"]:
     """Which senders a pass speaks for."""
     groups = layout.senders
-    return torch.tensor([each.speaks_for(point_of(g)) for g in groups for _ in range(g.count)])
+    spoken = [each.speaks_for(point_of(g.site(0))) for g in groups for _ in range(g.count)]
+    return torch.tensor(spoken)
 
 
 def _cut(values: dict[Point, Tensor], where: Where) -> dict[Point, Tensor]:

@@ -111,7 +111,6 @@ class Request:
             edges = EdgeNames(layout, labels)
             return cls(method, filled, level, direction, checked, edges, None, labels, nodes)
         kind = "node" if level == "node" else sites
-
         wanted = site_set(kind, model.anatomy, pairs, positions, nodes)
         for each in kind.split(","):
             check_reached(method, filled, each)

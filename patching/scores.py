@@ -248,13 +248,7 @@ class Scores:
         Raises:
             FormatError: not such a file, or written by a newer version.
         """
-        about, header = read_described(Path(path), "scores", WHAT)
-        version = about.pop("schema_version", None)
-        if version != SCHEMA_VERSION:
-            raise FormatError(
-                f"{path} has scores schema version {version!r}; this program reads "
-                f"{SCHEMA_VERSION}; use the version of circuits that wrote it"
-            )
+        about, header = read_described(Path(path), "scores", WHAT, SCHEMA_VERSION)
         about.pop("sign", None)
         if faults := [*type_faults(about, KINDS), *_faults(about, header.tensors)]:
             raise FormatError(f"{path} is not {WHAT}: {'; '.join(faults)}")

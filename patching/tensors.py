@@ -84,11 +84,14 @@ def _described(header: Any) -> tuple[dict[str, Described], list[int]]:
     return found, ends
 
 
-def read_described(path: Path, field: str, what: str) -> tuple[dict[str, Any], Header]:
+def read_described(
+    path: Path, field: str, what: str, version: int
+) -> tuple[dict[str, Any], Header]:
     """The JSON object under a name in a header, with the header; no tensor is read.
 
     Raises:
-        FormatError: the file is none of ``what`` (such as "a scores file").
+        FormatError: the file is none of ``what`` (such as "a scores file"), or of another schema
+            version than ``version``.
     """
     try:
         header = read_header(path)
@@ -99,6 +102,11 @@ def read_described(path: Path, field: str, what: str) -> tuple[dict[str, Any], H
             raise TensorFileError(f"holds no object under '{field}'")
     except (TensorFileError, ValueError) as fault:
         raise FormatError(f"{path} is not {what}: it {fault}") from None
+    if (given := about.pop("schema_version", None)) != version:
+        raise FormatError(
+            f"{path} has {field} schema version {given!r}; this program reads "
+            f"{version}; use the version of circuits that wrote it"
+        )
     return about, header
 
 

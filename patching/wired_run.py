@@ -92,9 +92,7 @@ class WiredRun:
         group: Ports,
         units: Int[np.ndarray, " r"],
     ) -> Float[Tensor, "r b s d"]:
-        rows = self.wiring.rows(group)[units]
-        wired = np.zeros((len(rows), self.wiring.layout.n_senders), dtype=bool)
-        wired[:, : group.reads] = rows
+        wired = self.wiring.rows(group)[units]
         x = changes.read(off, wired, self.strength)
         return self.watch(Reading(group, tuple(units.tolist()), wired, changes, x))
 

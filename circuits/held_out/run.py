@@ -84,7 +84,7 @@ class Run:
     def rediscovered(
         self, model: Model, pairs: PromptPairs, terms: Terms, running: Running
     ) -> Rediscovery:
-        """The discovery made again on resamples of its prompts; see :func:`redraw`."""
+        """The discovery made again on resamples of its prompts; see :func:`rediscover`."""
         from circuits.held_out.rediscovery import rediscover
 
         config, used = config_of(self.record), used_prompts(self.record, model)

@@ -155,13 +155,7 @@ class MeanActivations:
         Raises:
             FormatError: not such a file, or written by a newer version.
         """
-        about, header = read_described(Path(path), "means", WHAT)
-        version = about.pop("schema_version", None)
-        if version != SCHEMA_VERSION:
-            raise FormatError(
-                f"{path} has means schema version {version!r}; this program reads "
-                f"{SCHEMA_VERSION}; use the version of circuits that wrote it"
-            )
+        about, header = read_described(Path(path), "means", WHAT, SCHEMA_VERSION)
         if faults := [*type_faults(about, KINDS), *_faults(about, header.tensors)]:
             raise FormatError(f"{path} is not {WHAT}: {'; '.join(faults)}")
         arrays, by = read_tensors(Path(path), "pt", WHAT), about.pop("by")

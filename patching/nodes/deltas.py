@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from jaxtyping import Float
 from torch import Tensor
@@ -10,44 +10,41 @@ from torch import Tensor
 from patching.model import Model
 from patching.nodes.ends import Input, Logits
 from patching.nodes.heads import Heads
-from patching.nodes.kind import NodeKind, Slopes, Values
-from patching.nodes.layout import Layout, Senders
+from patching.nodes.kind import Receiver, Sender, Slopes, Values
+from patching.nodes.layout import Layout
 from patching.nodes.mlps import Mlps
 from patching.nodes.neurons import Neurons
 from patching.ops import Point
+from patching.sitesets import point_of
 
-
-def kind_of(name: str) -> NodeKind:
-    """What the nodes of one kind say of themselves."""
-    kinds: dict[str, type[NodeKind]] = {
-        "input": Input,
-        "head": Heads,
-        "mlp": Mlps,
-        "neuron": Neurons,
-        "logits": Logits,
-    }
-    return kinds[name]()
-
-
-def point_of(group: Senders) -> Point:
-    """The point that holds what a group sends."""
-    return kind_of(group.kind).point, max(group.layer, 0)
+SENDERS: Mapping[str, Sender] = {
+    "input": Input(),
+    "head": Heads(),
+    "mlp": Mlps(),
+    "neuron": Neurons(),
+}
+RECEIVERS: Mapping[str, Receiver] = {
+    "head": Heads(),
+    "mlp": Mlps(),
+    "neuron": Neurons(),
+    "logits": Logits(),
+}
 
 
 def points_of(layout: Layout) -> list[Point]:
     """The points that hold what all senders send, in order."""
-    return [point_of(group) for group in layout.senders]
+    return [point_of(group.site(0)) for group in layout.senders]
 
 
 def write_kinds(layout: Layout) -> tuple[str, ...]:
     """The kinds of points that the writes of a layout's senders are made of."""
-    kinds = [kind for group in layout.senders for kind in kind_of(group.kind).writes]
+    kinds = [kind for group in layout.senders for kind in SENDERS[group.kind].writes]
     return tuple(dict.fromkeys(kinds))
 
 
 def read_kinds(layout: Layout) -> tuple[str, ...]:
     """The kinds of points that gradients at a layout's ports are made of."""
-    kinds = [kind for group in layout.ports for kind in kind_of(group.kind).reads]
+    kinds = [kind for group in layout.ports for kind in RECEIVERS[group.kind].reads]
     return tuple(dict.fromkeys(("resid_pre", *kinds)))
 
 
@@ -59,12 +56,12 @@ def deltas(
     Written in place group by group, so that they are never held twice.
     """
     first, *others = layout.senders
-    start = kind_of(first.kind).delta(model, first.layer, clean, corrupted)
+    start = SENDERS[first.kind].delta(model, first.layer, clean, corrupted)
     size, _, length, width = start.shape
     stack = start.new_empty(size, layout.n_senders, length, width)
     stack[:, first.slice] = start
     for group in others:
-        stack[:, group.slice] = kind_of(group.kind).delta(model, group.layer, clean, corrupted)
+        stack[:, group.slice] = SENDERS[group.kind].delta(model, group.layer, clean, corrupted)
     return stack
 
 
@@ -79,4 +76,4 @@ def gradients(
     for group in layout.ports:
         if (group.kind, group.layer) not in seen:
             seen.add((group.kind, group.layer))
-            yield group.reads, kind_of(group.kind).gradient(model, group.layer, slopes)
+            yield group.reads, RECEIVERS[group.kind].gradient(model, group.layer, slopes)

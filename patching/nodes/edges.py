@@ -26,16 +26,14 @@ def edges(anatomy: Anatomy) -> Iterator[Edge]:
     return iter(EdgeSet.all(layout_of(anatomy)))
 
 
-def edge_sets(
-    circuits: Sequence[Iterable[str | Edge]], anatomy: Anatomy, layout: Layout | None = None
-) -> list[EdgeSet]:
-    """Circuits as sets in one layout: the one given, or the one that has the nodes of all of them.
+def edge_sets(circuits: Sequence[Iterable[str | Edge]], anatomy: Anatomy) -> list[EdgeSet]:
+    """Circuits as sets in one layout, the one that has the nodes of all of them.
 
     Raises:
         SiteError: as for :meth:`EdgeSet.of`.
     """
     sets = [EdgeSet.of(circuit, anatomy) for circuit in circuits]
-    layout = layout or next((each.layout for each in sets if len(each)), layout_of(anatomy))
+    layout = next((each.layout for each in sets if len(each)), layout_of(anatomy))
     return [each if len(each) else EdgeSet.none(layout) for each in sets]
 
 
@@ -104,7 +102,9 @@ class EdgeSet:
         return int(self.kept.sum())
 
     def __iter__(self) -> Iterator[Edge]:
-        return (self.layout.edge(int(number)) for number in self.numbers)
+        senders, ports = self.layout.ends(self.numbers)
+        sending, reading = self.layout.sending, self.layout.reading
+        return (Edge(sending[u], *reading[r]) for u, r in zip(senders, ports, strict=True))
 
     def __eq__(self, other: object) -> bool:
         same = isinstance(other, EdgeSet) and self.layout == other.layout
@@ -187,20 +187,12 @@ class EdgeNames(Sequence[str]):
     def __iter__(self) -> Iterator[str]:
         if self.labels != (None,):
             return (self[i] for i in range(len(self)))
-        sending = [
-            group.site(unit).name for group in self.layout.senders for unit in range(group.count)
-        ]
+        sending = [site.name for site in self.layout.sending]
         return (
-            f"{sender}->{receiver}"
-            for group in self.layout.ports
-            for receiver in self._receivers(group)
-            for sender in sending[: group.reads]
+            f"{sender}->{receiver.name}" + (f"<{port}>" if port else "")
+            for (receiver, port), reads in zip(self.layout.reading, self.layout.reads, strict=True)
+            for sender in sending[:reads]
         )
-
-    @staticmethod
-    def _receivers(group: Ports) -> list[str]:
-        port = f"<{group.port}>" if group.port else ""
-        return [group.site(unit).name + port for unit in range(group.count)]
 
     def __contains__(self, name: object) -> bool:
         try:
@@ -235,6 +227,6 @@ def recognised(names: Sequence[str], anatomy: Anatomy) -> Sequence[str]:
         if nodes == "neurons" and anatomy.n_experts:
             continue
         every = EdgeNames(layout_of(anatomy, nodes))
-        if len(every) == len(names) and all(map(eq, every, names)):
+        if every == names:
             return every
     return tuple(names)

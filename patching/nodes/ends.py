@@ -13,9 +13,7 @@ from patching.nodes.kind import Slopes, Values, difference
 class Input:
     """The embedding. It reads nothing."""
 
-    point = "input"
     writes: tuple[str, ...] = ("input",)
-    reads: tuple[str, ...] = ()
 
     def delta(
         self,
@@ -27,21 +25,11 @@ class Input:
         """Clean minus corrupted embedding."""
         return difference(clean, corrupted, ("input", 0))[:, None]
 
-    def gradient(self, model: Model, layer: int, slopes: Slopes) -> Tensor:
-        """There is none: nothing stands before the input."""
-        raise NotImplementedError
-
 
 class Logits:
     """The final norm and the unembedding, at the last position. They send nothing."""
 
-    point = "logits"
-    writes: tuple[str, ...] = ()
     reads: tuple[str, ...] = ("final_in",)
-
-    def delta(self, model: Model, layer: int, clean: Values, corrupted: Values) -> Tensor:
-        """There is none: nothing stands behind the logits."""
-        raise NotImplementedError
 
     def gradient(
         self,

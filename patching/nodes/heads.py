@@ -18,7 +18,6 @@ PORTS = (("q", "q"), ("k_read", "k"), ("v_read", "v"))
 class Heads:
     """The heads of a layer, in order; ports q of all heads first, then k, then v."""
 
-    point = "z"
     writes: tuple[str, ...] = ("z", "attn_raw")
     reads: tuple[str, ...] = ("resid_pre", *INSIDE, *(kind for kind, _ in PORTS))
 

@@ -1,4 +1,4 @@
-"""What every kind of node has to say of itself, apart from its name and its place in the order."""
+"""What a kind of node has to say of itself, apart from its name and its place in the order."""
 
 from __future__ import annotations
 
@@ -31,17 +31,13 @@ class Slopes:
     ends: bool = True
 
 
-class NodeKind(Protocol):
-    """How nodes of one kind write to the residual stream, and how they read it.
+class Sender(Protocol):
+    """How nodes of one kind write to the residual stream.
 
-    point      the kind of point that holds what they send, and what a patch replaces
-    writes     the kinds of points of both runs that their writes are made of
-    reads      the kinds of points of which gradients at their input ports are made
+    ``writes`` are the kinds of points of both runs that their writes are made of.
     """
 
-    point: str
     writes: tuple[str, ...]
-    reads: tuple[str, ...]
 
     def delta(
         self, model: Model, layer: int, clean: Values, corrupted: Values
@@ -52,6 +48,15 @@ class NodeKind(Protocol):
         which cancel between the runs.
         """
         ...
+
+
+class Receiver(Protocol):
+    """How nodes of one kind read the residual stream.
+
+    ``reads`` are the kinds of points of which gradients at their input ports are made.
+    """
+
+    reads: tuple[str, ...]
 
     def gradient(self, model: Model, layer: int, slopes: Slopes) -> Float[Tensor, "b r s d"]:
         """The metric's gradient at the residual stream that each of a layer's ports reads."""

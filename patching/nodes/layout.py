@@ -167,19 +167,23 @@ class Layout:
         return self.senders[-1].stop
 
     @property
-    def n_ports(self) -> int:
-        """How many input ports there are."""
-        return self.ports[-1].first + self.ports[-1].count
-
-    @property
     def n_edges(self) -> int:
         """How many edges there are."""
         return self.ports[-1].edges.stop
 
+    @cached_property
+    def sending(self) -> tuple[Site, ...]:
+        """All senders, by number."""
+        return tuple(group.site(unit) for group in self.senders for unit in range(group.count))
+
+    @cached_property
+    def reading(self) -> tuple[tuple[Site, str | None], ...]:
+        """The receiver and the letter of every port, by number."""
+        return tuple((g.site(unit), g.port) for g in self.ports for unit in range(g.count))
+
     def sender(self, number: int) -> Site:
         """A sender by its number."""
-        group = self.senders[int(np.searchsorted(self._sender_starts, number, "right")) - 1]
-        return group.site(number - group.start)
+        return self.sending[number]
 
     def sender_number(self, site: Site) -> int:
         """The number of a sender, whatever its position.
@@ -194,23 +198,10 @@ class Layout:
         return self.group(site.kind, site.layer).start + max(site.unit, 0)
 
     @cached_property
-    def _sender_starts(self) -> Int[np.ndarray, " groups"]:
-        return np.array([group.start for group in self.senders])
-
-    @cached_property
     def starts(self) -> Int[np.ndarray, " ports"]:
         """The first edge of every port."""
         parts = [g.start + g.reads * np.arange(g.count) for g in self.ports]
         return np.concatenate(parts)
-
-    def port(self, number: int) -> tuple[Site, str | None]:
-        """The receiver and the port's letter, by the number of the port."""
-        group = self.ports[int(np.searchsorted(self._port_firsts, number, "right")) - 1]
-        return group.site(number - group.first), group.port
-
-    @cached_property
-    def _port_firsts(self) -> Int[np.ndarray, " groups"]:
-        return np.array([group.first for group in self.ports])
 
     def nodes_of(self, group: Ports) -> slice:
         """The nodes behind a group of ports, numbered as they send; the logits come last."""
@@ -231,21 +222,24 @@ class Layout:
         """One of the edges that leave a sender, counted from 0, by its number."""
         return int(self.starts[np.flatnonzero(self.reads > sender)[which]]) + sender
 
+    @cached_property
+    def receivers(self) -> Int[np.ndarray, " ports"]:
+        """The node behind every port, by the number it sends by; the logits come last."""
+        return np.concatenate([np.r_[self.nodes_of(group)] for group in self.ports])
+
     def receiver_number(self, edge: int) -> int:
         """The node that an edge leads to, by the number it sends by; the logits come last."""
-        number = int(np.searchsorted(self.starts, edge, "right")) - 1
-        group = self.ports[int(np.searchsorted(self._port_firsts, number, "right")) - 1]
-        return self.nodes_of(group).start + number - group.first
+        return int(self.receivers[self.ends(np.array(edge))[1]])
 
-    def ends(self, edges: Int[np.ndarray, " e"]) -> tuple[np.ndarray, np.ndarray]:
+    def ends(self, edges: Int[np.ndarray, "*e"]) -> tuple[np.ndarray, np.ndarray]:
         """The numbers of the senders and of the ports of some edges."""
         at = np.searchsorted(self.starts, edges, "right") - 1
         return edges - self.starts[at], at
 
     def edge(self, number: int) -> Edge:
         """An edge by its number."""
-        senders, ports = self.ends(np.array([number]))
-        return Edge(self.sender(int(senders[0])), *self.port(int(ports[0])))
+        sender, port = self.ends(np.array(number))
+        return Edge(self.sending[sender], *self.reading[port])
 
     def number(self, edge: str | Edge) -> int:
         """The number of an edge, whatever its position.
@@ -282,7 +276,7 @@ def fitting(anatomy: Anatomy, sites: Iterable[Site]) -> Layout:
 
 def senders(anatomy: Anatomy) -> list[Site]:
     """All nodes that write to the residual stream: input, then per layer heads and MLP."""
-    return [g.site(unit) for g in layout_of(anatomy).senders for unit in range(g.count)]
+    return list(layout_of(anatomy).sending)
 
 
 def nodes(anatomy: Anatomy) -> list[Site]:
@@ -292,4 +286,4 @@ def nodes(anatomy: Anatomy) -> list[Site]:
 
 def ports(anatomy: Anatomy) -> list[tuple[Site, str | None]]:
     """All input ports in order: per layer the q, k, v ports of the heads, the MLP; then logits."""
-    return [(g.site(unit), g.port) for g in layout_of(anatomy).ports for unit in range(g.count)]
+    return list(layout_of(anatomy).reading)

@@ -12,7 +12,6 @@ from patching.nodes.kind import Slopes, Values, difference
 class Mlps:
     """The MLP of a layer."""
 
-    point = "mlp_out"
     writes: tuple[str, ...] = ("mlp_out",)
     reads: tuple[str, ...] = ("mlp_in",)
 

@@ -19,7 +19,6 @@ from patching.norms import precise
 class Neurons:
     """The neurons of a layer's MLP, in order."""
 
-    point = "mlp_post"
     writes: tuple[str, ...] = ("mlp_post", "mlp_raw")
     reads: tuple[str, ...] = ("mlp_in", "mlp_pre", "mlp_up")
 
