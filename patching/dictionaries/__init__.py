@@ -1,0 +1,1 @@
+"""Sparse dictionaries of activations: their values, their files, how they are trained and checked."""
