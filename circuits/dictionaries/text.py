@@ -95,8 +95,8 @@ def _task_texts(model: Model, seed: int) -> Iterator[str]:
             continue
         words = [_word(model, ids) for ids in pairs.answer]
         others = [_word(model, ids) for ids in pairs.counterfactual]
-        rows = zip(pairs.texts, words, others, strict=True)
-        each.append([text + end for texts, *ends in rows for text, end in zip(texts, ends, strict=True)])
+        rows = zip(pairs.texts, zip(words, others, strict=True), strict=True)
+        each.append([a + b for texts, ends in rows for a, b in zip(texts, ends, strict=True)])
     for number in range(max(map(len, each), default=0)):
         yield from (texts[number] for texts in each if number < len(texts))
 
@@ -120,9 +120,7 @@ def _lines(path: Path) -> Iterator[str]:
     return (line for line in lines if line.strip())
 
 
-def _written(
-    model: Model, tokens: int, seed: int, progress: Progress | None
-) -> list[list[int]]:
+def _written(model: Model, tokens: int, seed: int, progress: Progress | None) -> list[list[int]]:
     import torch
 
     from patching.generate import generate

@@ -1,1 +1,1 @@
-"""Sparse dictionaries of activations: their values, their files, how they are trained and checked."""
+"""Sparse dictionaries of activations: values, files, training, and what latents carry."""

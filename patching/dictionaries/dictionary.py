@@ -142,14 +142,13 @@ class Dictionary:
 
     def to(self, like: Tensor) -> Dictionary:
         """The same numbers where, and in the type in which, another tensor is."""
-        moved = {
+        moved: dict[str, Any] = {
             f.name: value.to(like)
             for f in fields(self)
             if isinstance(value := getattr(self, f.name), Tensor)
         }
         if self.gate is not None:
-            parts = {f.name: getattr(self.gate, f.name).to(like) for f in fields(Gate)}
-            moved["gate"] = Gate(**parts)  # type: ignore[assignment]
+            moved["gate"] = Gate(*(getattr(self.gate, f.name).to(like) for f in fields(Gate)))
         return replace(self, **moved)
 
     def scaled(self, x: Float[Tensor, "*b d"]) -> Scaled:

@@ -54,7 +54,7 @@ def _places(path: Path, place: Place | None) -> tuple[Place, Place]:
             f"nothing in the path of {path} says of which place it is; give SITE=PATH, such as "
             f"resid_post.12={path.name}"
         )
-    found = place or Place(KINDS[kinds[-1]], layers[-1])
+    known = place or Place(KINDS[kinds[-1]], layers[-1])
     if kinds and kinds[-1] == "transcoders":
-        return Place("mlp_normed", found.layer), found
-    return found, found
+        return Place("mlp_normed", known.layer), known
+    return known, known

@@ -7,9 +7,9 @@ gradient of the metric at what the dictionary takes apart,
     E(error)    ~ sum over s of (delta - sum_j delta a_j w_j)[s] . g[s]
 
 so that latents and error always sum to the site's own score, for every method (Marks et al. 2024,
-arXiv 2403.19647, with their splice written out: its backward pass is the plain one). Exact, noising:
-``m(x) - m(x - delta a_j w_j)``, with the run's own error left in place. A constant difference, such
-as that of a skip connection, belongs to the error.
+arXiv 2403.19647, with their splice written out: its backward pass is the plain one). Exact,
+noising: ``m(x) - m(x - delta a_j w_j)``, with the run's own error left in place. A constant
+difference, such as that of a skip connection, belongs to the error.
 
 A latent that is silent in both runs of every prompt is no node and has no name here.
 """
@@ -196,8 +196,8 @@ class _Work:
     def __call__(self, batch: Batch) -> tuple[np.ndarray, ...]:
         setting = Setting(self.model, batch, self.metric, self.direction)
         found = self._exact(setting) if self.method == "activation" else self._estimated(setting)
-        rows, clean, corrupted = found
-        rows = rows.detach().double().cpu().numpy()
+        scores, clean, corrupted = found
+        rows = scores.detach().double().cpu().numpy()
         ends = [float(run.detach().double().sum()) for run in (clean, corrupted)]
         return rows.sum(0), (rows**2).sum(0), np.array(ends)
 
@@ -206,8 +206,7 @@ class _Work:
         kinds = Kinds(kinds_of(self.dictionaries), written)
         found = linearisation(self.method, self.options)(setting, kinds)
         differences = [
-            difference(self.model, each, found.clean, found.corrupted)
-            for each in self.dictionaries
+            difference(self.model, each, found.clean, found.corrupted) for each in self.dictionaries
         ]
 
         def one_pass(each: Pass) -> Tensor:
@@ -247,7 +246,8 @@ class _Work:
             for each, mask in zip(self.dictionaries, self.wanted, strict=True)
         ]
         other = setting.metric(exact.other_logits, setting.batch.pairs)
-        return torch.cat(columns, dim=1), *setting.ordered(exact.base, other)
+        first, second = setting.ordered(exact.base, other)
+        return torch.cat(columns, dim=1), first, second
 
     def _exact_columns(
         self, exact: ExactSweep, dictionary: Dictionary, of: Difference, wanted: np.ndarray
@@ -286,4 +286,3 @@ def _change(dictionary: Dictionary, of: Difference, unit: int) -> Float[Tensor, 
     if unit == dictionary.n_latents:
         return of.rest
     return of.amounts[..., unit, None] * dictionary.W_dec[unit]
-

@@ -27,9 +27,7 @@ def kinds_of(dictionaries: Iterable[Dictionary]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(point_of(place)[0] for place in places))
 
 
-def value_at(
-    model: Model, place: Place, values: Mapping[Point, Tensor]
-) -> Float[Tensor, "b s d"]:
+def value_at(model: Model, place: Place, values: Mapping[Point, Tensor]) -> Float[Tensor, "b s d"]:
     """What is at a place: a point's value, all heads side by side, or the MLP's normed input."""
     value = values[point_of(place)]
     if place.kind == "z":

@@ -105,9 +105,7 @@ def _check_settings(folder: Path, settings: Mapping[str, Any]) -> None:
         raise FormatError(f"{folder}: its finetuning scaling is not folded into its weights")
 
 
-def _encoder_bias(
-    arrays: Arrays, W_enc: Tensor, architecture: str
-) -> tuple[Tensor, Gate | None]:
+def _encoder_bias(arrays: Arrays, W_enc: Tensor, architecture: str) -> tuple[Tensor, Gate | None]:
     if architecture != "gated":
         return arrays.take("b_enc", 1), None
     gate = Gate(arrays.take("b_gate", 1), arrays.take("b_mag", 1), arrays.take("r_mag", 1))

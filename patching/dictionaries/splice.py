@@ -81,9 +81,7 @@ class Parts:
     constant: Float[Tensor, "b s d"]
 
 
-def take_apart(
-    model: Model, dictionary: Dictionary, values: Mapping[Point, Tensor]
-) -> Parts:
+def take_apart(model: Model, dictionary: Dictionary, values: Mapping[Point, Tensor]) -> Parts:
     """What a run holds at a dictionary's place, as latents and error."""
     x = value_at(model, dictionary.reads, values)
     y = value_at(model, dictionary.writes, values)

@@ -129,7 +129,7 @@ class Training:
         rows = torch.randn(recipe.latents, y.shape[1], generator=generator)
         rows = rows / rows.norm(dim=1, keepdim=True)
         if same:
-            columns = rows.T.clone()
+            columns = rows.T.contiguous()
         else:
             columns = torch.randn(x.shape[1], recipe.latents, generator=generator)
             columns = columns / columns.norm(dim=0)
@@ -227,6 +227,7 @@ class Training:
                 arrays[f"{name}.{moment}"] = state[number][moment]
         arrays["silent"] = self.silent
         told = {"recipe": asdict(self.recipe), "step": self.step, "about": about}
+        arrays = {name: value.contiguous() for name, value in arrays.items()}
         write_atomically(path, save(arrays, {FIELD: json.dumps(told)}))
 
     def load(self, path: Path, about: str) -> None:
@@ -238,9 +239,7 @@ class Training:
         try:
             told = json.loads(read_header(path).texts[FIELD])
             if told["recipe"] != asdict(self.recipe) or told["about"] != about:
-                raise RunError(
-                    f"{path} is of another training; choose another --out, or delete it"
-                )
+                raise RunError(f"{path} is of another training; choose another --out, or delete it")
             arrays = read_tensors(path, "pt", "a checkpoint")
             groups = self.optimizer.state_dict()["param_groups"]
             state = {}

@@ -27,7 +27,9 @@ def dictionary(
 
     place: Place = parse_place(writes)
     d_in = read_width or width
-    gate = Gate(draw(latents), draw(latents), 0.3 * draw(latents)) if activation == "gated" else None
+    gate = (
+        Gate(draw(latents), draw(latents), 0.3 * draw(latents)) if activation == "gated" else None
+    )
     return Dictionary(
         reads=parse_place(reads) if reads else place,
         writes=place,

@@ -129,7 +129,7 @@ def test_what_does_not_fit_is_refused_by_name(model, pairs):
         latent_scores(model, pairs, [dictionary("resid_post.7")])
     with pytest.raises(FormatError, match="two dictionaries"):
         latent_scores(model, pairs, [dictionary(), dictionary(seed=1)])
-    with pytest.raises(SiteError, match="no dictionary has 'resid_post.0.f99'"):
+    with pytest.raises(SiteError, match=r"no dictionary has 'resid_post\.0\.f99'"):
         latent_scores(model, pairs, [dictionary()], only=["resid_post.0.f99"])
     with pytest.raises(MethodError, match="unknown method"):
         latent_scores(model, pairs, [dictionary()], "magic")
