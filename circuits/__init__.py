@@ -25,6 +25,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from circuits.ablation import ablate
+    from circuits.dictionaries.meaning import latent
+    from circuits.dictionaries.study import latents
+    from circuits.dictionaries.training import train_dictionary
     from circuits.edits.edit import keep, remove, scale
     from circuits.edits.live import editing
     from circuits.edits.plan import EditPlan, read_plan
@@ -39,6 +42,8 @@ if TYPE_CHECKING:
     from circuits.studies.emotion.folder import emotion
     from circuits.validation.validation import validate
     from graphs import CircuitGraph
+    from patching.dictionaries.dictionary import Dictionary
+    from patching.dictionaries.read import read_dictionary as load_dictionary
     from patching.scores import Scores
     from patching.scoring import score
     from tasks import PromptPairs
@@ -82,6 +87,7 @@ from circuits.evaluate import Evaluation, evaluate  # noqa: E402
 _LAZY = {
     "CircuitGraph": ("graphs", "CircuitGraph"),
     "CircuitsError": ("tasks.errors", "CircuitsError"),
+    "Dictionary": ("patching.dictionaries.dictionary", "Dictionary"),
     "EditError": ("tasks.errors", "EditError"),
     "EditPlan": ("circuits.edits.plan", "EditPlan"),
     "FormatError": ("tasks.errors", "FormatError"),
@@ -100,6 +106,9 @@ _LAZY = {
     "emotion": ("circuits.studies.emotion.folder", "emotion"),
     "evaluate_held_out": ("circuits.held_out.evaluation", "evaluate_held_out"),
     "keep": ("circuits.edits.edit", "keep"),
+    "latent": ("circuits.dictionaries.meaning", "latent"),
+    "latents": ("circuits.dictionaries.study", "latents"),
+    "load_dictionary": ("patching.dictionaries.read", "read_dictionary"),
     "load_model": ("circuits.models", "load_model"),
     "load_pairs": ("tasks", "read_pairs"),
     "load_task": ("tasks", "get"),
@@ -112,12 +121,14 @@ _LAZY = {
     "save_edited": ("circuits.edits.save_model", "save_edited"),
     "scale": ("circuits.edits.edit", "scale"),
     "score": ("patching.scoring", "score"),
+    "train_dictionary": ("circuits.dictionaries.training", "train_dictionary"),
     "validate": ("circuits.validation.validation", "validate"),
 }
 
 __all__ = [
     "CircuitGraph",
     "CircuitsError",
+    "Dictionary",
     "EditError",
     "EditPlan",
     "Evaluation",
@@ -139,6 +150,9 @@ __all__ = [
     "evaluate",
     "evaluate_held_out",
     "keep",
+    "latent",
+    "latents",
+    "load_dictionary",
     "load_model",
     "load_pairs",
     "load_task",
@@ -151,6 +165,7 @@ __all__ = [
     "save_edited",
     "scale",
     "score",
+    "train_dictionary",
     "validate",
 ]
 

@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 import circuits
 from circuits.cli import ablate as cli_ablate
 from circuits.cli import af1 as cli_af1
+from circuits.cli import dictionaries as cli_dictionaries
 from circuits.cli import diff as cli_diff
 from circuits.cli import edit as cli_edit
 from circuits.cli import emotion as cli_emotion
@@ -265,3 +266,4 @@ cli_models.register(app)
 cli_ablate.register(app)
 cli_diff.register(app)
 app.command()(cli_validate.validate)
+cli_dictionaries.register(app)

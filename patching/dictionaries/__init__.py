@@ -1,0 +1,1 @@
+"""Sparse dictionaries of activations: values, files, training, and what latents carry."""
