@@ -74,7 +74,8 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
+    # Plain help: rich takes three times as long to import as everything else together.
+    rich_markup_mode=None,
     help="Find, draw and test the circuit in a language model that answers a question.",
 )
 
@@ -131,7 +132,8 @@ def list_tasks(
     as_json: AsJson = False,
 ) -> None:
     """What can be asked of a model; with --model how well it does each."""
-    from circuits.cli.text import print_list, task_rows
+    from circuits.cli.text import print_list
+    from circuits.lists import list_tasks as task_rows
 
     if model is not None:
         from circuits.cli.abilities import present
@@ -154,7 +156,9 @@ def list_methods(
     as_json: AsJson = False,
 ) -> None:
     """How parts of a model can be scored, and what each way costs."""
-    from circuits.cli.text import agreement_rows, method_rows, print_list
+    from circuits.cli.text import print_list
+    from circuits.lists import list_agreement as agreement_rows
+    from circuits.lists import list_methods as method_rows
 
     print_list(agreement_rows() if agreement else method_rows(), as_json)
     if agreement and not as_json:
@@ -166,7 +170,8 @@ def list_methods(
 @app.command("selectors")
 def list_selectors(as_json: AsJson = False) -> None:
     """How a circuit can be selected from scores, and what each selector costs."""
-    from circuits.cli.text import print_list, selector_rows
+    from circuits.cli.text import print_list
+    from circuits.lists import list_selectors as selector_rows
 
     print_list(selector_rows(), as_json)
 
@@ -174,7 +179,8 @@ def list_selectors(as_json: AsJson = False) -> None:
 @app.command("ablations")
 def list_ablations(as_json: AsJson = False) -> None:
     """What can stand in for parts of a model, or cut their attention."""
-    from circuits.cli.text import ablation_rows, print_list
+    from circuits.cli.text import print_list
+    from circuits.lists import list_ablations as ablation_rows
 
     print_list(ablation_rows(), as_json)
 

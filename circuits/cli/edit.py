@@ -9,7 +9,6 @@ import typer
 
 from circuits.cli.asking import Bos, Chat, ChatPlain, how_of
 from circuits.cli.options import Device, Model, SkipBad
-from circuits.results.intervals import percent
 from tasks.errors import TaskError, counted, unknown
 
 MITIGATED = ("mcq_bias",)
@@ -105,6 +104,7 @@ def summary(card: dict) -> list[str]:
 
 def _percent(share: dict) -> str:
     """A share with its 95 % interval."""
+    from circuits.results.intervals import percent
 
     return percent(share["value"], share["interval"], " %")
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import re
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,7 +11,6 @@ import typer
 from circuits import __version__
 from circuits.cli.asking import Bos, Chat, ChatPlain, how_of
 from circuits.cli.options import BatchSize, Device, Model, SkipBad, TaskOrFile
-from circuits.output import Output, written
 from tasks.errors import counted
 
 if TYPE_CHECKING:
@@ -21,14 +18,6 @@ if TYPE_CHECKING:
     from circuits.validation.forecast import Forecast
     from circuits.validation.result import Validation
     from circuits.validation.validation import Plan
-
-OUTPUT = Output(
-    "validation",
-    "validation.json",
-    "circuits validation",
-    re.compile(r"validation\.(json|csv|svg)"),
-)
-
 
 Estimates = Annotated[
     list[str] | None,
@@ -75,6 +64,7 @@ def validate(
     from circuits.cli.progress import shown_progress
     from circuits.config import Config
     from circuits.models import locate
+    from circuits.validation.folder import OUTPUT, write
     from circuits.validation.forecast import MOST
     from circuits.validation.validation import KINDS, METHODS, carried_out, check_asked
     from patching.journal import kept
@@ -96,7 +86,7 @@ def validate(
         with kept(out, *about) as journal, shown_progress() as progress:
             validation = carried_out(plan, work, config.sweep(progress, journal))
             if out is not None:
-                _write(validation, out)
+                write(validation, out)
         _print(validation)
         if out is not None:
             typer.echo(f"written {out} (validation.json, validation.csv, validation.svg)")
@@ -156,14 +146,3 @@ def _print(validation: Validation) -> None:
         style="dim",
         highlight=False,
     )
-
-
-def _write(validation: Validation, out: Path) -> None:
-    from circuits.results.pictures import save
-    from circuits.validation.plot import scatter
-
-    with written(out, OUTPUT.check) as partial:
-        text = json.dumps(validation.to_json(), indent=1, allow_nan=False)
-        (partial / "validation.json").write_text(text + "\n", encoding="utf-8")
-        validation.to_frame().to_csv(partial / "validation.csv", index=False)
-        save(scatter(validation), partial / "validation.svg")

@@ -14,7 +14,7 @@ import circuits
 from circuits.evaluation.outcomes import check_same_model
 from circuits.evaluation.plot_curves import draw
 from circuits.evaluation.running import Running
-from circuits.folder import CIRCUIT, CURVES, EVALUATION, SCORES
+from circuits.folder import CIRCUIT, CURVES, EVALUATION, FILES, SCORES
 from circuits.held_out.evaluation import (
     KIND,
     SCHEMA_VERSION,
@@ -27,6 +27,8 @@ from circuits.knowledge import describe_known, knowledge
 from circuits.output import guarded, written
 from circuits.results.pictures import save
 from circuits.results.record import RECORD, RunRecord, read_record
+from circuits.results.report import Report, Reported
+from circuits.results.tables import Rows
 from graphs import CircuitGraph
 from graphs.choose import check_comparable
 from patching.journal import kept
@@ -43,8 +45,15 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Run:
-    """A run folder, read."""
+class Run(Reported):
+    """A finished run: `folder`, `record` (all of `run.json`), `scores` and `graph`.
+
+    `print(run)` shows its summary.
+
+    >>> _ = circuits.discover("ioi", "nano", n=8, top=20, out="runs/few", force=True)
+    >>> circuits.load_run("runs/few").record.prompts.n
+    8
+    """
 
     folder: Path
     record: RunRecord
@@ -70,6 +79,12 @@ class Run:
         return cls(
             folder, record, Scores.load(folder / SCORES), CircuitGraph.load(folder / CIRCUIT)
         )
+
+    def report(self) -> Report:
+        """What the run did and found; see :func:`circuits.summary.summary_rows`."""
+        from circuits.summary import summary_rows
+
+        return Report.of(Rows(summary_rows(self.record, self.folder, FILES)))
 
     @property
     def name(self) -> str:
@@ -115,8 +130,8 @@ class Run:
 
 
 @dataclass(frozen=True)
-class RunEvaluation:
-    """An examination, the model's name, and the files that hold both."""
+class RunEvaluation(Reported):
+    """An evaluation of a run, the model's name, and the files that hold both."""
 
     examination: HeldOutEvaluation
     model: str
@@ -127,6 +142,17 @@ class RunEvaluation:
     def curves(self) -> tuple[Curve, ...]:
         """The faithfulness curves; none where the model does not do the task."""
         return self.examination.curves
+
+    def report(self) -> Report:
+        """The table, and the faithfulness curves."""
+        from circuits.evaluation.plot_curves import curve_tables
+
+        return Report.of(Rows(self.rows()), *curve_tables(self.curves, self.examination.seed))
+
+    def to_json(self) -> dict[str, Any]:
+        """What `evaluation.json` holds."""
+        content: dict[str, Any] = json.loads(self.written[0].read_text(encoding="utf-8"))
+        return content
 
     def rows(self) -> dict[str, str]:
         """Label and value of a table."""

@@ -90,9 +90,9 @@ def moved(text):
     return re.sub(r"\[([^\]]+)\]\(#FILE\)", r"\1", text)
 
 
-def fields_as_list(app, what, name, obj, options, lines):
+def fields_as_list(*given):
     """The fields of a class stand in two columns in its docstring; in the site they are a list."""
-    shown, inside = [], False
+    lines, shown, inside = given[-1], [], False
     for line in lines:
         if found := ALIGNED.match(line):
             shown += [] if inside else [""]

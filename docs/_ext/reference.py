@@ -45,7 +45,12 @@ def every_command(group, above="circuits") -> Iterator:
 def commands():
     """Every command with its options, from the program itself."""
     root = typer.main.get_command(app)
-    lines = ["# Commands", "", "`circuits --help` and `circuits COMMAND --help` print the same.", ""]
+    lines = [
+        "# Commands",
+        "",
+        "`circuits --help` and `circuits COMMAND --help` print the same.",
+        "",
+    ]
     lines += ["Before a command, these options hold for all of them:", "", *options(root)]
     for name, command in every_command(root):
         lines += [f"## {name}", "", plain(command.help), "", "```text"]
@@ -106,7 +111,10 @@ def cell(text):
 def api():
     """Every public name by group, from its docstring; what is in no group stands at the end."""
     lines = ["# Python", ""]
-    lines += ["Everything below is `circuits.NAME`. Names that start with an underscore are private.", ""]
+    lines += [
+        "Everything below is `circuits.NAME`. Names that start with an underscore are private.",
+        "",
+    ]
     left = list(circuits.__all__)
     for title, names in circuits.GROUPS.items():
         lines += [f"## {title}", "", *(line for name in names for line in documented(name))]
@@ -148,7 +156,12 @@ def sentence(text):
 
 def listed_tasks():
     """Every task with its options."""
-    lines = ["# Tasks", "", "Write options behind the name: `mental_math:form=-+style=question`.", ""]
+    lines = [
+        "# Tasks",
+        "",
+        "Write options behind the name: `mental_math:form=-+style=question`.",
+        "",
+    ]
     for name in tasks.names():
         task = tasks.get(name)
         lines += [f"## {name}", "", sentence(task.claim), ""]
@@ -182,12 +195,19 @@ def listed_ablations():
     """Every ablation and every cut of attention."""
     rows = [f"| `{name}` | {cell(kind.claim)} |" for name, kind in ABLATIONS.items()]
     rows += [f"| `{name}:LAYERS` | {cell(claim)} |" for name, claim in CUTS.items()]
-    return "\n".join(["# Ablations", "", "| name | puts there, or cuts |", "| --- | --- |", *rows, ""])
+    return "\n".join(
+        ["# Ablations", "", "| name | puts there, or cuts |", "| --- | --- |", *rows, ""]
+    )
 
 
 def listed_formats():
     """Every format of a circuit's file, and what does not survive it."""
-    lines = ["# Formats", "", "| name | suffix | is | loses | can be read |", "| --- | --- | --- | --- | --- |"]
+    lines = [
+        "# Formats",
+        "",
+        "| name | suffix | is | loses | can be read |",
+        "| --- | --- | --- | --- | --- |",
+    ]
     for form in FORMATS.values():
         read = "yes" if form.read else "no"
         told = cell(form.description), cell(form.loses), read
