@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from circuits.cli.output import AsJson
+
 
 def register(app: typer.Typer) -> None:
     """Add the command to the application."""
@@ -13,9 +15,7 @@ def register(app: typer.Typer) -> None:
 
 
 def list_models(
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print JSON, for other programs.")
-    ] = False,
+    as_json: AsJson = False,
     clear_cache: Annotated[
         bool,
         typer.Option("--clear-cache", help="Remove the models that were converted from GGUF."),

@@ -11,6 +11,7 @@ import typer
 from circuits import __version__
 from circuits.cli.asking import Bos, Chat, ChatPlain, how_of
 from circuits.cli.options import BatchSize, Device, Model, SkipBad, TaskOrFile
+from circuits.cli.output import AsJson, print_json
 from tasks.errors import counted
 
 if TYPE_CHECKING:
@@ -57,8 +58,9 @@ def validate(
     force: Annotated[
         bool, typer.Option("--force", help="Replace a validation that is in the folder.")
     ] = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Hold every estimate against exact patching, on your model and task."""
+    """Compare every estimate with exact patching, on your model and task."""
     from circuits.cli.discover import prepare
     from circuits.cli.printing import printable
     from circuits.cli.progress import shown_progress
@@ -87,6 +89,9 @@ def validate(
             validation = carried_out(plan, work, config.sweep(progress, journal))
             if out is not None:
                 write(validation, out)
+        if as_json:
+            print_json(validation.to_json())
+            return
         _print(validation)
         if out is not None:
             typer.echo(f"written {out} (validation.json, validation.csv, validation.svg)")

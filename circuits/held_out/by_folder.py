@@ -39,11 +39,14 @@ def evaluate_run(
     model: str | None = None,
     reference: str | Path | None = None,
     progress: Progress | None = None,
+    out: str | Path | None = None,
+    force: bool = False,
     **terms: Any,
 ) -> RunEvaluation:
     """Test a run's circuit on `n` prompts it was not found on; adds the result to the folder.
 
-    Further `terms` are those of :class:`circuits.held_out.terms.Terms`: `prompts`, `ablation`,
+    With `out` it is written there instead; `force` replaces an evaluation that is there. Further
+    `terms` are those of :class:`circuits.held_out.terms.Terms`: `prompts`, `ablation`,
     `means`, `rediscoveries`, `batch_size`, `allow_other_model`, `skip_bad`.
 
     >>> _ = circuits.discover("ioi", model="nano", n=8, top=20, out="runs/few", force=True)
@@ -59,7 +62,9 @@ def evaluate_run(
 
     other = None if reference is None else Path(reference)
     asked = Terms(n=n, seed=seed, **terms)
-    return carry_out(Path(folder), asked, model=model, reference=other, progress=progress)
+    place = None if out is None else Path(out)
+    how: dict[str, Any] = {"model": model, "reference": other, "progress": progress}
+    return carry_out(Path(folder), asked, **how, out=place, force=force)
 
 
 def compare(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -14,7 +15,7 @@ import circuits
 from circuits.evaluation.outcomes import check_same_model
 from circuits.evaluation.plot_curves import draw
 from circuits.evaluation.running import Running
-from circuits.folder import CIRCUIT, CURVES, EVALUATION, FILES, SCORES
+from circuits.folder import CIRCUIT, CURVES, EVALUATION, FILES, SCORES, read_held_out
 from circuits.held_out.evaluation import (
     KIND,
     SCHEMA_VERSION,
@@ -24,7 +25,7 @@ from circuits.held_out.evaluation import (
 from circuits.held_out.fresh_prompts import config_of, from_file, held_out, used_prompts
 from circuits.held_out.terms import Terms
 from circuits.knowledge import describe_known, knowledge
-from circuits.output import guarded, written
+from circuits.output import Output, guarded, written
 from circuits.results.pictures import save
 from circuits.results.record import RECORD, RunRecord, read_record
 from circuits.results.report import Report, Reported
@@ -34,7 +35,7 @@ from graphs.choose import check_comparable
 from patching.journal import kept
 from patching.scores import Scores
 from tasks.atomic import write_atomically
-from tasks.errors import RunError
+from tasks.errors import RunError, counted
 
 if TYPE_CHECKING:
     from circuits.clock import Progress
@@ -42,6 +43,10 @@ if TYPE_CHECKING:
     from circuits.held_out.rediscovery import Rediscovery
     from patching.model import Model
     from tasks import PromptPairs
+
+OUTPUT = Output(
+    "evaluation", EVALUATION, KIND, re.compile("|".join(map(re.escape, (EVALUATION, CURVES))))
+)
 
 
 @dataclass(frozen=True)
@@ -166,15 +171,37 @@ def carry_out(
     model: str | None = None,
     reference: Path | None = None,
     progress: Progress | None = None,
+    out: Path | None = None,
+    force: bool = True,
 ) -> RunEvaluation:
     """Examine a run's circuit on held-out prompts and write what was found into its folder.
+
+    With ``out`` it is written there instead. An evaluation that is there is replaced with ``force``
+    alone.
 
     Raises:
         CircuitsError: the folder is no run, the model is another one, or no prompts are left; then
             nothing is written.
     """
-    with guarded(folder):
-        return _guarded(Run.read(folder), terms, model, reference, progress)
+    with guarded(folder), OUTPUT.reserved(out, force):
+        run = Run.read(folder)
+        if out is None and not force:
+            _check_new(folder)
+        return _guarded(run, terms, model, reference, progress, out)
+
+
+def _check_new(folder: Path) -> None:
+    """Refuse to replace an evaluation without being told to.
+
+    Raises:
+        RunError: there is one.
+    """
+    seen = read_held_out(folder)
+    if seen is not None:
+        raise RunError(
+            f"{folder} was evaluated before ({counted(seen.n, 'prompt pair')}, {seen.ablation} "
+            f"outside); replace that with --force, or write elsewhere with --out"
+        )
 
 
 def _guarded(
@@ -183,6 +210,7 @@ def _guarded(
     model: str | None,
     reference: Path | None,
     progress: Progress | None,
+    out: Path | None,
 ) -> RunEvaluation:
     metric = run.record.evaluation.metric
     running = terms.running(run.ablation, metric=metric, progress=progress)
@@ -190,12 +218,17 @@ def _guarded(
     if other is not None:
         check_comparable(other, run.graph)
     about = circuits.__version__, EVALUATION, run.record.config_sha256, terms
-    with kept(run.folder, *about) as journal:
-        return _carry_out(run, terms, model, replace(running, journal=journal), other)
+    with kept(out or run.folder, *about) as journal:
+        return _carry_out(run, terms, model, replace(running, journal=journal), other, out)
 
 
 def _carry_out(
-    run: Run, terms: Terms, model: str | None, running: Running, reference: CircuitGraph | None
+    run: Run,
+    terms: Terms,
+    model: str | None,
+    running: Running,
+    reference: CircuitGraph | None,
+    out: Path | None,
 ) -> RunEvaluation:
     from circuits.recorded import recorded_model
 
@@ -211,7 +244,7 @@ def _carry_out(
         again = run.rediscovered(opened, pairs, terms, running)
         examination = replace(examination, rediscoveries=again)
     described = describe(opened, pairs, examination.to_json() | running.to_json())
-    files, known = _write(run, examination, described), described["prompts"]["known"]
+    files, known = _write(run, examination, described, out), described["prompts"]["known"]
     return RunEvaluation(examination, described["model"], files, known)
 
 
@@ -261,9 +294,11 @@ def write_json(path: Path, data: dict[str, Any]) -> None:
     write_atomically(path, (json.dumps(data, indent=2, allow_nan=False) + "\n").encode())
 
 
-def _write(run: Run, examination: HeldOutEvaluation, described: dict[str, Any]) -> tuple[Path, ...]:
+def _write(
+    run: Run, examination: HeldOutEvaluation, described: dict[str, Any], out: Path | None
+) -> tuple[Path, ...]:
     names = [EVALUATION] if examination.faithfulness is None else [EVALUATION, CURVES]
-    with _both(run.folder) as place:
+    with _both(run.folder) if out is None else written(out, OUTPUT.check) as place:
         # A picture is never beside the numbers of another evaluation.
         (place / CURVES).unlink(missing_ok=True)
         write_json(place / EVALUATION, described)
@@ -271,7 +306,7 @@ def _write(run: Run, examination: HeldOutEvaluation, described: dict[str, Any]) 
             size = len(run.graph) / len(run.scores)
             circuit = size, examination.faithfulness, examination.interval
             save(draw(examination.curves, circuit, run.name), place / CURVES)
-    return tuple(run.folder / name for name in names)
+    return tuple((out or run.folder) / name for name in names)
 
 
 @contextmanager

@@ -10,13 +10,36 @@ import typer
 
 import circuits
 import tasks
-from circuits.cli.app import app
+from circuits.cli.app import EXIT_CODES, app
 from circuits.selectors import SELECTORS
 from circuits.validation.agreement import GROUNDS
 from graphs.formats import FORMATS
 from patching.ablation.kinds import ABLATIONS, CUTS
 from patching.methods import METHODS
 from tasks import errors
+
+GROUPS = {
+    "Models, tasks and prompts": (
+        *("load_model", "Model", "load_task", "Task", "load_pairs", "PromptPairs"),
+    ),
+    "From a question to a circuit": (
+        *("discover", "ask", "score", "Scores", "CircuitGraph", "CircuitDiff"),
+    ),
+    "Runs": ("load_run", "Run", "evaluate_run", "compare"),
+    "Tests": (
+        *("evaluate", "Evaluation", "evaluate_held_out", "validate", "ablate", "means"),
+        *("task_abilities", "routing", "Routing"),
+    ),
+    "Edits": (
+        *("mitigate", "ReportCard", "localise_bias", "editing", "EditPlan", "read_plan"),
+        *("plan_schema", "save_edited", "keep", "remove", "scale"),
+    ),
+    "Studies": ("af1", "emotion", "probe"),
+    "What there is": (
+        *("list_tasks", "list_methods", "list_selectors", "list_ablations", "list_models"),
+        "doctor",
+    ),
+}
 
 
 def pages():
@@ -115,12 +138,18 @@ def api():
         "Everything below is `circuits.NAME`. Names that start with an underscore are private.",
         "",
     ]
-    left = list(circuits.__all__)
-    for title, names in circuits.GROUPS.items():
-        lines += [f"## {title}", "", *(line for name in names for line in documented(name))]
-        left = [name for name in left if name not in names]
-    if left:
-        raise ValueError(f"public names in no group of circuits.GROUPS: {left}")
+    named = {name for names in GROUPS.values() for name in names}
+    others = [name for name in circuits.__all__ if name not in named]
+    is_error = {name: name.endswith("Error") for name in others}
+    groups = {
+        **GROUPS,
+        "More": [name for name in others if not is_error[name]],
+        "Errors": [name for name in others if is_error[name]],
+    }
+    for title, names in groups.items():
+        if names:
+            lines += [f"## {title}", ""]
+            lines += [line for name in names for line in documented(name)]
     return "\n".join(lines)
 
 
@@ -221,12 +250,5 @@ def listed_errors():
     lines = ["# Errors and exit codes", "", "Each error says what was given, what is allowed and "]
     lines[-1] += "what to do. Catch `circuits.CircuitsError` to catch them all."
     lines += ["", "```text", tree, "```", "", "| exit code | means |", "| --- | --- |"]
-    lines += [f"| {code} | {meaning} |" for code, meaning in circuits_exit_codes().items()]
+    lines += [f"| {code} | {meaning} |" for code, meaning in EXIT_CODES.items()]
     return "\n".join([*lines, ""])
-
-
-def circuits_exit_codes():
-    """Exit codes of the command line, with their meanings."""
-    from circuits.cli.app import EXIT_CODES
-
-    return EXIT_CODES
