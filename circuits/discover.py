@@ -53,7 +53,7 @@ def discover(
 
     `method` may name several, separated by commas: their mean ranks the edges. `select` names a
     selector of :data:`circuits.selectors.SELECTORS`, with options as in
-    `threshold:least=0.1`; a selector that runs the circuit puts `ablation` in the place of all that
+    `threshold:least=0.1`; a selector that runs the circuit puts `ablation` instead of all that
     is outside it. `top` defaults to what the selector has (100).
 
     `nodes` says what a circuit is made of: `heads` and whole MLPs, or heads and single `neurons`.

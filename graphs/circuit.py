@@ -214,7 +214,7 @@ class CircuitGraph:
         """Edges scoring at least ``least``, without what no longer connects input to logits.
 
         Raises:
-            FormatError: ``least`` is no number.
+            FormatError: ``least`` is not a number.
         """
         return choose.threshold(self, least, absolute)
 

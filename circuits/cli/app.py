@@ -88,7 +88,7 @@ app = typer.Typer(
 )
 
 Method = Annotated[
-    str, typer.Option(help="See 'circuits methods'. Several, parted by commas: their mean.")
+    str, typer.Option(help="See 'circuits methods'. Several, separated by commas: their mean.")
 ]
 NodeKind = Annotated[
     Nodes, typer.Option(help="What nodes are: heads and whole MLPs, or heads and single neurons.")

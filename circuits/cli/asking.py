@@ -21,7 +21,7 @@ Task = Annotated[
 ]
 Prompt = Annotated[
     list[str] | None,
-    typer.Option(help="A question of your own, in the place of a task; may be repeated."),
+    typer.Option(help="A question of your own, instead of a task; may be repeated."),
 ]
 Corrupted = Annotated[
     list[str] | None,

@@ -53,7 +53,7 @@ def diff(
 
 
 def described(change: CircuitDiff) -> dict[str, Any]:
-    """The names that changed, and how alike the scores of the others are."""
+    """The names that changed, and how well the scores of the others agree."""
     return {
         "only_left": list(change.removed),
         "only_right": list(change.added),

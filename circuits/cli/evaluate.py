@@ -34,7 +34,7 @@ MeansFile = Annotated[
 ]
 Rediscovery = Annotated[
     int,
-    typer.Option(help="Discover again on so many resamples of the discovery's prompts."),
+    typer.Option(help="How often to discover again, on resamples of the discovery's prompts."),
 ]
 
 

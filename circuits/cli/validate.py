@@ -44,7 +44,8 @@ def validate(
         typer.Option("--n", help="Prompt pairs. Default: 32, of large models 16 or 8."),
     ] = None,
     sites: Annotated[
-        int, typer.Option(help="Sites of each kind to compare; of more, so many are drawn.")
+        int,
+        typer.Option(help="Sites of each kind to compare; if there are more, this many are drawn."),
     ] = 96,
     seed: Annotated[
         int, typer.Option(help="Draws the prompt pairs, the sites and the resamples.")

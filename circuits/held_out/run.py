@@ -313,7 +313,7 @@ def _write(
 def _both(folder: Path) -> Iterator[Path]:
     """Where to write, so that both files appear in the folder at once.
 
-    A folder in which the user stands is not exchanged under their feet.
+    A folder in which the user stands is not replaced under their feet.
     """
     if Path.cwd().is_relative_to(folder.resolve()):
         yield folder

@@ -102,7 +102,7 @@ def options(command):
             continue
         given = each.param_type_name == "option"
         names = ", ".join(f"`{name}`" for name in (*each.opts, *each.secondary_opts))
-        choices = " ".join(f"`{choice}`" for choice in getattr(each.type, "choices", ()))
+        choices = " ".join(f"`{choice}`" for choice in (each.type_descriptor.choices or ()))
         means = " ".join(filter(None, (plain(each.help or ""), choices and f"One of {choices}.")))
         if variable := getattr(each, "envvar", None):
             means += f" Environment variable: `{variable}`."
