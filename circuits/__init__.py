@@ -24,29 +24,38 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from circuits.abilities import task_abilities
     from circuits.ablation import ablate
+    from circuits.averages import means
     from circuits.dictionaries.meaning import latent
     from circuits.dictionaries.study import latents
     from circuits.dictionaries.training import train_dictionary
     from circuits.edits.edit import keep, remove, scale
     from circuits.edits.live import editing
-    from circuits.edits.plan import EditPlan, read_plan
+    from circuits.edits.plan import EditPlan, plan_schema, read_plan
     from circuits.edits.save_model import save_edited
+    from circuits.held_out.by_folder import compare, evaluate_run, load_run
     from circuits.held_out.evaluation import evaluate_held_out
+    from circuits.held_out.run import Run
+    from circuits.installation import doctor
+    from circuits.lists import list_ablations, list_methods, list_models, list_selectors, list_tasks
     from circuits.models import load_model
     from circuits.probes import probe
     from circuits.question import ask
     from circuits.studies.allforone.folder import af1
     from circuits.studies.bias.folder import mitigate
     from circuits.studies.bias.localise import localise_bias
+    from circuits.studies.bias.report_card import ReportCard
     from circuits.studies.emotion.folder import emotion
     from circuits.validation.validation import validate
-    from graphs import CircuitGraph
+    from graphs import CircuitDiff, CircuitGraph
     from patching.dictionaries.dictionary import Dictionary
     from patching.dictionaries.read import read_dictionary as load_dictionary
+    from patching.model import Model
+    from patching.routers import Routing, routing
     from patching.scores import Scores
     from patching.scoring import score
-    from tasks import PromptPairs
+    from tasks import PromptPairs, Task
     from tasks import get as load_task
     from tasks import read_pairs as load_pairs
     from tasks.errors import (
@@ -85,6 +94,7 @@ from circuits.discover import discover  # noqa: E402
 from circuits.evaluate import Evaluation, evaluate  # noqa: E402
 
 _LAZY = {
+    "CircuitDiff": ("graphs", "CircuitDiff"),
     "CircuitGraph": ("graphs", "CircuitGraph"),
     "CircuitsError": ("tasks.errors", "CircuitsError"),
     "Dictionary": ("patching.dictionaries.dictionary", "Dictionary"),
@@ -92,28 +102,43 @@ _LAZY = {
     "EditPlan": ("circuits.edits.plan", "EditPlan"),
     "FormatError": ("tasks.errors", "FormatError"),
     "MethodError": ("tasks.errors", "MethodError"),
+    "Model": ("patching.model", "Model"),
     "ModelError": ("tasks.errors", "ModelError"),
     "PromptPairs": ("tasks", "PromptPairs"),
+    "ReportCard": ("circuits.studies.bias.report_card", "ReportCard"),
     "Routing": ("patching.routers", "Routing"),
+    "Run": ("circuits.held_out.run", "Run"),
     "RunError": ("tasks.errors", "RunError"),
     "Scores": ("patching.scores", "Scores"),
     "SiteError": ("tasks.errors", "SiteError"),
+    "Task": ("tasks", "Task"),
     "TaskError": ("tasks.errors", "TaskError"),
     "ablate": ("circuits.ablation", "ablate"),
     "af1": ("circuits.studies.allforone.folder", "af1"),
     "ask": ("circuits.question", "ask"),
+    "compare": ("circuits.held_out.by_folder", "compare"),
+    "doctor": ("circuits.installation", "doctor"),
     "editing": ("circuits.edits.live", "editing"),
     "emotion": ("circuits.studies.emotion.folder", "emotion"),
     "evaluate_held_out": ("circuits.held_out.evaluation", "evaluate_held_out"),
+    "evaluate_run": ("circuits.held_out.by_folder", "evaluate_run"),
     "keep": ("circuits.edits.edit", "keep"),
     "latent": ("circuits.dictionaries.meaning", "latent"),
     "latents": ("circuits.dictionaries.study", "latents"),
+    "list_ablations": ("circuits.lists", "list_ablations"),
+    "list_methods": ("circuits.lists", "list_methods"),
+    "list_models": ("circuits.lists", "list_models"),
+    "list_selectors": ("circuits.lists", "list_selectors"),
+    "list_tasks": ("circuits.lists", "list_tasks"),
     "load_dictionary": ("patching.dictionaries.read", "read_dictionary"),
     "load_model": ("circuits.models", "load_model"),
     "load_pairs": ("tasks", "read_pairs"),
+    "load_run": ("circuits.held_out.by_folder", "load_run"),
     "load_task": ("tasks", "get"),
     "localise_bias": ("circuits.studies.bias.localise", "localise_bias"),
+    "means": ("circuits.averages", "means"),
     "mitigate": ("circuits.studies.bias.folder", "mitigate"),
+    "plan_schema": ("circuits.edits.plan", "plan_schema"),
     "probe": ("circuits.probes", "probe"),
     "read_plan": ("circuits.edits.plan", "read_plan"),
     "remove": ("circuits.edits.edit", "remove"),
@@ -121,11 +146,13 @@ _LAZY = {
     "save_edited": ("circuits.edits.save_model", "save_edited"),
     "scale": ("circuits.edits.edit", "scale"),
     "score": ("patching.scoring", "score"),
+    "task_abilities": ("circuits.abilities", "task_abilities"),
     "train_dictionary": ("circuits.dictionaries.training", "train_dictionary"),
     "validate": ("circuits.validation.validation", "validate"),
 }
 
 __all__ = [
+    "CircuitDiff",
     "CircuitGraph",
     "CircuitsError",
     "Dictionary",
@@ -134,30 +161,45 @@ __all__ = [
     "Evaluation",
     "FormatError",
     "MethodError",
+    "Model",
     "ModelError",
     "PromptPairs",
+    "ReportCard",
     "Routing",
+    "Run",
     "RunError",
     "Scores",
     "SiteError",
+    "Task",
     "TaskError",
     "ablate",
     "af1",
     "ask",
+    "compare",
     "discover",
+    "doctor",
     "editing",
     "emotion",
     "evaluate",
     "evaluate_held_out",
+    "evaluate_run",
     "keep",
     "latent",
     "latents",
+    "list_ablations",
+    "list_methods",
+    "list_models",
+    "list_selectors",
+    "list_tasks",
     "load_dictionary",
     "load_model",
     "load_pairs",
+    "load_run",
     "load_task",
     "localise_bias",
+    "means",
     "mitigate",
+    "plan_schema",
     "probe",
     "read_plan",
     "remove",
@@ -165,6 +207,7 @@ __all__ = [
     "save_edited",
     "scale",
     "score",
+    "task_abilities",
     "train_dictionary",
     "validate",
 ]

@@ -75,6 +75,24 @@ def abilities(
             yield Ability(name, task.metric, refused=str(fault))
 
 
+def task_abilities(
+    model: Any = "nano", names: Iterable[str] = (), n: int = 32, seed: int = 0, **options: Any
+) -> list[Ability]:
+    """How well a model does every task, or the named ones; see :func:`abilities`.
+
+    >>> (one,) = circuits.task_abilities(model, ["ioi"], n=8)
+    >>> one.right
+    1.0
+
+    Raises:
+        TaskError: no such task or option.
+        ModelError: the model cannot be opened.
+    """
+    from circuits.models import load_model
+
+    return list(abilities(load_model(model), names, n, seed, **options))
+
+
 def _as_many(task: Any, model: Model, n: int, seed: int) -> PromptPairs:
     """The task's prompts: `n`, or half of it and so on where it has no more."""
     if model.tokenizer is None:

@@ -1,4 +1,4 @@
-"""Wall time by step, and word of each step to whoever shows progress."""
+"""Wall time by step, and word of each step to what shows progress."""
 
 from __future__ import annotations
 

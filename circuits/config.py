@@ -43,7 +43,7 @@ class Config:
     task        a task, with options written behind it or none, or path of a file of prompt pairs
                 (tasks/files.py); None: in memory
     model       name of an embedded model, Hugging Face id, or directory; None: in memory
-    method      a method, or several parted by commas: the mean of their scores
+    method      a method, or several separated by commas: the mean of their scores
     nodes       what nodes and edges are made of: heads and whole MLPs, or heads and neurons
     metric      None: the task's own
     select      how the circuit is chosen: see circuits.selectors
@@ -53,7 +53,7 @@ class Config:
     bos         whether every text begins with the beginning-of-sequence token; None: as the
                 model's tokenizer does it
     chat        the form of chat turns: template or plain; empty: none
-    asked       questions written by hand, in the place of a task: (prompt, corrupted prompt,
+    asked       questions written by hand, instead of a task: (prompt, corrupted prompt,
                 answer, counterfactual) each
     model_correct   whether pairs are left out on which the model does not prefer the right answer
                 of both runs

@@ -154,7 +154,7 @@ def find_directions(captured: Capture, groups: Groups) -> Directions:
         label, point = faint[0]
         raise MethodError(
             f"at {POINTS[point % 2]}.{point // 2} the prompts of '{groups.labels[label]}' differ "
-            f"in nothing from the rest; read a token that comes after what tells labels apart"
+            f"in nothing from the rest; read a token that comes after what distinguishes labels"
         )
     return Directions(
         labels=groups.labels,

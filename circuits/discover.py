@@ -12,18 +12,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import circuits
-from circuits.arguments import check_kinds, check_unput
-from circuits.clock import Clock, Progress
-from circuits.config import N_FROM_TASK, Config
-from circuits.prompts import fitted, noted_prompts, prompts_of
-from circuits.unlikely import unlikely
-from tasks.chat import form_of
-from tasks.errors import TaskError
+from tasks.errors import RunError, TaskError
 
 if TYPE_CHECKING:
+    from circuits.clock import Progress
+    from circuits.config import Config
     from circuits.results.record import RunRecord
     from circuits.selection.scored import ScoreSet
     from graphs import CircuitGraph
+    from patching.choices import AblationName, Direction, Level, MethodName, MetricName, Nodes
     from patching.model import Model
     from patching.sweep import Sweep
     from tasks import PromptPairs, Task
@@ -33,28 +30,30 @@ def discover(
     task: str | Path | PromptPairs | Task,
     model: Any = "nano",
     *,
-    method: str = "secant",
-    level: str = "edge",
-    nodes: str = "heads",
-    direction: str = "noising",
-    metric: str | None = None,
+    method: MethodName | str = "secant",
+    level: Level = "edge",
+    nodes: Nodes = "heads",
+    direction: Direction = "noising",
+    metric: MetricName | None = None,
     select: str = "top",
     top: int | None = None,
     n: int | None = None,
     seed: int = 0,
     batch_size: int = 32,
-    ablation: str = "corrupted",
+    ablation: AblationName | str = "corrupted",
     bos: bool | None = None,
     chat: bool | str = "",
     model_correct: bool = False,
     progress: Progress | None = None,
+    out: str | Path | None = None,
+    force: bool = False,
     **options: Any,
 ) -> CircuitGraph:
     """The circuit with which `model` answers `task`: its `top` strongest edges, pruned.
 
     `method` may name several, separated by commas: their mean ranks the edges. `select` names a
     selector of :data:`circuits.selectors.SELECTORS`, with options as in
-    `threshold:least=0.1`; a selector that runs the circuit puts `ablation` in the place of all that
+    `threshold:least=0.1`; a selector that runs the circuit puts `ablation` instead of all that
     is outside it. `top` defaults to what the selector has (100).
 
     `nodes` says what a circuit is made of: `heads` and whole MLPs, or heads and single `neurons`.
@@ -65,9 +64,11 @@ def discover(
     a split, the embedded model is asked what it was not trained on, any other model everything.
     `model_correct` leaves out pairs on which the model does not prefer the right answer of both
     runs. `bos` and `chat` say how texts are put to the model: see :meth:`tasks.base.Task.pairs`.
-    `progress` is called with (done, total, what). Further options are the method's. Equal arguments
-    give equal circuits. Right answers to which the model gives practically no probability are named
-    in a warning of the logger `circuits`.
+    `progress` is called with (done, total, what). With `out` the run folder is written there, as
+    the command does, and :func:`circuits.load_run` opens it; a folder that holds this very run is
+    read instead of computed, and `force` replaces another one. Further options are the method's.
+    Equal arguments give equal circuits. Right answers to which the model gives practically no
+    probability are named in a warning of the logger `circuits`.
 
     >>> circuits.discover("ioi", model=model, method="ig", steps=3, top=40, n=16)
     CircuitGraph(ioi ig noising: ... edges)
@@ -76,8 +77,11 @@ def discover(
         CircuitsError: the task, the model, the method or their combination does not work; what
             can be known beforehand is refused before the model is loaded.
     """
+    from circuits.config import Config
     from circuits.models import load_model
+    from circuits.unlikely import unlikely
     from tasks import Task
+    from tasks.chat import form_of
 
     config = Config(
         task=str(task) if isinstance(task, str | Path) else None,
@@ -99,6 +103,8 @@ def discover(
         model_correct=model_correct,
     )
     config.check()
+    if out is not None:
+        return _written(config.settled(), Path(out), force, progress)
     if not isinstance(task, str | Path | Task):
         _check_pairs(task, config)
     opened = load_model(model)
@@ -110,8 +116,27 @@ def discover(
     return find(config, measure(config, opened, pairs, sweep), opened, pairs, sweep)
 
 
+def _written(config: Config, folder: Path, force: bool, progress: Progress | None) -> CircuitGraph:
+    """The circuit of a run folder, which is written first where it is not there."""
+    from circuits.folder import CIRCUIT, finished
+    from circuits.output import guarded
+    from graphs import CircuitGraph
+
+    if config.task is None or config.model is None:
+        raise RunError(
+            "a run folder names its task and model, so that it can be tested again; give their "
+            "names or files, or save the circuit itself: graph.save('circuit.json')"
+        )
+    with guarded(folder):
+        if finished(folder, config, force) is None:
+            run(config, folder, progress)
+    return CircuitGraph.load(folder / CIRCUIT)
+
+
 def _check_pairs(pairs: Any, config: Config) -> None:
     """Refuse what is no prompt pairs, or what they leave nothing to say about."""
+    from circuits.arguments import check_kinds, check_unput
+
     check_kinds(pairs=pairs)
     check_unput(config.bos, config.chat)
     if config.n is not None and config.n > len(pairs):
@@ -120,7 +145,9 @@ def _check_pairs(pairs: Any, config: Config) -> None:
 
 def _pairs_of(task: str | Path | PromptPairs | Task, config: Config, model: Model) -> PromptPairs:
     """The prompt pairs of a task, of its name or of a file, or some of those given."""
+    from circuits.config import N_FROM_TASK
     from circuits.knowledge import only_known
+    from circuits.prompts import fitted, prompts_of
     from tasks import PromptPairs, Task
 
     n = N_FROM_TASK if config.n is None else config.n
@@ -152,12 +179,15 @@ def run(config: Config, folder: Path, progress: Progress | None = None) -> RunRe
 
 
 def _run(config: Config, folder: Path, options: Sweep) -> RunRecord:
+    from circuits.clock import Clock
     from circuits.evaluate import evaluate
     from circuits.folder import write
     from circuits.knowledge import knowledge
     from circuits.models import load_model
+    from circuits.prompts import noted_prompts
     from circuits.results.record import AboutPrompts, describe_run
     from circuits.run_page import run_page
+    from circuits.unlikely import unlikely
     from patching.routers import routing
 
     clock = Clock(options.progress, options.seconds)

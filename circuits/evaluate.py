@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from circuits.arguments import check_kinds
 from circuits.results.report import Report, Reported
 from circuits.results.tables import Rows
 from tasks.errors import counted
@@ -120,6 +119,7 @@ def evaluate(
         SiteError: the circuit is of a model of another shape.
         MethodError: an unknown ablation, or means that do not fit.
     """
+    from circuits.arguments import check_kinds
     from circuits.evaluation.outcomes import measure
     from circuits.evaluation.running import Running
     from patching.ablation.kinds import outside

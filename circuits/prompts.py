@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from tasks.files import PairsFile
 
 WRITTEN = "ask"
-"""What prompts that were written by hand are called in the place of a task."""
+"""What prompts that were written by hand are called instead of a task."""
 
 
 def prompts_of(config: Config, model: Model) -> PromptPairs:

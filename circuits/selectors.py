@@ -70,7 +70,7 @@ SELECTORS: dict[str, Selector] = {
     for selector in (
         Selector(
             "top",
-            "the strongest, less those that do not connect input to logits",
+            "the strongest, without those that do not connect input to logits",
             "nothing",
             "Syed et al. 2023",
             levels=("edge", "node"),
@@ -81,7 +81,7 @@ SELECTORS: dict[str, Selector] = {
         ),
         Selector(
             "threshold",
-            "all that score at least so much, less those that connect nothing",
+            "all that score at least so much, without those that connect nothing",
             "nothing",
             "Syed et al. 2023",
             levels=("edge", "node"),
@@ -124,7 +124,7 @@ SELECTORS: dict[str, Selector] = {
         ),
         Selector(
             "bootstrap",
-            "those whose 95 % interval over prompts excludes zero, less what connects nothing",
+            "those whose 95 % interval over prompts excludes zero, without what connects nothing",
             "nothing; memory for every prompt's own scores",
             "arXiv 2510.25786 (BlackboxNLP 2025 shared task)",
             levels=("edge", "node"),

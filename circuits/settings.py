@@ -1,6 +1,6 @@
 """Methods and selectors as they are written: ``NAME`` or ``NAME:OPTION=VALUE+OPTION=VALUE``.
 
-Several methods, parted by commas, stand for the mean of their scores.
+Several methods, separated by commas, stand for the mean of their scores.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def read_methods(text: str) -> tuple[tuple[str, Settings], ...]:
 
 
 def _parts(text: str) -> list[str]:
-    """Methods parted by commas; after one, ``step=rule`` goes on with the rules before it."""
+    """Methods separated by commas; after one, ``step=rule`` goes on with the rules before it."""
     parts: list[str] = []
     for piece in text.split(","):
         if parts and "=" in piece.partition(":")[0]:

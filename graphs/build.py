@@ -39,7 +39,7 @@ def from_scores(
 
 
 def top_edges(scores: Scores, n: int, absolute: bool = True, fill: bool = False) -> CircuitGraph:
-    """The ``n`` edges with the largest ``|score|``, less what does not connect input to logits.
+    """The ``n`` edges with the largest ``|score|``, without what does not connect input to logits.
 
     So fewer than ``n`` may be kept; ``info.selection`` has both numbers. With ``fill``, edges are
     taken in order of strength until at least ``n`` are kept: more than ``n`` where the last one

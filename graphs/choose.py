@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def top(graph: CircuitGraph, n: int, absolute: bool = True) -> CircuitGraph:
-    """The ``n`` strongest edges, less what then no longer connects input to logits.
+    """The ``n`` strongest edges, without what then no longer connects input to logits.
 
     Raises:
         FormatError: ``n`` is negative, or no whole number.
@@ -29,10 +29,10 @@ def top(graph: CircuitGraph, n: int, absolute: bool = True) -> CircuitGraph:
 
 
 def threshold(graph: CircuitGraph, least: float, absolute: bool = True) -> CircuitGraph:
-    """Edges scoring at least ``least``, less what then no longer connects input to logits.
+    """Edges scoring at least ``least``, without what then no longer connects input to logits.
 
     Raises:
-        FormatError: ``least`` is no number.
+        FormatError: ``least`` is not a number.
     """
     if not isinstance(least, Real) or isnan(least):
         raise FormatError(f"the threshold is {least!r}; give a number in units of the metric")

@@ -162,19 +162,34 @@ class CircuitGraph:
     def to_networkx(self) -> nx.MultiDiGraph:
         """A copy as plain networkx: edge keys are ports (``""`` where there is none).
 
-        Edges carry ``score`` and ``port``, nodes ``kind``, ``layer`` (-1 for the input,
-        ``n_layers`` for the logits) and ``unit`` (the head or neuron, else -1), both
-        ``standard_error`` where known.
-        """
-        import networkx as nx
+        Edges carry ``score``, ``weight`` (its absolute value, for algorithms) and ``port``, nodes
+        ``kind``, ``layer`` (-1 for the input, ``n_layers`` for the logits) and ``unit`` (the head
+        or neuron, else -1), both ``standard_error`` where known. The graph's own attributes are
+        ``task``, ``model``, ``method``, ``direction``, ``metric``, ``prompts`` and, where
+        measured, ``faithfulness``; ``circuit`` holds all that :meth:`from_networkx` needs.
 
-        graph = nx.MultiDiGraph()
-        for node in self._nodes.values():
-            graph.add_node(node.name, **node.attributes(self.info.anatomy))
-        for item in self._edges.values():
-            ends = item.edge.sender.name, item.edge.receiver.name
-            graph.add_edge(*ends, key=item.edge.port or "", **item.attributes())
-        return graph
+        >>> graph.to_networkx()["a0.h2"]["m0"][""]["weight"] > 0
+        True
+        """
+        from graphs.networks import to_networkx
+
+        return to_networkx(self)
+
+    @classmethod
+    def from_networkx(cls, plain: nx.MultiDiGraph) -> CircuitGraph:
+        """The circuit of a graph that :meth:`to_networkx` made, also after edges were removed.
+
+        Scores count, weights do not. Measured metrics stay those of the circuit it came from.
+
+        >>> circuits.CircuitGraph.from_networkx(graph.to_networkx()) == graph
+        True
+
+        Raises:
+            FormatError: the graph does not say which model it is of, or listing all faults.
+        """
+        from graphs.networks import from_networkx
+
+        return from_networkx(plain)
 
     def to_frame(self) -> pd.DataFrame:
         """A data frame of the edges (of a node circuit: nodes), strongest first."""
@@ -188,7 +203,7 @@ class CircuitGraph:
         return sorted(self, key=lambda name: -strength(self[name]))
 
     def top(self, n: int, absolute: bool = True) -> CircuitGraph:
-        """The ``n`` strongest edges, less what then no longer connects input to logits.
+        """The ``n`` strongest edges, without what then no longer connects input to logits.
 
         Raises:
             FormatError: ``n`` is negative, or no whole number.
@@ -196,10 +211,10 @@ class CircuitGraph:
         return choose.top(self, n, absolute)
 
     def threshold(self, least: float, absolute: bool = True) -> CircuitGraph:
-        """Edges scoring at least ``least``, less what no longer connects input to logits.
+        """Edges scoring at least ``least``, without what no longer connects input to logits.
 
         Raises:
-            FormatError: ``least`` is no number.
+            FormatError: ``least`` is not a number.
         """
         return choose.threshold(self, least, absolute)
 
@@ -272,7 +287,7 @@ class CircuitGraph:
 
     @classmethod
     def load(cls, path: str | Path, format: str | None = None) -> CircuitGraph:
-        """Read a circuit from our JSON, MIB/EAP-IG JSON or GraphML.
+        """Read a circuit from our JSON, MIB/EAP-IG JSON or GraphML, or from a run folder.
 
         Raises:
             FormatError: listing everything that is wrong with the file.

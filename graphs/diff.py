@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 class CircuitDiff:
     """What changed from ``left`` to ``right``.
 
+    >>> graph.diff(graph.top(5)).describe()
+    '...'
+
     Raises:
         FormatError: the circuits are of models of different shape, or of different level.
     """

@@ -67,7 +67,7 @@ class ScoredNode:
 def part_faults(
     anatomy: Anatomy, edges: Iterable[ScoredEdge], nodes: Iterable[ScoredNode]
 ) -> list[str]:
-    """Every name this model does not have, every duplicate, every score that is no number."""
+    """Every name this model does not have, every duplicate, every score that is not a number."""
     edges, nodes = tuple(edges), tuple(nodes)
     faults: list[str] = []
     for node in nodes:

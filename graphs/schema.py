@@ -2,7 +2,7 @@
 
 ``networkx.node_link_graph(json.load(file), edges="edges")`` gives the same multigraph as
 :meth:`graphs.CircuitGraph.to_networkx`, apart from the attribute ``port``, which is the edge key.
-A reader of version 1.x takes every 1.y file and passes over fields it does not know when ``y`` is
+A reader of version 1.x takes every 1.y file and ignores fields it does not know when ``y`` is
 larger; another major version is refused.
 """
 

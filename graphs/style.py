@@ -1,6 +1,6 @@
 """How pictures look: colours, widths, shapes and text, the same for every format.
 
-Blue and orange (vermilion) are told apart by people with any of the common kinds of colour
+Blue and orange (vermilion) are distinguished by people with any of the common kinds of colour
 blindness; a negative score is dashed besides.
 """
 

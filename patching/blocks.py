@@ -63,7 +63,7 @@ class Block:
         sinks: a score per head that takes attention away from all keys ``[h]`` (gpt-oss).
         key_bias: what scores get by their keys' positions, ``[b, k]`` to ``[b, h, k]`` (ALiBi).
         write_scale: a factor of all that the layer writes to the stream (Granite).
-        experts: a mixture of experts in the place of gate, up and down.
+        experts: a mixture of experts instead of gate, up and down.
     """
 
     layer: int

@@ -3,8 +3,8 @@
 ``raw`` is the token's own row of the unembedding. What raises a logit is rather that row times
 the final norm's weight, because the stream is normalised first (``folded``); where that norm
 removes the mean, the direction's own mean does nothing either, and the mean over the vocabulary
-moves all logits alike (``folded_centred``: both are taken out, as TransformerLens does by default
-and the notebook of Li & Gao, arXiv 2405.03205, relies on).
+moves all logits by the same amount (``folded_centred``: both are taken out, as TransformerLens does
+by default and the notebook of Li & Gao, arXiv 2405.03205, relies on).
 """
 
 from __future__ import annotations

@@ -52,7 +52,7 @@ class ValueChange:
 
 @dataclass(frozen=True)
 class PatternSwap:
-    """Exchange two entries of a head's attention pattern, for the query that predicts next.
+    """Swap two entries of a head's attention pattern, for the query that predicts next.
 
     Entries of the pattern after the softmax, so the row still sums to 1. Equation 9 of Li & Gao,
     arXiv 2405.03205, read in the only way that has an effect: a head's output is a sum over
@@ -70,7 +70,7 @@ class PatternSwap:
         return "pattern", self.layer
 
     def __call__(self, value: Tensor, columns: Mapping[Where, Columns], first: bool) -> Tensor:
-        """The pattern with the two entries exchanged in its last row."""
+        """The pattern with the two entries swapped in its last row."""
         del first
         value = value.clone()
         rows = torch.arange(len(value), device=value.device)

@@ -1,7 +1,7 @@
 """What a long command has computed so far, on the disk: a killed one goes on where it was.
 
 1. The shards of every loop are appended to one file, in the order in which they are computed.
-2. The same command, begun again, reads them back in that order in the place of computing them.
+2. The same command, begun again, reads them back in that order instead of computing them.
 3. The first one that is missing, cut off in the middle or of other work ends the reading; the file
    is cut there, and what is computed from then on is appended.
 

@@ -24,7 +24,7 @@ Allowed = Bool[Tensor, "b h q k"]
 class Attention:
     """A tap that keeps, in some layers, only the attention that is allowed there.
 
-    ``allowed[layer]`` is ``[b, 1, q, k]`` for all heads alike, or ``[b, h, q, k]``.
+    ``allowed[layer]`` is ``[b, 1, q, k]`` the same for all heads, or ``[b, h, q, k]``.
     """
 
     allowed: Mapping[int, Allowed]

@@ -52,7 +52,7 @@ class Method:
 def fill(
     what: str, name: str, table: Mapping[str, Option], given: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """The options of a table with those given in the place of their defaults.
+    """The options of a table with those given instead of their defaults.
 
     Raises:
         MethodError: listing unknown options, wrong types and values that are not allowed.

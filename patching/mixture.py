@@ -1,4 +1,4 @@
-"""What the experts of a layer write: added up, or kept apart for whoever looks at single ones."""
+"""What the experts of a layer write: added up, or kept apart for a look at single ones."""
 
 from __future__ import annotations
 
@@ -55,8 +55,8 @@ def kept_apart(
 def added_up(written: Float[Tensor, "b s e d"]) -> Float[Tensor, "b s d"]:
     """The sum over experts that are kept apart.
 
-    One after the other, as in :func:`together`, so that both round alike. The gradient is one value
-    for all experts, not a copy for each.
+    One after the other, as in :func:`together`, so that both round in the
+    same way. The gradient is one value for all experts, not a copy for each.
     """
     each = written.detach().unbind(-2)
     total = each[0]

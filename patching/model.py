@@ -50,6 +50,9 @@ class Model:
         patience: seconds to wait where another thread edits or uses the weights; 0 refuses at once.
         hf: the transformers model, whose weights are the ones in use.
         source_dtype: the number type of the weights where they came from.
+
+    >>> model.anatomy.n_layers, model.anatomy.n_heads
+    (4, 4)
     """
 
     def __init__(

@@ -94,7 +94,7 @@ class Norm:
 
 
 class NoNorm(Norm):
-    """In the place of a norm that a block does not have: gives ``x`` back."""
+    """Instead of a norm that a block does not have: gives ``x`` back."""
 
     does_nothing = True
 

@@ -171,7 +171,7 @@ class Resumption:
         x = self._shorten(layer, x)
         if not self.model.anatomy.parallel:
             return self._tail("resid_mid", layer, x, count) + x
-        # In the order of the whole run, so that both round alike.
+        # In the order of the whole run, so that both round in the same way.
         out = x + self._tail("attn_out", layer, x, count)
         return out + self._tail("resid_pre", layer, x, count)
 

@@ -1,4 +1,4 @@
-"""Word of work in progress, to whoever shows it."""
+"""Word of work in progress, to what shows it."""
 
 from __future__ import annotations
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from patching.choices import Direction, MethodName, MetricName, Nodes, Positions, ScoreLevel
 from patching.measure import BatchScores, Request, Sample, score_batches
 from patching.metrics import Metric
 from patching.model import Model
@@ -25,14 +26,14 @@ DEFAULT = "secant"
 def score(
     model: Model,
     pairs: PromptPairs,
-    method: str = DEFAULT,
-    level: str = "edge",
-    direction: str = "noising",
-    metric: str | Metric = "logit_diff",
+    method: MethodName | str = DEFAULT,
+    level: ScoreLevel = "edge",
+    direction: Direction = "noising",
+    metric: MetricName | Metric = "logit_diff",
     *,
     sites: str = "node",
-    positions: str = "all",
-    nodes: str = "heads",
+    positions: Positions = "all",
+    nodes: Nodes = "heads",
     batch_size: int | Sweep = 32,
     progress: Progress | None = None,
     **options: Any,

@@ -3,8 +3,8 @@
 A gradient uses the slope at one run. Both runs are known, so each step can use the slope that
 carries the difference of its inputs exactly onto the difference of its outputs. The backward
 pass then carries the metric's difference: over any complete cut of the model, the sum of
-``delta . g`` is ``m(clean) - m(corrupted)``, for noising and denoising alike. Related: the rescale
-rule of DeepLIFT (Shrikumar et al. 2017) and integrated gradients (Sundararajan et al. 2017).
+``delta . g`` is ``m(clean) - m(corrupted)``, the same for noising and denoising. Related: the
+rescale rule of DeepLIFT (Shrikumar et al. 2017), integrated gradients (Sundararajan et al. 2017).
 
 With bars for means of the two runs and ``d`` for their difference:
 
@@ -53,7 +53,7 @@ NEAR = 0.1
 """Inputs closer than this use a mean derivative: their quotient would lose its digits."""
 
 CORNER = 1e-5
-"""A mean derivative that misses more than this of a difference has passed over a corner."""
+"""A mean derivative that misses more than this of a difference has crossed a corner."""
 
 TINY = 1e-3
 """Log-probabilities closer than this use the series of the logarithmic mean."""
@@ -179,7 +179,7 @@ class SecantOps(Ops):
     @override
     def route(self, experts: Experts, n: Tensor, block: Block) -> RoutedTokens:
         """As in the base class; the weights' slope is a softmax's secant where both runs choose
-        alike, else :func:`line_vjp`.
+        the same, else :func:`line_vjp`.
         """
         n2 = block.ln2(self.other["mlp_in", block.layer]).reshape(-1, n.shape[-1])
         logits, logits2 = experts.logits(n), experts.logits(n2)

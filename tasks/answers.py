@@ -4,7 +4,7 @@ The tokens of an answer are those by which `encode(prompt + answer)` is longer t
 `encode(prompt)`. Many tokenizers cut the same word otherwise by itself: SentencePiece writes a
 space before it, byte-level vocabularies join it to what stands in front.
 
-Where an answer is several tokens, those it shares with the counterfactual are put behind both
+Where an answer is several tokens, those it shares with the counterfactual are added to both
 prompts and the first token at which the two differ is measured.
 """
 
@@ -24,7 +24,7 @@ TAIL = 12
 class Measured:
     """Where right and wrong answers part.
 
-    shared           tokens that all of them begin with, to be put behind the prompts
+    shared           tokens that all of them begin with, to be added to the prompts
     answer           the next token of every right answer, none of them twice
     counterfactual   the next token of every wrong one
     rest             what follows it in the first right answer
@@ -92,14 +92,14 @@ def measured(answers: Sequence[Ids], counterfactuals: Sequence[Ids]) -> Measured
     Answers that are the same throughout are left for the caller to refuse.
 
     Raises:
-        ValueError: an answer ends before that, or some begin alike and others do not.
+        ValueError: an answer ends before that, or some begin with the same token and others do not.
     """
     every = [*answers, *counterfactuals]
     same = set(answers) & set(counterfactuals)
     k = 0 if same else begin_alike(every)
     if any(len(ids) == k for ids in every):
         raise ValueError(
-            "one answer is the beginning of the other, so no token tells them apart; write both "
+            "one answer is the beginning of the other, so no token distinguishes them; write both "
             "to where they differ, or give another counterfactual"
         )
     right = tuple(dict.fromkeys(ids[k] for ids in answers))

@@ -80,7 +80,7 @@ def left_behind(path: Path, role: str = "partial") -> list[Path]:
 
 
 def alive(process: str | int) -> bool:
-    """Whether a process of this machine runs; what is no number is taken for one that does."""
+    """Whether a process of this machine runs; what is not a number is taken for one that does."""
     try:
         os.kill(int(process), 0)
     except ProcessLookupError:

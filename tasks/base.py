@@ -50,6 +50,9 @@ class Task(ABC):
     options    name -> Option, everything `pairs` accepts beside n and seed
     given      options set beforehand; those given to `pairs` go before them
     chat       how a question is put as a turn of a chat; None where it cannot be
+
+    >>> circuits.load_task("ioi").claim
+    '...'
     """
 
     name: ClassVar[str]

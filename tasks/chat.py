@@ -1,7 +1,8 @@
 """Questions as chat turns: a user's message, and the place where the reply begins.
 
 `template` is the form that the model's own tokenizer writes; `plain` writes `User:` and
-`Assistant:`, which every model reads, so that a base and an instruct model can be asked alike.
+`Assistant:`, which every model reads, so that a base and an instruct model can be asked
+in the same way.
 """
 
 from __future__ import annotations

@@ -160,7 +160,7 @@ def _words(tokenizer: Tokenizer) -> dict[str, list[str]]:
             for emotion, words in feelings().items()
         )
         raise TaskError(
-            f"task emotion: this tokenizer can tell apart {counts}; at least 1 each is needed"
+            f"task emotion: this tokenizer can distinguish {counts}; at least 1 each is needed"
         )
     return {emotion: [f" {word}" for word in words] for emotion, words in single.items()}
 

@@ -7,7 +7,7 @@ With a tokenizer a row holds strings (answers as they follow the prompt, usually
 
 Without one, `clean`, `corrupted` and the answers are token ids. An answer may be a list; then any
 of its entries counts. Rows come as JSON lines, as a JSON list (or one under "prompts"), as a table
-with a header (commas, tabs or semicolons) or as Parquet; further keys are passed over. The files
+with a header (commas, tabs or semicolons) or as Parquet; further keys are ignored. The files
 of EAP-IG, auto-circuit and feature-circuits are known by their keys (tasks/pair_forms.py).
 """
 
@@ -55,7 +55,7 @@ class PairsFile:
     left_out: Mapping[str, int] = field(default_factory=dict)
 
     def notes(self) -> list[str]:
-        """Lines for a report: what was passed over, and what was left out and why."""
+        """Lines for a report: what was ignored, and what was left out and why."""
         lines = []
         if self.form != OURS.name:
             lines.append(f"rows of {self.form}")
@@ -120,7 +120,7 @@ def read_file(
     chat: bool | str = "",
     skip_bad: bool = False,
 ) -> PairsFile:
-    """The pairs of a file as :func:`read_pairs` gives them, with what was passed over."""
+    """The pairs of a file as :func:`read_pairs` gives them, with what was ignored."""
     path = Path(path)
     form, lines = _read_lines(path)
     as_text = _holds_text(path, form, lines, tokenizer)

@@ -180,7 +180,7 @@ class IOI(Task):
     """Indirect object identification: "When Mary and John ... John gave the book to" -> " Mary".
 
     Positions: IO, S1, S1+1 (the token after S1), S2, END. The default split is the one that the
-    embedded model was not trained on; to other models the splits are alike.
+    embedded model was not trained on; to other models the splits are the same.
     """
 
     name = "ioi"

@@ -33,7 +33,7 @@ class MCQBias(Task):
 
     Positions: `option_A` to `option_E` (the letters, counted by place), `gold` (the right option's
     letter), END. The default split is the one that the embedded model was not trained on; to other
-    models, and for questions from a file, the splits are alike.
+    models, and for questions from a file, the splits are the same.
     """
 
     name = "mcq_bias"
@@ -130,7 +130,7 @@ def cyclic_orders(question: Question) -> list[Question]:
 
 
 def _check(asked: Asked, settings: Mapping[str, Any]) -> None:
-    """Refuses letters that cannot be told apart, and settings that contradict each other."""
+    """Refuses letters that cannot be distinguished, and settings that contradict each other."""
     every = [letter_tokens(asked, letter, settings["layout"]) for letter in LETTERS]
     shared = begin_alike(every)
     apart = len({ids[shared] for ids in every if len(ids) > shared})
@@ -256,7 +256,7 @@ def _corrupt(question: Question, corruption: str, rng: np.random.Generator) -> Q
 
 
 def _aligned(tokenizer: Tokenizer, question: Question, other: Question, layout: str) -> bool:
-    """Whether the letters stand at the same tokens in both prompts, and the prompts end alike."""
+    """Whether the letters stand at the same tokens in both prompts, which have the same end."""
     return _letter_indices(tokenizer, question, layout) == _letter_indices(tokenizer, other, layout)
 
 

@@ -35,7 +35,7 @@ class MentalMath(Task):
 
     Positions: the last token of the operands A, B (C), the operators op (op2), END. The default
     split is the one that the embedded model was not trained on; to other models the splits are
-    alike.
+    the same.
     """
 
     name = "mental_math"

@@ -50,7 +50,7 @@ class Range:
 
 
 class Results:
-    """Results as they follow their prompts, and whether a model's first tokens tell them apart.
+    """Results as they follow their prompts, and whether a model's first tokens distinguish them.
 
     What stands right before a result does not depend on the operands, so its tokens are looked up
     once; the pairs are checked as a whole when they are made.

@@ -155,7 +155,7 @@ class PromptPairs:
     ) -> PromptPairs:
         """Pairs from strings. An answer is what follows its prompt as written (" Mary").
 
-        Of answers of several tokens, those that right and wrong answers share are put behind both
+        Of answers of several tokens, those that right and wrong answers share are added to both
         prompts, and the first at which they differ is measured; `notes` say where that was so.
         `bos` begins the prompts in another way than the tokenizer does by default. A prompt may be
         chat messages, `[{"role": "user", "content": ...}]`, which go through the chat template with
@@ -279,7 +279,7 @@ class PromptPairs:
             yield self[start : start + size]
 
     def swapped(self) -> PromptPairs:
-        """Clean and corrupted exchanged, and their answers with them, up to the measured token."""
+        """Clean and corrupted swapped, and their answers with them, up to the measured token."""
         return replace(
             self,
             clean=self.corrupted,

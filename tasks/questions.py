@@ -71,13 +71,13 @@ class Question:
         return replace(self, options=options, gold=(self.gold + by) % n)
 
     def with_gold(self, place: int) -> Question:
-        """The right option exchanged with the one at `place`."""
+        """The right option swapped with the one at `place`."""
         options = list(self.options)
         options[place], options[self.gold] = options[self.gold], options[place]
         return replace(self, options=tuple(options), gold=place)
 
     def relabelled(self, place: int) -> Question:
-        """The right option's letter exchanged with the one at `place`; the options stay."""
+        """The right option's letter swapped with the one at `place`; the options stay."""
         letters = list(self.letters)
         letters[place], letters[self.gold] = letters[self.gold], letters[place]
         return replace(self, letters="".join(letters))

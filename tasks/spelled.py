@@ -33,7 +33,7 @@ def notes(pairs: PromptPairs) -> tuple[str, ...]:
     if shared.any():
         found.append(
             f"in {shared.sum()} of {n} pairs answer and counterfactual begin with the same tokens: "
-            f"these were put behind both prompts, and the first token that differs is measured"
+            f"these were added to both prompts, and the first token that differs is measured"
         )
     if first.any():
         found.append(

@@ -30,7 +30,7 @@ from tasks.tokenize import Tokenizer, encode, token_index, unknown_words
 SMALL = 200_000
 FEWEST_TRIES, TRIES_PER_PROMPT = 200, 20
 NO_ANSWER = "have answers that are not one token"
-NOT_APART = "have answers that no token tells apart"
+NOT_APART = "have answers that no token distinguishes"
 Axes = Sequence[Sequence[Any]]
 
 

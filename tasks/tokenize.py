@@ -1,7 +1,7 @@
 """Text to token ids and back, in one place so that every task and every model agree.
 
 A prompt is encoded as its tokenizer does by default: with the beginning-of-sequence id in front
-where that one puts it there, and without it where it does not. Nothing is put behind a prompt, and
+where that one puts it there, and without it where it does not. Nothing is added to a prompt, and
 a prompt that is written with its beginning gets no second one. :func:`with_start` overrides this.
 What follows a prompt is read by :mod:`tasks.answers`.
 """

@@ -1,4 +1,4 @@
-"""The slow, plain definitions that the fast code is held against.
+"""The slow, plain definitions that the fast code is compared with.
 
 Everything here runs the whole model once for every single patch, with a tap that replaces one
 thing, and knows nothing of batching, resuming, tiles or closed forms.

@@ -76,7 +76,7 @@ def new_run(folder: Path) -> None:
 
 
 def replace_run(folder: Path, mark: str = "new") -> None:
-    """A run in the place of another, as with --force."""
+    """A run instead of another, as with --force."""
     place = folder / "run"
     with guarded(place), written(place, RUN.check) as partial:
         for name in ("run.json", "circuit.json", "scores.safetensors"):
@@ -84,20 +84,20 @@ def replace_run(folder: Path, mark: str = "new") -> None:
 
 
 def evaluate(folder: Path) -> None:
-    """An evaluation in the place of another: two files of a run."""
+    """An evaluation instead of another: two files of a run."""
     with guarded(folder / "run"), _both(folder / "run") as place:
         for name in (EVALUATION, "curves.svg"):
             write_atomically(place / name, b"new")
 
 
 def one_file(folder: Path) -> None:
-    """A file of means in the place of another."""
+    """A file of means instead of another."""
     with guarded(folder / "means"):
         write_file(folder / "means", lambda path: write_atomically(path, b"new"))
 
 
 def exported(folder: Path) -> None:
-    """A circuit's file in the place of another, as `show -o` writes it."""
+    """A circuit's file instead of another, as `show -o` writes it."""
     write_atomically(folder / "means", b"new")
 
 

@@ -3,7 +3,7 @@
 `python -m tests.soak SECONDS SEED` runs commands in a folder of its own. Most are killed,
 interrupted, or find the disk or the memory full at some event of a file; some run two at a time on
 one folder. What must not be: a finished run that is lost, a file that is half there, a place beside
-the command's own that has changed, a traceback in the place of a message, memory that grows.
+the command's own that has changed, a traceback instead of a message, memory that grows.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ HEAVY = ("torch", "transformers", "transformer_lens")
 VOCABULARY = {
     *("patching.anatomy", "patching.sites", "patching.scores"),
     *("patching.nodes.layout", "patching.nodes.edges"),
+    "patching.choices",
 }
 
 

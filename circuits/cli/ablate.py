@@ -10,6 +10,7 @@ import typer
 
 from circuits.cli.asking import Bos, Chat, ChatPlain, how_of
 from circuits.cli.options import BatchSize, Device, Metric, Model, SkipBad, TaskOrFile
+from circuits.cli.output import AsJson
 from tasks.errors import MethodError
 
 if TYPE_CHECKING:
@@ -50,9 +51,7 @@ def command(
     seed: Annotated[int, typer.Option(help="Draws the prompt pairs and the interval.")] = 0,
     batch_size: BatchSize = 32,
     skip_bad: SkipBad = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print JSON, for other programs.")
-    ] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Ablate named parts of a model, all at once, and say what its answer loses."""
     from circuits.ablation import ablate, check_parts

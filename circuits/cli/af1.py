@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,6 +10,7 @@ import typer
 
 from circuits.cli.asking import Bos, Chat, ChatPlain, how_of
 from circuits.cli.options import Device, Model, TaskOrFile
+from circuits.cli.output import AsJson, print_json
 
 if TYPE_CHECKING:
     from circuits.studies.allforone.folder import SearchConfig
@@ -47,6 +49,7 @@ def command(
     force: Annotated[
         bool, typer.Option("--force", help="Replace a run that is in the folder.")
     ] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Find in how few blocks the operands reach the last token (All-for-One)."""
     from circuits.studies.allforone.folder import SearchConfig, read_options
@@ -56,17 +59,17 @@ def command(
     options = read_options(setting or [])
     how = how_of(bos, chat, chat_plain)
     config = SearchConfig(task=task, model=model, options=options, settings=settings, **how)
-    carry_out(config, out or Path("runs") / f"af1-{config.folder_name}", force)
+    carry_out(config, out or Path("runs") / f"af1-{config.folder_name}", force, as_json)
 
 
-def carry_out(config: SearchConfig, folder: Path, force: bool) -> None:
+def carry_out(config: SearchConfig, folder: Path, force: bool, as_json: bool = False) -> None:
     """Search, unless the folder holds this very search already, and print what was found."""
     from circuits.cli.discover import prepare
     from circuits.cli.printing import printable
     from circuits.cli.progress import shown_progress
     from circuits.folder import finished
     from circuits.output import guarded
-    from circuits.studies.allforone.folder import REPORT, run
+    from circuits.studies.allforone.folder import REPORT, RESULT, run
 
     config.check()
     config = config.settled()
@@ -76,9 +79,12 @@ def carry_out(config: SearchConfig, folder: Path, force: bool) -> None:
                 progress(0, 0, "loading torch and transformers")
                 prepare(config)
                 run(config, folder, progress)
-        else:
+        elif not as_json:
             typer.echo(
                 "this search was finished before: nothing was computed; --force does it again"
             )
+    if as_json:
+        print_json(json.loads((folder / RESULT).read_text(encoding="utf-8")))
+        return
     typer.echo(printable((folder / REPORT).read_text(encoding="utf-8")))
     typer.echo(f"written to {printable(folder)}")

@@ -32,10 +32,19 @@ from circuits.cli.asking import (
     how_of,
     questions_of,
 )
+from circuits.cli.config_file import ConfigFile
 from circuits.cli.options import BatchSize, Device, Metric, Model, ModelCorrect, SkipBad
+from circuits.cli.output import AsJson, print_json, saying
+from patching.choices import Direction, Level, Nodes
 from tasks.errors import CircuitsError, TaskError
 
 INTERRUPTED = 130
+EXIT_CODES = {
+    0: "the command did what was asked",
+    1: "a fault in the program; please report it with the traceback",
+    2: "the command cannot be carried out as given; the message says why and what to do",
+    INTERRUPTED: "interrupted (Ctrl-C); nothing half-written is left",
+}
 OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 OF_A_NAME = (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR)
 FORMATS = (
@@ -73,16 +82,18 @@ class Commands(TyperGroup):
 app = typer.Typer(
     cls=Commands,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
+    # Plain help: rich takes three times as long to import as everything else together.
+    rich_markup_mode=None,
     help="Find, draw and test the circuit in a language model that answers a question.",
 )
 
 Method = Annotated[
-    str, typer.Option(help="See 'circuits methods'. Several, parted by commas: their mean.")
+    str, typer.Option(help="See 'circuits methods'. Several, separated by commas: their mean.")
 ]
-Nodes = Annotated[str, typer.Option(help="heads (and whole MLPs), or neurons (and heads).")]
+NodeKind = Annotated[
+    Nodes, typer.Option(help="What nodes are: heads and whole MLPs, or heads and single neurons.")
+]
 Top = Annotated[
     int | None, typer.Option(help="How many edges to keep. Default: 100 where that is chosen.")
 ]
@@ -99,7 +110,6 @@ Setting = Annotated[
     list[str] | None,
     typer.Option("--set", help="An option of the method, as in steps=3: 'circuits methods'."),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for other programs.")]
 
 
 def _version(wanted: bool) -> None:
@@ -110,12 +120,36 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def main(
-    version: Annotated[
+    context: typer.Context,
+    _shown: Annotated[
         bool,
         typer.Option("--version", callback=_version, is_eager=True, help="Print the version."),
     ] = False,
+    quiet: Annotated[
+        bool,
+        typer.Option("--quiet", "-q", envvar="CIRCUITS_QUIET", help="Show no progress."),
+    ] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Name every step, and show the library's log.")
+    ] = False,
 ) -> None:
-    """Read the options that stand before a command."""
+    """Find, draw and test the circuit in a language model that answers a question."""
+    context.with_resource(saying(quiet, verbose))
+
+
+@app.command("doctor")
+def check_installation(as_json: AsJson = False) -> None:
+    """Say what is installed: versions, devices, memory, models, cache; and whether it works."""
+    from circuits.cli.printing import print_report
+    from circuits.installation import doctor
+
+    found = doctor()
+    if as_json:
+        print_json(found.to_json())
+    else:
+        print_report(found.report())
+    if not found.works:
+        raise typer.Exit(2)
 
 
 @app.command("tasks")
@@ -132,7 +166,8 @@ def list_tasks(
     as_json: AsJson = False,
 ) -> None:
     """What can be asked of a model; with --model how well it does each."""
-    from circuits.cli.text import print_list, task_rows
+    from circuits.cli.text import print_list
+    from circuits.lists import list_tasks as task_rows
 
     if model is not None:
         from circuits.cli.abilities import present
@@ -155,7 +190,9 @@ def list_methods(
     as_json: AsJson = False,
 ) -> None:
     """How parts of a model can be scored, and what each way costs."""
-    from circuits.cli.text import agreement_rows, method_rows, print_list
+    from circuits.cli.text import print_list
+    from circuits.lists import list_agreement as agreement_rows
+    from circuits.lists import list_methods as method_rows
 
     print_list(agreement_rows() if agreement else method_rows(), as_json)
     if agreement and not as_json:
@@ -167,7 +204,8 @@ def list_methods(
 @app.command("selectors")
 def list_selectors(as_json: AsJson = False) -> None:
     """How a circuit can be selected from scores, and what each selector costs."""
-    from circuits.cli.text import print_list, selector_rows
+    from circuits.cli.text import print_list
+    from circuits.lists import list_selectors as selector_rows
 
     print_list(selector_rows(), as_json)
 
@@ -175,7 +213,8 @@ def list_selectors(as_json: AsJson = False) -> None:
 @app.command("ablations")
 def list_ablations(as_json: AsJson = False) -> None:
     """What can stand in for parts of a model, or cut their attention."""
-    from circuits.cli.text import ablation_rows, print_list
+    from circuits.cli.text import print_list
+    from circuits.lists import list_ablations as ablation_rows
 
     print_list(ablation_rows(), as_json)
 
@@ -193,9 +232,11 @@ def discover(
     chat: Chat = False,
     chat_plain: ChatPlain = False,
     method: Method = "secant",
-    level: Annotated[str, typer.Option(help="edge or node.")] = "edge",
-    nodes: Nodes = "heads",
-    direction: Annotated[str, typer.Option(help="noising or denoising.")] = "noising",
+    level: Annotated[Level, typer.Option(help="What is scored and chosen.")] = "edge",
+    nodes: NodeKind = "heads",
+    direction: Annotated[
+        Direction, typer.Option(help="Patch the clean run (noising) or the corrupted one.")
+    ] = "noising",
     metric: Metric = None,
     select: Select = "top",
     top: Top = None,
@@ -214,6 +255,8 @@ def discover(
     force: Annotated[
         bool, typer.Option("--force", help="Replace a run that is in the folder.")
     ] = False,
+    _config: ConfigFile = None,
+    as_json: AsJson = False,
 ) -> None:
     """Find the circuit with which a model answers a task, test it, and write a run folder."""
     from circuits.cli.discover import carry_out
@@ -240,7 +283,7 @@ def discover(
         skip_bad=skip_bad,
         model_correct=model_correct,
     )
-    carry_out(config.settled(), out or Path("runs") / config.folder_name, force)
+    carry_out(config.settled(), out or Path("runs") / config.folder_name, force, as_json)
 
 
 @app.command()
@@ -250,11 +293,12 @@ def show(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write here, not to the terminal.")
     ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Print what a run found, or turn its circuit into a picture or another program's file."""
     from circuits.cli.show import present
 
-    present(source, form, output)
+    present(source, form, output, as_json)
 
 
 cli_af1.register(app)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, TypedDict
+from typing import Annotated, Literal, TypedDict
 
 import typer
 
 from tasks.chat import PLAIN, TEMPLATE
 from tasks.errors import TaskError, unknown
 
+YesOrNo = Literal["yes", "no"]
 CHOICES = {"yes": True, "no": False}
 
 Task = Annotated[
@@ -20,7 +21,7 @@ Task = Annotated[
 ]
 Prompt = Annotated[
     list[str] | None,
-    typer.Option(help="A question of your own, in the place of a task; may be repeated."),
+    typer.Option(help="A question of your own, instead of a task; may be repeated."),
 ]
 Corrupted = Annotated[
     list[str] | None,
@@ -33,7 +34,7 @@ Counterfactual = Annotated[
     list[str] | None, typer.Option(help="What follows the corrupted prompt.")
 ]
 Bos = Annotated[
-    str | None,
+    YesOrNo | None,
     typer.Option(
         "--bos",
         help="yes or no: begin every text with the beginning-of-sequence token. Default: as the "

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from circuits.cli.output import AsJson, print_json
 
 if TYPE_CHECKING:
     from graphs import CircuitDiff, CircuitGraph
@@ -28,6 +30,7 @@ def diff(
     top: Annotated[
         int, typer.Option(min=0, help="How many changed edges to print on each side.")
     ] = 10,
+    as_json: AsJson = False,
 ) -> None:
     """Print what changed from one circuit to another, and draw it."""
     from circuits.cli.printing import print_rows, print_scores
@@ -37,6 +40,9 @@ def diff(
     change = CircuitDiff(read_circuit(left), read_circuit(right))
     if output is not None:
         change.draw(output)
+    if as_json:
+        print_json(described(change))
+        return
     print_rows(rows(change, left, right))
     for title, part in (("only left", change.removed), ("only right", change.added)):
         names = part.ranked()[: max(top, 0)]
@@ -44,6 +50,17 @@ def diff(
             print_scores(f"{title}, strongest", [(name, part[name]) for name in names])
     if output is not None:
         typer.echo(f"{output} (blue: only right, orange: only left, grey: both)", err=True)
+
+
+def described(change: CircuitDiff) -> dict[str, Any]:
+    """The names that changed, and how well the scores of the others agree."""
+    return {
+        "only_left": list(change.removed),
+        "only_right": list(change.added),
+        "both": list(change.common),
+        "jaccard": change.jaccard,
+        "rank_correlation": change.rank_correlation,
+    }
 
 
 def rows(change: CircuitDiff, left: Path, right: Path) -> dict[str, str]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
+from circuits.cli.output import print_json
 from circuits.cli.progress import shown_progress
 from circuits.cli.text import print_summary
 from circuits.config import Config
@@ -13,7 +15,7 @@ from circuits.models import EMBEDDED
 from circuits.output import guarded
 
 
-def carry_out(config: Config, folder: Path, force: bool) -> None:
+def carry_out(config: Config, folder: Path, force: bool, as_json: bool = False) -> None:
     """Run the discovery, unless the folder holds it already, and print what was found."""
     config.check()
     with guarded(folder):
@@ -28,7 +30,10 @@ def carry_out(config: Config, folder: Path, force: bool) -> None:
                 progress(0, 0, "loading torch and transformers")
                 prepare(config)
                 record = run(config, folder, progress)
-    print_summary(record, folder, FILES, note)
+    if as_json:
+        print_json(json.loads(record.to_json()))
+    else:
+        print_summary(record, folder, FILES, note)
 
 
 def prepare(config: Config) -> None:

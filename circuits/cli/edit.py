@@ -9,7 +9,7 @@ import typer
 
 from circuits.cli.asking import Bos, Chat, ChatPlain, how_of
 from circuits.cli.options import Device, Model, SkipBad
-from circuits.results.intervals import percent
+from circuits.cli.output import AsJson, print_json
 from tasks.errors import TaskError, counted, unknown
 
 MITIGATED = ("mcq_bias",)
@@ -45,6 +45,7 @@ def mitigate(
         list[str] | None, typer.Option(help="Try this recipe, and others so given. Default: all.")
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a mitigation there.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Find an edit against a bias towards 'A', measure it, and save the edited model."""
     if task not in MITIGATED:
@@ -73,6 +74,9 @@ def mitigate(
             typer.echo(line, err=True)
         with shown_progress(whole=True) as progress:
             card = carry_out(opened, settings, out, Whole(progress, work.steps), material)
+    if as_json:
+        print_json(card)
+        return
     for line in summary(card):
         typer.echo(printable(line))
     names = ", ".join(sorted(entry.name for entry in out.iterdir()))
@@ -105,6 +109,7 @@ def summary(card: dict) -> list[str]:
 
 def _percent(share: dict) -> str:
     """A share with its 95 % interval."""
+    from circuits.results.intervals import percent
 
     return percent(share["value"], share["interval"], " %")
 
@@ -113,7 +118,10 @@ def _percent(share: dict) -> str:
 def apply_plan(
     plan: Annotated[Path, typer.Argument(help="A plan, .toml or .json.")],
     out: Annotated[Path, typer.Option(help="The directory to write; it must not exist.")],
-    model: Annotated[str, typer.Option(help="The model that the plan is for.")] = "nano",
+    model: Annotated[
+        str, typer.Option(envvar="CIRCUITS_MODEL", help="The model that the plan is for.")
+    ] = "nano",
+    as_json: AsJson = False,
 ) -> None:
     """Save a model with a plan's edits as a Hugging Face directory."""
     from circuits.edits.plan import read_plan
@@ -125,6 +133,9 @@ def apply_plan(
     locate(model)
     with guarded(out):
         save_edited(load_model(model), parsed, out)
+    if as_json:
+        print_json({"written": str(out), "edits": len(parsed.edits)})
+        return
     typer.echo(
         f"written: {out}, {counted(len(parsed.edits), 'edit')}; opens with transformers alone"
     )
@@ -136,6 +147,7 @@ def check_plan(
     model: Annotated[
         str, typer.Option(help="The model it is for; without one only the file is checked.")
     ] = "",
+    as_json: AsJson = False,
 ) -> None:
     """Say everything that is wrong with a plan, without changing anything."""
     from circuits.edits.plan import read_plan
@@ -148,6 +160,9 @@ def check_plan(
         parsed.check(load_model(model))
     else:
         parsed.check()
+    if as_json:
+        print_json({"plan": str(plan), "edits": len(parsed.edits), "checked_with": model or None})
+        return
     note = "" if model else "; give --model to check that they fit it"
     typer.echo(f"{plan}: {counted(len(parsed.edits), 'edit')}, nothing wrong{note}")
 

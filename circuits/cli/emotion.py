@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from circuits.cli.asking import Bos, Chat, ChatPlain, how_of
 from circuits.cli.options import Device, Model
+from circuits.cli.output import AsJson, print_json
 from tasks.errors import MethodError
 
 Opening = Annotated[
@@ -47,10 +48,13 @@ def command(
     layers: Layers = None,
     threshold: Annotated[float, typer.Option(help="Adjacent cosine of stable layers.")] = 0.9,
     after_norm: Annotated[bool, typer.Option(help="Read heads after the norm.")] = False,
-    positions: Annotated[str, typer.Option(help="Where control acts: last or all.")] = "last",
+    positions: Annotated[
+        Literal["last", "all"], typer.Option(help="The positions where control acts.")
+    ] = "last",
     seed: Annotated[int, typer.Option(help="Draws the random components and stories.")] = 0,
     batch_size: Annotated[int, typer.Option(help="Prompts per forward pass.")] = 64,
     force: Annotated[bool, typer.Option("--force", help="Replace a study there.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Find and drive the circuits with which a model shows the emotion it is asked to show."""
     from circuits.cli.printing import print_report, printable
@@ -82,6 +86,9 @@ def command(
             batch_size=batch_size,
             **how_of(bos, chat, chat_plain),
         )
+    if as_json:
+        print_json(study.results)
+        return
     print_report(study.report())
     typer.echo(printable(f"written: {out}"))
 

@@ -9,6 +9,7 @@ import typer
 
 from circuits import __version__
 from circuits.cli.options import BatchSize, Device, SkipBad
+from circuits.cli.output import AsJson, print_json
 from tasks.errors import RunError
 
 Prompts = Annotated[
@@ -33,7 +34,7 @@ MeansFile = Annotated[
 ]
 Rediscovery = Annotated[
     int,
-    typer.Option(help="Discover again on so many resamples of the discovery's prompts."),
+    typer.Option(help="How often to discover again, on resamples of the discovery's prompts."),
 ]
 
 
@@ -55,7 +56,7 @@ def evaluate(
     seed: Seed = 0,
     prompts: Prompts = None,
     reference: Annotated[
-        Path | None, typer.Option(help="A circuit's file, or a run, to hold this one against.")
+        Path | None, typer.Option(help="A circuit's file, or a run, to compare this one with.")
     ] = None,
     allow_other_model: AllowOther = False,
     ablation: Outside = None,
@@ -64,6 +65,14 @@ def evaluate(
     batch_size: BatchSize = 64,
     skip_bad: SkipBad = False,
     _device: Device = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="A new folder for evaluation.json and curves.svg. Default: the run's."),
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace an evaluation that is there.")
+    ] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Test a run's circuit on held-out prompts; adds evaluation.json and curves.svg to the run.
 
@@ -85,12 +94,20 @@ def evaluate(
             raise RunError(f"{run} is a circuit's file; 'circuits diff' compares two of them")
         with shown_progress() as progress:
             alone = evaluate_file(run, terms, model, task, progress)
-        print_report(alone.report())
+        if as_json:
+            print_json(alone.to_json())
+        else:
+            print_report(alone.report())
         return
     if task is not None:
         raise RunError("--task is for a circuit's file; a run is tested on its own task")
     with shown_progress() as progress:
-        tested = carry_out(run, terms, model=model, reference=reference, progress=progress)
+        tested = carry_out(
+            run, terms, model=model, reference=reference, progress=progress, out=out, force=force
+        )
+    if as_json:
+        print_json(tested.to_json())
+        return
     print_rows(tested.rows() | {"written": ", ".join(str(path) for path in tested.written)})
     for table in curve_tables(tested.curves, seed):
         print_table(table)
@@ -117,8 +134,9 @@ def compare(
     force: Annotated[
         bool, typer.Option("--force", help="Replace a comparison that is in the folder.")
     ] = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Hold runs against each other on the same prompts, which none of them was made with."""
+    """Compare runs on the same prompts, which none of them was made with."""
     from circuits.cli.printing import print_table
     from circuits.cli.progress import shown_progress
     from circuits.evaluation.plot_curves import curve_tables
@@ -134,6 +152,9 @@ def compare(
         with kept(out, __version__, terms, runs) as journal, shown_progress() as progress:
             compared = compare_runs(runs, terms, progress, model, journal)
             written = compared.write(out) if out is not None else ()
+        if as_json:
+            print_json(compared.to_json())
+            return
         tables = (compared.table(), *compared.redrawn(), *curve_tables(compared.curves, seed))
         for table in tables:
             print_table(table)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from circuits import __version__
 from circuits.cli.asking import Bos, Chat, ChatPlain, how_of
 from circuits.cli.options import Device, Model, SkipBad, TaskOrFile
+from circuits.cli.output import AsJson, print_json
 from tasks.errors import RunError
 
 
@@ -23,7 +25,8 @@ def register(app: typer.Typer) -> None:
 def means(
     task: TaskOrFile,
     ablation: Annotated[
-        str, typer.Option(help="The ablation they are for: mean, mean-by-position, mean-by-token.")
+        Literal["mean", "mean-by-position", "mean-by-token"],
+        typer.Option(help="The ablation they are for."),
     ] = "mean",
     model: Model = "nano",
     _device: Device = None,
@@ -38,6 +41,7 @@ def means(
     skip_bad: SkipBad = False,
     out: Annotated[Path, typer.Option(help="The file to write.")] = Path("means.safetensors"),
     force: Annotated[bool, typer.Option("--force", help="Replace the file.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Estimate the mean of everything that an edge carries, over a task's clean prompts."""
     from circuits.cli.discover import prepare
@@ -69,6 +73,10 @@ def means(
                 options = config.sweep(progress, journal)
                 estimated = estimate_means(opened, pairs, points, by, options)
                 write_file(out, estimated.save)
+    if as_json:
+        about = {"written": str(out), "by": by, "means": len(estimated.keys)}
+        print_json(about | asdict(estimated.origin))
+        return
     shortest, longest = min(estimated.origin.lengths), max(estimated.origin.lengths)
     tokens = f"{shortest}" if shortest == longest else f"{shortest} to {longest}"
     many = "One mean of every activation" if by == "all" else f"{len(estimated.keys)} means by {by}"

@@ -6,8 +6,14 @@ from typing import Annotated
 
 import typer
 
-Model = Annotated[str, typer.Option(help="What to open: see 'circuits models'.")]
-BatchSize = Annotated[int, typer.Option(help="Prompt pairs per forward pass.")]
+from patching.choices import MetricName
+
+Model = Annotated[
+    str, typer.Option(envvar="CIRCUITS_MODEL", help="What to open: see 'circuits models'.")
+]
+BatchSize = Annotated[
+    int, typer.Option(envvar="CIRCUITS_BATCH_SIZE", help="Prompt pairs per forward pass.")
+]
 TaskOrFile = Annotated[
     str,
     typer.Argument(
@@ -28,10 +34,9 @@ SkipBad = Annotated[
     typer.Option("--skip-bad", help="Leave out rows of a file that have a fault."),
 ]
 
-NAMES = "logit_diff, prob_diff, log_prob, answer_logit or sequence_log_prob"
-"""Those of patching.metrics, which takes torch to be asked."""
-
-Metric = Annotated[str | None, typer.Option(help=f"{NAMES}. Default: the task's own.")]
+Metric = Annotated[
+    MetricName | None, typer.Option(help="What is measured. Default: the task's own.")
+]
 
 
 def _compute_there(context: typer.Context, device: str | None) -> str | None:
@@ -47,6 +52,7 @@ Device = Annotated[
     str | None,
     typer.Option(
         "--device",
+        envvar="CIRCUITS_DEVICE",
         callback=_compute_there,
         help="Where to compute: cpu, cuda, cuda:1 or mps. Default: cpu.",
     ),

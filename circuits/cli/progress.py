@@ -27,6 +27,7 @@ from rich.progress import (
 from rich.text import Text
 from typing_extensions import override
 
+from circuits.cli.output import quiet, verbose
 from circuits.clock import Progress as Tell
 
 EVERY = 30.0
@@ -39,10 +40,33 @@ def shown_progress(*, whole: bool = False) -> Iterator[Tell]:
 
     With `whole` it shows a single bar, whose name alone changes: the share done of all steps.
     """
+    if quiet():
+        yield _unseen
+        return
     console = Console(stderr=True)
+    if verbose():
+        yield _named(console)
+        return
     shown = _bars(console, whole) if console.is_terminal else _lines(console, EVERY, whole=whole)
     with shown as tell:
         yield tell
+
+
+def _unseen(done: int, total: int, what: str) -> None:
+    """Shows nothing."""
+
+
+def _named(console: Console) -> Tell:
+    """Every step is a line when it begins."""
+    begun: list[str] = []
+
+    def tell(done: int, total: int, what: str) -> None:
+        if done == 0 or what not in begun[-1:]:
+            begun.append(what)
+            size = f" ({total})" if total else ""
+            console.print(f"{what}{size}", markup=False, highlight=False, soft_wrap=True)
+
+    return tell
 
 
 def time_left(done: float, total: float | None, seconds: float) -> float | None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
+from circuits.cli.output import print_json
 from circuits.cli.printing import print_rows, print_scores
 from circuits.cli.text import print_summary
 from circuits.folder import CIRCUIT, FILES, PAGE, SCORES
@@ -20,9 +22,10 @@ if TYPE_CHECKING:
     from graphs.formats import Format
 
 
-def present(source: Path, form: str | None, output: Path | None) -> None:
+def present(source: Path, form: str | None, output: Path | None, as_json: bool = False) -> None:
     """Print `source`; with a format or an output file, convert its circuit instead."""
     from graphs.formats import find_format
+    from graphs.schema import to_json
     from tasks.atomic import write_atomically
 
     wanted = None
@@ -33,11 +36,16 @@ def present(source: Path, form: str | None, output: Path | None) -> None:
         source = source.parent
     if wanted is None and (source / RECORD).is_file():
         record = read_record(source / RECORD)
+        if as_json:
+            print_json(json.loads(record.to_json()))
+            return
         print_summary(record, source, FILES)
         return
     graph = read_circuit(source)
     data = b"" if wanted is None else converted(graph, wanted, source)
-    if wanted is None:
+    if wanted is None and as_json:
+        typer.echo(to_json(graph), nl=False)
+    elif wanted is None:
         print_circuit(graph)
     elif output is not None:
         write_atomically(output, data)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import re
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,7 +11,7 @@ import typer
 from circuits import __version__
 from circuits.cli.asking import Bos, Chat, ChatPlain, how_of
 from circuits.cli.options import BatchSize, Device, Model, SkipBad, TaskOrFile
-from circuits.output import Output, written
+from circuits.cli.output import AsJson, print_json
 from tasks.errors import counted
 
 if TYPE_CHECKING:
@@ -21,14 +19,6 @@ if TYPE_CHECKING:
     from circuits.validation.forecast import Forecast
     from circuits.validation.result import Validation
     from circuits.validation.validation import Plan
-
-OUTPUT = Output(
-    "validation",
-    "validation.json",
-    "circuits validation",
-    re.compile(r"validation\.(json|csv|svg)"),
-)
-
 
 Estimates = Annotated[
     list[str] | None,
@@ -54,7 +44,8 @@ def validate(
         typer.Option("--n", help="Prompt pairs. Default: 32, of large models 16 or 8."),
     ] = None,
     sites: Annotated[
-        int, typer.Option(help="Sites of each kind to compare; of more, so many are drawn.")
+        int,
+        typer.Option(help="Sites of each kind to compare; if there are more, this many are drawn."),
     ] = 96,
     seed: Annotated[
         int, typer.Option(help="Draws the prompt pairs, the sites and the resamples.")
@@ -68,13 +59,15 @@ def validate(
     force: Annotated[
         bool, typer.Option("--force", help="Replace a validation that is in the folder.")
     ] = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Hold every estimate against exact patching, on your model and task."""
+    """Compare every estimate with exact patching, on your model and task."""
     from circuits.cli.discover import prepare
     from circuits.cli.printing import printable
     from circuits.cli.progress import shown_progress
     from circuits.config import Config
     from circuits.models import locate
+    from circuits.validation.folder import OUTPUT, write
     from circuits.validation.forecast import MOST
     from circuits.validation.validation import KINDS, METHODS, carried_out, check_asked
     from patching.journal import kept
@@ -96,7 +89,10 @@ def validate(
         with kept(out, *about) as journal, shown_progress() as progress:
             validation = carried_out(plan, work, config.sweep(progress, journal))
             if out is not None:
-                _write(validation, out)
+                write(validation, out)
+        if as_json:
+            print_json(validation.to_json())
+            return
         _print(validation)
         if out is not None:
             typer.echo(f"written {out} (validation.json, validation.csv, validation.svg)")
@@ -156,14 +152,3 @@ def _print(validation: Validation) -> None:
         style="dim",
         highlight=False,
     )
-
-
-def _write(validation: Validation, out: Path) -> None:
-    from circuits.results.pictures import save
-    from circuits.validation.plot import scatter
-
-    with written(out, OUTPUT.check) as partial:
-        text = json.dumps(validation.to_json(), indent=1, allow_nan=False)
-        (partial / "validation.json").write_text(text + "\n", encoding="utf-8")
-        validation.to_frame().to_csv(partial / "validation.csv", index=False)
-        save(scatter(validation), partial / "validation.svg")

@@ -102,7 +102,7 @@ class RankOne(Part):
 
 
 class SwapAttention(Part):
-    """Exchange two entries of a head's pattern, seen from the last position (equation 9)."""
+    """Swap two entries of a head's pattern, seen from the last position (equation 9)."""
 
     kind: Literal["swap_attention"] = "swap_attention"
     site: str = Field(description="a head, such as a2.h1")
@@ -183,7 +183,7 @@ def project(neuron: str, direction: Toward, strength: float = 1.0) -> Project:
 
 
 def swap_attention(head: str, first: Position, second: Position) -> SwapAttention:
-    """Exchange two entries of a head's pattern, seen from the last position."""
+    """Swap two entries of a head's pattern, seen from the last position."""
     return SwapAttention(site=head, first=first, second=second)
 
 
@@ -219,7 +219,7 @@ def scale(what: str | CircuitGraph, factor: float, ablation: str = "corrupted") 
     Scale(kind='scale', site='m3.n17', factor=0.5)
 
     Raises:
-        EditError: `what` is neither a site's name nor a circuit, or the factor is no number.
+        EditError: `what` is neither a site's name nor a circuit, or the factor is not a number.
     """
     try:
         if isinstance(what, str):

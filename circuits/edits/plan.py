@@ -233,7 +233,11 @@ def read_plan(path: str | Path) -> EditPlan:
 
 
 def plan_schema() -> dict[str, Any]:
-    """The JSON Schema of a plan's file."""
+    """The JSON Schema of a plan's file, for editors and other programs.
+
+    >>> circuits.plan_schema()["title"]
+    'EditPlan'
+    """
     return EditPlan.model_json_schema()
 
 

@@ -7,7 +7,7 @@ With sizes ``k`` as shares of all edges and ``f(k)`` the faithfulness of the cir
 by trapezoids between the measured sizes, on the linear axis, from the smallest size to the largest
 (MIB, arXiv 2504.13151: so f = 1 everywhere gives CPR .999). Half of the weight lies between 50 and
 100 % of the edges, so ``log_cpr`` and ``log_cmd`` take the same means over log k: each decade of
-sizes counts alike, and f = 1 everywhere gives 1 and 0.
+sizes counts the same, and f = 1 everywhere gives 1 and 0.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
     f(k) = (m(C_k) - m(empty)) / (m(full) - m(empty))
 
-``C_k`` holds the ``int(k N)`` highest of ``N`` scored edges, less those that do not connect input
-to logits; everything outside carries the corrupted run, or what another ablation puts there. MIB
+``C_k`` holds the ``int(k N)`` highest of ``N`` scored edges, without those that do not connect
+input to logits; outside it is the corrupted run, or what another ablation puts there. MIB
 (arXiv 2504.13151) ranks by signed score for CPR and by ``|score|`` for CMD; both areas are given
 for both rankings.
 """

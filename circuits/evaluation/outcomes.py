@@ -95,7 +95,7 @@ def undefined(outcomes: Outcomes) -> str:
     full, empty = outcomes.full.mean(), outcomes.empty.mean()
     return (
         f"{outcomes.name} is {full:+.4f} in the clean run and {empty:+.4f} with everything "
-        f"ablated: the model does not tell the two apart, so no share of it can be recovered"
+        f"ablated: the model does not distinguish the two, so no share of it can be recovered"
     )
 
 

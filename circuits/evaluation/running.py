@@ -83,7 +83,7 @@ def fitting(ablation: str, path: Path) -> MeanActivations:
 
 
 def averaged(ablation: str, consequence: str = "") -> str:
-    """What the means of an ablation are told apart by.
+    """What the means of an ablation are distinguished by.
 
     Raises:
         MethodError: an unknown ablation, or one that puts no means there.

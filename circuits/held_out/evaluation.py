@@ -182,8 +182,9 @@ class HeldOutEvaluation(Reported):
             )
         if self.completeness is not None:
             rows["completeness"] = (
-                f"half cut: {self.completeness.gap:.1%} apart from the model cut alike; "
-                f"the model without the circuit keeps {self.completeness.without:.1%}"
+                f"without random halves of the circuit, circuit and whole model differ by "
+                f"{self.completeness.gap:.1%}; the model without the circuit keeps "
+                f"{self.completeness.without:.1%}"
             )
         if self.minimality is not None:
             rows["minimality"] = (

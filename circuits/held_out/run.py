@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -14,7 +15,7 @@ import circuits
 from circuits.evaluation.outcomes import check_same_model
 from circuits.evaluation.plot_curves import draw
 from circuits.evaluation.running import Running
-from circuits.folder import CIRCUIT, CURVES, EVALUATION, SCORES
+from circuits.folder import CIRCUIT, CURVES, EVALUATION, FILES, SCORES, read_held_out
 from circuits.held_out.evaluation import (
     KIND,
     SCHEMA_VERSION,
@@ -24,15 +25,17 @@ from circuits.held_out.evaluation import (
 from circuits.held_out.fresh_prompts import config_of, from_file, held_out, used_prompts
 from circuits.held_out.terms import Terms
 from circuits.knowledge import describe_known, knowledge
-from circuits.output import guarded, written
+from circuits.output import Output, guarded, written
 from circuits.results.pictures import save
 from circuits.results.record import RECORD, RunRecord, read_record
+from circuits.results.report import Report, Reported
+from circuits.results.tables import Rows
 from graphs import CircuitGraph
 from graphs.choose import check_comparable
 from patching.journal import kept
 from patching.scores import Scores
 from tasks.atomic import write_atomically
-from tasks.errors import RunError
+from tasks.errors import RunError, counted
 
 if TYPE_CHECKING:
     from circuits.clock import Progress
@@ -41,10 +44,21 @@ if TYPE_CHECKING:
     from patching.model import Model
     from tasks import PromptPairs
 
+OUTPUT = Output(
+    "evaluation", EVALUATION, KIND, re.compile("|".join(map(re.escape, (EVALUATION, CURVES))))
+)
+
 
 @dataclass(frozen=True)
-class Run:
-    """A run folder, read."""
+class Run(Reported):
+    """A finished run: `folder`, `record` (all of `run.json`), `scores` and `graph`.
+
+    `print(run)` shows its summary.
+
+    >>> _ = circuits.discover("ioi", "nano", n=8, top=20, out="runs/few", force=True)
+    >>> circuits.load_run("runs/few").record.prompts.n
+    8
+    """
 
     folder: Path
     record: RunRecord
@@ -70,6 +84,12 @@ class Run:
         return cls(
             folder, record, Scores.load(folder / SCORES), CircuitGraph.load(folder / CIRCUIT)
         )
+
+    def report(self) -> Report:
+        """What the run did and found; see :func:`circuits.summary.summary_rows`."""
+        from circuits.summary import summary_rows
+
+        return Report.of(Rows(summary_rows(self.record, self.folder, FILES)))
 
     @property
     def name(self) -> str:
@@ -115,8 +135,8 @@ class Run:
 
 
 @dataclass(frozen=True)
-class RunEvaluation:
-    """An examination, the model's name, and the files that hold both."""
+class RunEvaluation(Reported):
+    """An evaluation of a run, the model's name, and the files that hold both."""
 
     examination: HeldOutEvaluation
     model: str
@@ -127,6 +147,17 @@ class RunEvaluation:
     def curves(self) -> tuple[Curve, ...]:
         """The faithfulness curves; none where the model does not do the task."""
         return self.examination.curves
+
+    def report(self) -> Report:
+        """The table, and the faithfulness curves."""
+        from circuits.evaluation.plot_curves import curve_tables
+
+        return Report.of(Rows(self.rows()), *curve_tables(self.curves, self.examination.seed))
+
+    def to_json(self) -> dict[str, Any]:
+        """What `evaluation.json` holds."""
+        content: dict[str, Any] = json.loads(self.written[0].read_text(encoding="utf-8"))
+        return content
 
     def rows(self) -> dict[str, str]:
         """Label and value of a table."""
@@ -140,15 +171,37 @@ def carry_out(
     model: str | None = None,
     reference: Path | None = None,
     progress: Progress | None = None,
+    out: Path | None = None,
+    force: bool = True,
 ) -> RunEvaluation:
     """Examine a run's circuit on held-out prompts and write what was found into its folder.
+
+    With ``out`` it is written there instead. An evaluation that is there is replaced with ``force``
+    alone.
 
     Raises:
         CircuitsError: the folder is no run, the model is another one, or no prompts are left; then
             nothing is written.
     """
-    with guarded(folder):
-        return _guarded(Run.read(folder), terms, model, reference, progress)
+    with guarded(folder), OUTPUT.reserved(out, force):
+        run = Run.read(folder)
+        if out is None and not force:
+            _check_new(folder)
+        return _guarded(run, terms, model, reference, progress, out)
+
+
+def _check_new(folder: Path) -> None:
+    """Refuse to replace an evaluation without being told to.
+
+    Raises:
+        RunError: there is one.
+    """
+    seen = read_held_out(folder)
+    if seen is not None:
+        raise RunError(
+            f"{folder} was evaluated before ({counted(seen.n, 'prompt pair')}, {seen.ablation} "
+            f"outside); replace that with --force, or write elsewhere with --out"
+        )
 
 
 def _guarded(
@@ -157,6 +210,7 @@ def _guarded(
     model: str | None,
     reference: Path | None,
     progress: Progress | None,
+    out: Path | None,
 ) -> RunEvaluation:
     metric = run.record.evaluation.metric
     running = terms.running(run.ablation, metric=metric, progress=progress)
@@ -164,12 +218,17 @@ def _guarded(
     if other is not None:
         check_comparable(other, run.graph)
     about = circuits.__version__, EVALUATION, run.record.config_sha256, terms
-    with kept(run.folder, *about) as journal:
-        return _carry_out(run, terms, model, replace(running, journal=journal), other)
+    with kept(out or run.folder, *about) as journal:
+        return _carry_out(run, terms, model, replace(running, journal=journal), other, out)
 
 
 def _carry_out(
-    run: Run, terms: Terms, model: str | None, running: Running, reference: CircuitGraph | None
+    run: Run,
+    terms: Terms,
+    model: str | None,
+    running: Running,
+    reference: CircuitGraph | None,
+    out: Path | None,
 ) -> RunEvaluation:
     from circuits.recorded import recorded_model
 
@@ -185,7 +244,7 @@ def _carry_out(
         again = run.rediscovered(opened, pairs, terms, running)
         examination = replace(examination, rediscoveries=again)
     described = describe(opened, pairs, examination.to_json() | running.to_json())
-    files, known = _write(run, examination, described), described["prompts"]["known"]
+    files, known = _write(run, examination, described, out), described["prompts"]["known"]
     return RunEvaluation(examination, described["model"], files, known)
 
 
@@ -235,9 +294,11 @@ def write_json(path: Path, data: dict[str, Any]) -> None:
     write_atomically(path, (json.dumps(data, indent=2, allow_nan=False) + "\n").encode())
 
 
-def _write(run: Run, examination: HeldOutEvaluation, described: dict[str, Any]) -> tuple[Path, ...]:
+def _write(
+    run: Run, examination: HeldOutEvaluation, described: dict[str, Any], out: Path | None
+) -> tuple[Path, ...]:
     names = [EVALUATION] if examination.faithfulness is None else [EVALUATION, CURVES]
-    with _both(run.folder) as place:
+    with _both(run.folder) if out is None else written(out, OUTPUT.check) as place:
         # A picture is never beside the numbers of another evaluation.
         (place / CURVES).unlink(missing_ok=True)
         write_json(place / EVALUATION, described)
@@ -245,14 +306,14 @@ def _write(run: Run, examination: HeldOutEvaluation, described: dict[str, Any]) 
             size = len(run.graph) / len(run.scores)
             circuit = size, examination.faithfulness, examination.interval
             save(draw(examination.curves, circuit, run.name), place / CURVES)
-    return tuple(run.folder / name for name in names)
+    return tuple((out or run.folder) / name for name in names)
 
 
 @contextmanager
 def _both(folder: Path) -> Iterator[Path]:
     """Where to write, so that both files appear in the folder at once.
 
-    A folder in which the user stands is not exchanged under their feet.
+    A folder in which the user stands is not replaced under their feet.
     """
     if Path.cwd().is_relative_to(folder.resolve()):
         yield folder

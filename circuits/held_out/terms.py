@@ -17,7 +17,7 @@ class Terms:
 
     n                  held-out prompt pairs
     seed               draws prompts, resamples, cuts and random circuits
-    prompts            a file of other prompt pairs in the place of the task's own
+    prompts            a file of other prompt pairs instead of the task's own
     allow_other_model  accept other weights of the same shape
     ablation           what stands in outside circuits; None for what the run was tested with
     means              a file of means for it; None for the held-out prompts' own

@@ -73,7 +73,7 @@ LOW = "matrix products in bfloat16 and everything else in fp32"
 
 
 def write_model(run: Run, out: Path, measured: Measured) -> None:
-    """Writes the directory; its files are exchanged all at once."""
+    """Writes the directory; its files are replaced all at once."""
     out.mkdir(parents=True, exist_ok=True)
     with written(out, lambda _: None, add=True) as partial:
         run.model.save_pretrained(partial)

@@ -42,7 +42,7 @@ class Network(nn.Module):
         return (weight for weight in self.parameters() if weight.requires_grad)
 
     def table(self) -> Float[Tensor, "vocab d_model"]:
-        """Every token's vector, for reading and for the unembedding alike."""
+        """Every token's vector, for reading and for the unembedding in the same way."""
         return self.words[self.row] + self.bare * self.unspaced
 
     def settle(self) -> None:

@@ -86,7 +86,7 @@ def percent(value: float, ends: Ends | None, unit: str = "") -> str:
 def verdict(faithfulness: float | None, interval: Ends | None) -> str:
     """A faithfulness in words."""
     if faithfulness is None:
-        return "undefined: the model does not tell the two runs apart, so nothing can be recovered"
+        return "undefined: the model does not distinguish the two runs, so nothing can be recovered"
     if interval is None:
         return f"{faithfulness:.1%} ({NO_INTERVAL})"
     return f"{faithfulness:.1%} (95 % interval {interval[0]:.1%} to {interval[1]:.1%})"

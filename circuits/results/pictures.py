@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from circuits.results.intervals import Ends
 
 FORMATS = ("pdf", "png", "svg")
-# Okabe and Ito's colours, which those who do not tell red from green can tell apart.
+# Okabe and Ito's colours, which those who do not tell red from green can distinguish.
 SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#5c5c5c")
 
 

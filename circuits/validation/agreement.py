@@ -24,7 +24,7 @@ NOTICE = (
 
 @dataclass(frozen=True, slots=True)
 class Grounds:
-    """What a method assumes, and what the tests hold it against."""
+    """What a method assumes, and what the tests compare it with."""
 
     assumes: str
     checked: str

@@ -28,7 +28,7 @@ STREAMS = ("resid_pre", "resid_mid", "resid_post", "attn_out", "mlp_out")
 LONG = 20 * 60
 FEWEST = 4
 MOST, LEAST = 32, 8
-"""Prompt pairs that are compared where no number is given: at the most, and at the least."""
+"""Prompt pairs that are compared where no number is given: at most, and at least."""
 
 AFFORDABLE = 4e13
 """Forward passes times tokens times weights that are done without being asked to: some twenty

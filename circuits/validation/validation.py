@@ -1,6 +1,6 @@
 """How far each estimate can be trusted on your model and your task.
 
-The papers' figures are for the papers' models. Here every estimate is held against the exact
+The papers' figures are for the papers' models. Here every estimate is compared with the exact
 effect of the same sites, for the same prompts, in both directions: correlation, ranks, signs and
 the strongest sites, with bootstrap intervals over prompts, and the time each takes.
 """
@@ -67,7 +67,7 @@ def validate(
     A method is written with its options, such as ``relevance:rules=gim``. Residual-stream kinds
     are compared at each position (``token`` where all prompts are equally long, else ``named``,
     else ``all``), heads over all positions, ``edge`` over all edges. Of a kind with more than
-    ``sites`` sites, so many are drawn with ``seed``, the same ones in both directions.
+    ``sites`` sites, this many are drawn with ``seed``, the same ones in both directions.
 
     >>> circuits.validate(model, pairs, ["secant", "ig:steps=3"], ["z"]).to_frame().shape
     (4, 18)

@@ -74,7 +74,7 @@ function faithfulness(shown) {
   const isTop = shown.size === state.count;
   if (shown.size === items.length && !data.left_out) {
     if (known === null && data.measured) {
-      return "faithfulness is undefined: the model does not tell the two runs apart";
+      return "faithfulness is undefined: the model does not distinguish the two runs";
     }
     if (known === null) return "faithfulness was not measured";
     return `faithfulness ${number(known)}, as measured`;

@@ -36,7 +36,7 @@ _OURS = "circuit"
 
 
 class _Part(BaseModel):
-    # Their files are read as they come: fields we do not use are passed over.
+    # Their files are read as they come: fields we do not use are ignored.
     model_config = ConfigDict(strict=True, extra="ignore")
 
 
@@ -77,7 +77,7 @@ def to_mib(graph: CircuitGraph, scores: Scores | None = None) -> str:
     Edges outside the circuit get the score they have in ``scores``, and 0 without ``scores``: the
     benchmark ranks edges by these numbers, so give it the scores. Of a node circuit, the edges
     between its nodes are marked and score 0. Our metadata goes into an extra key that other
-    readers pass over. Loses nothing.
+    readers ignore. Loses nothing.
 
     Raises:
         FormatError: the circuit has positions or neurons, which the format cannot say, or the

@@ -110,8 +110,30 @@ _ALL = (
     Format("pdf", ".pdf", "the picture, for papers", _SEEN, _picture("pdf")),
 )
 
-FORMATS: Mapping[str, Format] = MappingProxyType({format.name: format for format in _ALL})
+_FORMATS = {format.name: format for format in _ALL}
+FORMATS: Mapping[str, Format] = MappingProxyType(_FORMATS)
 
+
+def register(form: Format) -> Format:
+    """Add a format of your own; it is then found by its name and its suffix.
+
+    Raises:
+        FormatError: its name or suffix is taken already, or its suffix does not begin with a dot.
+    """
+    if not form.suffix.startswith("."):
+        raise FormatError(f"format '{form.name}': the suffix '{form.suffix}' begins with no dot")
+    for other in _FORMATS.values():
+        if other is not form and (form.name == other.name or form.suffix == other.suffix):
+            raise FormatError(
+                f"format '{other.name}' ({other.suffix}) exists already; give '{form.name}' "
+                f"({form.suffix}) another name and suffix"
+            )
+    _FORMATS[form.name] = form
+    return form
+
+
+IN_A_RUN = "circuit.json"
+"""The circuit's file in the folder of a run."""
 
 PICKLES = (".pt", ".pth", ".pkl", ".pickle", ".bin", ".ckpt")
 _PICKLED = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
@@ -165,13 +187,15 @@ def save(graph: CircuitGraph, path: str | Path, format: str | None = None) -> No
 
 
 def load(path: str | Path, format: str | None = None) -> CircuitGraph:
-    """Read a circuit; JSON files are told apart by what is in them.
+    """Read a circuit, of a file or a run folder; the content says which JSON it is.
 
     Raises:
         FormatError: a format that is only written, or everything that is wrong with the file.
     """
     if format is None and Path(path).suffix.lower() in PICKLES:
         raise FormatError(_pickle(path))
+    if (Path(path) / IN_A_RUN).is_file():
+        path = Path(path) / IN_A_RUN
     form = find_format(path, format)
     data = read_bytes(path)
     if data.startswith(_PICKLED):

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import re
 from typing import TYPE_CHECKING, Any
 
 from graphs import style
 from graphs.circuit import CircuitGraph
-from graphs.files import read_json
-from graphs.schema import FORMAT, from_document, to_document
+from graphs.networks import HEADER, header_text, read_header
+from graphs.schema import from_document
 from tasks.errors import FormatError
 
 if TYPE_CHECKING:
     import networkx as nx
 
-_HEADER = "circuit"
 _KNOWN = ("score", "standard_error")
 LEAST_WEIGHT = 1.2e-38
 """What stands for a weight of 0: still above 0 in the single precision of other programs."""
@@ -32,10 +30,8 @@ def to_graphml(graph: CircuitGraph) -> str:
     """
     import networkx as nx
 
-    document = to_document(graph)
-    header = {name: document[name] for name in ("format", "schema_version", "graph")}
     plain = _with_unique_keys(graph)
-    plain.graph[_HEADER] = json.dumps(header, sort_keys=True)
+    plain.graph[HEADER] = header_text(graph)
     return "\n".join(nx.generate_graphml(plain)) + "\n"
 
 
@@ -54,15 +50,7 @@ def from_graphml(data: bytes, source: str = "this file") -> CircuitGraph:
     except Exception as error:
         # networkx checks little, so a broken file fails in whatever line meets it first.
         raise FormatError(f"{source} is not GraphML: {error}") from None
-    header = plain.graph.get(_HEADER)
-    if not isinstance(header, str):
-        raise FormatError(
-            f"{source} is GraphML but no circuit: its graph has no attribute '{_HEADER}'; "
-            f"circuits writes one that holds model, task and method"
-        )
-    document = read_json(header.encode("utf-8", "surrogatepass"), f"{source}: '{_HEADER}'")
-    if not isinstance(document, dict) or document.get("format") != FORMAT:
-        raise FormatError(f"{source}: attribute '{_HEADER}' does not hold a circuit's metadata")
+    document = read_header(plain, source)
     nodes = [{"id": name, **_known(data)} for name, data in plain.nodes(data=True)]
     edges = [
         {"source": u, "target": v, "key": data.get("port", ""), **_known(data)}

@@ -45,10 +45,10 @@ def estimate_means(
     """Means over every real token of the clean prompts.
 
     Raises:
-        MethodError: means are not told apart like that.
+        MethodError: means are not distinguished like that.
     """
     if by not in BY:
-        raise MethodError(unknown("way to tell means apart", by, BY))
+        raise MethodError(unknown("way to distinguish means", by, BY))
     keys = token_keys(pairs.clean, pairs.mask, by)
     distinct, which = np.unique(keys[pairs.mask], axis=0, return_inverse=True)
     rows = np.full(pairs.mask.shape, -1, dtype=np.int64)

@@ -75,7 +75,7 @@ class Ablation:
 
     @property
     def means_by(self) -> str | None:
-        """What means are told apart by: ``all``, ``position`` or ``token``; None without means."""
+        """What means are kept by: ``all``, ``position`` or ``token``; None without means."""
         by = {"mean": "all", "mean-by-position": "position", "mean-by-token": "token"}
         return "token" if self.kind == "cama" else by.get(self.kind)
 

@@ -1,6 +1,6 @@
 """Mean activations, kept with what they are means of, and refused for anything else.
 
-A mean is told apart by nothing (``all``), by position within prompts of one length
+A mean is distinguished by nothing (``all``), by position within prompts of one length
 (``position``), or by position and token (``token``). :mod:`patching.ablation.estimates` makes them.
 """
 
@@ -61,7 +61,7 @@ class Origin:
 class MeanActivations:
     """Mean activations of some points.
 
-    ``keys[i]`` is (length, position, token), -1 where means are not told apart by it; ``counts``
+    ``keys[i]`` is (length, position, token), -1 where means are not distinguished by it; ``counts``
     is how many tokens each mean is over; ``values[point]`` is ``[keys, *unit]``.
     """
 

@@ -154,7 +154,7 @@ def effects_ablated(
 
 
 class Ablator:
-    """A tap that puts the values of whole points in the place of some sites."""
+    """A tap that puts the values of whole points instead of some sites."""
 
     def __init__(self, sites: Sequence[Site], batch: Batch, values: Values) -> None:
         self._batch, self._values = batch, values

@@ -25,7 +25,7 @@ Values = Mapping[Point, Tensor]
 
 @dataclass(frozen=True)
 class Replace:
-    """A tap that puts given values in the place of whole points; they broadcast to their shape."""
+    """A tap that puts given values instead of whole points; they broadcast to their shape."""
 
     values: Values
 

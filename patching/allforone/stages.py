@@ -88,7 +88,7 @@ class Stages:
     def transfer(
         self, layer: int, x: Float[Tensor, "b s d"], cuts: Cuts | None = None, tap: Tap = no_tap
     ) -> Float[Tensor, "b s d"]:
-        """One block in which the last token peeks at all others, less what is cut."""
+        """One block in which the last token peeks at all others, without what is cut."""
         return run_block(
             self.model.blocks[layer], x, self.frame, chain(self._full(layer, cuts), tap)
         )
@@ -154,7 +154,7 @@ class Silent:
     others: bool
 
     def __call__(self, kind: str, layer: int, value: Tensor) -> Tensor:  # noqa: ARG002
-        """Zero in the place of what attention writes."""
+        """Zero instead of what attention writes."""
         if kind != "attn_out":
             return value
         value = value.clone()

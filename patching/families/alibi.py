@@ -1,6 +1,6 @@
 """ALiBi: attention falls off linearly with distance, by a slope for each head.
 
-Since a softmax ignores what is added to all scores of a query alike, the bias may count from the
+Since a softmax ignores what is added to all scores of a query equally, the bias may count from the
 first key instead of from the query: ``slope * position of the key``.
 """
 

@@ -10,7 +10,7 @@ from patching.families.windows import no_window
 
 
 def gpt2(config: Any) -> Family:
-    """GPT-2 and what is built alike; the scale of scores may depend on the layer."""
+    """GPT-2 and models built like it; the scale of scores may depend on the layer."""
     return Family(**GPT2, **thirds("attn.c_attn"), scale=_scale)
 
 

@@ -28,7 +28,7 @@ UNGATED: dict[str, Any] = {"gate": "", "up": "mlp.up_proj", "down": "mlp.down_pr
 
 
 def llama(config: Any) -> Family:
-    """Llama 1 to 3, and what is built alike: SmolLM2, Vicuna, Yi, DeepSeek LLM, Seed-OSS."""
+    """Llama 1 to 3, and models built like it: SmolLM2, Vicuna, Yi, DeepSeek LLM, Seed-OSS."""
     return Family()
 
 

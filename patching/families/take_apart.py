@@ -113,7 +113,7 @@ def _anatomy(hf: Any, family: Family, layers: tuple[Any, ...]) -> Anatomy:
     if len(shapes) > 1:
         raise ModelError(
             f"layers differ in shape (key/value heads, width of a head, width of the stream: "
-            f"{', '.join(map(str, sorted(shapes)))}); circuits numbers all layers alike"
+            f"{', '.join(map(str, sorted(shapes)))}); circuits numbers all layers in the same way"
         )
     ((kv, d_head, d_model),) = shapes
     mixed = _mixture(hf, family, layers)
@@ -132,7 +132,7 @@ def _mixture(hf: Any, family: Family, layers: tuple[Any, ...]) -> dict[str, Any]
     if len(shapes) > 1:
         raise ModelError(
             f"layers differ in their experts (how many, whether one is shared: "
-            f"{', '.join(map(str, sorted(shapes)))}); circuits numbers all layers alike"
+            f"{', '.join(map(str, sorted(shapes)))}); circuits numbers all layers in the same way"
         )
     ((count, shared),) = shapes
     dense = tuple(layer for layer, each in enumerate(found) if each is None)

@@ -1,4 +1,4 @@
-"""Single neurons in the place of their MLP: neuron ``n`` writes ``post_n W_out[n]``.
+"""Single neurons instead of their MLP: neuron ``n`` writes ``post_n W_out[n]``.
 
 A neuron reads the stream at one port. There it makes ``pre_n = W_in[n] . norm(x)``, in a gated MLP
 also ``up_n = W_up[n] . norm(x)``, and ``post_n = f(pre_n)`` or ``f(pre_n) up_n``. What it writes is

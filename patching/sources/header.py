@@ -178,7 +178,7 @@ class _Reader:
         raise _BrokenError(f"a value of the unknown type {kind}")
 
     def array(self, kind: int, count: int) -> int:
-        """Passes over an array; a vocabulary is of no use here."""
+        """Skips an array; a vocabulary is of no use here."""
         if kind in SCALARS:
             self.skip(count * struct.calcsize(SCALARS[kind]))
         elif kind == STRING:

@@ -55,7 +55,7 @@ def test_a_difference_within_noise_is_nothing_to_recover():
     full, empty, circuit = rng.normal([[0.02], [0.03], [0.025]], 1, (3, 32))
     report = summarize("m", full, empty, circuit)
     assert (report.faithfulness, report.interval) == (None, None)
-    assert "undefined: the model does not tell the two runs apart" in str(report)
+    assert "undefined: the model does not distinguish the two runs" in str(report)
 
 
 def test_nothing_to_recover_is_said_and_is_no_number():

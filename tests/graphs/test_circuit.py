@@ -35,7 +35,7 @@ def test_edges_and_nodes_are_listed_in_order_of_computation():
 def test_q_and_v_edges_between_the_same_nodes_stay_apart():
     graph = circuit(*CHAIN).to_networkx()
     assert graph["input"]["a0.h0"]["q"]["score"] == 1.0
-    assert graph["input"]["a0.h0"]["v"] == {"port": "v", "score": -3.0}
+    assert graph["input"]["a0.h0"]["v"] == {"port": "v", "score": -3.0, "weight": 3.0}
     assert graph["a0.h0"]["m1"][""]["port"] == ""
     assert graph.nodes["a0.h0"] == {"kind": "head", "layer": 0, "unit": 0}
     assert graph.nodes["logits"]["layer"] == SMALL.n_layers
@@ -252,3 +252,36 @@ def test_importing_graphs_does_not_import_torch():
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = set(told.stdout.split())
     assert not loaded & {"torch", "transformers", "transformer_lens", "pandas", "pygraphviz"}
+
+
+def test_networkx_carries_what_the_circuit_is_of():
+    graph = circuit(*CHAIN).with_info(task="ioi", model="nano")
+    plain = graph.to_networkx()
+    told = {"task": "ioi", "model": "nano", "level": "edge", "direction": "noising"}
+    assert told.items() <= plain.graph.items()
+    assert all(data["weight"] == abs(data["score"]) for *_, data in plain.edges(data=True))
+    assert CircuitGraph.from_networkx(plain) == graph
+
+
+def test_edges_removed_in_networkx_are_gone_and_made_up_ones_refused():
+    plain = circuit(*CHAIN).to_networkx()
+    plain.remove_edge("input", "a0.h0", key="v")
+    again = CircuitGraph.from_networkx(plain)
+    assert "input->a0.h0<v>" not in again
+    assert len(again) == 4
+    plain.add_edge("logits", "input", key="", score=1.0)
+    with pytest.raises(FormatError, match="networkx graph"):
+        CircuitGraph.from_networkx(plain)
+
+
+def test_a_graph_of_another_program_says_what_is_missing():
+    with pytest.raises(FormatError, match="no attribute 'circuit'"):
+        CircuitGraph.from_networkx(nx.MultiDiGraph([("a", "b")]))
+    with pytest.raises(FormatError, match="give a MultiDiGraph"):
+        CircuitGraph.from_networkx(nx.DiGraph())
+
+
+def test_a_run_s_folder_is_opened_as_its_circuit(tmp_path):
+    graph = circuit(*CHAIN)
+    graph.save(tmp_path / "circuit.json")
+    assert CircuitGraph.load(tmp_path) == graph

@@ -210,7 +210,7 @@ def test_edges_agree_with_transformer_lens(family, direction):
     """Their attribution patching takes the gradient at the run they call corrupt: our denoising.
 
     Their difference points from corrupt to clean, as ours does, so denoising scores are theirs as
-    they are. With the runs exchanged theirs is minus our noising.
+    they are. With the runs swapped theirs is minus our noising.
     """
     from transformer_lens.tools.analysis.attribution_patching import (
         EdgeAttributionConfig,

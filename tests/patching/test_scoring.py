@@ -30,7 +30,7 @@ def close(found, expected, tolerance=1e-5):
 def test_swapped_pairs_swap_the_directions(model, pairs, method, level):
     """Exchanging the runs, and with them the answers, turns noising into denoising.
 
-    ``E`` of noising is ``m(A) - m(A, s := B)``. With A and B exchanged and the metric's sign with
+    ``E`` of noising is ``m(A) - m(A, s := B)``. With A and B swapped and the metric's sign with
     them, ``E`` of denoising is ``m'(A, s := B) - m'(A)`` with ``m' = -m``: the same number.
     """
     noising = score(model, pairs, method, level, "noising")
@@ -41,7 +41,7 @@ def test_swapped_pairs_swap_the_directions(model, pairs, method, level):
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("method", ALL)
 def test_swapped_runs_flip_the_sign_when_the_metric_stays(gpt2, pairs, method, level):
-    """With one metric for both, noising clean to corrupted is minus denoising them exchanged."""
+    """With one metric for both, noising clean to corrupted is minus denoising them swapped."""
     swapped = dataclasses.replace(pairs, clean=pairs.corrupted, corrupted=pairs.clean)
     noising = score(gpt2, pairs, method, level, "noising")
     denoising = score(gpt2, swapped, method, level, "denoising")

@@ -29,7 +29,7 @@ spaced = st.lists(part, min_size=1, max_size=4)
 
 @st.composite
 def questions(draw):
-    """A clean prompt, the same with one part exchanged, and two answers: of words, or of signs."""
+    """A clean prompt, the same with one part swapped, and two answers: of words, or of signs."""
     parts = draw(spaced)
     others = [*parts]
     others[draw(st.integers(0, len(parts) - 1))] = draw(part)

@@ -138,7 +138,7 @@ def test_words_that_begin_alike_tell_no_emotion(words):
 
 
 def test_a_real_small_vocabulary_is_refused_with_counts(stories_tokenizer):
-    with pytest.raises(TaskError, match=r"can tell apart \d of 7 words of anger"):
+    with pytest.raises(TaskError, match=r"can distinguish \d of 7 words of anger"):
         TASK.pairs(stories_tokenizer)
 
 

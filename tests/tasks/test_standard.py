@@ -213,7 +213,7 @@ def test_what_cannot_be_asked_is_said_by_kind(word_tokenizer):
     assert apart.fitted(Prompt("A is", "B is", [" xylo"], [" xyst"])).answer == [" xylo"]
     for answer, wrong in ((" xylo", " x"), (" xylo", " xylo"), ("", " y")):
         reason = apart.fitted(Prompt("A is", "B is", [answer], [wrong]))
-        assert reason == "have answers that no token tells apart"
+        assert reason == "have answers that no token distinguishes"
     kept = fitting.fitted(Prompt("A is", "B is", [" x", " x y"], [" y"], {"A": 1}))
     assert kept.answer == [" x"]
     assert fitting.positions(kept) == {"A": 1}

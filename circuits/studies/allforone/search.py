@@ -193,7 +193,7 @@ def _alternatives(
     seed: int,
     options: Sweep,
 ) -> dict[str, Any]:
-    """The same grid with something else in the place of CAMA, or of ABP."""
+    """The same grid with something else instead of CAMA, or of ABP."""
     from patching.ablation.waiting import MEANS_BATCH, alternatives
     from patching.allforone.stages import PEEKS, grid, grid_size
 

@@ -39,7 +39,7 @@ CLAIMS = {
     HEADS: "the same of heads",
     BOTH: "the best set of each taken out together",
     RANDOM: "control: the chosen edit's change of weights, turned in a random direction",
-    ELSEWHERE: "control: the chosen edit with A and B exchanged in its directions; what works on "
+    ELSEWHERE: "control: the chosen edit with A and B swapped in its directions; what works on "
     "A should not work so",
 }
 

@@ -86,7 +86,7 @@ def random_changes(
 def aimed_elsewhere(
     edits: Sequence[AnyEdit], names: Sequence[str] = (" A", " B")
 ) -> tuple[AnyEdit, ...]:
-    """The same edits with the first two letters exchanged in their directions."""
+    """The same edits with the first two letters swapped in their directions."""
     swapped = {names[0]: names[1], names[1]: names[0]}
 
     def other(edit: AnyEdit) -> AnyEdit:

@@ -43,12 +43,12 @@ def mitigate(
 ) -> ReportCard:
     """Find a permanent edit against a bias towards 'A', measure it, and save the edited model.
 
-    No right answer is used to choose it: it is the one under which every question is answered alike
-    in all orders of its options with the letters in balance, other tasks and text left alone. The
-    report card compares it on held-out questions with no edit, PriDe, other recipes and controls.
-    With ``out`` it is written there, with the plan and the edited model beside it; where nothing is
-    surely better than doing nothing, no model is. ``bos`` and ``chat`` say how the questions are
-    put to the model: see :meth:`tasks.base.Task.pairs`.
+    No right answer is used to choose it. It is the edit under which every question gets the same
+    answer in all orders of its options, all letters are chosen equally often, and other tasks and
+    text stay as they are. The report card compares it on held-out questions with no edit, PriDe,
+    other recipes and controls. With ``out`` it is written there, with the plan and the edited model
+    beside it; where nothing is surely better than doing nothing, no model is. ``bos`` and ``chat``
+    say how the questions are put to the model: see :meth:`tasks.base.Task.pairs`.
 
     >>> card = circuits.mitigate(model, train=8, test=40, others=8, recipes=["least squares"])
     >>> card.chosen

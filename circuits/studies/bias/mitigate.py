@@ -125,7 +125,7 @@ def where(
 ) -> Bias:
     """Localise the bias on training questions in an order in which another letter is right.
 
-    On ``n`` questions; by default on 24, on fewer in a model of many parts, but 8 at the least.
+    On ``n`` questions; by default on 24, on fewer in a model of many parts, but at least 8.
     """
     n = n or prompts_to_localise(model)
     k = items.n_options

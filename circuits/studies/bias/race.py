@@ -3,7 +3,7 @@
 Successive halving (Karnin, Koren & Somekh 2013; Jamieson & Talwalkar 2016) with a race per recipe,
 because every recipe's best is reported. The heats end after a quarter, a half and all of the
 questions, and none of the first two after fewer than ``FEWEST_QUESTIONS``. After a heat the better
-half of a recipe goes on, by the score on all questions so far, but ``FEWEST_KEPT`` at the least;
+half of a recipe goes on, by the score on all questions so far, but at least ``FEWEST_KEPT``;
 of equals those proposed first. What is chosen has thus answered every question.
 """
 
@@ -57,5 +57,5 @@ class Race:
 
 
 def halved(count: int) -> int:
-    """How many of so many candidates of a recipe go on."""
+    """How many candidates of a recipe go on, of this many."""
     return max(min(count, FEWEST_KEPT), -(-count // 2))

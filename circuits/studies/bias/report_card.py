@@ -30,7 +30,10 @@ class ReportCard(dict[str, Any]):
     localised  the parts that write the bias
 
     Measured values are ``{"value", "interval", "n"}``, with the 95 % bootstrap interval; null is
-    what could not be measured, ``"Infinity"`` what is infinite.
+    what could not be measured, ``"Infinity"`` what is infinite. ``print(card)`` shows the tables.
+
+    >>> circuits.ReportCard(chosen=None).chosen is None
+    True
     """
 
     @property

@@ -1,8 +1,8 @@
 """Runs of many prompts that start in the middle, and in which what prompts share is run once.
 
-What enters a block is kept and gone on from. Prompts that begin alike, as those of one question in
-several orders of its options do, have the beginning run once for all: nothing in it can see what
-follows, so its keys and values are the same.
+What enters a block is kept, and the run continues from there. Prompts with the same beginning, such
+as one question in several orders of its options, have the beginning run once for all: nothing in it
+can see what follows, so its keys and values are the same.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ class Start:
         mask: Bool[np.ndarray, "n pos"],
         alike: int = 1,
     ) -> Start:
-        """What enters the first block; every ``alike`` prompts in a row may begin alike."""
+        """What enters the first block; ``alike`` prompts in a row may share a beginning."""
         prompts = [ids[real] for ids, real in zip(tokens, mask, strict=True)]
         groups = [prompts[i : i + alike] for i in range(0, len(prompts), alike)]
         # A window is counted in columns, of which some would be empty.
@@ -174,7 +174,7 @@ def _chunk(
 
 
 def _shared(prompts: Sequence[Int[np.ndarray, " s"]]) -> int:
-    """With how many tokens all of them begin; each has one more at the least."""
+    """With how many tokens all of them begin; each has at least one more."""
     shortest = min(map(len, prompts)) - 1
     same = np.all([ids[:shortest] == prompts[0][:shortest] for ids in prompts], axis=0)
     return shortest if same.all() else int(same.argmin())

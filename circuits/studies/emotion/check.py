@@ -1,4 +1,4 @@
-"""Head scores in closed form held against really silencing every head, with the time of both."""
+"""Head scores in closed form compared with really silencing every head, with the time of both."""
 
 from __future__ import annotations
 

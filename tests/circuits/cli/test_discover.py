@@ -202,7 +202,7 @@ def test_an_empty_circuit_says_why_and_what_to_do(tmp_path):
     done = cli("discover", "ioi", "--n", "4", "--top", "1", "--out", tmp_path / "run")
     assert done.exit_code == 0, done.stderr
     assert "0 nodes, 0 edges" in done.stdout
-    assert "no way from the input to the logits is among what was chosen" in done.stdout
+    assert "no path from the input to the logits is among what was chosen" in done.stdout
 
 
 def test_the_summary_says_how_experts_are_chosen(config, make_record, capsys, tmp_path):

@@ -121,7 +121,7 @@ def test_another_model_is_refused_unless_allowed(done, tmp_path):
     assert report["model_hash"] != json.loads((done / "run.json").read_text())["model"]["hash"]
     if report["undefined"]:
         assert report["curves"] == []
-        assert "does not tell the two apart" in result.stdout
+        assert "does not distinguish the two" in result.stdout
 
 
 def test_compare_holds_runs_against_the_first(home, tmp_path, monkeypatch):

@@ -59,7 +59,7 @@ def test_math_styles_and_forms_have_their_shares():
 
 
 def test_held_out_operands_are_in_no_style_of_the_training_texts():
-    """Problems are told apart by their numbers, so a problem in another style counts as seen."""
+    """Problems are distinguished by their numbers, so a problem in another style counts as seen."""
 
     def bare(texts):
         return {t for t in texts if t.endswith("=") and t.count("+") == 1 and "-" not in t}

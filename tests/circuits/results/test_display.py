@@ -266,7 +266,7 @@ def test_where_nothing_is_recoverable_a_curve_says_so():
     outcomes = curve.outcomes
     alike = replace(outcomes, metric=np.zeros_like(outcomes.metric))
     nothing = replace(curve, outcomes=alike)
-    assert "does not tell the two apart" in nothing._repr_html_()
+    assert "does not distinguish the two" in nothing._repr_html_()
     assert nothing.to_frame().faithfulness.isna().all()
 
 

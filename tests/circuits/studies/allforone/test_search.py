@@ -109,7 +109,7 @@ def test_equal_arguments_find_the_same(found):
 
 
 def test_the_task_s_own_sampler_finds_the_same_stages():
-    """Random draws in the place of every beginning; the result no longer has a say in them."""
+    """Random draws instead of every beginning; the result no longer has a say in them."""
     found = circuits.af1(
         planted.opened(),
         "mental_math",
