@@ -110,7 +110,7 @@ def _by_prompt(
         totals = ((rows.sum(0), (rows**2).sum(0), ends) for rows, ends in parts)
         return _scores(totals, request, given, model, pairs), each
     each = pairs.by_prompt(each.T).T
-    ends = sum(ends for _, ends in parts) * (pairs.prompts / len(pairs))
+    ends = np.sum([ends for _, ends in parts], axis=0) * (pairs.prompts / len(pairs))
     whole = each.sum(0), (each**2).sum(0), ends
     return _scores([whole], request, given, model, pairs), each
 
