@@ -49,11 +49,14 @@ def abilities(
     seed: int = 0,
     batch_size: int = 16,
     progress: Progress | None = None,
+    bos: bool | None = None,
+    chat: bool | str = "",
 ) -> Iterator[Ability]:
     """Every task (or the named ones, options written behind them) asked with `n` prompts or fewer.
 
     One forward pass per prompt. A task that has fewer prompts for this tokenizer is asked with as
-    many as a half, a quarter and so on of `n`; one that cannot be asked at all says why.
+    many as a half, a quarter and so on of `n`; one that cannot be asked at all says why. `bos` and
+    `chat` say how prompts are put to the model: see :meth:`tasks.base.Task.pairs`.
 
     Raises:
         TaskError: no such task or option.
@@ -69,7 +72,7 @@ def abilities(
         if progress is not None:
             progress(done, len(every), "asking")
         try:
-            pairs = _as_many(task, model, n, seed)
+            pairs = _as_many(task, model, n, seed, bos=bos, chat=chat)
             yield _asked(model, name, pairs, batch_size, seed)
         except TaskError as fault:
             yield Ability(name, task.metric, refused=str(fault))
@@ -93,14 +96,14 @@ def task_abilities(
     return list(abilities(load_model(model), names, n, seed, **options))
 
 
-def _as_many(task: Any, model: Model, n: int, seed: int) -> PromptPairs:
+def _as_many(task: Any, model: Model, n: int, seed: int, **how: Any) -> PromptPairs:
     """The task's prompts: `n`, or half of it and so on where it has no more."""
     if model.tokenizer is None:
         raise TaskError(f"task {task.name} is text, and this model has no tokenizer")
     first: TaskError | None = None
     while n >= 2:
         try:
-            pairs: PromptPairs = task.pairs(model.tokenizer, n=n, seed=seed)
+            pairs: PromptPairs = task.pairs(model.tokenizer, n=n, seed=seed, **how)
         except TaskError as fault:
             first = first or fault
             n //= 2

@@ -229,7 +229,7 @@ class Config:
                     f"there is no file '{self.task}'; give a file of prompt pairs, "
                     f"or a task: {', '.join(tasks.names())}"
                 )
-            check_lines(self.task)
+            check_lines(self.task, self.skip_bad)
         elif self.task in EMBEDDED:
             raise TaskError(f"'{self.task}' is a model, not a task; the task comes first")
         elif (name := parted(self.task)[0]) not in tasks.names():

@@ -48,7 +48,8 @@ def score(
     such position to each other one. ``nodes`` says what nodes and edges are made of: ``heads`` and
     whole MLPs, or heads and single ``neurons``.
     Scores are means over prompts in units of the metric; positive always means that the clean
-    activation pushes the metric towards the clean answer. The batch size changes nothing but time
+    activation pushes the metric towards the clean answer. Rows that are tokens of one prompt's
+    answer are one prompt: errors are over prompts. The batch size changes nothing but time
     and memory, and the rounding of sums: in float32, scores of other batch sizes differ by at most
     1e-5 of the largest. When memory runs out it is halved and the work goes on.
 
@@ -63,8 +64,11 @@ def score(
     """
     where = sites, positions, options
     request = Request.of(model, pairs, method, level, direction, metric, *where, nodes=nodes)
-    parts = score_batches(model, pairs, request, _totals, Sweep.of(batch_size, progress))
-    return _scores(parts, request, _given(level, sites, positions, nodes), model, pairs)
+    sweep, given = Sweep.of(batch_size, progress), _given(level, sites, positions, nodes)
+    if len(pairs.prompt):
+        return _by_prompt(model, pairs, request, given, sweep)[0]
+    parts = score_batches(model, pairs, request, _totals, sweep)
+    return _scores(parts, request, given, model, pairs)
 
 
 def prompt_scores(
@@ -86,15 +90,30 @@ def prompt_scores(
     """Scores, and those of every single prompt, from which the scores of other draws follow.
 
     Arguments and errors are those of :func:`score`; memory grows with the number of prompts. With
-    ``sample``, a number and a seed, no more sites than that are scored, drawn with the seed.
+    ``sample``, a number and a seed, no more sites than that are scored, drawn with the seed. Of a
+    prompt of several rows the score is their sum, scaled so that the mean over prompts is that over
+    rows (:meth:`PromptPairs.by_prompt`).
     """
     request = Request.of(
         model, pairs, method, level, direction, metric, sites, positions, options, sample, nodes
     )
-    parts = [*score_batches(model, pairs, request, _each, Sweep.of(batch_size, progress))]
-    totals = ((rows.sum(0), (rows**2).sum(0), ends) for rows, ends in parts)
-    scores = _scores(totals, request, _given(level, sites, positions, nodes), model, pairs)
-    return scores, np.concatenate([rows for rows, _ in parts])
+    sweep, given = Sweep.of(batch_size, progress), _given(level, sites, positions, nodes)
+    return _by_prompt(model, pairs, request, given, sweep)
+
+
+def _by_prompt(
+    model: Model, pairs: PromptPairs, request: Request, given: Mapping[str, str], sweep: Sweep
+) -> tuple[Scores, Rows]:
+    """Scores with those of every prompt; sums and errors are over prompts, not over their rows."""
+    parts = [*score_batches(model, pairs, request, _each, sweep)]
+    each = np.concatenate([rows for rows, _ in parts])
+    if not len(pairs.prompt):
+        totals = ((rows.sum(0), (rows**2).sum(0), ends) for rows, ends in parts)
+        return _scores(totals, request, given, model, pairs), each
+    each = pairs.by_prompt(each.T).T
+    ends = np.sum([ends for _, ends in parts], axis=0) * (pairs.prompts / len(pairs))
+    whole = each.sum(0), (each**2).sum(0), ends
+    return _scores([whole], request, given, model, pairs), each
 
 
 def _given(level: str, sites: str, positions: str, nodes: str) -> dict[str, str]:
@@ -123,13 +142,13 @@ def _scores(
     model: Model,
     pairs: PromptPairs,
 ) -> Scores:
-    """The sums of all batches, in their order, as scores."""
+    """The sums over prompts of all batches, in their order, as scores."""
     totals, squares, ends = added(parts)
     return Scores(
         names=request.names,
         totals=totals,
         squares=squares,
-        count=len(pairs),
+        count=pairs.prompts,
         level=request.level,
         method=request.method,
         direction=request.direction,

@@ -141,16 +141,18 @@ def read_file(
     return PairsFile(_drawn(path, pairs, n, seed), form.name, extra, left_out)
 
 
-def check_lines(path: str | Path) -> None:
-    """Refuse a file none of whose rows has the right keys, without any tokenizer.
+def check_lines(path: str | Path, skip_bad: bool = False) -> None:
+    """Refuse a file of two kinds of rows, or none of whose rows is right, without any tokenizer.
 
-    A file with some good rows is left to :func:`read_pairs`, which tells all its faults at once.
+    A file with some good rows is left to :func:`read_pairs`, which tells all its faults at once;
+    rows of another kind are left to it with `skip_bad`.
 
     Raises:
         TaskError: there is no such file, it is no text or empty, or the faults of its rows.
     """
     _, lines = _read_lines(Path(path))
-    if all(line.faults for line in lines):
+    mixed = any(line.other_kind for line in lines) and not skip_bad
+    if mixed or all(line.faults for line in lines):
         raise TaskError(all_faults(f"{path} cannot be used:", _listed(lines)))
 
 
@@ -171,6 +173,7 @@ class _Line:
     values: Mapping[str, Any]
     faults: tuple[str, ...]
     extra: tuple[str, ...] = ()
+    other_kind: bool = False
 
 
 def _listed(lines: Sequence[_Line]) -> list[str]:
@@ -210,7 +213,7 @@ def _line(record: Record, form: Form) -> _Line:
     wrong = dict(form.misspelt(given))
     faults += [unknown("key", key, form.keys) for key in wrong]
     extra = tuple(key for key in given if key and key not in form.keys and key not in wrong)
-    return _Line(record.where, given, tuple(faults), extra)
+    return _Line(record.where, given, tuple(faults), extra, other is not None)
 
 
 def _refuse_others(path: Path, rows: Rows, records: Sequence[Record]) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import typer
 
 from circuits.abilities import Ability, abilities
+from circuits.cli.asking import How
 from circuits.cli.printing import printable
 from circuits.results.intervals import spelled
 from circuits.results.tables import Table
@@ -15,22 +16,25 @@ from circuits.results.tables import Table
 TITLES = ["task", "n", "right", "preferred", "metric", "mean"]
 
 
-def present(model: str, names: Sequence[str], n: int, seed: int, as_json: bool) -> None:
+def present(
+    model: str, names: Sequence[str], n: int, seed: int, how: How, *, as_json: bool
+) -> None:
     """Ask the model every task (or those named) and print what came of it."""
     import tasks
     from circuits.cli.discover import prepare
     from circuits.cli.printing import print_table
     from circuits.cli.progress import shown_progress
     from circuits.config import Config
-    from circuits.models import load_model, locate
+    from circuits.models import check_chat, load_model, locate
 
     locate(model)
+    check_chat(model, how["chat"])
     for name in names:
         tasks.get(name)
     with shown_progress() as progress:
         progress(0, 0, "opening the model")
         prepare(Config(task=None, model=model))
-        results = list(abilities(load_model(model), names, n, seed, progress=progress))
+        results = list(abilities(load_model(model), names, n, seed, progress=progress, **how))
     if as_json:
         typer.echo(json.dumps([each.to_json() for each in results], indent=2))
         return

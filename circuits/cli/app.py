@@ -163,6 +163,9 @@ def list_tasks(
     _device: Device = None,
     n: Annotated[int, typer.Option("--n", help="With --model: prompts of each.")] = 32,
     seed: Annotated[int, typer.Option(help="Draws the prompts.")] = 0,
+    bos: Bos = None,
+    chat: Chat = False,
+    chat_plain: ChatPlain = False,
     as_json: AsJson = False,
 ) -> None:
     """What can be asked of a model; with --model how well it does each."""
@@ -172,7 +175,8 @@ def list_tasks(
     if model is not None:
         from circuits.cli.abilities import present
 
-        present(model, task or [], n, seed, as_json)
+        how = how_of(bos, chat, chat_plain)
+        present(model, task or [], n, seed, how, as_json=as_json)
         return
     if task:
         raise TaskError(f"{task[0]}: name a model, as in circuits tasks {task[0]} --model nano")

@@ -70,7 +70,7 @@ def mitigate(
             progress(0, 0, "drawing questions")
             material = prepare(opened, settings)
             work = forecast(opened, material, settings)
-        for line in work.lines(settings):
+        for line in (*map(printable, material.left_out), *work.lines(settings)):
             typer.echo(line, err=True)
         with shown_progress(whole=True) as progress:
             card = carry_out(opened, settings, out, Whole(progress, work.steps), material)

@@ -34,6 +34,7 @@ def evaluate_file(
     from circuits.prompts import prompts_of
     from patching.sources.stated import stated_shape
 
+    graph = CircuitGraph.load(path)
     source = str(terms.prompts) if terms.prompts is not None else task
     if model is None or source is None:
         raise RunError(
@@ -42,7 +43,6 @@ def evaluate_file(
         )
     if terms.rediscoveries:
         raise RunError(f"--rediscoveries discovers a run again, and {path} is a circuit's file")
-    graph = CircuitGraph.load(path)
     config = Config(task=source, model=model, seed=terms.seed, skip_bad=terms.skip_bad)
     if not config.from_file:
         config = replace(config, n=terms.n)

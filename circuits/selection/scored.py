@@ -92,24 +92,10 @@ def score_by(
             "batch_size": options or config.batch_size,
             **own,
         }
-        if keep_rows or len(methods) > 1 or len(pairs.prompt):
+        if keep_rows or len(methods) > 1:
             scores, each = prompt_scores(model, pairs, name, **how)
-            rows.append(pairs.by_prompt(each.T).T)
-            scores = _over_prompts(scores, rows[-1]) if len(pairs.prompt) else scores
+            rows.append(each)
         else:
             scores = score(model, pairs, name, **how)
         parts.append(scores)
     return ScoreSet(tuple(parts), tuple(rows))
-
-
-def _over_prompts(scores: Scores, rows: Rows) -> Scores:
-    """The scores with standard errors over prompts, of which several rows may be of one."""
-    fewer = len(rows) / scores.count
-    return replace(
-        scores,
-        totals=rows.sum(0),
-        squares=(rows**2).sum(0),
-        count=len(rows),
-        clean=scores.clean * fewer,
-        corrupted=scores.corrupted * fewer,
-    )

@@ -151,7 +151,7 @@ class Plan:
             sample=(self.sites, self.seed) if exact else None,
             **options,
         )
-        return scores.names, self.pairs.by_prompt(rows.T).T, sweep.seconds() - begin
+        return scores.names, rows, sweep.seconds() - begin
 
 
 def carried_out(plan: Plan, work: Forecast, options: Sweep) -> Validation:

@@ -43,6 +43,21 @@ def test_it_is_the_metric_and_the_top_token_of_the_clean_prompts(nano, name):
     assert low <= found.value <= high
 
 
+def test_chat_turns_and_a_beginning_are_put_as_elsewhere(nano):
+    (found,) = abilities(nano, ["ioi"], n=8, bos=False)
+    pairs = tasks.get("ioi").pairs(nano.tokenizer, n=8, bos=False)
+    batch = Batch.of(nano, pairs)
+    value = METRICS[pairs.metric](nano.run(batch.clean, batch.mask), pairs).mean().item()
+    assert found.value == pytest.approx(value, abs=1e-5)
+    with pytest.raises(TaskError) as caught:
+        tasks.get("ioi").pairs(nano.tokenizer, n=2, chat="plain")
+    command = ["tasks", "ioi", "--model", "nano", "--n", "2"]
+    done = CliRunner().invoke(app, [*command, "--chat-plain", "--json"])
+    assert json.loads(done.stdout)[0]["refused"] == str(caught.value)
+    done = CliRunner().invoke(app, [*command, "--chat"])
+    assert (done.exit_code, "no chat template" in done.stderr) == (2, True)
+
+
 def test_a_task_with_few_prompts_is_asked_with_as_many_as_it_has(nano):
     (found,) = abilities(nano, ["sva"], n=16)
     assert found.n == 8

@@ -16,6 +16,7 @@ from circuits.config import Config
 from circuits.prompts import fitted, noted_prompts, prompts_of
 from circuits.selection.scored import score_by
 from circuits.unlikely import unlikely
+from patching.scoring import prompt_scores
 from tasks import PromptPairs
 from tasks.errors import TaskError
 from tests.tasks.conftest import WordTokenizer
@@ -182,13 +183,24 @@ def test_intervals_are_over_prompts_not_over_their_rows(model, repeated):
     assert loose[1] - loose[0] < 0.8 * (mine.interval[1] - mine.interval[0])
 
 
-def test_standard_errors_and_validation_are_over_prompts(model, repeated):
+@pytest.mark.parametrize(
+    "scored",
+    [
+        lambda model, pairs: score_by(Config(None), model, pairs).scores,
+        lambda model, pairs: circuits.score(model, pairs, batch_size=5),
+        lambda model, pairs: prompt_scores(model, pairs)[0],
+    ],
+)
+def test_standard_errors_are_over_prompts(model, repeated, scored):
     once = repeated[0]
-    mine, theirs = (score_by(Config(None), model, pairs).scores for pairs in repeated)
+    mine, theirs = (scored(model, pairs) for pairs in repeated)
     assert theirs.count == mine.count == len(once)
     np.testing.assert_allclose(theirs.values, mine.values, atol=1e-6)
     np.testing.assert_allclose(theirs.standard_error, mine.standard_error, atol=1e-6)
     assert theirs.clean == pytest.approx(mine.clean)
+
+
+def test_validation_is_over_prompts(model, repeated):
     mine, theirs = (
         circuits.validate(model, pairs, ["secant"], ["z"], directions=["noising"]).to_frame()
         for pairs in repeated

@@ -58,7 +58,8 @@ def test_a_whole_answer_is_measured_token_by_token(gpt2):
     expected = [logits[len(prompt) - 1 + k, token].item() for k, token in enumerate(answer)]
     assert found == pytest.approx(expected, abs=1e-5)
     scores = score(gpt2, rows, "secant", "node", metric="sequence_log_prob")
-    assert scores.count == len(answer)
+    assert (scores.count, scores.standard_error) == (1, None)
+    assert scores.clean == pytest.approx(np.mean(expected), abs=1e-5)
 
 
 @pytest.mark.parametrize("name", METRICS)

@@ -115,6 +115,15 @@ def test_lines_are_checked_without_a_tokenizer(tmp_path):
     assert [fault.split(":")[0] for fault in faults] == ["  line 1", *["  line 3"] * 3]
 
 
+def test_rows_of_two_kinds_are_refused_without_a_tokenizer(tmp_path):
+    path = tmp_path / "pairs.jsonl"
+    other = {"clean_prefix": "a", "patch_prefix": "b", "clean_answer": "c", "patch_answer": "d"}
+    path.write_text("\n".join(map(json.dumps, (GOOD, other))))
+    with pytest.raises(TaskError, match=r"line 2: a row of .* give one kind per file"):
+        check_lines(path)
+    check_lines(path, skip_bad=True)
+
+
 def test_drawing_is_reproducible_and_keeps_the_order(written):
     path = written(*(IDS | {"clean": [100 + i, 2]} for i in range(30)))
     drawn = read_pairs(path, n=10, seed=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,8 +14,9 @@ from jaxtyping import Bool, Int
 from tasks.answers import Ids, begin_alike
 from tasks.chat import Asked, begun
 from tasks.errors import TaskError
+from tasks.files import left_out_lines
 from tasks.mcq_bias import MCQBias, letter_tokens
-from tasks.mcq_files import read_questions
+from tasks.mcq_files import read_question_file, read_questions
 from tasks.questions import LETTERS, Question, bank
 from tasks.tokenize import encode, pad_id, single_token, unknown_words
 
@@ -201,6 +203,17 @@ def commonest_options(path: str | Path, skip_bad: bool = False) -> int:
     questions = read_questions(path, skip_bad=skip_bad)
     counts = np.bincount([len(question.options) for question in questions])
     return int(counts.argmax())
+
+
+def not_asked(path: str | Path, n_options: int, skip_bad: bool = False) -> tuple[str, ...]:
+    """How many rows of a file are no questions with so many options, for which reason."""
+    file = read_question_file(path, skip_bad=skip_bad)
+    counts = Counter(file.left_out)
+    for question, times in Counter(file.questions).items():
+        if (k := len(question.options)) != n_options:
+            counts[f"{k} options, where most questions have {n_options}"] += 1
+        counts["the same question again"] += times - 1
+    return tuple(left_out_lines(+counts))
 
 
 def unknown_share(tokenizer: Any, questions: Sequence[Question]) -> float:

@@ -22,6 +22,7 @@ from circuits.studies.bias.items import (
     file_questions,
     in_all_orders,
     make_items,
+    not_asked,
     random_questions,
     unknown_share,
 )
@@ -62,6 +63,7 @@ class Material:
 
     too_long   how many questions to test on were left out because the model cannot take them
     unknown    share of the words of those to test on that the tokenizer does not know
+    left_out   how many rows of a file are not asked, a line for every reason
     """
 
     train: Items
@@ -71,6 +73,7 @@ class Material:
     test_others: Others
     too_long: int
     unknown: float
+    left_out: tuple[str, ...] = ()
 
 
 def prepare(model: Model, settings: Settings) -> Material:
@@ -117,6 +120,7 @@ def prepare(model: Model, settings: Settings) -> Material:
         test_others=other_prompts(plain, settings.others, "test", model.longest),
         too_long=len(asked) - len(test),
         unknown=unknown_share(tokenizer, test.questions),
+        left_out=not_asked(settings.file, k, settings.skip_bad) if settings.file else (),
     )
 
 

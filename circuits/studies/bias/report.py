@@ -98,6 +98,7 @@ def _questions(material: Material, ordered: int) -> dict[str, Any]:
         "options": material.test.n_options,
         "too_long": material.too_long,
         "unknown_words": material.unknown,
+        "left_out": list(material.left_out),
     }
 
 

@@ -79,6 +79,8 @@ def _verdict(card: Mapping[str, Any]) -> Iterator[Block]:
         left += f" All were put in a chat turn ({form})."
     if q["unknown_words"]:
         left += f" {q['unknown_words']:.0%} of their words are unknown to its tokenizer."
+    if q["left_out"]:
+        left += f" Of the file's rows: {harmless('; '.join(q['left_out']))}."
     yield (
         f"Model {harmless(card['model']['name'])}, {card['model']['hash'][:12]}. Chosen on "
         f"{q['train']} training questions in all orders without their answers, measured on "

@@ -222,6 +222,21 @@ def test_files_of_questions_are_split_once_and_for_all(shared):
     assert counts.max() - counts.min() <= 1
 
 
+def test_rows_of_a_file_that_are_not_asked_are_counted_by_reason(tmp_path, biased):
+    rows = [f"What is {i}?,{i},x,y,z,A" for i in range(30)]
+    odd = ["What is 0?,0,x,y,z,A", "Which?,a,a,b,c,D", "Who?,d,d,e,f,B", "Whose?,d,e,f,g,K"]
+    path = tmp_path / "own.csv"
+    path.write_text("\n".join([*rows, *odd]), encoding="utf-8")
+    with pytest.raises(TaskError, match="the same option twice"):
+        mitigate.Settings(4, 8, file=str(path))
+    material = mitigate.prepare(
+        biased, mitigate.Settings(4, 8, file=str(path), others=4, skip_bad=True)
+    )
+    assert material.left_out[:1] == ("left out 2: the same option twice",)
+    assert material.left_out[1].startswith("left out 1: answer")
+    assert material.left_out[2:] == ("left out 1: the same question again",)
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
