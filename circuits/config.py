@@ -33,7 +33,7 @@ N_FROM_TASK = 64
 PROMPTS = "prompts"
 FILES = (".jsonl", ".json", ".csv", ".tsv", ".txt", ".parquet")
 LEVELS = ("edge", "node")
-EXACT = "activation"
+AUTO, EXACT, FOR_EDGES = "auto", "activation", "secant"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,8 @@ class Config:
     task        a task, with options written behind it or none, or path of a file of prompt pairs
                 (tasks/files.py); None: in memory
     model       name of an embedded model, Hugging Face id, or directory; None: in memory
-    method      a method, or several parted by commas: the mean of their scores
+    method      a method, or several parted by commas: the mean of their scores; auto is secant
+                where edges are scored
     nodes       what nodes and edges are made of: heads and whole MLPs, or heads and neurons
     metric      None: the task's own
     select      how the circuit is chosen: see circuits.selectors
@@ -63,7 +64,7 @@ class Config:
 
     task: str | None
     model: str | None = "nano"
-    method: str = "secant"
+    method: str = AUTO
     level: str = "edge"
     nodes: str = "heads"
     direction: str = "noising"
@@ -80,6 +81,10 @@ class Config:
     options: Mapping[str, Any] = field(default_factory=dict)
     skip_bad: bool = False
     model_correct: bool = False
+
+    def __post_init__(self) -> None:
+        if self.method == AUTO and self.level == "edge":
+            object.__setattr__(self, "method", FOR_EDGES)
 
     @property
     def from_file(self) -> bool:
@@ -259,7 +264,7 @@ class Config:
             raise MethodError(unknown("kind of nodes", self.nodes, NODES))
         for name, given in self.methods:
             options = get(name).check(given)
-            if given and name != EXACT:
+            if given and name not in (AUTO, EXACT):
                 linearisation(name, options)
 
     def _check_choice(self) -> None:

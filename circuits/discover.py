@@ -33,7 +33,7 @@ def discover(
     task: str | Path | PromptPairs | Task,
     model: Any = "nano",
     *,
-    method: str = "secant",
+    method: str = "auto",
     level: str = "edge",
     nodes: str = "heads",
     direction: str = "noising",
@@ -52,7 +52,8 @@ def discover(
 ) -> CircuitGraph:
     """The circuit with which `model` answers `task`: its `top` strongest edges, pruned.
 
-    `method` may name several, separated by commas: their mean ranks the edges. `select` names a
+    `method` may name several, separated by commas: their mean ranks the edges; `auto` is `secant`
+    for edges, and for nodes what `circuits.score` chooses. `select` names a
     selector of :data:`circuits.selectors.SELECTORS`, with options as in
     `threshold:least=0.1`; a selector that runs the circuit puts `ablation` in the place of all that
     is outside it. `top` defaults to what the selector has (100).

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
-from patching.measure import BatchScores, Request, Sample, score_batches
+from patching.choice import CHECKED, Check
+from patching.costs import exact_blocks
+from patching.measure import EXACT, BatchScores, Request, Sample, score_batches
 from patching.metrics import Metric
 from patching.model import Model
 from patching.progress import Progress
@@ -18,8 +21,8 @@ from tasks.pairs import PromptPairs
 
 Rows = Float[np.ndarray, "b names"]
 
-DEFAULT = "secant"
-"""The recommended method: see the table that ``circuits validate`` prints."""
+DEFAULT = "auto"
+"""Single sites told right, edges by ``secant``: see docs/explanation/single_sites.md."""
 
 
 def score(
@@ -44,8 +47,11 @@ def score(
     ``expert``, ...).
     Sites and edges are scored at ``positions`` ``all`` (together), ``token`` (each) or ``named``
     (each that the task names); ``level="attention_edge"`` scores what each head carries from each
-    such position to each other one. ``nodes`` says what nodes and edges are made of: ``heads`` and
-    whole MLPs, or heads and single ``neurons``.
+    such position to each other one. ``level="placed"`` scores both kinds of edges at ``token`` or
+    ``named`` places (:mod:`patching.places`), of which circuits can be run. ``nodes`` says what
+    nodes and edges are made of: ``heads`` and whole MLPs, or heads and single ``neurons``.
+    ``method="auto"`` does single sites exactly where that is cheap and estimates the others, with a
+    check (:attr:`patching.scores.Scores.chosen`); edges it scores by ``secant``.
     Scores are means over prompts in units of the metric; positive always means that the clean
     activation pushes the metric towards the clean answer. The batch size changes nothing but time
     and memory, and the rounding of sums: in float32, scores of other batch sizes differ by at most
@@ -62,8 +68,9 @@ def score(
     """
     where = sites, positions, options
     request = Request.of(model, pairs, method, level, direction, metric, *where, nodes=nodes)
-    parts = score_batches(model, pairs, request, _totals, Sweep.of(batch_size, progress))
-    return _scores(parts, request, _given(level, sites, positions, nodes), model, pairs)
+    loops, given = Sweep.of(batch_size, progress), _given(level, sites, positions, nodes)
+    parts = score_batches(model, pairs, request, _totals, loops)
+    return checked(_scores(parts, request, given, model, pairs), request, model, pairs, loops)
 
 
 def prompt_scores(
@@ -90,9 +97,11 @@ def prompt_scores(
     request = Request.of(
         model, pairs, method, level, direction, metric, sites, positions, options, sample, nodes
     )
-    parts = [*score_batches(model, pairs, request, _each, Sweep.of(batch_size, progress))]
+    loops, given = Sweep.of(batch_size, progress), _given(level, sites, positions, nodes)
+    parts = [*score_batches(model, pairs, request, _each, loops)]
     totals = ((rows.sum(0), (rows**2).sum(0), ends) for rows, ends in parts)
-    scores = _scores(totals, request, _given(level, sites, positions, nodes), model, pairs)
+    scores = _scores(totals, request, given, model, pairs)
+    scores = checked(scores, request, model, pairs, loops)
     return scores, np.concatenate([rows for rows, _ in parts])
 
 
@@ -129,7 +138,7 @@ def _scores(
         totals=totals,
         squares=squares,
         count=len(pairs),
-        level=request.level,
+        level="edge" if request.level == "placed" else request.level,
         method=request.method,
         direction=request.direction,
         metric=request.metric.name,
@@ -139,4 +148,30 @@ def _scores(
         task=pairs.task,
         model_hash=model.hash,
         options={**request.options, **given},
+        chosen=request.chosen,
     )
+
+
+def checked(
+    scores: Scores, request: Request, model: Model, pairs: PromptPairs, options: Sweep
+) -> Scores:
+    """With some of the sites that ``auto`` estimated done exactly beside them.
+
+    Half of them are the strongest, the others drawn: what the estimate puts first is what is read,
+    and what it wrongly takes for small is among the rest.
+    """
+    chosen, wanted = request.chosen, request.wanted
+    if chosen is None or wanted is None or not chosen.estimated:
+        return scores
+    _, places = wanted.split(chosen.estimated)
+    ranked = places[np.argsort(-np.abs(scores.values[places]), kind="stable")]
+    strong, others = ranked[: CHECKED // 2], ranked[CHECKED // 2 :]
+    count = min(len(others), CHECKED // 2)
+    drawn = np.sort(np.random.default_rng(0).choice(others, count, replace=False))
+    some = np.array([*strong.tolist(), *drawn.tolist()], dtype=int)
+    exact = request.of_sites(wanted.at(some.tolist()), EXACT)
+    totals, *_ = added(score_batches(model, pairs, exact, _totals, options))
+    effects = (totals / len(pairs))[np.argsort(np.argsort(some))]
+    check = Check.of(effects, scores.values[some], len(strong))
+    cost = chosen.cost + exact_blocks(exact.wanted or wanted, pairs, model.anatomy)
+    return replace(scores, chosen=replace(chosen, check=check, cost=cost))

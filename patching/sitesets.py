@@ -104,6 +104,22 @@ class SiteSet:
         every = range(self._count) if self.kept is None else self.kept
         return replace(self, kept=tuple(every[i] for i in sorted(drawn.tolist())))
 
+    def split(self, kinds: Sequence[str]) -> tuple[SiteSet, Int[np.ndarray, " some"]]:
+        """The sites at points of some kinds, and their places among all of :attr:`names`."""
+        sizes = [len(group.sites) * len(self.labels) for group in self.groups]
+        wanted = np.repeat([group.point[0] in kinds for group in self.groups], sizes)
+        kept = np.arange(self._count) if self.kept is None else np.array(self.kept, dtype=int)
+        groups = tuple(group for group in self.groups if group.point[0] in kinds)
+        chosen = (np.cumsum(wanted) - 1)[kept[wanted[kept]]]
+        all_of_them = len(chosen) == wanted.sum()
+        some = SiteSet(groups, self.labels, None if all_of_them else tuple(chosen.tolist()))
+        return some, np.flatnonzero(wanted[kept])
+
+    def at(self, places: Sequence[int]) -> SiteSet:
+        """Those of the sites that stand at some places among :attr:`names`, in their order."""
+        every = range(self._count) if self.kept is None else self.kept
+        return replace(self, kept=tuple(every[i] for i in sorted(places)))
+
     def parts(self) -> Iterator[tuple[Group, Bool[np.ndarray, "units labels"]]]:
         """Every group some of whose sites are meant, and which: by unit and by position."""
         meant = np.full(self._count, self.kept is None)

@@ -79,7 +79,7 @@ app = typer.Typer(
 )
 
 Method = Annotated[
-    str, typer.Option(help="See 'circuits methods'. Several, parted by commas: their mean.")
+    str, typer.Option(help="See 'circuits methods'. Several, with commas between: their mean.")
 ]
 Nodes = Annotated[str, typer.Option(help="heads (and whole MLPs), or neurons (and heads).")]
 Top = Annotated[
@@ -191,7 +191,7 @@ def discover(
     bos: Bos = None,
     chat: Chat = False,
     chat_plain: ChatPlain = False,
-    method: Method = "secant",
+    method: Method = "auto",
     level: Annotated[str, typer.Option(help="edge or node.")] = "edge",
     nodes: Nodes = "heads",
     direction: Annotated[str, typer.Option(help="noising or denoising.")] = "noising",
