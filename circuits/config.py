@@ -33,6 +33,7 @@ N_FROM_TASK = 64
 PROMPTS = "prompts"
 FILES = (".jsonl", ".json", ".csv", ".tsv", ".txt", ".parquet")
 LEVELS = ("edge", "node")
+POSITIONS = ("named", "all")
 AUTO, EXACT, FOR_EDGES = "auto", "activation", "secant"
 
 
@@ -46,6 +47,7 @@ class Config:
     method      a method, or several parted by commas: the mean of their scores; auto is secant
                 where edges are scored
     nodes       what nodes and edges are made of: heads and whole MLPs, or heads and neurons
+    positions   named or all: edges at places, and crossing edges between them; empty: plain edges
     metric      None: the task's own
     select      how the circuit is chosen: see circuits.selectors
     top         how many edges (of level node: nodes) make the circuit; None: as the choice has it
@@ -81,6 +83,7 @@ class Config:
     options: Mapping[str, Any] = field(default_factory=dict)
     skip_bad: bool = False
     model_correct: bool = False
+    positions: str = ""
 
     def __post_init__(self) -> None:
         if self.method == AUTO and self.level == "edge":
@@ -205,7 +208,7 @@ class Config:
         """
         checks = (
             *(self._check_task, self._check_model, self._check_method, self._check_metric),
-            *(self._check_choice, self._check_ablation, self._check_chat),
+            *(self._check_choice, self._check_positions, self._check_ablation, self._check_chat),
         )
         faults = [fault for check in checks if (fault := _fault(check)) is not None]
         numbers = [("top", self.top, 1), ("n", self.count, 1)]
@@ -276,6 +279,23 @@ class Config:
             )
         if self.level in LEVELS and self.level not in selector.levels:
             raise MethodError(f"the selector '{selector.name}' chooses edges, not {self.level}s")
+
+    def _check_positions(self) -> None:
+        if not self.positions:
+            return
+        if self.positions not in POSITIONS:
+            raise MethodError(unknown("positions", self.positions, POSITIONS))
+        if self.level != "edge" or self.nodes != "heads":
+            raise MethodError(
+                "at positions a circuit is made of edges between heads and whole MLPs; leave out "
+                "--level and --nodes, or --positions"
+            )
+        choice = self.choice
+        if choice.selector.name != "top" or choice.options["fill"] or len(self.methods) > 1:
+            raise MethodError(
+                "at positions the strongest edges of one method are taken that a budget pays for; "
+                "give one --method and no --select but top (absolute=false)"
+            )
 
     def _check_ablation(self) -> None:
         from patching.ablation.kinds import outside

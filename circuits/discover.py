@@ -36,6 +36,7 @@ def discover(
     method: str = "auto",
     level: str = "edge",
     nodes: str = "heads",
+    positions: str = "",
     direction: str = "noising",
     metric: str | None = None,
     select: str = "top",
@@ -59,6 +60,9 @@ def discover(
     is outside it. `top` defaults to what the selector has (100).
 
     `nodes` says what a circuit is made of: `heads` and whole MLPs, or heads and single `neurons`.
+    With `positions` every edge is tied to one: `named` (those that the task names, and the rest of
+    the prompt as one) or `all` (every token); heads carry from one position to another by crossing
+    edges. `top` is then a budget in plain edges (:mod:`patching.placed`).
 
     `task` is a task or its name, a file of prompt pairs, or `PromptPairs`; `model` is
     anything that :func:`circuits.load_model` opens. `n` prompt pairs are drawn with `seed`
@@ -86,6 +90,7 @@ def discover(
         method=method,
         level=level,
         nodes=nodes,
+        positions=positions,
         direction=direction,
         metric=metric,
         select=select,

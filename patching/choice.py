@@ -107,9 +107,12 @@ class Chosen:
             FormatError: it is something else.
         """
         try:
-            check = content["check"] and Check(**content["check"])
-            kinds = {name: tuple(map(str, content[name])) for name in ("exact", "estimated")}
-            costs = {name: float(content[name]) for name in ("cost", "cost_exact")}
+            return cls(
+                exact=tuple(map(str, content["exact"])),
+                estimated=tuple(map(str, content["estimated"])),
+                cost=float(content["cost"]),
+                cost_exact=float(content["cost_exact"]),
+                check=Check(**content["check"]) if content["check"] else None,
+            )
         except (KeyError, TypeError, ValueError) as fault:
             raise FormatError(f"what auto chose is told in another form ({fault})") from None
-        return cls(**kinds, **costs, check=check or None)

@@ -10,6 +10,7 @@ the whole model.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -109,7 +110,7 @@ def place_sizes(labels: Sequence[Label], pairs: PromptPairs) -> Float[np.ndarray
 def pair_sizes(labels: Sequence[Label], pairs: PromptPairs) -> Float[np.ndarray, "query source"]:
     """What share of the token pairs that a head can carry lies between each two places."""
     shares = []
-    for numbers, mask in _numbers(labels, pairs):
+    for numbers, mask in numbers_of(labels, pairs):
         tokens = numbers[mask]
         seen = np.tril(np.ones((len(tokens), len(tokens))))
         hot = np.eye(len(labels) + 1)[tokens][:, : len(labels)]
@@ -117,17 +118,28 @@ def pair_sizes(labels: Sequence[Label], pairs: PromptPairs) -> Float[np.ndarray,
     return np.mean(shares, axis=0)
 
 
+def described(positions: str, pairs: PromptPairs) -> dict[str, Any]:
+    """What scores keep of their places: the labels, and the shares that costs are made of."""
+    labels = places_of(positions, pairs)
+    return {
+        "places": list(labels),
+        "token_shares": place_sizes(labels, pairs).round(6).tolist(),
+        "pair_shares": pair_sizes(labels, pairs).round(6).tolist(),
+    }
+
+
 def _members(labels: Sequence[Label], pairs: PromptPairs) -> Float[np.ndarray, "n places"]:
     counts = [
         np.bincount(numbers[mask], minlength=len(labels) + 1)[: len(labels)] / mask.sum()
-        for numbers, mask in _numbers(labels, pairs)
+        for numbers, mask in numbers_of(labels, pairs)
     ]
     return np.stack(counts)
 
 
-def _numbers(
+def numbers_of(
     labels: Sequence[Label], pairs: PromptPairs
 ) -> list[tuple[Int[np.ndarray, " s"], Bool[np.ndarray, " s"]]]:
+    """The places of every prompt's tokens (:func:`place_numbers`), and which are no padding."""
     dropped = int(pairs.mask.any(0).argmax())
     mask = torch.tensor(pairs.mask[:, dropped:])
     batch = Batch(pairs, mask.long(), mask.long(), mask, dropped)

@@ -14,6 +14,7 @@ from patching.costs import exact_blocks
 from patching.measure import EXACT, BatchScores, Request, Sample, score_batches
 from patching.metrics import Metric
 from patching.model import Model
+from patching.places import described
 from patching.progress import Progress
 from patching.scores import Scores
 from patching.sweep import Sweep, added
@@ -133,6 +134,8 @@ def _scores(
 ) -> Scores:
     """The sums of all batches, in their order, as scores."""
     totals, squares, ends = added(parts)
+    placed = request.level == "placed"
+    places = described(given["positions"], pairs) if placed else {}
     return Scores(
         names=request.names,
         totals=totals,
@@ -147,7 +150,7 @@ def _scores(
         corrupted=float(ends[1]),
         task=pairs.task,
         model_hash=model.hash,
-        options={**request.options, **given},
+        options={**request.options, **given, **places},
         chosen=request.chosen,
     )
 

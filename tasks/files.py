@@ -7,7 +7,8 @@ With a tokenizer a row holds strings (answers as they follow the prompt, usually
 
 Without one, `clean`, `corrupted` and the answers are token ids. An answer may be a list; then any
 of its entries counts. Rows come as JSON lines, as a JSON list (or one under "prompts"), as a table
-with a header (commas, tabs or semicolons) or as Parquet; further keys are passed over. The files
+with a header (commas, tabs or semicolons) or as Parquet; further keys are no part of the question,
+but results can be told apart by them (tasks/columns.py). The files
 of EAP-IG, auto-circuit and feature-circuits are known by their keys (tasks/pair_forms.py).
 """
 
@@ -16,13 +17,14 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from tasks.chat import is_messages
+from tasks.columns import further
 from tasks.errors import TaskError, all_faults, unknown
 from tasks.pair_forms import KEYS, OURS, Form, form_of
 from tasks.pairs import PromptPairs
@@ -138,6 +140,7 @@ def read_file(
     else:
         pairs = PromptPairs.from_tokens(**columns)
     extra = Counter(key for line in kept for key in line.extra)
+    pairs = replace(pairs, columns=further([line.said for line in kept]))
     return PairsFile(_drawn(path, pairs, n, seed), form.name, extra, left_out)
 
 
@@ -171,6 +174,7 @@ class _Line:
     values: Mapping[str, Any]
     faults: tuple[str, ...]
     extra: tuple[str, ...] = ()
+    said: Mapping[str, Any] = field(default_factory=dict)
 
 
 def _listed(lines: Sequence[_Line]) -> list[str]:
@@ -210,7 +214,8 @@ def _line(record: Record, form: Form) -> _Line:
     wrong = dict(form.misspelt(given))
     faults += [unknown("key", key, form.keys) for key in wrong]
     extra = tuple(key for key in given if key and key not in form.keys and key not in wrong)
-    return _Line(record.where, given, tuple(faults), extra)
+    said = {key: given[key] for key in extra}
+    return _Line(record.where, given, tuple(faults), extra, said)
 
 
 def _refuse_others(path: Path, rows: Rows, records: Sequence[Record]) -> None:
@@ -273,7 +278,7 @@ def _checked(line: _Line, form: Form, tokenizer: Tokenizer | None, reader: Reade
             return _Line(line.where, {}, (*line.faults, str(fault)))
     (row,) = read_rows({key: [value] for key, value in values.items()}, reader, [line.where])
     wrong = (fault.removeprefix(f"{line.where}: ") for fault in row.faults())
-    return _Line(line.where, values, (*line.faults, *wrong), line.extra)
+    return _Line(line.where, values, (*line.faults, *wrong), line.extra, line.said)
 
 
 def _drawn(path: Path, pairs: PromptPairs, n: int | None, seed: int) -> PromptPairs:

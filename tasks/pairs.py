@@ -61,6 +61,8 @@ class PromptPairs:
     templates:               what each pair was made from, its words left out; empty for none
     about:                   what to know of all of them, such as what was left out of their file
     prompt:                  int64 [n], whose row each is, where a prompt has several; or empty
+    columns:                 what else their file says of each pair, by name; results can be told
+                             apart by it
 
     The prediction is read at the last column. Arrays are copied and read-only. Anything that does
     not fit raises one `TaskError` that lists every fault.
@@ -86,6 +88,7 @@ class PromptPairs:
     templates: tuple[str, ...] = ()
     about: tuple[str, ...] = ()
     prompt: Int[np.ndarray, " n"] = field(default_factory=_none)
+    columns: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name in ("clean", "corrupted", "answer", "counterfactual"):
@@ -228,7 +231,20 @@ class PromptPairs:
             remarks=tuple(self.remarks[i] for i in chosen),
             templates=tuple(self.templates[i] for i in chosen),
             prompt=self.prompt[chosen] if len(self.prompt) else self.prompt,
+            columns={
+                name: tuple(values[i] for i in chosen) for name, values in self.columns.items()
+            },
         )
+
+    def column(self, name: str) -> tuple[str, ...]:
+        """What is said of each prompt under a name: ``template``, ``length``, or a file's column.
+
+        Raises:
+            TaskError: nothing is, with the names there are.
+        """
+        from tasks.columns import column
+
+        return column(self, name)
 
     @property
     def notes(self) -> tuple[str, ...]:

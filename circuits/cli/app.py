@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 import circuits
 from circuits.cli import ablate as cli_ablate
 from circuits.cli import af1 as cli_af1
+from circuits.cli import consensus as cli_consensus
 from circuits.cli import diff as cli_diff
 from circuits.cli import edit as cli_edit
 from circuits.cli import emotion as cli_emotion
@@ -82,6 +83,13 @@ Method = Annotated[
     str, typer.Option(help="See 'circuits methods'. Several, with commas between: their mean.")
 ]
 Nodes = Annotated[str, typer.Option(help="heads (and whole MLPs), or neurons (and heads).")]
+Positions = Annotated[
+    str,
+    typer.Option(
+        help="Tie edges to positions: named (those of the task, and the rest), or all tokens. "
+        "--top is then a budget in plain edges."
+    ),
+]
 Top = Annotated[
     int | None, typer.Option(help="How many edges to keep. Default: 100 where that is chosen.")
 ]
@@ -194,6 +202,7 @@ def discover(
     method: Method = "auto",
     level: Annotated[str, typer.Option(help="edge or node.")] = "edge",
     nodes: Nodes = "heads",
+    positions: Positions = "",
     direction: Annotated[str, typer.Option(help="noising or denoising.")] = "noising",
     metric: Metric = None,
     select: Select = "top",
@@ -206,6 +215,10 @@ def discover(
     skip_bad: SkipBad = False,
     model_correct: ModelCorrect = False,
     ablation: Outside = "corrupted",
+    clusters: Annotated[
+        int | None,
+        typer.Option(help="Also tell the prompts apart by their scores: so many circuits."),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(help="The run folder to write. Default: runs/TASK.")
     ] = None,
@@ -225,6 +238,7 @@ def discover(
         method=method,
         level=level,
         nodes=nodes,
+        positions=positions,
         direction=direction,
         metric=metric,
         select=select,
@@ -239,7 +253,7 @@ def discover(
         skip_bad=skip_bad,
         model_correct=model_correct,
     )
-    carry_out(config.settled(), out or Path("runs") / config.folder_name, force)
+    carry_out(config.settled(), out or Path("runs") / config.folder_name, force, clusters)
 
 
 @app.command()
@@ -264,4 +278,5 @@ cli_means.register(app)
 cli_models.register(app)
 cli_ablate.register(app)
 cli_diff.register(app)
+cli_consensus.register(app)
 app.command()(cli_validate.validate)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
 from circuits.evaluation.areas import faithfulness, told_apart
 from circuits.evaluation.running import PLAIN, Running
@@ -89,6 +89,11 @@ class Outcomes:
         """The same prompts with some of the circuits only."""
         keep = [0, 1, *(2 + row for row in rows)]
         return Outcomes(self.name, self.metric[keep], self.preferred[keep], self.right[keep])
+
+    def prompts(self, which: Int[np.ndarray, " some"]) -> Outcomes:
+        """The same circuits on some of the prompts only."""
+        kept = self.metric[:, which], self.preferred[:, which], self.right[:, which]
+        return Outcomes(self.name, *kept)
 
 
 def undefined(outcomes: Outcomes) -> str:

@@ -70,7 +70,8 @@ def brute_connected(circuit):
         source, query = sender.position, receiver.position
         if sender.at(None) == receiver.at(None):
             name = sender.at(None).name
-            needs = [(name, source, "k"), (name, source, "v"), (name, query, "q")]
+            needs = [(name, label, "k") for label in circuit.places]
+            needs += [(name, source, "v"), (name, query, "q")]
             return needs, (name, query, "writes")
         gives = edge.port if receiver.kind == "head" else "writes"
         return [(sender.at(None).name, source, "writes")], (receiver.at(None).name, query, gives)
