@@ -158,8 +158,8 @@ class Request:
         """The same asked of some of the sites, by another method as it is written."""
         name, written = read_method(method)
         options = get(name).check(written)
-        changed = {"wanted": wanted, "names": wanted.names, "chosen": None}
-        return replace(self, method=name, options=options, **changed)
+        given = replace(self, method=name, options=options, chosen=None)
+        return replace(given, wanted=wanted, names=wanted.names)
 
     @property
     def parts(self) -> list[tuple[Request, Int[np.ndarray, " some"]]]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from circuits.evaluate import edges_of
 from circuits.evaluation.outcomes import Outcomes, measure
+from circuits.held_out.evaluation import SCHEMA_VERSION
 from circuits.held_out.fresh_prompts import config_of, held_out
 from circuits.held_out.run import Run, write_json
 from circuits.held_out.terms import Terms
@@ -76,6 +77,7 @@ class Transfer(Reported):
             for task, each in zip(self.tasks, self.outcomes, strict=True)
         ]
         return {
+            "schema_version": SCHEMA_VERSION,
             "model_hash": self.model_hash,
             "ablation": self.ablation,
             "runs": [
@@ -121,9 +123,7 @@ def transfer(
     check_one_model(runs, "carried over to other tasks")
     configs = [_config(runs[0], task) for task in tasks]
     opened = recorded_model(runs[0].record.model, model)
-    used = [
-        used_prompts(r.record, opened, r.check_model(opened, terms.allow_other_model)) for r in runs
-    ]
+    used = used_by(runs, opened, terms.allow_other_model)
     fresh = [_prompts(config, opened, used, terms) for config in configs]
     circuits, outcomes = [edges_of(run.graph) for run in runs], []
     running = terms.running(runs[0].ablation, progress=progress, journal=journal)

@@ -108,6 +108,8 @@ def test_what_connects_is_what_grows_together_from_both_ends(family, share, pair
 
 
 def test_what_does_not_connect_makes_no_difference(model, pairs):
+    if model.blocks[0].ln1_post is not None:
+        pytest.skip("under a post-norm every head's share depends on all heads, plain or placed")
     circuit = drawn(model, places_of("named", pairs), 0.25, seed=5)
     found = run_circuits(model, pairs, [circuit, circuit.connected()])
     np.testing.assert_allclose(found[0], found[1], **EXACT)
