@@ -3,8 +3,8 @@
 A circuit whose edges are tied to positions splits every prompt into places. A place is one token,
 or several that are treated alike. Of ``token`` every token is a place of its own, by its index. Of
 ``named`` each position that the task names is one, and all tokens without a name are together the
-place ``rest``: so every token is in exactly one place, and a circuit of all edges at all places is
-the whole model.
+place ``rest``; where the prompts have spans (:mod:`tasks.spans`), these are the places instead. So
+every token is in exactly one place, and a circuit of all edges at all places is the whole model.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torch import Tensor
 
 from patching.runs import Batch
 from patching.sites import Label
-from patching.sitesets import labels_of
+from patching.sitesets import check_readable, labels_of
 from tasks.errors import MethodError, SiteError
 from tasks.pairs import PromptPairs
 
@@ -36,6 +36,9 @@ def places_of(positions: str, pairs: PromptPairs) -> tuple[Label, ...]:
     """
     if positions not in ("token", "named"):
         raise MethodError(f"places are token or named, given '{positions}'")
+    if positions == "named" and pairs.spans:
+        check_readable(pairs.spans)
+        return tuple(sorted(pairs.spans, key=lambda name: float(pairs.spans[name][:, 0].mean())))
     labels = labels_of(positions, pairs)
     if positions == "token":
         return labels
@@ -88,13 +91,16 @@ def _tokens(
         return columns[None] == (start + label)[:, None]
     if label is None:
         return batch.mask
-    if label != REST:
+    if label != REST or REST in batch.pairs.spans:
         return _named(label, batch, columns)
     taken = [_named(name, batch, columns) for name in batch.pairs.positions]
     return batch.mask & ~torch.stack(taken).any(0) if taken else batch.mask
 
 
 def _named(name: str, batch: Batch, columns: Int[Tensor, " s"]) -> Bool[Tensor, "b s"]:
+    if name in batch.pairs.spans:
+        at = torch.tensor(batch.pairs.spans[name], device=columns.device) - batch.dropped
+        return (columns[None] >= at[:, :1]) & (columns[None] < at[:, 1:])
     if name not in batch.pairs.positions:
         known = ", ".join(batch.pairs.positions) or "none"
         raise SiteError(f"these prompts have no position '{name}'; they have: {known}")

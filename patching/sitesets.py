@@ -7,7 +7,7 @@ them. A router is one site, the weights of all experts, since they are one choic
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -253,12 +253,7 @@ def labels_of(positions: str, pairs: PromptPairs) -> tuple[int | str | None, ...
     if positions == "named":
         if not pairs.positions:
             raise SiteError("these prompt pairs name no positions; use positions='token' or 'all'")
-        unreadable = [name for name in pairs.positions if not _is_readable(name)]
-        if unreadable:
-            raise SiteError(
-                f"position '{unreadable[0]}' cannot be part of a site's name, which has to be read "
-                f"back; name positions by a word such as S2 or END"
-            )
+        check_readable(pairs.positions)
         return tuple(pairs.positions)
     lengths = np.unique(pairs.mask.sum(1))
     if len(lengths) > 1:
@@ -267,6 +262,20 @@ def labels_of(positions: str, pairs: PromptPairs) -> tuple[int | str | None, ...
             f"common; use positions='named', or prompts of one length"
         )
     return tuple(range(int(lengths[0])))
+
+
+def check_readable(names: Iterable[str]) -> None:
+    """Refuse names of positions that cannot be part of a site's name.
+
+    Raises:
+        SiteError: naming the first of them.
+    """
+    unreadable = [name for name in names if not _is_readable(name)]
+    if unreadable:
+        raise SiteError(
+            f"position '{unreadable[0]}' cannot be part of a site's name, which has to be read "
+            f"back; name positions by a word such as S2 or END"
+        )
 
 
 def _is_readable(name: str) -> bool:

@@ -8,7 +8,8 @@ With a tokenizer a row holds strings (answers as they follow the prompt, usually
 Without one, `clean`, `corrupted` and the answers are token ids. An answer may be a list; then any
 of its entries counts. Rows come as JSON lines, as a JSON list (or one under "prompts"), as a table
 with a header (commas, tabs or semicolons) or as Parquet; further keys are no part of the question,
-but results can be told apart by them (tasks/columns.py). The files
+but results can be told apart by them (tasks/columns.py), and `spans` says which tokens are one
+place (tasks/spans.py). The files
 of EAP-IG, auto-circuit and feature-circuits are known by their keys (tasks/pair_forms.py).
 """
 
@@ -31,6 +32,8 @@ from tasks.pairs import PromptPairs
 from tasks.records import Record, Rows, decoded, read_bytes, read_rows_of
 from tasks.row import shorten
 from tasks.rows import Reader, read_ids, read_rows, text_readers
+from tasks.spans import KEY as SPANS
+from tasks.spans import with_spans
 from tasks.tokenize import Tokenizer
 
 PROMPTS = KEYS[:2]
@@ -139,8 +142,11 @@ def read_file(
         pairs = PromptPairs.from_texts(tokenizer, **columns, bos=bos, chat=chat)
     else:
         pairs = PromptPairs.from_tokens(**columns)
-    extra = Counter(key for line in kept for key in line.extra)
+    extra = Counter(key for line in kept for key in line.extra if key != SPANS)
     pairs = replace(pairs, columns=further([line.said for line in kept]))
+    spans = [line.said.get(SPANS) for line in kept]
+    if any(each is not None for each in spans):
+        pairs = with_spans(pairs, spans, columns["where"])
     return PairsFile(_drawn(path, pairs, n, seed), form.name, extra, left_out)
 
 

@@ -1,5 +1,7 @@
 """Circuits at places: run as defined, connected as defined, counted on the axis of plain ones."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -165,3 +167,23 @@ def test_names_for_one_token_are_refused():
         places_of("named", families.replace_positions(twice, X=[3, 6], END=[6, 6]))
     with pytest.raises(SiteError, match="'rest' is the place of all tokens"):
         places_of("named", families.replace_positions(twice, rest=[1, 1]))
+
+
+def test_spans_are_places_of_prompts_of_unequal_length(gpt2, pairs):
+    """A span of the first tokens, one of the middle, one of the last, each of another length."""
+    start, width = pairs.mask.argmax(1), pairs.clean.shape[1]
+    cuts = np.stack([start, start + 1, np.resize((4, 5, 6), len(pairs)), np.full(5, width)], 1)
+    names = ("rest", "middle", "end")
+    spans = {name: cuts[:, i : i + 2] for i, name in enumerate(names)}
+    pairs = replace(pairs, spans=spans)
+    places = places_of("named", pairs)
+    assert places == names
+    batch = families.one_batch(gpt2, pairs)
+    assert torch.equal(place_numbers(places, batch) < 3, batch.mask)
+    circuit = drawn(gpt2, places, 0.7, seed=4)
+    names_of = [edge.name for edge in circuit]
+    expected = definitions.placed_metric(gpt2, batch, names_of, masks(places, batch))
+    found = run_circuits(gpt2, pairs, [names_of])[0]
+    np.testing.assert_allclose(found, expected.numpy(), **EXACT)
+    with pytest.raises(SiteError, match="cannot be part of a site's name"):
+        places_of("named", replace(pairs, spans={"a->b": cuts[:, ::3]}))
