@@ -33,7 +33,8 @@ N_FROM_TASK = 64
 PROMPTS = "prompts"
 FILES = (".jsonl", ".json", ".csv", ".tsv", ".txt", ".parquet")
 LEVELS = ("edge", "node")
-EXACT = "activation"
+POSITIONS = ("named", "all")
+AUTO, EXACT, FOR_EDGES = "auto", "activation", "secant"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +44,10 @@ class Config:
     task        a task, with options written behind it or none, or path of a file of prompt pairs
                 (tasks/files.py); None: in memory
     model       name of an embedded model, Hugging Face id, or directory; None: in memory
-    method      a method, or several separated by commas: the mean of their scores
+    method      a method, or several separated by commas: the mean of their scores; auto is secant
+                where edges are scored
     nodes       what nodes and edges are made of: heads and whole MLPs, or heads and neurons
+    positions   named or all: edges at places, and crossing edges between them; empty: plain edges
     metric      None: the task's own
     select      how the circuit is chosen: see circuits.selectors
     top         how many edges (of level node: nodes) make the circuit; None: as the choice has it
@@ -63,7 +66,7 @@ class Config:
 
     task: str | None
     model: str | None = "nano"
-    method: str = "secant"
+    method: str = AUTO
     level: str = "edge"
     nodes: str = "heads"
     direction: str = "noising"
@@ -80,6 +83,11 @@ class Config:
     options: Mapping[str, Any] = field(default_factory=dict)
     skip_bad: bool = False
     model_correct: bool = False
+    positions: str = ""
+
+    def __post_init__(self) -> None:
+        if self.method == AUTO and self.level == "edge":
+            object.__setattr__(self, "method", FOR_EDGES)
 
     @property
     def from_file(self) -> bool:
@@ -200,7 +208,7 @@ class Config:
         """
         checks = (
             *(self._check_task, self._check_model, self._check_method, self._check_metric),
-            *(self._check_choice, self._check_ablation, self._check_chat),
+            *(self._check_choice, self._check_positions, self._check_ablation, self._check_chat),
         )
         faults = [fault for check in checks if (fault := _fault(check)) is not None]
         numbers = [("top", self.top, 1), ("n", self.count, 1)]
@@ -259,7 +267,7 @@ class Config:
             raise MethodError(unknown("kind of nodes", self.nodes, NODES))
         for name, given in self.methods:
             options = get(name).check(given)
-            if given and name != EXACT:
+            if given and name not in (AUTO, EXACT):
                 linearisation(name, options)
 
     def _check_choice(self) -> None:
@@ -271,6 +279,23 @@ class Config:
             )
         if self.level in LEVELS and self.level not in selector.levels:
             raise MethodError(f"the selector '{selector.name}' chooses edges, not {self.level}s")
+
+    def _check_positions(self) -> None:
+        if not self.positions:
+            return
+        if self.positions not in POSITIONS:
+            raise MethodError(unknown("positions", self.positions, POSITIONS))
+        if self.level != "edge" or self.nodes != "heads":
+            raise MethodError(
+                "at positions a circuit is made of edges between heads and whole MLPs; leave out "
+                "--level and --nodes, or --positions"
+            )
+        choice = self.choice
+        if choice.selector.name != "top" or choice.options["fill"] or len(self.methods) > 1:
+            raise MethodError(
+                "at positions the strongest edges of one method are taken that a budget pays for; "
+                "give one --method and no --select but top (absolute=false)"
+            )
 
     def _check_ablation(self) -> None:
         from patching.ablation.kinds import outside

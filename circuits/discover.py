@@ -30,9 +30,10 @@ def discover(
     task: str | Path | PromptPairs | Task,
     model: Any = "nano",
     *,
-    method: MethodName | str = "secant",
+    method: MethodName | str = "auto",
     level: Level = "edge",
     nodes: Nodes = "heads",
+    positions: str = "",
     direction: Direction = "noising",
     metric: MetricName | None = None,
     select: str = "top",
@@ -51,12 +52,16 @@ def discover(
 ) -> CircuitGraph:
     """The circuit with which `model` answers `task`: its `top` strongest edges, pruned.
 
-    `method` may name several, separated by commas: their mean ranks the edges. `select` names a
+    `method` may name several, separated by commas: their mean ranks the edges; `auto` is `secant`
+    for edges, and for nodes what `circuits.score` chooses. `select` names a
     selector of :data:`circuits.selectors.SELECTORS`, with options as in
     `threshold:least=0.1`; a selector that runs the circuit puts `ablation` instead of all that
     is outside it. `top` defaults to what the selector has (100).
 
     `nodes` says what a circuit is made of: `heads` and whole MLPs, or heads and single `neurons`.
+    With `positions` every edge is tied to one: `named` (those that the task names, and the rest of
+    the prompt as one) or `all` (every token); heads carry from one position to another by crossing
+    edges. `top` is then a budget in plain edges (:mod:`patching.placed`).
 
     `task` is a task or its name, a file of prompt pairs, or `PromptPairs`; `model` is
     anything that :func:`circuits.load_model` opens. `n` prompt pairs are drawn with `seed`
@@ -89,6 +94,7 @@ def discover(
         method=method,
         level=level,
         nodes=nodes,
+        positions=positions,
         direction=direction,
         metric=metric,
         select=select,

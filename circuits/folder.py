@@ -7,14 +7,16 @@
     circuit.html         its page, with the prompts and the faithfulness of its strongest edges
 
 An All-for-One search adds files of its own (circuits.studies.allforone.folder), and so does an
-evaluation on held-out prompts: evaluation.json and curves.svg (circuits.held_out.run).
+evaluation on held-out prompts: evaluation.json and curves.svg (circuits.held_out.run). Clusters of
+its prompts are clusters.json, and cluster-1.json and so on, the circuit of each
+(circuits.held_out.clustered_run).
 """
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, Field, ValidationError
 
@@ -33,9 +35,11 @@ SCORES, CIRCUIT = "scores.safetensors", "circuit.json"
 PICTURE, PAGE = "circuit.svg", "circuit.html"
 FILES = (RECORD, SCORES, CIRCUIT, PICTURE, PAGE)
 EVALUATION, CURVES = "evaluation.json", "curves.svg"
+CLUSTERS = "clusters.json"
 OF_A_SEARCH = ("af1.json", "af1.txt", "grid.svg", "means.safetensors")
-ALL = (*FILES, *OF_A_SEARCH, EVALUATION, CURVES)
-RUN = Output("run", RECORD, KIND, re.compile("|".join(re.escape(name) for name in ALL)))
+ALL = (*FILES, *OF_A_SEARCH, EVALUATION, CURVES, CLUSTERS)
+NAMES = "|".join([*map(re.escape, ALL), r"cluster-\d{1,4}\.json"])
+RUN = Output("run", RECORD, KIND, re.compile(NAMES))
 
 
 def finished(folder: Path, config: Config, force: bool = False) -> RunRecord | None:
@@ -94,6 +98,26 @@ def read_held_out(folder: Path) -> HeldOut | None:
     except ValidationError as error:
         faults = [f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors()]
         raise FormatError(all_faults(f"{path} is not an evaluation:", faults)) from None
+
+
+def cluster_file(number: int) -> str:
+    """The circuit of one cluster, counted from 1."""
+    return f"cluster-{number}.json"
+
+
+def read_clusters(folder: Path) -> dict[str, Any] | None:
+    """What is known of the clusters of a run's prompts; None where there are none.
+
+    Raises:
+        FormatError: their file cannot be read.
+    """
+    path = folder / CLUSTERS
+    if not path.exists():
+        return None
+    found = read_json(read_bytes(path, MAX_PLAN, "cluster the run again"), str(path))
+    if not isinstance(found, dict):
+        raise FormatError(f"{path} tells of no clusters; delete it")
+    return found
 
 
 def _record(folder: Path) -> RunRecord | None:

@@ -8,7 +8,8 @@ from math import isnan
 from numbers import Real
 from typing import TYPE_CHECKING, Any
 
-from patching.sites import Edge, nearest
+from patching.placed import PlacedEdges
+from patching.sites import Edge, crosses, nearest
 from tasks.errors import FormatError, SiteError, all_faults, number_faults
 
 if TYPE_CHECKING:
@@ -49,6 +50,8 @@ def prune(graph: CircuitGraph) -> CircuitGraph:
     """
     if graph.level == "node":
         return graph
+    if any(crosses(item.edge) for item in graph.scored_edges):
+        return _prune_placed(graph)
     starts = {node.name for node in graph.scored_nodes if node.site.kind == "input"}
     ends = {node.name for node in graph.scored_nodes if node.site.kind == "logits"}
     connected = connected_nodes((item.edge for item in graph.scored_edges), starts, ends)
@@ -57,6 +60,18 @@ def prune(graph: CircuitGraph) -> CircuitGraph:
     nodes = [node for node in graph.scored_nodes if node.name in touched]
     if (len(edges), len(nodes)) == (len(graph.edges), len(graph.nodes)):
         return graph
+    return graph.with_parts(edges, nodes, kept=len(edges))
+
+
+def _prune_placed(graph: CircuitGraph) -> CircuitGraph:
+    """The same of edges at places, where a head needs a crossing edge to carry anything."""
+    every = PlacedEdges.of((item.edge for item in graph.scored_edges), graph.info.anatomy)
+    left = {edge.name for edge in every.connected()}
+    edges = [item for item in graph.scored_edges if item.name in left]
+    if len(edges) == len(graph.edges):
+        return graph
+    touched = set().union(*(item.ends for item in edges))
+    nodes = [node for node in graph.scored_nodes if node.name in touched]
     return graph.with_parts(edges, nodes, kept=len(edges))
 
 

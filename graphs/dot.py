@@ -124,15 +124,19 @@ class Pen:
         least = min(90 + 6 * self._fans[node.name], 420) if is_end else 44
         return (
             f"{number} shape={shape} style=filled fixedsize=true "
-            f"width={max(_width(node) + 14, least) / 72:.3f} height=0.32 "
+            f"width={max(_width(self.label(node)) + 14, least) / 72:.3f} height=0.32 "
             f'fillcolor="{fill or tone}" color="{style.INK}" fontcolor="{text}" '
-            f"label={style.quoted(_label(node))}"
+            f"label={style.quoted(self.label(node))}"
         )
+
+    def label(self, node: ScoredNode) -> str:
+        """What is written on a node."""
+        return _label(node, self.graph.info.token(node.site.position))
 
     def _head(self, node: ScoredNode, fill: str) -> str:
         ports = sorted(self._ports.get(node.name, ()), key="qkv".index)
         columns = max(len(ports), 1)
-        cell = max(-(-_width(node) // columns), 16)
+        cell = max(-(-_width(self.label(node)) // columns), 16)
         slots = "".join(
             f'<TD PORT="{port}" FIXEDSIZE="TRUE" WIDTH="{cell}" HEIGHT="{_PORT_HEIGHT}" '
             f'BGCOLOR="{style.BAND}"><FONT POINT-SIZE="8">{port}</FONT></TD>'
@@ -140,7 +144,7 @@ class Pen:
         )
         name = (
             f'<TD COLSPAN="{columns}" FIXEDSIZE="TRUE" WIDTH="{cell * columns}" '
-            f'HEIGHT="{_ROW_HEIGHT}" BGCOLOR="{fill}">{style.markup(_label(node))}</TD>'
+            f'HEIGHT="{_ROW_HEIGHT}" BGCOLOR="{fill}">{style.markup(self.label(node))}</TD>'
         )
         rows = f"<TR>{slots}</TR><TR>{name}</TR>" if slots else f"<TR>{name}</TR>"
         frame = 'BORDER="0" CELLBORDER="1" CELLSPACING="0" CELLPADDING="0"'
@@ -155,13 +159,15 @@ class Pen:
         )
 
 
-def _label(node: ScoredNode) -> str:
+def _label(node: ScoredNode, token: str) -> str:
+    """The node's name, its token in the first prompt, and its score, where there are any."""
     told = "" if node.score is None else f" {style.number(node.score)}"
-    return style.clean(node.name, 28) + told
+    said = f" {style.clean(token.strip(), 16)}" if token.strip() else ""
+    return style.clean(node.name, 28) + said + told
 
 
-def _width(node: ScoredNode) -> int:
-    return max(round(style.text_width(_label(node))) + 6, 48)
+def _width(label: str) -> int:
+    return max(round(style.text_width(label)) + 6, 48)
 
 
 def _ranks(graph: CircuitGraph, ids: dict[str, str]) -> list[str]:

@@ -49,6 +49,7 @@ class Selection:
             "top": f"top {self.requested} by {by}",
             "top-fill": f"top by {by} until {self.requested} are kept",
             "threshold": f"{by} at least {_short(self.threshold)}",
+            "placed": f"by {by}, for the cost of {self.requested} plain edges",
             "greedy": f"{self.requested} greedily from the logits by {by}",
             "acdc": f"pruned edge by edge, each moving the metric by at least "
             f"{_short(self.threshold)}",
@@ -97,6 +98,12 @@ class CircuitInfo:
     selection: Selection = Selection()
     metrics: Metrics = Metrics()
     unknown: tuple[str, ...] = ()
+
+    def token(self, position: int | str | None) -> str:
+        """The text at a position in the first prompt, where the circuit knows it."""
+        places = self.options.get("places")
+        found = places.get(str(position), "") if isinstance(places, dict) else ""
+        return found if isinstance(found, str) else ""
 
     @property
     def of_pairs(self) -> bool:

@@ -9,6 +9,7 @@ definition used by EAP-IG and the MIB benchmark); any other ablation does as wel
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -23,9 +24,12 @@ from patching.frame import Frame
 from patching.metrics import Metric, check_metric
 from patching.model import Model
 from patching.nodes.deltas import points_of
-from patching.nodes.edges import EdgeSet, edge_sets
+from patching.nodes.edges import EdgeSet
 from patching.nodes.layout import layout_of
 from patching.ops import Point
+from patching.placed import PlacedEdges, Wiring, wirings_of
+from patching.placed_run import PlacedRun
+from patching.places import place_numbers
 from patching.progress import Progress
 from patching.runs import Batch
 from patching.sites import Edge
@@ -59,16 +63,30 @@ class CircuitRunner:
         self.batch = batch
         self.layout = layout_of(model.anatomy, nodes)
         self.frame: Frame = model.frame(batch.mask)
-        kept = Record(KINDS if nodes == "heads" else (*KINDS, "mlp_post", "mlp_raw"))
-        tap = chain(no_tap if standing_in is None else Replace(standing_in), kept)
-        x = model.embed(batch.corrupted, self.frame)
-        model.run_from(0, tap("input", 0, x), self.frame, tap)
-        self.off: dict[Point, Tensor] = kept.values
+        self._standing_in = no_tap if standing_in is None else Replace(standing_in)
+        self.off = self._ablated(KINDS if nodes == "heads" else (*KINDS, "mlp_post", "mlp_raw"))
         self.clean_input = model.embed(batch.clean, self.frame)
 
+    def _ablated(self, kinds: tuple[str, ...]) -> dict[Point, Tensor]:
+        """Values of the run that stands in outside circuits."""
+        kept = Record(kinds)
+        tap = chain(self._standing_in, kept)
+        x = self.model.embed(self.batch.corrupted, self.frame)
+        self.model.run_from(0, tap("input", 0, x), self.frame, tap)
+        return kept.values
+
+    @cached_property
+    def _patterns(self) -> dict[Point, Tensor]:
+        """Its attention patterns, which only circuits at places need."""
+        return self._ablated(("pattern",))
+
     @torch.no_grad()
-    def logits(self, wiring: EdgeSet) -> Float[Tensor, "b v"]:
+    def logits(self, wiring: Wiring) -> Float[Tensor, "b v"]:
         """Logits at the last position with only the wired edges carrying the clean run."""
+        if isinstance(wiring, PlacedEdges):
+            at = place_numbers(wiring.places, self.batch)
+            run = self.model, self.frame, self.off | self._patterns, self.clean_input, wiring, at
+            return PlacedRun(*run).logits()
         return self.run(wiring)
 
     def run(
@@ -101,7 +119,7 @@ def run_circuits(
         MethodError: an ablation that does not exist or cannot stand in for every sender, or means
             that do not fit.
     """
-    wirings = edge_sets(circuits, model.anatomy)
+    wirings = wirings_of(circuits, model.anatomy)
     options = Sweep.of(batch_size, progress)
     return run_wirings(model, pairs, wirings, metric, options, ablation, means)
 
@@ -131,7 +149,7 @@ def settled_runner(
 def run_wirings(
     model: Model,
     pairs: PromptPairs,
-    wirings: Sequence[EdgeSet],
+    wirings: Sequence[Wiring],
     metric: str | Metric = "logit_diff",
     options: Sweep = PLAIN,
     ablation: str | Ablation = "corrupted",

@@ -106,13 +106,20 @@ def _edges_at(
     columns: Int[Tensor, "b labels"],
 ) -> Float[Tensor, "b edges_labels"]:
     """Edge scores at single positions, prompt by prompt."""
+    given = model, linearised, layout, each
     rows = []
-    for prompt, at in enumerate(columns):
-        one = slice(prompt, prompt + 1)
-        places = [(one, slice(int(column), int(column) + 1)) for column in at]
-        tiles = [_edge_tile(model, linearised, layout, each, where) for where in places]
+    for prompt, at in enumerate(columns.tolist()):
+        tiles = [edges_of_token(*given, prompt, column) for column in at]
         rows.append(torch.stack(tiles, dim=-1).flatten(1))
     return torch.cat(rows)
+
+
+def edges_of_token(
+    model: Model, linearised: Linearisation, layout: Layout, each: Pass, prompt: int, column: int
+) -> Float[Tensor, "1 edges"]:
+    """Edge scores of one pass at one token of one prompt."""
+    where = slice(prompt, prompt + 1), slice(column, column + 1)
+    return _edge_tile(model, linearised, layout, each, where)
 
 
 def _edge_pass(

@@ -89,6 +89,8 @@ def summary(scores: Scores, most: int = 10) -> str:
         for name in scores.ranked()[:most]
     )
     table = f"<table><caption>{escape(repr(scores))}, strongest</caption>{rows}</table>"
+    if scores.chosen is not None:
+        table += f"<p>{escape(str(scores.chosen))}</p>"
     if not scores.anatomy.n_experts:
         return table
     return (

@@ -8,7 +8,7 @@ scored with them (nodes, finer sites, edges) is the same for all.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
@@ -20,19 +20,23 @@ from patching.setting import Setting
 
 @dataclass(frozen=True)
 class Kinds:
-    """Kinds of points at which values and gradients are read, and those whose sites are scored."""
+    """Kinds of points at which values and gradients are read, and those whose sites are scored.
+
+    With ``alone``, a score needs the gradient at the scored point itself and at no other.
+    """
 
     read: tuple[str, ...]
     scored: tuple[str, ...]
+    alone: bool = False
 
     @classmethod
     def scoring(cls, kinds: tuple[str, ...]) -> Kinds:
         """Kinds that are all scored."""
-        return cls(kinds, kinds)
+        return cls(kinds, kinds, alone=True)
 
     def also(self, *kinds: str) -> Kinds:
         """With more kinds to read."""
-        return Kinds(tuple(dict.fromkeys((*self.read, *kinds))), self.scored)
+        return replace(self, read=tuple(dict.fromkeys((*self.read, *kinds))))
 
 
 @dataclass(frozen=True)

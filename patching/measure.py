@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
-from patching import activation, attention_edges, exact_receivers, softmax_response
+from patching import (
+    activation,
+    attention_edges,
+    exact_receivers,
+    placed_scores,
+    softmax_response,
+)
+from patching.anatomy import Anatomy
+from patching.choice import ESTIMATE, Chosen
 from patching.circuit_run import CircuitRunner
+from patching.costs import estimate_blocks, exact_blocks
 from patching.gradient_scores import edge_kinds, edge_scores, site_scores
 from patching.linearised import Kinds, Linearise
 from patching.methods import get, linearisation
@@ -20,6 +29,7 @@ from patching.metrics import CheckedMetric, Metric, check_metric
 from patching.model import Model
 from patching.nodes.edges import EdgeNames, EdgeSet
 from patching.nodes.layout import Layout, layout_of
+from patching.places import place_numbers, places_of
 from patching.rules import Rules
 from patching.runs import Batch
 from patching.setting import Setting, check_direction
@@ -38,7 +48,10 @@ Sample = tuple[int, int]
 MOST_EDGES, MOST_EXACT = 20_000_000, 20_000
 """Edges between neurons that are scored at most, and that are scored exactly at most."""
 
-LEVELS = ("node", "edge", "site", "attention_edge")
+LEVELS = ("node", "edge", "site", "attention_edge", "placed")
+BETWEEN = ("edge", "attention_edge", "placed")
+AUTO, EXACT, FOR_EDGES = "auto", "activation", "secant"
+"""The method that chooses, and what it takes where all is exact, and of edges."""
 
 
 def _nobody(step: int) -> None:
@@ -62,6 +75,7 @@ class Request:
     wanted: SiteSet | None
     labels: Labels = (None,)
     nodes: str = "heads"
+    chosen: Chosen | None = None
 
     @classmethod
     def of(
@@ -89,6 +103,8 @@ class Request:
         """
         _check_arguments(model, pairs)
         method, written = read_method(method)
+        if method == AUTO and level in BETWEEN:
+            method = FOR_EDGES
         if twice := sorted(written.keys() & options.keys()):
             raise MethodError(f"{twice[0]} is given behind the method and beside it: leave one out")
         filled = get(method).check({**written, **options})
@@ -99,7 +115,11 @@ class Request:
             raise MethodError(unknown("level", level, LEVELS))
         if level != "site" and sites != "node":
             raise MethodError(f"sites='{sites}' goes with level='site', not with '{level}'")
-        checked, labels = check_metric(metric), labels_of(positions, pairs)
+        checked = check_metric(metric)
+        if level == "placed":
+            request = cls(method, filled, level, direction, checked, (), None)
+            return request.at_places(model, pairs, positions, nodes)
+        labels = labels_of(positions, pairs)
         if level == "attention_edge":
             if labels == (None,):
                 raise MethodError("crossing edges lie between positions: use token or named ones")
@@ -115,11 +135,46 @@ class Request:
         for each in kind.split(","):
             check_reached(method, filled, each)
         wanted = wanted if sample is None else wanted.sample(*sample)
-        return cls(method, filled, level, direction, checked, wanted.names, wanted, labels)
+        request = cls(method, filled, level, direction, checked, wanted.names, wanted, labels)
+        if method != AUTO:
+            return request
+        return replace(request, chosen=choose(wanted, pairs, model.anatomy))
+
+    def at_places(self, model: Model, pairs: PromptPairs, positions: str, nodes: str) -> Request:
+        """The same asked of edges at places and of crossing edges between them.
+
+        Raises:
+            MethodError, SiteError: places that these prompts do not have, neurons, or receivers
+                that answer exactly.
+        """
+        if nodes != "heads" or self.options.get("exact_receivers"):
+            raise MethodError("at positions, edges lie between heads and whole MLPs, estimated")
+        labels = places_of(positions, pairs)
+        edges = EdgeNames(layout_of(model.anatomy), labels)
+        names = (*edges, *attention_edges.names(model.anatomy, labels))
+        return replace(self, names=names, labels=labels)
+
+    def of_sites(self, wanted: SiteSet, method: str) -> Request:
+        """The same asked of some of the sites, by another method as it is written."""
+        name, written = read_method(method)
+        options = get(name).check(written)
+        given = replace(self, method=name, options=options, chosen=None)
+        return replace(given, wanted=wanted, names=wanted.names)
+
+    @property
+    def parts(self) -> list[tuple[Request, Int[np.ndarray, " some"]]]:
+        """What ``auto`` asks of each kind of site, and the places of its sites among all names."""
+        assert self.wanted is not None
+        assert self.chosen is not None
+        ways = ((EXACT, self.chosen.exact), (ESTIMATE, self.chosen.estimated))
+        split = [(method, *self.wanted.split(kinds)) for method, kinds in ways if kinds]
+        return [(self.of_sites(some, method), places) for method, some, places in split]
 
     def steps(self, model: Model) -> int:
         """In how many steps a batch is told of: those of the exact effect, else one."""
-        if self.method != "activation" or self.level == "attention_edge":
+        if self.chosen is not None:
+            return sum(part.steps(model) for part, _ in self.parts)
+        if self.method != "activation" or self.level in ("attention_edge", "placed"):
             return 1
         if self.wanted is not None:
             return len(self.wanted)
@@ -129,6 +184,11 @@ class Request:
         """The function that scores one batch; ``tell`` is given how many of its steps are done."""
         wanted, labels, crosses = self.wanted, self.labels, self.level == "attention_edge"
         nodes = self.nodes
+        if self.chosen is not None:
+            parts = [(part.measure(tell), places) for part, places in self.parts]
+            return lambda setting: _together(setting, parts, len(self.names))
+        if self.level == "placed":
+            return lambda setting: self._placed(setting)
         if self.method == "activation" and self.level == "edge" and nodes == "neurons":
             return _neuron_edges
         if self.method == "activation":
@@ -144,6 +204,45 @@ class Request:
         if not fixed or not set(softmax_response.ANSWERED) & set(wanted.kinds):
             return lambda setting: _estimate(setting, wanted, linearise)
         return lambda setting: _estimate_with_response(setting, wanted, linearise)
+
+    def _placed(self, setting: Setting) -> BatchScores:
+        """Edges at places, and crossing edges between them."""
+        at, count = place_numbers(self.labels, setting.batch), len(self.labels)
+        if self.method == EXACT:
+            sweep = activation.ExactSweep(setting, placed_scores.EXACT_KINDS)
+            other = setting.metric(sweep.other_logits, setting.batch.pairs)
+            clean, corrupted = setting.ordered(sweep.base, other)
+            return BatchScores(placed_scores.exact(sweep, at, count), clean, corrupted)
+        layout = layout_of(setting.model.anatomy)
+        linearise = linearisation(self.method, self.options)
+        found = linearise(setting, placed_scores.kinds(layout))
+        scores = placed_scores.estimates(setting.model, found, layout, at, count)
+        return BatchScores(scores, found.metric_clean, found.metric_corrupted)
+
+
+def choose(wanted: SiteSet, pairs: PromptPairs, anatomy: Anatomy) -> Chosen:
+    """Kind by kind, the exact effects where they cost no more than the estimate."""
+    steps = int(read_method(ESTIMATE)[1]["steps"])
+    ways: dict[bool, list[str]] = {True: [], False: []}
+    cost = cost_exact = 2.0 * anatomy.n_layers
+    for kind in wanted.kinds:
+        some, _ = wanted.split([kind])
+        exact = exact_blocks(some, pairs, anatomy)
+        estimate = estimate_blocks(some, anatomy, steps)
+        ways[exact <= estimate].append(kind)
+        cost, cost_exact = cost + min(exact, estimate), cost_exact + exact
+    return Chosen(tuple(ways[True]), tuple(ways[False]), cost, cost_exact)
+
+
+def _together(setting: Setting, parts: Sequence[Any], count: int) -> BatchScores:
+    """The scores of several requests, each at its places."""
+    found = [(part(setting), places) for part, places in parts]
+    first = found[0][0]
+    kind = torch.promote_types(found[0][0].scores.dtype, found[-1][0].scores.dtype)
+    scores = first.scores.new_empty(len(setting.batch), count, dtype=kind)
+    for each, places in found:
+        scores[:, torch.from_numpy(places).to(scores.device)] = each.scores.to(kind)
+    return replace(first, scores=scores)
 
 
 def _check_arguments(model: object, pairs: object) -> None:

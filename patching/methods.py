@@ -27,7 +27,8 @@ class Method:
     """One way to score sites and edges.
 
     ``tier`` says how far to trust it: ``exact`` is the definition; ``estimate`` is a first-order
-    estimate whose agreement with the definition depends on model and task. ``router`` says what it
+    estimate whose agreement with the definition depends on model and task; ``choice`` takes one of
+    them, and the result says which. ``router`` says what it
     does at a token which the two runs send to different experts.
     """
 
@@ -84,6 +85,17 @@ QK_FIX = Option(bool, False, "sites q and k: patches answered by the exact softm
 METHODS: dict[str, Method] = {
     method.name: method
     for method in (
+        Method(
+            "auto",
+            "single sites exactly where that costs no more than the estimate that is right, else "
+            "by that estimate (ig:on=activations+steps=2+qk_fix=true), with a sample checked "
+            "exactly; edges by secant",
+            "at most the estimate's: 6 passes from each layer on for each kind of site, and the "
+            "sample",
+            "this project; docs/explanation/single_sites.md",
+            "choice",
+            "does what the method does that it takes",
+        ),
         Method(
             "activation",
             "the exact effect of replacing each site or edge by its value in the other run",

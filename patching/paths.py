@@ -13,6 +13,7 @@ from patching.linearised import Kinds, Linearisation, Linearise, Pass
 from patching.ops import PLAIN, Point
 from patching.runs import record, record_gradients
 from patching.setting import Setting
+from patching.softmax_response import gradient_from
 from tasks.errors import MethodError
 
 Runs = tuple[Mapping[Point, Tensor], Mapping[Point, Tensor]]
@@ -50,13 +51,13 @@ def along_activations(steps: int = 5, qk_fix: bool = False) -> Linearise:
 
     For each scored point in turn (all heads of a layer, at all positions), its value goes from
     corrupted to clean while the rest is computed from the receiving run. Two forward passes, and
-    ``steps`` forward and backward passes for each point. With ``qk_fix`` the path of queries and
-    keys is that of the pattern they give.
+    ``steps`` forward and backward passes for each point; of single sites, from the point's layer
+    on. With ``qk_fix`` the path of queries and keys is that of the pattern they give.
     """
     _check_steps(steps)
 
     def linearise(setting: Setting, kinds: Kinds) -> Linearisation:
-        logits, values = _both(setting, kinds)
+        logits, values = _both(setting, kinds.also("resid_pre") if kinds.alone else kinds)
         points = [point for point in values["clean"] if point[0] in kinds.scored]
         runs = values["clean"], values["corrupted"]
         passes = _through(setting, kinds, runs, points, steps, qk_fix)
@@ -74,12 +75,17 @@ def _through(
     qk_fix: bool,
 ) -> Iterator[Pass]:
     """Passes along the path of one point after the other, each speaking for that point alone."""
+    here, _ = s.ordered(*runs)
     for point in points:
         at, ends = point, (runs[1][point], runs[0][point])
         if qk_fix and point[0] in softmax_response.ANSWERED:
             at, ends = softmax_response.path(s, *runs, point)
         for put in _on_the_way(at, *ends, steps):
-            found = record_gradients(s.model, s.batch, s.receiving, s.metric, kinds.read, put=put)
+            if kinds.alone:
+                found = gradient_from(s, here["resid_pre", at[1]], put)
+            else:
+                given = s.model, s.batch, s.receiving, s.metric, kinds.read
+                found = record_gradients(*given, put=put)
             yield Pass(1.0 / steps, found, PLAIN, frozenset([point]))
 
 

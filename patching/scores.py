@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from patching.anatomy import Anatomy
+from patching.choice import Chosen
 from patching.nodes.edges import EdgeNames, recognised
 from patching.nodes.layout import Layout, fitting
 from patching.sites import nearest, parse_edge
@@ -52,7 +53,8 @@ class Scores:
     ``totals`` are sums over prompts in float64, so that scores of several batches, or of several
     processes, add up with ``+``; :attr:`values` are the means over prompts. ``squares`` are sums
     of the squared per-prompt scores, from which :attr:`standard_error` follows. ``clean`` and
-    ``corrupted`` are sums of the metric over the same prompts.
+    ``corrupted`` are sums of the metric over the same prompts. ``chosen`` says what the method
+    ``auto`` took, at what cost, and how a sample of its estimates agrees with the exact effect.
 
     >>> halves = [circuits.score(model, pairs[part]) for part in (slice(8), slice(8, 16))]
     >>> both = halves[0] + halves[1]
@@ -77,6 +79,7 @@ class Scores:
     task: str = ""
     model_hash: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
+    chosen: Chosen | None = None
 
     def __post_init__(self) -> None:
         totals = np.asarray(self.totals, dtype=np.float64)
@@ -165,6 +168,7 @@ class Scores:
             squares=self.squares + other.squares if both else None,  # type: ignore[operator]
             clean=self.clean + other.clean,
             corrupted=self.corrupted + other.corrupted,
+            chosen=self.chosen if self.chosen == other.chosen else None,
         )
 
     def ranked(self, absolute: bool = True) -> list[str]:
@@ -227,6 +231,7 @@ class Scores:
             "model_hash": self.model_hash,
             "options": dict(self.options),
             "anatomy": self.anatomy.to_json(),
+            **({} if self.chosen is None else {"chosen": self.chosen.to_json()}),
         }
 
     def save(self, path: str | Path) -> None:
@@ -250,12 +255,14 @@ class Scores:
         """
         about, header = read_described(Path(path), "scores", WHAT, SCHEMA_VERSION)
         about.pop("sign", None)
+        chosen = about.pop("chosen", None)
         if faults := [*type_faults(about, KINDS), *_faults(about, header.tensors)]:
             raise FormatError(f"{path} is not {WHAT}: {'; '.join(faults)}")
         names, anatomy = tuple(about.pop("names")), about.pop("anatomy")
         try:
             anatomy = Anatomy.from_json(anatomy)
             arrays = read_tensors(Path(path), "numpy", WHAT)
+            about["chosen"] = chosen and Chosen.from_json(chosen)
             return cls(names=recognised(names, anatomy), anatomy=anatomy, **arrays, **about)
         except (TypeError, CircuitsError) as error:
             raise FormatError(f"{path} is not {WHAT}: {error}") from None

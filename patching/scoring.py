@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
+from patching.choice import CHECKED, Check
 from patching.choices import Direction, MethodName, MetricName, Nodes, Positions, ScoreLevel
-from patching.measure import BatchScores, Request, Sample, score_batches
+from patching.costs import exact_blocks
+from patching.measure import EXACT, BatchScores, Request, Sample, score_batches
 from patching.metrics import Metric
 from patching.model import Model
+from patching.places import described
 from patching.progress import Progress
 from patching.scores import Scores
 from patching.sweep import Sweep, added
@@ -19,8 +23,8 @@ from tasks.pairs import PromptPairs
 
 Rows = Float[np.ndarray, "b names"]
 
-DEFAULT = "secant"
-"""The recommended method: see the table that ``circuits validate`` prints."""
+DEFAULT = "auto"
+"""Single sites told right, edges by ``secant``: see docs/explanation/single_sites.md."""
 
 
 def score(
@@ -45,8 +49,11 @@ def score(
     ``expert``, ...).
     Sites and edges are scored at ``positions`` ``all`` (together), ``token`` (each) or ``named``
     (each that the task names); ``level="attention_edge"`` scores what each head carries from each
-    such position to each other one. ``nodes`` says what nodes and edges are made of: ``heads`` and
-    whole MLPs, or heads and single ``neurons``.
+    such position to each other one. ``level="placed"`` scores both kinds of edges at ``token`` or
+    ``named`` places (:mod:`patching.places`), of which circuits can be run. ``nodes`` says what
+    nodes and edges are made of: ``heads`` and whole MLPs, or heads and single ``neurons``.
+    ``method="auto"`` does single sites exactly where that is cheap and estimates the others, with a
+    check (:attr:`patching.scores.Scores.chosen`); edges it scores by ``secant``.
     Scores are means over prompts in units of the metric; positive always means that the clean
     activation pushes the metric towards the clean answer. Rows that are tokens of one prompt's
     answer are one prompt: errors are over prompts. The batch size changes nothing but time
@@ -64,11 +71,11 @@ def score(
     """
     where = sites, positions, options
     request = Request.of(model, pairs, method, level, direction, metric, *where, nodes=nodes)
-    sweep, given = Sweep.of(batch_size, progress), _given(level, sites, positions, nodes)
+    loops, given = Sweep.of(batch_size, progress), _given(level, sites, positions, nodes)
     if len(pairs.prompt):
-        return _by_prompt(model, pairs, request, given, sweep)[0]
-    parts = score_batches(model, pairs, request, _totals, sweep)
-    return _scores(parts, request, given, model, pairs)
+        return _by_prompt(model, pairs, request, given, loops)[0]
+    parts = score_batches(model, pairs, request, _totals, loops)
+    return checked(_scores(parts, request, given, model, pairs), request, model, pairs, loops)
 
 
 def prompt_scores(
@@ -97,23 +104,25 @@ def prompt_scores(
     request = Request.of(
         model, pairs, method, level, direction, metric, sites, positions, options, sample, nodes
     )
-    sweep, given = Sweep.of(batch_size, progress), _given(level, sites, positions, nodes)
-    return _by_prompt(model, pairs, request, given, sweep)
+    loops, given = Sweep.of(batch_size, progress), _given(level, sites, positions, nodes)
+    return _by_prompt(model, pairs, request, given, loops)
 
 
 def _by_prompt(
-    model: Model, pairs: PromptPairs, request: Request, given: Mapping[str, str], sweep: Sweep
+    model: Model, pairs: PromptPairs, request: Request, given: Mapping[str, str], loops: Sweep
 ) -> tuple[Scores, Rows]:
     """Scores with those of every prompt; sums and errors are over prompts, not over their rows."""
-    parts = [*score_batches(model, pairs, request, _each, sweep)]
+    parts = [*score_batches(model, pairs, request, _each, loops)]
     each = np.concatenate([rows for rows, _ in parts])
     if not len(pairs.prompt):
         totals = ((rows.sum(0), (rows**2).sum(0), ends) for rows, ends in parts)
-        return _scores(totals, request, given, model, pairs), each
+        scores = _scores(totals, request, given, model, pairs)
+        return checked(scores, request, model, pairs, loops), each
     each = pairs.by_prompt(each.T).T
     ends = np.sum([ends for _, ends in parts], axis=0) * (pairs.prompts / len(pairs))
     whole = each.sum(0), (each**2).sum(0), ends
-    return _scores([whole], request, given, model, pairs), each
+    scores = _scores([whole], request, given, model, pairs)
+    return checked(scores, request, model, pairs, loops), each
 
 
 def _given(level: str, sites: str, positions: str, nodes: str) -> dict[str, str]:
@@ -144,12 +153,14 @@ def _scores(
 ) -> Scores:
     """The sums over prompts of all batches, in their order, as scores."""
     totals, squares, ends = added(parts)
+    placed = request.level == "placed"
+    places = described(given["positions"], pairs) if placed else {}
     return Scores(
         names=request.names,
         totals=totals,
         squares=squares,
         count=pairs.prompts,
-        level=request.level,
+        level="edge" if request.level == "placed" else request.level,
         method=request.method,
         direction=request.direction,
         metric=request.metric.name,
@@ -158,5 +169,31 @@ def _scores(
         corrupted=float(ends[1]),
         task=pairs.task,
         model_hash=model.hash,
-        options={**request.options, **given},
+        options={**request.options, **given, **places},
+        chosen=request.chosen,
     )
+
+
+def checked(
+    scores: Scores, request: Request, model: Model, pairs: PromptPairs, options: Sweep
+) -> Scores:
+    """With some of the sites that ``auto`` estimated done exactly beside them.
+
+    Half of them are the strongest, the others drawn: what the estimate puts first is what is read,
+    and what it wrongly takes for small is among the rest.
+    """
+    chosen, wanted = request.chosen, request.wanted
+    if chosen is None or wanted is None or not chosen.estimated:
+        return scores
+    _, places = wanted.split(chosen.estimated)
+    ranked = places[np.argsort(-np.abs(scores.values[places]), kind="stable")]
+    strong, others = ranked[: CHECKED // 2], ranked[CHECKED // 2 :]
+    count = min(len(others), CHECKED // 2)
+    drawn = np.sort(np.random.default_rng(0).choice(others, count, replace=False))
+    some = np.array([*strong.tolist(), *drawn.tolist()], dtype=int)
+    exact = request.of_sites(wanted.at(some.tolist()), EXACT)
+    totals, *_ = added(score_batches(model, pairs, exact, _totals, options))
+    effects = (totals / len(pairs))[np.argsort(np.argsort(some))]
+    check = Check.of(effects, scores.values[some], len(strong))
+    cost = chosen.cost + exact_blocks(exact.wanted or wanted, pairs, model.anatomy)
+    return replace(scores, chosen=replace(chosen, check=check, cost=cost))

@@ -7,7 +7,7 @@ them. A router is one site, the weights of all experts, since they are one choic
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -103,6 +103,22 @@ class SiteSet:
         drawn = np.random.default_rng(seed).choice(len(self), most, replace=False)
         every = range(self._count) if self.kept is None else self.kept
         return replace(self, kept=tuple(every[i] for i in sorted(drawn.tolist())))
+
+    def split(self, kinds: Sequence[str]) -> tuple[SiteSet, Int[np.ndarray, " some"]]:
+        """The sites at points of some kinds, and their places among all of :attr:`names`."""
+        sizes = [len(group.sites) * len(self.labels) for group in self.groups]
+        wanted = np.repeat([group.point[0] in kinds for group in self.groups], sizes)
+        kept = np.arange(self._count) if self.kept is None else np.array(self.kept, dtype=int)
+        groups = tuple(group for group in self.groups if group.point[0] in kinds)
+        chosen = (np.cumsum(wanted) - 1)[kept[wanted[kept]]]
+        all_of_them = len(chosen) == wanted.sum()
+        some = SiteSet(groups, self.labels, None if all_of_them else tuple(chosen.tolist()))
+        return some, np.flatnonzero(wanted[kept])
+
+    def at(self, places: Sequence[int]) -> SiteSet:
+        """Those of the sites that stand at some places among :attr:`names`, in their order."""
+        every = range(self._count) if self.kept is None else self.kept
+        return replace(self, kept=tuple(every[i] for i in sorted(places)))
 
     def parts(self) -> Iterator[tuple[Group, Bool[np.ndarray, "units labels"]]]:
         """Every group some of whose sites are meant, and which: by unit and by position."""
@@ -237,12 +253,7 @@ def labels_of(positions: str, pairs: PromptPairs) -> tuple[int | str | None, ...
     if positions == "named":
         if not pairs.positions:
             raise SiteError("these prompt pairs name no positions; use positions='token' or 'all'")
-        unreadable = [name for name in pairs.positions if not _is_readable(name)]
-        if unreadable:
-            raise SiteError(
-                f"position '{unreadable[0]}' cannot be part of a site's name, which has to be read "
-                f"back; name positions by a word such as S2 or END"
-            )
+        check_readable(pairs.positions)
         return tuple(pairs.positions)
     lengths = np.unique(pairs.mask.sum(1))
     if len(lengths) > 1:
@@ -251,6 +262,20 @@ def labels_of(positions: str, pairs: PromptPairs) -> tuple[int | str | None, ...
             f"common; use positions='named', or prompts of one length"
         )
     return tuple(range(int(lengths[0])))
+
+
+def check_readable(names: Iterable[str]) -> None:
+    """Refuse names of positions that cannot be part of a site's name.
+
+    Raises:
+        SiteError: naming the first of them.
+    """
+    unreadable = [name for name in names if not _is_readable(name)]
+    if unreadable:
+        raise SiteError(
+            f"position '{unreadable[0]}' cannot be part of a site's name, which has to be read "
+            f"back; name positions by a word such as S2 or END"
+        )
 
 
 def _is_readable(name: str) -> bool:

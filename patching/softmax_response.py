@@ -11,6 +11,7 @@ The gradient half way to the answered pattern (:func:`half_way`) has it to secon
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 import torch
 from jaxtyping import Bool, Float
@@ -100,27 +101,32 @@ def half_way(setting: Setting, clean: Values, corrupted: Values, point: Point) -
     for turn in range(TURNS):
         moving = (turns == turn)[:, None, None]
         value = torch.where(moving, torch.lerp(begin, end, 0.5), begin)
-        gradient, metric = _gradient_from(s, here["resid_pre", layer], at, value)
-        total = torch.where(moving, gradient, total)
-    return Pass(1.0, Gradients({}, {at: total}, metric), PLAIN, frozenset([(kind, layer)]))
+        found = gradient_from(s, here["resid_pre", layer], (at, value))
+        total = torch.where(moving, found.grads[at], total)
+    return Pass(1.0, replace(found, grads={at: total}), PLAIN, frozenset([(kind, layer)]))
 
 
-def _gradient_from(
-    s: Setting, stream: Float[Tensor, "b s d"], at: Point, value: Tensor
-) -> tuple[Tensor, Float[Tensor, " b"]]:
-    """The metric and its gradient at a point with this value, in the run that goes on from there.
+def gradient_from(
+    s: Setting, stream: Float[Tensor, "b s d"], put: tuple[Point, Tensor]
+) -> Gradients:
+    """The metric's gradient at one point that is given a value, in the run that goes on from there.
+
+    ``stream`` is what the point's layer reads. One forward and backward pass from that layer on.
 
     Raises:
         MethodError: the metric or the gradient is not a finite number.
     """
-    frame = s.model.frame(s.batch.mask)
+    (at, value), frame = put, s.model.frame(s.batch.mask)
     with torch.enable_grad():
-        put = value.detach().requires_grad_()
-        logits = s.model.run_from(at[1], stream, frame, Write({at: lambda _: put}))
+        given = value.detach().requires_grad_()
+        if at == ("input", 0):
+            logits = s.model.run_from(0, given, frame)
+        else:
+            logits = s.model.run_from(at[1], stream, frame, Write({at: lambda _: given}))
         metric = s.metric(logits, s.batch.pairs)
-        (gradient,) = torch.autograd.grad(metric.sum(), put)
+        (gradient,) = torch.autograd.grad(metric.sum(), given)
     check_finite({at: gradient}, "gradient")
-    return gradient, metric.detach()
+    return Gradients({}, {at: gradient}, metric.detach())
 
 
 def label_masks(

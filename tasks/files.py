@@ -7,7 +7,9 @@ With a tokenizer a row holds strings (answers as they follow the prompt, usually
 
 Without one, `clean`, `corrupted` and the answers are token ids. An answer may be a list; then any
 of its entries counts. Rows come as JSON lines, as a JSON list (or one under "prompts"), as a table
-with a header (commas, tabs or semicolons) or as Parquet; further keys are ignored. The files
+with a header (commas, tabs or semicolons) or as Parquet; further keys are no part of the question,
+but results can be told apart by them (tasks/columns.py), and `spans` says which tokens are one
+place (tasks/spans.py). The files
 of EAP-IG, auto-circuit and feature-circuits are known by their keys (tasks/pair_forms.py).
 """
 
@@ -16,19 +18,22 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from tasks.chat import is_messages
+from tasks.columns import further
 from tasks.errors import TaskError, all_faults, unknown
 from tasks.pair_forms import KEYS, OURS, Form, form_of
 from tasks.pairs import PromptPairs
 from tasks.records import Record, Rows, decoded, read_bytes, read_rows_of
 from tasks.row import shorten
 from tasks.rows import Reader, read_ids, read_rows, text_readers
+from tasks.spans import KEY as SPANS
+from tasks.spans import with_spans
 from tasks.tokenize import Tokenizer
 
 PROMPTS = KEYS[:2]
@@ -137,7 +142,11 @@ def read_file(
         pairs = PromptPairs.from_texts(tokenizer, **columns, bos=bos, chat=chat)
     else:
         pairs = PromptPairs.from_tokens(**columns)
-    extra = Counter(key for line in kept for key in line.extra)
+    extra = Counter(key for line in kept for key in line.extra if key != SPANS)
+    pairs = replace(pairs, columns=further([line.said for line in kept]))
+    spans = [line.said.get(SPANS) for line in kept]
+    if any(each is not None for each in spans):
+        pairs = with_spans(pairs, spans, columns["where"])
     return PairsFile(_drawn(path, pairs, n, seed), form.name, extra, left_out)
 
 
@@ -174,6 +183,7 @@ class _Line:
     faults: tuple[str, ...]
     extra: tuple[str, ...] = ()
     other_kind: bool = False
+    said: Mapping[str, Any] = field(default_factory=dict)
 
 
 def _listed(lines: Sequence[_Line]) -> list[str]:
@@ -213,7 +223,8 @@ def _line(record: Record, form: Form) -> _Line:
     wrong = dict(form.misspelt(given))
     faults += [unknown("key", key, form.keys) for key in wrong]
     extra = tuple(key for key in given if key and key not in form.keys and key not in wrong)
-    return _Line(record.where, given, tuple(faults), extra, other is not None)
+    said = {key: given[key] for key in extra}
+    return _Line(record.where, given, tuple(faults), extra, other is not None, said)
 
 
 def _refuse_others(path: Path, rows: Rows, records: Sequence[Record]) -> None:
@@ -276,7 +287,8 @@ def _checked(line: _Line, form: Form, tokenizer: Tokenizer | None, reader: Reade
             return _Line(line.where, {}, (*line.faults, str(fault)))
     (row,) = read_rows({key: [value] for key, value in values.items()}, reader, [line.where])
     wrong = (fault.removeprefix(f"{line.where}: ") for fault in row.faults())
-    return _Line(line.where, values, (*line.faults, *wrong), line.extra)
+    faults = (*line.faults, *wrong)
+    return _Line(line.where, values, faults, line.extra, line.other_kind, line.said)
 
 
 def _drawn(path: Path, pairs: PromptPairs, n: int | None, seed: int) -> PromptPairs:

@@ -61,6 +61,10 @@ class PromptPairs:
     templates:               what each pair was made from, its words left out; empty for none
     about:                   what to know of all of them, such as what was left out of their file
     prompt:                  int64 [n], whose row each is, where a prompt has several; or empty
+    columns:                 what else their file says of each pair, by name; results can be told
+                             apart by it
+    spans:                   name -> int64 [n, 2], first column of a place and the one behind its
+                             last; of prompts that have any, every token is in exactly one
 
     The prediction is read at the last column. Arrays are copied and read-only. Anything that does
     not fit raises one `TaskError` that lists every fault.
@@ -86,13 +90,16 @@ class PromptPairs:
     templates: tuple[str, ...] = ()
     about: tuple[str, ...] = ()
     prompt: Int[np.ndarray, " n"] = field(default_factory=_none)
+    columns: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    spans: Mapping[str, Int[np.ndarray, "n 2"]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name in ("clean", "corrupted", "answer", "counterfactual"):
             object.__setattr__(self, name, _frozen(getattr(self, name), np.int64))
         object.__setattr__(self, "mask", _frozen(self.mask, np.bool_))
-        named = {str(name): _frozen(at, np.int64) for name, at in self.positions.items()}
-        object.__setattr__(self, "positions", named)
+        for where in ("positions", "spans"):
+            named = {str(n): _frozen(at, np.int64) for n, at in getattr(self, where).items()}
+            object.__setattr__(self, where, named)
         texts = tuple((str(a), str(b)) for a, b in self.texts) or (("", ""),) * len(self.clean)
         object.__setattr__(self, "texts", texts)
         self._fill_spelling()
@@ -228,7 +235,21 @@ class PromptPairs:
             remarks=tuple(self.remarks[i] for i in chosen),
             templates=tuple(self.templates[i] for i in chosen),
             prompt=self.prompt[chosen] if len(self.prompt) else self.prompt,
+            columns={
+                name: tuple(values[i] for i in chosen) for name, values in self.columns.items()
+            },
+            spans={name: at[chosen] for name, at in self.spans.items()},
         )
+
+    def column(self, name: str) -> tuple[str, ...]:
+        """What is said of each prompt under a name: ``template``, ``length``, or a file's column.
+
+        Raises:
+            TaskError: nothing is, with the names there are.
+        """
+        from tasks.columns import column
+
+        return column(self, name)
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -299,6 +320,7 @@ class PromptPairs:
         names = sorted(self.positions)
         arrays += [self.positions[name] for name in names]
         arrays += [self.rest] if self.rest.size else []
+        arrays += [self.spans[name] for name in sorted(self.spans)]
         header = [self.task, self.metric, names, self.texts, [array.shape for array in arrays]]
         digest = hashlib.sha256(json.dumps(header).encode())
         for array in arrays:

@@ -311,3 +311,65 @@ def circuit_metric(model: Model, batch: Batch, edges: Iterable[Edge | str]) -> T
     with torch.no_grad():
         logits = model.unembed(reads(Site("logits"), None))
         return check_metric("logit_diff")(logits, batch.pairs)
+
+
+def placed_metric(model: Model, batch: Batch, edges: Iterable[str], at: dict) -> Tensor:
+    """The metric in a circuit at places, token by token, straight from the words.
+
+    ``at`` says by label which token of each prompt is in the place: a bool ``[b, s]``.
+    """
+    stay, cross = set(), set()
+    for edge in map(parse_edge, edges):
+        ends = edge.sender.at(None), edge.receiver.at(None)
+        where = edge.sender.position, edge.receiver.position
+        (cross if ends[0] == ends[1] else stay).add((*ends, edge.port, *where))
+    off, frame = values(model, batch, "corrupted"), model.frame(batch.mask)
+    points = {"mlp": "mlp_in", "head": "resid_pre", "logits": "final_in"}
+    layout = layout_of(model.anatomy)
+    sending = [group.site(unit) for group in layout.senders for unit in range(group.count)]
+
+    def reads(receiver: Site, port: str | None) -> Tensor:
+        layer = model.anatomy.n_layers if receiver.kind == "logits" else receiver.layer
+        x = off[points[receiver.kind], layer]
+        for sender in sending:
+            for label, tokens in at.items():
+                if (sender, receiver, port, label, label) not in stay:
+                    continue
+                change = (output(sender) - sender_write(model, off, sender)) * tokens[:, :, None]
+                x = x + (change[:, -1] if receiver.kind == "logits" else change)
+        return x
+
+    @cache
+    def head_output(head: Site) -> Tensor:
+        block = model.blocks[head.layer]
+        q, k, v = (block.ln1(reads(head, port)) for port in PORTS)
+        parts = block.queries(q), block.share(block.keys(k)), block.share(block.values(v))
+        tap = Record(["pattern"])
+        head_outputs(block, *parts, frame, tap)
+        now = tap.values["pattern", head.layer][:, head.unit], parts[2][:, :, head.unit]
+        then = off["pattern", head.layer][:, head.unit], off["v_read", head.layer][:, :, head.unit]
+        z = off["z", head.layer][:, :, head.unit].clone()
+        for query, into in at.items():
+            for source, of in at.items():
+                if (head, head, "v", source, query) not in cross:
+                    continue
+                carried = (into[:, :, None] & of[:, None, :]).to(z.dtype)
+                for (pattern, v), sign in ((now, 1), (then, -1)):
+                    z += sign * torch.einsum("bqk,bke->bqe", pattern * carried, v)
+        return z
+
+    @cache
+    def output(sender: Site) -> Tensor:
+        layer = sender.layer
+        if sender.kind == "input":
+            return model.embed(batch.clean, frame)
+        block = model.blocks[layer]
+        if sender.kind == "mlp":
+            return write_mlp(block, reads(sender, None))
+        units = range(model.anatomy.n_heads)
+        z = torch.stack([head_output(Site("head", layer, unit)) for unit in units], dim=2)
+        return head_writes(block, z, block.attention_output(z))[:, sender.unit]
+
+    with torch.no_grad():
+        logits = model.unembed(reads(Site("logits"), None))
+        return check_metric("logit_diff")(logits, batch.pairs)

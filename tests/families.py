@@ -7,6 +7,7 @@ attention is uneven, nonlinear steps are far from their linear range, and no par
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -269,3 +270,8 @@ def one_batch(model: Model, pairs: PromptPairs) -> Batch:
 
 
 LOGIT_DIFF = check_metric("logit_diff")
+
+
+def replace_positions(pairs: PromptPairs, **positions: list[int]) -> PromptPairs:
+    """The same prompts with other named positions."""
+    return replace(pairs, positions={name: np.array(at) for name, at in positions.items()})

@@ -24,7 +24,9 @@ COMMANDS = (
     "discover ioi --n 4 --top 60 --method ig --set steps=2 --out run",
     "discover ioi --n 8 --top 9 --level node --out nodes",
     "evaluate run --n 4 --rediscoveries 2 --reference run --ablation mean",
-    "compare run run --n 4 --rediscoveries 2 --ablation mean --out compared",
+    "compare run run --n 4 --rediscoveries 2 --ablation mean --by template --out compared",
+    "discover ioi --n 8 --top 30 --clusters 2 --out clustered",
+    "consensus run run --n 4 --out agreed",
     "validate ioi --n 4 --method attribution --kind z --out validated",
     "means ioi --n 4 --out means.safetensors",
     "af1 mental_math --n 8 --samples 8 --set form=+ --out search",
@@ -33,10 +35,14 @@ COMMANDS = (
 RECIPES = "least squares", "unibias heads"
 FILES = {
     "run.json": [f"{run}/run.json" for run in ("run", "nodes", "search", "mixture")],
-    "scores.safetensors": [f"{run}/scores.safetensors" for run in ("run", "search", "mixture")],
+    "scores.safetensors": [
+        f"{run}/scores.safetensors" for run in ("run", "nodes", "search", "mixture")
+    ],
     "circuit.json": [f"{run}/circuit.json" for run in ("run", "nodes", "study", "mixture")],
     "evaluation.json": ["run/evaluation.json"],
     "comparison.json": ["compared/comparison.json"],
+    "clusters.json": ["clustered/clusters.json"],
+    "consensus.json": ["agreed/consensus.json"],
     "validation.json": ["validated/validation.json"],
     "validation.csv": ["validated/validation.csv"],
     "means.safetensors": ["means.safetensors", "search/means.safetensors"],

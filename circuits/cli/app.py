@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 import circuits
 from circuits.cli import ablate as cli_ablate
 from circuits.cli import af1 as cli_af1
+from circuits.cli import consensus as cli_consensus
 from circuits.cli import dictionaries as cli_dictionaries
 from circuits.cli import diff as cli_diff
 from circuits.cli import edit as cli_edit
@@ -93,6 +94,13 @@ Method = Annotated[
 ]
 NodeKind = Annotated[
     Nodes, typer.Option(help="What nodes are: heads and whole MLPs, or heads and single neurons.")
+]
+Positions = Annotated[
+    str,
+    typer.Option(
+        help="Tie edges to positions: named (those of the task, and the rest), or all tokens. "
+        "--top is then a budget in plain edges."
+    ),
 ]
 Top = Annotated[
     int | None, typer.Option(help="How many edges to keep. Default: 100 where that is chosen.")
@@ -235,9 +243,10 @@ def discover(
     bos: Bos = None,
     chat: Chat = False,
     chat_plain: ChatPlain = False,
-    method: Method = "secant",
+    method: Method = "auto",
     level: Annotated[Level, typer.Option(help="What is scored and chosen.")] = "edge",
     nodes: NodeKind = "heads",
+    positions: Positions = "",
     direction: Annotated[
         Direction, typer.Option(help="Patch the clean run (noising) or the corrupted one.")
     ] = "noising",
@@ -252,6 +261,10 @@ def discover(
     skip_bad: SkipBad = False,
     model_correct: ModelCorrect = False,
     ablation: Outside = "corrupted",
+    clusters: Annotated[
+        int | None,
+        typer.Option(help="Also tell the prompts apart by their scores: so many circuits."),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(help="The run folder to write. Default: runs/TASK.")
     ] = None,
@@ -273,6 +286,7 @@ def discover(
         method=method,
         level=level,
         nodes=nodes,
+        positions=positions,
         direction=direction,
         metric=metric,
         select=select,
@@ -287,7 +301,7 @@ def discover(
         skip_bad=skip_bad,
         model_correct=model_correct,
     )
-    carry_out(config.settled(), out or Path("runs") / config.folder_name, force, as_json)
+    carry_out(config.settled(), out or Path("runs") / config.folder_name, force, as_json, clusters)
 
 
 @app.command()
@@ -313,5 +327,6 @@ cli_means.register(app)
 cli_models.register(app)
 cli_ablate.register(app)
 cli_diff.register(app)
+cli_consensus.register(app)
 app.command()(cli_validate.validate)
 cli_dictionaries.register(app)

@@ -13,11 +13,23 @@ from circuits.discover import run
 from circuits.folder import FILES, finished
 from circuits.models import EMBEDDED
 from circuits.output import guarded
+from tasks.errors import RunError
 
 
-def carry_out(config: Config, folder: Path, force: bool, as_json: bool = False) -> None:
-    """Run the discovery, unless the folder holds it already, and print what was found."""
+def carry_out(
+    config: Config,
+    folder: Path,
+    force: bool,
+    as_json: bool = False,
+    clusters: int | None = None,
+) -> None:
+    """Run the discovery, unless the folder holds it already, and print what was found.
+
+    With ``clusters`` its prompts are also told apart by their scores, a circuit each.
+    """
     config.check()
+    if clusters is not None:
+        _check_clusters(config, clusters)
     with guarded(folder):
         record, note = finished(folder, config, force), ""
         if record is not None:
@@ -34,6 +46,33 @@ def carry_out(config: Config, folder: Path, force: bool, as_json: bool = False) 
         print_json(json.loads(record.to_json()))
     else:
         print_summary(record, folder, FILES, note)
+    if clusters is not None:
+        _cluster(config, folder, clusters, as_json)
+
+
+def _check_clusters(config: Config, clusters: int) -> None:
+    from circuits.held_out.clusters import check_clusters
+
+    check_clusters(clusters, len(config.asked) or config.count)
+    if config.asked:
+        raise RunError("clusters are tested on other prompts, and of your own questions are none")
+
+
+def _cluster(config: Config, folder: Path, clusters: int, quiet: bool) -> None:
+    """Tell the run's prompts apart, and print what that gains."""
+    from circuits.cli.printing import print_report, print_rows
+    from circuits.held_out.clustered_run import clustered
+    from circuits.held_out.terms import Terms
+
+    with shown_progress() as progress:
+        found, told = clustered(folder, clusters, Terms(seed=config.seed), progress)
+    if quiet:
+        return
+    if found is not None:
+        print_report(found.report())
+        return
+    gain = "undefined" if told.get("gain") is None else f"{100 * told['gain']:.1f} points"
+    print_rows({"clusters": f"{clusters}, told apart before: gain {gain} (clusters.json)"})
 
 
 def prepare(config: Config) -> None:

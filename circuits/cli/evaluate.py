@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -125,6 +125,14 @@ def compare(
     ablation: Outside = None,
     means: MeansFile = None,
     rediscoveries: Rediscovery = 0,
+    by: Annotated[
+        str | None,
+        typer.Option(help="Faithfulness by template, length, or another column of the prompts."),
+    ] = None,
+    on: Annotated[
+        str | None,
+        typer.Option(help="Run the circuits on these tasks, with commas between."),
+    ] = None,
     batch_size: BatchSize = 64,
     skip_bad: SkipBad = False,
     _device: Device = None,
@@ -140,8 +148,9 @@ def compare(
     from circuits.cli.printing import print_table
     from circuits.cli.progress import shown_progress
     from circuits.evaluation.plot_curves import curve_tables
-    from circuits.held_out.comparison import OUTPUT, compare_runs
+    from circuits.held_out.comparison import OUTPUT, REPORT, compare_runs
     from circuits.held_out.terms import Terms
+    from circuits.held_out.transfer import transfer
     from patching.journal import kept
 
     terms = Terms(
@@ -149,17 +158,34 @@ def compare(
     )
     with OUTPUT.reserved(out, force):
         _prepare()
-        with kept(out, __version__, terms, runs) as journal, shown_progress() as progress:
-            compared = compare_runs(runs, terms, progress, model, journal)
-            written = compared.write(out) if out is not None else ()
+        about = __version__, terms, runs, on
+        with kept(out, *about) as journal, shown_progress() as progress:
+            found: Any
+            if on is not None:
+                found = transfer(runs, _tasks(on, by), terms, progress, model, journal)
+                written = found.write(out, OUTPUT, REPORT) if out is not None else []
+                tables = [found.table()]
+            else:
+                found = compare_runs(runs, terms, progress, model, journal, by)
+                written = found.write(out) if out is not None else []
+                tables = found.tables() + curve_tables(found.curves, seed)
         if as_json:
-            print_json(compared.to_json())
+            print_json(found.to_json())
             return
-        tables = (compared.table(), *compared.redrawn(), *curve_tables(compared.curves, seed))
         for table in tables:
             print_table(table)
         for path in written:
             typer.echo(f"written {path}")
+
+
+def _tasks(on: str, by: str | None) -> list[str]:
+    """The tasks that are named, each once."""
+    if by is not None:
+        raise RunError("--by tells the prompts of one task apart, and --on names tasks; choose one")
+    named = [task.strip() for task in on.split(",") if task.strip()]
+    if not named or len(set(named)) < len(named):
+        raise RunError(f"--on '{on}': name each task once, with commas between, as in ioi,sva")
+    return named
 
 
 def _prepare() -> None:

@@ -22,6 +22,7 @@ from circuits.evaluation.outcomes import Outcomes, measure, undefined
 from circuits.evaluation.running import PLAIN, Running
 from circuits.results.intervals import Draws, Ends, bootstrap, weights
 from patching.nodes.edges import EdgeSet
+from patching.placed import PlacedScores, Wiring, plain_at_cost, whole_cost
 from tasks.errors import MethodError, RunError, unknown
 
 if TYPE_CHECKING:
@@ -41,7 +42,8 @@ BEST = {"cpr": "signed", "cmd": "absolute", "log_cpr": "signed", "log_cmd": "abs
 class Curve:
     """Faithfulness at growing sizes.
 
-    sizes      shares of all scored edges (of node scores: nodes)
+    sizes      shares of all scored edges (of node scores: nodes; at places: of the cost of all,
+               see patching.placed)
     requested  how many that is
     kept       how many edges were left once those that connect nothing had been dropped
     outcomes   what the circuits answered, prompt by prompt
@@ -157,7 +159,7 @@ class Plan:
     ranking: str
     sizes: tuple[float, ...]
     requested: tuple[int, ...]
-    circuits: tuple[EdgeSet, ...]
+    circuits: tuple[Wiring, ...]
 
 
 def plan(
@@ -174,11 +176,34 @@ def plan(
         raise MethodError("a curve needs scores of edges or nodes, given scores of sites")
     if not all(0 < size <= 1 for size in sizes) or list(sizes) != sorted(set(sizes)):
         raise MethodError(f"sizes must grow from above 0 to at most 1, given {list(sizes)}")
+    if (placed := PlacedScores.of(scores)) is not None:
+        return _at_places(placed, ranking == "absolute", sizes, name or scores.method)
     order = np.argsort(-(np.abs(scores.values) if ranking == "absolute" else scores.values))
     requested = tuple(int(size * len(scores)) for size in sizes)
     choose = _edges_among if scores.level == "edge" else _edges_between
     circuits = choose(scores, order, requested)
     return Plan(name or scores.method, ranking, tuple(sizes), requested, circuits)
+
+
+def _at_places(scores: PlacedScores, absolute: bool, sizes: Sequence[float], name: str) -> Plan:
+    """Circuits at places by what they cost, as shares of what the whole model costs."""
+    order, whole = scores.order(absolute), whole_cost(scores.layout)
+    budgets = [size * whole for size in sizes]
+    circuits = [scores.circuit(order[: scores.affordable(order, each)]) for each in budgets]
+    ranking = "absolute" if absolute else "signed"
+    return Plan(name, ranking, tuple(sizes), tuple(map(int, budgets)), tuple(circuits))
+
+
+def plain_plan(scores: Scores, ranking: str = "absolute", sizes: Sequence[float] = SIZES) -> Plan:
+    """The plain circuits of scores at places, on the same axis of cost."""
+    placed = PlacedScores.of(scores)
+    if placed is None:
+        raise MethodError("plain circuits stand beside circuits at places; these scores have none")
+    values = placed.plain()
+    order = np.argsort(-(np.abs(values) if ranking == "absolute" else values), kind="stable")
+    budgets = [size * whole_cost(placed.layout) for size in sizes]
+    circuits = plain_at_cost(placed.layout, order, budgets)
+    return Plan("plain", ranking, tuple(sizes), tuple(map(int, budgets)), tuple(circuits))
 
 
 def _edges_among(scores: Scores, order: np.ndarray, counts: Sequence[int]) -> tuple[EdgeSet, ...]:
@@ -211,9 +236,9 @@ def run_plans(
     return curves
 
 
-def distinct(plans: Sequence[Plan]) -> dict[EdgeSet, int]:
+def distinct(plans: Sequence[Plan]) -> dict[Wiring, int]:
     """The circuits of all plans, each once, with its number."""
-    numbers: dict[EdgeSet, int] = {}
+    numbers: dict[Wiring, int] = {}
     for each in plans:
         for circuit in each.circuits:
             numbers.setdefault(circuit, len(numbers))

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
 from circuits.evaluation.areas import faithfulness, told_apart
 from circuits.evaluation.running import PLAIN, Running
 from circuits.results.intervals import Ends, bootstrap, weights
-from patching.nodes.edges import EdgeSet, edge_sets
+from patching.nodes.edges import EdgeSet
 from patching.nodes.layout import layout_of
+from patching.placed import wirings_of
 from tasks.errors import ModelError, RunError
 
 if TYPE_CHECKING:
@@ -89,6 +90,11 @@ class Outcomes:
         keep = [0, 1, *(2 + row for row in rows)]
         return Outcomes(self.name, self.metric[keep], self.preferred[keep], self.right[keep])
 
+    def prompts(self, which: Int[np.ndarray, " some"]) -> Outcomes:
+        """The same circuits on some of the prompts only."""
+        kept = self.metric[:, which], self.preferred[:, which], self.right[:, which]
+        return Outcomes(self.name, *kept)
+
 
 def undefined(outcomes: Outcomes) -> str:
     """Why no faithfulness can be given, with the two values."""
@@ -119,10 +125,10 @@ def measure(
     from patching.metrics import check_metric
     from patching.sweep import sweep
 
-    wirings = edge_sets(circuits, model.anatomy)
+    wirings = wirings_of(circuits, model.anatomy)
     layout = wirings[0].layout if wirings else layout_of(model.anatomy)
     wirings = [EdgeSet.none(layout), *wirings]
-    whole = [len(wiring) == layout.n_edges for wiring in wirings]
+    whole = [isinstance(w, EdgeSet) and len(w) == layout.n_edges for w in wirings]
     checked = check_metric(running.metric or pairs.metric)
     runner_of = settled_runner(model, pairs, running.ablation, running.means, running, layout.nodes)
     running = running.counting(len(circuits) * len(pairs), "running circuits")

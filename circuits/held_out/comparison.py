@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ from circuits.evaluation.plot_curves import CURVES as ALT
 from circuits.evaluation.plot_curves import draw
 from circuits.evaluation.running import Running
 from circuits.folder import CURVES
+from circuits.held_out.breakdown import Breakdown
 from circuits.held_out.rediscovery import Rediscovery, spread_text
 from circuits.held_out.run import Run, describe, fresh_prompts, write_json
 from circuits.held_out.terms import Terms
@@ -59,6 +60,7 @@ class Comparison(Reported):
     described: dict[str, Any]
     seed: int = 0
     rediscoveries: tuple[Rediscovery, ...] = ()
+    breakdown: Breakdown | None = None
 
     def curve(self, run: int, ranking: str) -> Curve:
         """One run's curve."""
@@ -90,6 +92,11 @@ class Comparison(Reported):
             rows.append([name, *spreads, "" if again.kept is None else f"{again.kept:.1%}"])
         return [Table(titles, rows)]
 
+    def tables(self) -> list[Table]:
+        """Runs, what other draws would have given, and groups of prompts where asked for."""
+        groups = [] if self.breakdown is None else [self.breakdown.table()]
+        return [self.table(), *self.redrawn(), *groups]
+
     def to_frame(self) -> pd.DataFrame:
         """One row per run; areas are NaN where faithfulness is undefined."""
         import pandas as pd
@@ -109,7 +116,7 @@ class Comparison(Reported):
     def report(self) -> Report:
         """The curves, and the table of runs."""
         curves = [Picture(lambda: draw(self.curves), ALT)] if self.curves else []
-        return Report.of(*curves, self.table(), *self.redrawn())
+        return Report.of(*curves, *self.tables())
 
     def _cell(self, run: int, kind: str) -> str:
         area = self.curve(run, BEST[kind]).area(kind)
@@ -132,7 +139,8 @@ class Comparison(Reported):
             }
             for i, name in enumerate(self.names)
         ]
-        return self.described | {"kind": OUTPUT.kind, "runs": runs}
+        groups = None if self.breakdown is None else self.breakdown.to_json()
+        return self.described | {"kind": OUTPUT.kind, "runs": runs, "breakdown": groups}
 
     def write(self, folder: Path) -> list[Path]:
         """comparison.json, and curves.svg where there are curves, in a folder of their own.
@@ -160,13 +168,15 @@ def compare_runs(
     progress: Progress | None = None,
     model: str | None = None,
     journal: Journal | None = None,
+    by: str | None = None,
 ) -> Comparison:
     """Curves and circuits of several runs on prompts that none of them was made with.
 
-    ``model`` is what to open; without it the first run's own. What is in ``journal`` already is not
-    computed again. With ``rediscoveries`` every
-    discovery is made again on resamples of its prompts, the same ones for runs of the same prompts,
-    and gaps have intervals over both draws.
+    ``model`` is what to open; without it the first run's own. ``by`` names a column that tells the
+    prompts apart: faithfulness is then also given for each of its groups. What is in ``journal``
+    already is not computed again. With ``rediscoveries`` every discovery is made again on resamples
+    of its prompts, the same ones for runs of the same prompts, and gaps have intervals over both
+    draws.
 
     Raises:
         CircuitsError: fewer than two runs, runs of different models, tasks or metrics, or no
@@ -181,9 +191,14 @@ def compare_runs(
     running = terms.running(runs[0].ablation, **how)
     opened = recorded_model(first.model, model)
     pairs = fresh_prompts(runs, opened, terms)
+    if by is not None:
+        pairs.column(by)
     for run in runs:
         run.check_redraws(opened, terms.rediscoveries)
-    return _hold_together(runs, opened, pairs, terms, running.settled(opened, pairs))
+    found = _hold_together(runs, opened, pairs, terms, running.settled(opened, pairs))
+    if by is None:
+        return found
+    return replace(found, breakdown=Breakdown.of(by, found.names, pairs, found.outcomes))
 
 
 def _check_alike(runs: Sequence[Run], allow_other: bool, ablation: str | None) -> None:

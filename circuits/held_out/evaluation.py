@@ -18,7 +18,7 @@ from circuits.evaluation.completeness import (
     minimality,
     random_baseline,
 )
-from circuits.evaluation.curves import Curve, Plan, distinct, plan, run_plans
+from circuits.evaluation.curves import Curve, Plan, distinct, plain_plan, plan, run_plans
 from circuits.evaluation.outcomes import Outcomes, measure, undefined
 from circuits.evaluation.reference import Agreement, agreement
 from circuits.evaluation.running import Running
@@ -28,6 +28,7 @@ from circuits.results.tables import Rows
 from graphs.choose import check_comparable
 from patching.ablation.kinds import outside
 from patching.nodes.edges import EdgeSet
+from patching.placed import tied
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -254,6 +255,8 @@ def held_out_evaluation(
     """See :func:`evaluate_held_out`."""
     if running.progress:
         running.progress(0, 0, "ranking edges")
+    if tied(edges_of(graph)):
+        return _at_places(graph, scores, model, pairs, running, seed)
     circuit, ablation = EdgeSet.of(edges_of(graph), model.anatomy), running.ablation
     nodes = circuit.layout.nodes
     small, size, plans = 0 < len(circuit) <= MOST_MINIMAL, len(circuit), _plans(scores, seed)
@@ -275,6 +278,27 @@ def held_out_evaluation(
         seed,
         ablation,
     )
+
+
+def _at_places(
+    graph: CircuitGraph,
+    scores: Scores,
+    model: Model,
+    pairs: PromptPairs,
+    running: Running,
+    seed: int,
+) -> HeldOutEvaluation:
+    """A circuit at places, and its curves over cost with that of plain circuits beside them.
+
+    Completeness, minimality and random circuits of equal size are asked of plain circuits.
+    """
+    names, ablation = edges_of(graph), running.ablation
+    plans = [*_plans(scores, seed), plain_plan(scores)]
+    total = (1 + len(distinct(plans))) * len(pairs)
+    running = running.settled(model, pairs).counting(total, "running circuits")
+    outcomes = measure(model, pairs, [names], running)
+    curves = run_plans(model, pairs, plans, running) if outcomes.defined else []
+    return HeldOutEvaluation(outcomes, len(names), tuple(curves), seed=seed, ablation=ablation)
 
 
 def _plans(scores: Scores, seed: int) -> list[Plan]:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 KINDS: Mapping[str, tuple[type, ...]] = {
     **dict.fromkeys(("task", "model", "metric"), (str, NoneType)),
     **dict.fromkeys(
-        ("method", "level", "nodes", "direction", "select", "ablation", "chat"), (str,)
+        ("method", "level", "nodes", "positions", "direction", "select", "ablation", "chat"), (str,)
     ),
     **dict.fromkeys(("top", "n"), (int, NoneType)),
     **dict.fromkeys(("seed", "batch_size"), (int,)),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -248,19 +248,29 @@ def _carry_out(
     return RunEvaluation(examination, described["model"], files, known)
 
 
-def fresh_prompts(runs: list[Run], model: Model, terms: Terms) -> PromptPairs:
+def fresh_prompts(runs: Sequence[Run], model: Model, terms: Terms) -> PromptPairs:
     """Prompts that none of the runs was made with.
 
     Raises:
         ModelError: a run was made with another model.
         RunError: no prompts are left, or prompts of the file were used.
     """
-    others = [run.check_model(model, terms.allow_other_model) for run in runs]
-    used = [used_prompts(run.record, model, other) for run, other in zip(runs, others, strict=True)]
+    used = used_by(runs, model, terms.allow_other_model)
     config = config_of(runs[0].record)
     if terms.prompts is not None:
         return from_file(terms.prompts, config, model, used, terms.skip_bad)
     return held_out(config, model, used, terms.n, terms.seed + 1)
+
+
+def used_by(runs: Sequence[Run], model: Model, allow_other: bool = False) -> list[PromptPairs]:
+    """The prompts that each run was made with, drawn again.
+
+    Raises:
+        ModelError: a run was made with another model.
+        RunError: prompts come out differently now.
+    """
+    others = [run.check_model(model, allow_other) for run in runs]
+    return [used_prompts(run.record, model, other) for run, other in zip(runs, others, strict=True)]
 
 
 def read_reference(path: Path) -> CircuitGraph:
@@ -298,7 +308,7 @@ def _write(
     run: Run, examination: HeldOutEvaluation, described: dict[str, Any], out: Path | None
 ) -> tuple[Path, ...]:
     names = [EVALUATION] if examination.faithfulness is None else [EVALUATION, CURVES]
-    with _both(run.folder) if out is None else written(out, OUTPUT.check) as place:
+    with adding(run.folder) if out is None else written(out, OUTPUT.check) as place:
         # A picture is never beside the numbers of another evaluation.
         (place / CURVES).unlink(missing_ok=True)
         write_json(place / EVALUATION, described)
@@ -310,8 +320,8 @@ def _write(
 
 
 @contextmanager
-def _both(folder: Path) -> Iterator[Path]:
-    """Where to write, so that both files appear in the folder at once.
+def adding(folder: Path) -> Iterator[Path]:
+    """Where to write, so that all files appear in the folder at once.
 
     A folder in which the user stands is not replaced under their feet.
     """

@@ -233,12 +233,20 @@ def describe_run(
         circuit=CircuitRecord(
             nodes=len(graph.nodes),
             edges=len(graph.edges),
-            selection=graph.info.selection.describe(graph.level),
+            selection=_selection(graph),
             strongest=tuple(strongest),
         ),
         experts=None if about.routing is None else _experts(about.routing),
         seconds={step: round(value, 3) for step, value in seconds.items()},
     )
+
+
+def _selection(graph: CircuitGraph) -> str:
+    """How the circuit was chosen; at places also what it costs."""
+    told, options = graph.info.selection.describe(graph.level), graph.info.options
+    if "cost_of_all" not in options:
+        return told
+    return f"{told}; it costs {options['cost']:,.1f} of {options['cost_of_all']:,.0f} plain edges"
 
 
 def _experts(routing: Routing) -> RoutingRecord:

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from circuits.selection.combine import ensemble, ensemble_weights
+from circuits.selection.placed import WORDS
 from patching.scores import Scores
 
 if TYPE_CHECKING:
@@ -85,7 +86,8 @@ def score_by(
     parts, rows = [], []
     for name, own in methods:
         how = {
-            "level": config.level,
+            "level": "placed" if config.positions else config.level,
+            "positions": WORDS.get(config.positions, "all"),
             "nodes": config.nodes,
             "direction": config.direction,
             "metric": config.metric or pairs.metric,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from circuits.evaluation.running import Running
 from circuits.selection.combine import among, bootstrap_excludes_zero, steady
+from circuits.selection.placed import circuit_at_places
 from circuits.selection.scored import ScoreSet
 from graphs import by_threshold, from_scores
 
@@ -67,6 +68,11 @@ def _ranked(given: SelectionInput, rule: str) -> CircuitGraph:
 
 
 def _top(given: SelectionInput) -> CircuitGraph:
+    if given.config.positions:
+        budget, absolute = given.config.size or 0, given.options["absolute"]
+        return circuit_at_places(
+            given.scored.scores, given.model, given.pairs, budget, absolute=absolute
+        )
     return _ranked(given, "top")
 
 

@@ -14,6 +14,8 @@ from importlib.resources import files
 from statistics import fmean
 from typing import Any
 
+from patching.methods import METHODS
+
 NOTICE = (
     "Relevance propagation (the method `relevance`) may be covered by patents for commercial use: "
     "the authors of LXT, an implementation by others, state that layer-wise relevance propagation "
@@ -31,6 +33,11 @@ class Grounds:
 
 
 GROUNDS = {
+    "auto": Grounds(
+        "of single sites what the method assumes that it takes; a sample of what it estimates is "
+        "done exactly with every run, and the result says where the estimate misses",
+        "the exact effects and the estimate, each by definition; its cost, counted",
+    ),
     "activation": Grounds(
         "nothing: it is the definition; but parts are replaced one at a time, and parts that act "
         "together, or stand in for one another, are not seen together",
@@ -83,6 +90,8 @@ def agreement(method: str) -> str:
     """
     if method == "activation":
         return "exact by definition"
+    if METHODS[method].tier != "estimate":
+        return "that of what it takes: exact for all nodes here, as secant for edges"
     content = measured()
     return "; ".join(
         f"{task} {' / '.join(_decimal(pearson(method, task, level)) for level in LEVELS)}"

@@ -53,7 +53,7 @@ def measure(
     from tasks import get
 
     opened = load_model(model)
-    estimates = [name for name in METHODS if name != "activation"]
+    estimates = [name for name, method in METHODS.items() if method.tier == "estimate"]
     rows: list[dict[str, Any]] = []
     effects = {}
     for task in tasks:

@@ -13,7 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from patching.choice import ESTIMATE
+from patching.costs import BACKWARD, exact_blocks, first_token
 from patching.nodes.layout import layout_of
+from patching.written import read_method
 from tasks.errors import counted
 
 if TYPE_CHECKING:
@@ -33,8 +36,6 @@ MOST, LEAST = 32, 8
 AFFORDABLE = 4e13
 """Forward passes times tokens times weights that are done without being asked to: some twenty
 minutes of two slow cores."""
-BACKWARD = 2.0
-"""A backward pass in forward passes."""
 
 
 @dataclass(frozen=True)
@@ -121,22 +122,12 @@ def positions_of(kind: str, pairs: PromptPairs) -> str:
 
 def exact_passes(sites: SiteSet, pairs: PromptPairs, anatomy: Anatomy) -> float:
     """Forward passes of the exact effects of some sites, in one direction."""
-    from patching.sites import parse_site
-
-    width = pairs.clean.shape[1]
-    first = int((pairs.clean != pairs.corrupted).any(0).argmax())
-    total = 0.0
-    for name in sites.names:
-        site = parse_site(name)
-        if not isinstance(site.position, int) or site.position >= first:
-            total += 1 - max(site.layer, 0) / anatomy.n_layers
-    return total * (width - first) / width + 2
+    return exact_blocks(sites, pairs, anatomy) / anatomy.n_layers + 2
 
 
 def exact_edge_passes(pairs: PromptPairs, anatomy: Anatomy) -> float:
     """The same of all edges."""
-    width = pairs.clean.shape[1]
-    first = int((pairs.clean != pairs.corrupted).any(0).argmax())
+    width, first = pairs.clean.shape[1], first_token(pairs)
     layout, layers = layout_of(anatomy), anatomy.n_layers
     *inner, logits = layout.ports
     passes = sum(group.count * group.reads * (1 - group.layer / layers) for group in inner)
@@ -149,7 +140,8 @@ def estimate_passes(
     """Forward passes of an estimate of some kinds, in one direction."""
     once = 1 + BACKWARD
     answered = sum(kind in ("q", "k") for kind in kinds)
-    if method == "ig":
+    if method in ("auto", "ig"):
+        options = read_method(ESTIMATE)[1] if method == "auto" else options
         points = anatomy.n_layers * len(kinds) / 2 if options.get("on") == "activations" else 1
         cost = 2 + once * options.get("steps", 5) * points
     elif method == "ensemble":

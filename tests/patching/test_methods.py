@@ -17,7 +17,7 @@ def test_the_table_is_complete():
         assert method.claim
         assert method.cost
         assert method.reference
-        assert method.tier in ("exact", "estimate")
+        assert method.tier in ("exact", "estimate", "choice")
         for option in method.options.values():
             assert option.help
             assert isinstance(option.default, option.type)

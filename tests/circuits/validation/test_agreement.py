@@ -20,7 +20,7 @@ from circuits.validation.agreement_measure import (
 from patching.methods import METHODS
 from tasks.errors import FormatError
 
-ESTIMATES = [name for name in METHODS if name != "activation"]
+ESTIMATES = [name for name, method in METHODS.items() if method.tier == "estimate"]
 
 
 def test_every_estimate_is_measured_on_every_task_for_nodes_and_edges():
