@@ -154,10 +154,10 @@ def run(config: Config, folder: Path, progress: Progress | None = None) -> RunRe
 def _run(config: Config, folder: Path, options: Sweep) -> RunRecord:
     from circuits.evaluate import evaluate
     from circuits.folder import write
+    from circuits.inside import look_inside
     from circuits.knowledge import knowledge
     from circuits.models import load_model
     from circuits.results.record import AboutPrompts, describe_run
-    from circuits.run_page import run_page
     from patching.routers import routing
 
     clock = Clock(options.progress, options.seconds)
@@ -174,15 +174,15 @@ def _run(config: Config, folder: Path, options: Sweep) -> RunRecord:
     with clock("testing the circuit"):
         evaluation = evaluate(graph, model, pairs, ablation=config.ablation, batch_size=options)
         graph = evaluation.noted(graph)
-    with clock("testing its strongest edges"):
-        page = run_page(graph, model, pairs, evaluation, options)
+    with clock("looking inside"):
+        inside = look_inside(graph, model, pairs, evaluation, options)
     routes = None
     if model.anatomy.n_experts:
         with clock("comparing the routers"):
             routes = routing(model, pairs, options)
     about = AboutPrompts(notes, known, routes)
     record = describe_run(config, model, pairs, graph, evaluation, clock.seconds, about)
-    write(folder, record, scored.scores, graph, page)
+    write(folder, record, scored.scores, graph, inside)
     return record
 
 
