@@ -23,8 +23,7 @@ from circuits.config import Config
 from circuits.output import Output, vacant, written
 from circuits.results.record import KIND, RECORD, RunRecord, read_record
 from graphs.files import read_bytes, read_json
-from graphs.inside import FILE as INSIDE
-from graphs.inside import Inside
+from graphs.inside import FILE, Inside
 from tasks.errors import FormatError, RunError, all_faults
 from tasks.limits import MAX_PLAN
 
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
     from patching.scores import Scores
 
 SCORES, CIRCUIT = "scores.safetensors", "circuit.json"
-PICTURE, PAGE = "circuit.svg", "circuit.html"
+PICTURE, PAGE, INSIDE = "circuit.svg", "circuit.html", FILE
 FILES = (RECORD, SCORES, CIRCUIT, PICTURE, PAGE)
 """What every finished run has; runs before 0.2 have no inside.json."""
 

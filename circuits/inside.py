@@ -89,7 +89,7 @@ KINDS = ("input", "head", "mlp", "neuron")
 
 
 def parts_by_strength(graph: CircuitGraph, kinds: Sequence[str]) -> list[Site]:
-    """Nodes of some kinds without their positions, those of the strongest edges (or nodes) first."""
+    """Nodes of some kinds, without positions; those of the strongest edges (or nodes) first."""
     strength: dict[Site, float] = {}
     for node in graph.scored_nodes:
         site = node.site.at(None)
@@ -175,7 +175,7 @@ class Looker:
                 roles.setdefault(token, "")
         words = [
             Word.model_validate(
-                {"text": self._text(token), "role": role}
+                {"token": token, "text": self._text(token), "role": role}
                 | {run: float(f"{float(values[token]):.6g}") for run, values in shares.items()}
             )
             for token, role in roles.items()

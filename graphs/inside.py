@@ -34,6 +34,7 @@ class Part(BaseModel):
 class Word(Part):
     """A word that may follow the prompt, with its probability in each run, null if not run."""
 
+    token: Index
     text: str
     role: Literal["answer", "counterfactual", ""] = ""
     clean: Finite

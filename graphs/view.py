@@ -34,7 +34,7 @@ class View:
         marked = [*self.pinned, *(name for group in self.groups for name in group.members)]
         known = set(nodes)
         faults = [
-            f"'{name}' is marked and not in the circuit{nearest(name, nodes)}"
+            f"'{name}' is marked and not in the circuit{nearest(name, list(nodes))}"
             for name in dict.fromkeys(marked)
             if name not in known
         ]

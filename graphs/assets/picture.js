@@ -103,7 +103,7 @@ function drawBands() {
   const across = placed.columns.flatMap(([told, low, high], order) => {
     const band = draw("rect", { class: order % 2 ? "band" : "band plain", x: low - 4,
       y: top - HEAD, width: high - low + 8, height: bottom - top + HEAD + 8 });
-    const wide = high - low > 60 && !placed.rows.length;
+    const wide = !placed.short && !placed.rows.length;
     const label = draw("text", { class: "pale", x: (low + high) / 2, y: top - HEAD + 14,
       "font-size": FONT, "text-anchor": "middle" }, wide ? `layer ${told}` : told);
     return [band, label];

@@ -5,14 +5,12 @@ import math
 import pytest
 from hypothesis import given
 
-from graphs import top_edges
 from graphs.choose import strongest
 from graphs.layout import WIDTH, layout
 from graphs.page import to_html
 from graphs.steps import steps
 from patching.anatomy import Anatomy
-from patching.nodes.edges import edges
-from tests.graphs.strategies import SMALL, circuit, circuits, large, node_circuits, scores_of
+from tests.graphs.strategies import SMALL, circuit, circuits, large, node_circuits
 from tests.graphs.test_page import embedded
 
 
@@ -74,13 +72,13 @@ def test_with_positions_columns_are_positions_and_layers_go_up():
 
 
 def deep():
-    """A circuit of a hundred edges in thirty layers, with an MLP in each."""
+    """A circuit of some hundred edges in thirty layers, with an MLP in each."""
     anatomy = Anatomy(30, 9, 9, 576, 64, 1536)
     chain = [f"m{i}->m{i + 1}" for i in range(29)] + ["input->m0", "m29->logits"]
-    names = [edge.name for edge in edges(anatomy)]
-    values = [((i * 7919) % 104729) / 104729 - 0.4 for i in range(len(names))]
-    scores = dict(zip(names, values, strict=True)) | dict.fromkeys(chain, 5.0)
-    return top_edges(scores_of(names, list(scores.values()), anatomy), 3000, fill=True).top(260)
+    heads = [f"m{i}->a{i + 3}.h{i % 9}<{'qkv'[i % 3]}>" for i in range(27)]
+    out = [f"a{i}.h{(i - 3) % 9}->logits" for i in range(3, 30)]
+    names = [*chain, *heads, *out]
+    return circuit(*((name, 1.0 + i) for i, name in enumerate(names)), anatomy=anatomy)
 
 
 def test_thirty_layers_fit_a_screen_with_names_that_can_be_read():

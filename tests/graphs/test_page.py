@@ -41,13 +41,9 @@ def embedded(html):
 @pytest.mark.parametrize("graph", [GRAPH, circuit(task="https://x.y/z")], ids=["small", "empty"])
 def test_there_is_no_address_in_the_page(graph):
     html = to_html(graph.with_info(task="ioi"))
-    assert (
-        re.findall(
-            r"https?:(?!//www\.w3\.org/)|//(?!www\.w3\.org/)[a-z]|\bsrc=|\bhref=|@import|url\(",
-            html,
-        )
-        == []
-    )
+    # Namespaces of SVG and XML are names: nothing is asked for there.
+    html = re.sub(r"http://www\.w3\.org/[\w/]+", "", html)
+    assert re.findall(r"https?:|//[a-z]|\bsrc=|\bhref=|@import|url\(", html) == []
 
 
 def test_scripts_are_allowed_by_their_digest_only():
