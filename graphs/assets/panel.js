@@ -144,8 +144,9 @@ function faithfulness(shown) {
   if (isWhole && data.measured) {
     return "faithfulness is undefined: the model does not tell the two runs apart";
   }
+  if (isWhole) return "faithfulness was not measured";
   const known = data.faithfulness;
-  const hint = known === null || isWhole ? "" : `; the whole circuit has ${number(known)}`;
+  const hint = known === null ? "" : `; the whole circuit has ${number(known)}`;
   return `the faithfulness of what is shown was not measured${hint}`;
 }
 
