@@ -188,11 +188,11 @@ def _run(config: Config, folder: Path, options: Sweep) -> RunRecord:
     from circuits.clock import Clock
     from circuits.evaluate import evaluate
     from circuits.folder import write
+    from circuits.inside import look_inside
     from circuits.knowledge import knowledge
     from circuits.models import load_model
     from circuits.prompts import noted_prompts
     from circuits.results.record import AboutPrompts, describe_run
-    from circuits.run_page import run_page
     from circuits.unlikely import unlikely
     from patching.routers import routing
 
@@ -210,15 +210,15 @@ def _run(config: Config, folder: Path, options: Sweep) -> RunRecord:
     with clock("testing the circuit"):
         evaluation = evaluate(graph, model, pairs, ablation=config.ablation, batch_size=options)
         graph = evaluation.noted(graph)
-    with clock("testing its strongest edges"):
-        page = run_page(graph, model, pairs, evaluation, options)
+    with clock("looking inside"):
+        inside = look_inside(graph, model, pairs, evaluation, options)
     routes = None
     if model.anatomy.n_experts:
         with clock("comparing the routers"):
             routes = routing(model, pairs, options)
     about = AboutPrompts(notes, known, routes)
     record = describe_run(config, model, pairs, graph, evaluation, clock.seconds, about)
-    write(folder, record, scored.scores, graph, page)
+    write(folder, record, scored.scores, graph, inside)
     return record
 
 

@@ -4,7 +4,8 @@
     scores.safetensors   every score, from which other circuits can be chosen
     circuit.json         the circuit
     circuit.svg          its picture
-    circuit.html         its page, with the prompts and the faithfulness of its strongest edges
+    inside.json          what the page shows of the model at work (graphs.inside)
+    circuit.html         its page
 
 An All-for-One search adds files of its own (circuits.studies.allforone.folder), and so does an
 evaluation on held-out prompts: evaluation.json and curves.svg (circuits.held_out.run). Clusters of
@@ -24,6 +25,7 @@ from circuits.config import Config
 from circuits.output import Output, vacant, written
 from circuits.results.record import KIND, RECORD, RunRecord, read_record
 from graphs.files import read_bytes, read_json
+from graphs.inside import FILE, Inside
 from tasks.errors import FormatError, RunError, all_faults
 from tasks.limits import MAX_PLAN
 
@@ -32,12 +34,14 @@ if TYPE_CHECKING:
     from patching.scores import Scores
 
 SCORES, CIRCUIT = "scores.safetensors", "circuit.json"
-PICTURE, PAGE = "circuit.svg", "circuit.html"
+PICTURE, PAGE, INSIDE = "circuit.svg", "circuit.html", FILE
 FILES = (RECORD, SCORES, CIRCUIT, PICTURE, PAGE)
+"""What every finished run has; runs before 0.2 have no inside.json."""
+
 EVALUATION, CURVES = "evaluation.json", "curves.svg"
 CLUSTERS = "clusters.json"
 OF_A_SEARCH = ("af1.json", "af1.txt", "grid.svg", "means.safetensors")
-ALL = (*FILES, *OF_A_SEARCH, EVALUATION, CURVES, CLUSTERS)
+ALL = (*FILES, INSIDE, *OF_A_SEARCH, EVALUATION, CURVES, CLUSTERS)
 NAMES = "|".join([*map(re.escape, ALL), r"cluster-\d{1,4}\.json"])
 RUN = Output("run", RECORD, KIND, re.compile(NAMES))
 
@@ -64,13 +68,18 @@ def finished(folder: Path, config: Config, force: bool = False) -> RunRecord | N
     return record if complete else None
 
 
-def write(folder: Path, record: RunRecord, scores: Scores, graph: CircuitGraph, page: str) -> None:
+def write(
+    folder: Path, record: RunRecord, scores: Scores, graph: CircuitGraph, inside: Inside
+) -> None:
     """Write a finished run; either all of it is there afterwards, or nothing has changed."""
+    from graphs.page import save_page
+
     with written(folder, RUN.check) as partial:
         scores.save(partial / SCORES)
         graph.save(partial / CIRCUIT)
         graph.draw(partial / PICTURE)
-        (partial / PAGE).write_text(page, encoding="utf-8")
+        (partial / INSIDE).write_text(inside.to_json(), encoding="utf-8")
+        save_page(graph, partial / PAGE, inside=inside)
         (partial / RECORD).write_text(record.to_json(), encoding="utf-8")
 
 

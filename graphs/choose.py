@@ -29,6 +29,24 @@ def top(graph: CircuitGraph, n: int, absolute: bool = True) -> CircuitGraph:
     return prune(found)
 
 
+def strongest(graph: CircuitGraph, size: int) -> CircuitGraph:
+    """The ``size`` strongest edges whether they are connected or not; the circuit if it is smaller.
+
+    Of a node circuit the strongest nodes, with the ends of the model.
+    """
+    if max(len(graph), len(graph.edges)) <= size:
+        return graph
+    names = set(graph.ranked()[:size])
+    edges = [item for item in graph.scored_edges if item.name in names]
+    touched = set().union(*(item.ends for item in edges))
+    nodes = [
+        node
+        for node in graph.scored_nodes
+        if node.name in names or node.name in touched or node.site.kind in ("input", "logits")
+    ]
+    return graph.with_parts(edges, nodes, kept=size)
+
+
 def threshold(graph: CircuitGraph, least: float, absolute: bool = True) -> CircuitGraph:
     """Edges scoring at least ``least``, without what then no longer connects input to logits.
 

@@ -67,6 +67,7 @@ class CircuitGraph:
         for item in edges:
             for site in (item.edge.sender, item.edge.receiver):
                 found.setdefault(site.name, ScoredNode(site))
+        info.view.check(list(found))
         ordered = sorted(found.values(), key=lambda node: node_key(node.site, anatomy))
         listed = sorted(edges, key=lambda item: edge_key(item.edge, anatomy))
         self.__dict__["info"] = info
@@ -256,7 +257,10 @@ class CircuitGraph:
 
         The metric of the circuit itself is dropped, since it was another circuit's.
         """
-        return CircuitGraph(self.info.selected(**selection), edges, nodes)
+        edges, nodes = tuple(edges), tuple(nodes)
+        left = {node.name for node in nodes}.union(*(item.ends for item in edges))
+        info = replace(self.info.selected(**selection), view=self.info.view.among(left))
+        return CircuitGraph(info, edges, nodes)
 
     def with_info(self, **changes: Any) -> CircuitGraph:
         """The same edges with other metadata, such as ``model="gpt2"`` or ``seed=0``."""

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from graphs import engine, style
+from graphs.choose import strongest
 from graphs.dot import Pen, captioned, layout_source, to_dot
 from graphs.place import in_rows, read_placement
 from graphs.plate import plate
@@ -111,10 +112,7 @@ def _drawable(graph: CircuitGraph) -> tuple[CircuitGraph, str]:
     """The circuit, or its strongest edges with a note that says so."""
     if len(graph.edges) <= MOST_EDGES:
         return graph, ""
-    names = set(graph.ranked()[:MOST_EDGES])
-    edges = [item for item in graph.scored_edges if item.name in names]
-    shown = type(graph)(graph.info, edges)
-    return shown, f"only the {MOST_EDGES:,} strongest of them drawn"
+    return strongest(graph, MOST_EDGES), f"only the {MOST_EDGES:,} strongest of them drawn"
 
 
 def _tidy(svg: str, graph: CircuitGraph) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from graphs.view import View
 from patching.anatomy import Anatomy, contradictions, other_model
 from patching.scores import DIRECTIONS, Scores
 from tasks.errors import FormatError, SiteError
@@ -81,7 +82,8 @@ class CircuitInfo:
 
     ``prompts`` counts prompt pairs; ``options`` are the method's, as plain JSON values.
     ``unknown`` names numbers of ``anatomy`` that the circuit's file does not state (those of other
-    programs state few): what stands there is a guess, which contradicts no model.
+    programs state few): what stands there is a guess, which contradicts no model. ``view`` is what
+    a reader has marked.
     """
 
     anatomy: Anatomy
@@ -98,6 +100,7 @@ class CircuitInfo:
     selection: Selection = Selection()
     metrics: Metrics = Metrics()
     unknown: tuple[str, ...] = ()
+    view: View = field(default_factory=View)
 
     def token(self, position: int | str | None) -> str:
         """The text at a position in the first prompt, where the circuit knows it."""
@@ -191,6 +194,9 @@ class CircuitInfo:
         changes["options"] = self.options if self.options == other.options else {}
         if self.metrics != other.metrics:
             changes["metrics"] = Metrics()
+        pinned = dict.fromkeys((*self.view.pinned, *other.view.pinned))
+        groups = dict.fromkeys((*self.view.groups, *other.view.groups))
+        changes["view"] = View(tuple(pinned), tuple(groups))
         changes["unknown"] = tuple(set(self.unknown) & set(other.unknown))
         stated = {
             name: getattr(other.anatomy, name) for name in set(self.unknown) - set(other.unknown)

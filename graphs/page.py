@@ -5,25 +5,59 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import cache
 from html import escape
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from graphs import style
+from graphs.choose import strongest
+from graphs.inside import Inside
 from graphs.layout import layout
 from graphs.schema import to_document
+from graphs.steps import Step, steps
 from tasks.atomic import write_atomically
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from graphs.circuit import CircuitGraph
 
 MOST_EDGES = 2000
 READABLE, MOST_AT_FIRST = 80, 100
-"""A page of more than the second number opens with the first number of strongest edges."""
-_SCRIPTS = ("model", "picture", "panel", "controls")
+"""A page of more than the second number opens with at most the first number of edges."""
+_SCRIPTS = (
+    *("d3-zoom.min", "model", "picture", "marks", "words", "attention", "served", "panel"),
+    "controls",
+)
+UNTOLD = (
+    "no prompts are kept with this circuit, so tokens, attention and words cannot be shown; the "
+    "circuit can"
+)
+_LIGHT = {
+    "fill": {
+        ".band": style.BAND,
+        ".band.plain, .edge": "none",
+        ".frame": style.PAPER,
+        ".frame.mlp, .frame.neuron": style.GREY,
+        ".frame.input, .frame.logits": style.DARK,
+        ".frame.positive": style.POSITIVE,
+        ".frame.negative": style.NEGATIVE,
+        ".slot": style.BAND,
+        ".label, .tag": style.INK,
+        ".label.end": style.PAPER,
+        ".pale": style.PALE_INK,
+    },
+    "stroke": {
+        ".frame, .slot": style.INK,
+        ".edge.positive": style.POSITIVE,
+        ".edge.negative": style.NEGATIVE,
+    },
+}
+"""Colours of a saved picture, by parts of the page."""
 _PAGE = """<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -42,73 +76,122 @@ _PAGE = """<!DOCTYPE html>
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Prompt:
-    """One prompt to read beside the circuit: its tokens, and where the named positions are."""
-
-    tokens: Sequence[str]
-    positions: Mapping[str, int]
-
-
 def to_html(
     graph: CircuitGraph,
-    prompts: Sequence[Prompt] = (),
-    curve: Mapping[int, float] | None = None,
+    inside: Inside | None = None,
+    other: CircuitGraph | None = None,
+    served: str = "",
 ) -> str:
-    """The page: pan and zoom, a threshold, filters, search, pins, downloads.
+    """The page: the circuit at several sizes, the prompts, and what its parts do on them.
 
-    ``prompts`` are shown one at a time, with the tokens that the circuit's positions mean.
-    ``curve`` is measured faithfulness by number of strongest edges; without it the page knows
-    only the whole circuit's. At most :data:`MOST_EDGES` edges, the strongest, are embedded, and
-    the page says how many were left out; of more than a hundred it shows the strongest 80 until
-    more are asked for. Everything is escaped; there is no address in it.
+    ``inside`` is what a run keeps of the model at work (:mod:`graphs.inside`); without it the page
+    shows the circuit alone and says so. ``other`` is a circuit that stands beside this one: what
+    both have can then be hidden. ``served`` is the token with which a page that ``circuits view``
+    serves asks for more. At most :data:`MOST_EDGES` edges, the strongest, are embedded, and the
+    page says how many were left out. Everything is escaped; there is no address in it.
     """
-    shown = _strongest(graph, MOST_EDGES) if len(graph.edges) > MOST_EDGES else graph
-    opening = READABLE if len(shown) > MOST_AT_FIRST else len(shown)
-    sizes = dict.fromkeys((opening, len(shown)))
+    inside = inside or Inside()
+    shown = strongest(graph, MOST_EDGES)
+    parts = steps(shown)
     caption = style.caption(graph.info)
     data: dict[str, Any] = {
         "circuit": to_document(shown),
-        "layouts": [_placed(shown, size) for size in sizes],
+        "steps": _steps(graph, parts, inside),
+        "opening": _opening(parts),
         "caption": caption,
         "faithfulness": graph.faithfulness,
         "measured": graph.info.metrics.circuit is not None,
         "left_out": len(graph.edges) - len(shown.edges),
-        "opening": opening,
-        "colours": {"positive": style.POSITIVE, "negative": style.NEGATIVE},
         "meaning": style.meaning(graph.info),
         "widths": [style.THINNEST, style.THICKEST],
-        "prompts": [asdict(prompt) for prompt in prompts],
-        "curve": sorted((curve or {}).items()),
+        "light": _LIGHT,
+        "prompts": [prompt.model_dump() for prompt in inside.prompts],
+        "notes": list(inside.notes),
+        "untold": UNTOLD,
+        "view": asdict(graph.info.view),
+        "other": [] if other is None else [name for name in shown if name in set(other)],
+        "served": served,
     }
     css, scripts = _asset("viewer.css"), [_asset(f"{name}.js") for name in _SCRIPTS]
     allowed = " ".join(f"'{_digest(script)}'" for script in scripts)
+    # Colours and bars are set by scripts through the style object, which needs no permission.
     policy = f"default-src 'none'; style-src '{_digest(css)}'; script-src {allowed}"
+    policy += "; connect-src 'self'" if served else ""
     title = escape(caption[0])
     elements = "\n".join(f"<script>{script}</script>" for script in scripts)
     return _PAGE.format(policy=policy, title=title, css=css, scripts=elements, data=_embedded(data))
 
 
-def _strongest(graph: CircuitGraph, size: int) -> CircuitGraph:
-    """The strongest edges (of a node circuit: nodes), with the ends of the model."""
-    names = set(graph.ranked()[:size])
-    edges = [item for item in graph.scored_edges if item.name in names]
-    nodes = [
-        node
-        for node in graph.scored_nodes
-        if node.name in names or node.site.kind in ("input", "logits")
-    ]
-    return graph.with_parts(edges, nodes, kept=size)
+def _opening(parts: Sequence[Step]) -> int:
+    """The step that a page opens with: all of a small circuit, of a large one what can be read."""
+    if len(parts[-1].graph) <= MOST_AT_FIRST:
+        return len(parts) - 1
+    return max((i for i, part in enumerate(parts) if len(part.graph) <= READABLE), default=0)
 
 
-def _placed(graph: CircuitGraph, size: int) -> dict[str, Any]:
-    """Places for the strongest ``size`` alone: fewer parts have room to be larger."""
-    placed = layout(graph if size == len(graph) else _strongest(graph, size))
+def _steps(graph: CircuitGraph, parts: Sequence[Step], inside: Inside) -> list[dict[str, Any]]:
+    known = {(point.asked, point.kept): point.faithfulness for point in inside.curve}
+    if graph.faithfulness is not None:
+        known[len(graph), len(graph)] = graph.faithfulness
+    order = {name: number for number, name in enumerate(parts[-1].graph)}
+    return [_step(part, order, known) for part in parts]
+
+
+def _step(
+    part: Step, order: Mapping[str, int], known: Mapping[tuple[int, int], float]
+) -> dict[str, Any]:
+    """What is shown at one size, and where: its edges (or scored nodes) by their numbers."""
+    placed = layout(part.graph)
+    names = list(part.graph)
     return {
-        "size": size,
-        "spots": {name: [s.x, s.y, s.width] for name, s in placed.spots.items()},
-        "routes": [[*ends, points] for ends, points in placed.routes.items()],
+        "asked": part.asked,
+        "items": [order[name] for name in names],
+        "faithfulness": known.get((part.asked, len(part.graph))),
+        "spots": {
+            name: [_short(value) for value in (s.x, s.y, s.width, s.height)]
+            for name, s in placed.spots.items()
+        },
+        "labels": {n.name: placed.looks.label(n.site) for n in part.graph.scored_nodes},
+        "ports": {name: "".join(ports) for name, ports in placed.ports.items() if ports},
+        "paths": [
+            [_short(value) for point in placed.paths[name] for value in point]
+            for name in part.graph.edges
+        ],
+        "columns": [[c.label, _short(c.low), _short(c.high)] for c in placed.columns],
+        "rows": [[r.label, _short(r.low), _short(r.high)] for r in placed.rows],
+        "box": [_short(value) for value in placed.box],
+        "short": placed.looks.short,
+        "slots": placed.looks.slots,
     }
+
+
+def _short(value: float) -> float:
+    """A tenth of a point is enough, and whole numbers need no fraction."""
+    rounded = round(value, 1)
+    return int(rounded) if rounded == int(rounded) else rounded
+
+
+def beside(pages: Sequence[str], title: str, told: Sequence[str]) -> str:
+    """Pages beside one another in one file, each in a frame of its own, below what is told."""
+    css = _asset("beside.css")
+    # Frames inherit the policy: what the pages allow themselves has to be allowed here.
+    digests = {_digest(text) for text in (css, _asset("viewer.css"))}
+    scripts = {_digest(_asset(f"{name}.js")) for name in _SCRIPTS}
+    styles, runs = (" ".join(f"'{d}'" for d in sorted(part)) for part in (digests, scripts))
+    policy = f"default-src 'none'; style-src {styles}; script-src {runs}"
+    lines = "".join(f"<p>{escape(line)}</p>" for line in told)
+    frames = "".join(
+        f'<iframe sandbox="allow-scripts allow-downloads" title="circuit {order}" '
+        f'srcdoc="{escape(page)}"></iframe>'
+        for order, page in enumerate(pages, start=1)
+    )
+    body = f"<header><h1>{escape(title)}</h1>{lines}</header><main>{frames}</main>"
+    return (
+        f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
+        f"<title>{escape(title)}</title>\n<style>{css}</style>\n</head>\n<body>{body}</body>\n</html>\n"
+    )
 
 
 def save_page(graph: CircuitGraph, path: str | Path, **options: Any) -> None:
@@ -139,9 +222,11 @@ def _embedded(data: Any) -> str:
     return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
 
 
+@cache
 def _asset(name: str) -> str:
     return files("graphs").joinpath("assets", name).read_text(encoding="utf-8")
 
 
+@cache
 def _digest(text: str) -> str:
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()

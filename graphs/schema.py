@@ -19,6 +19,7 @@ from graphs.files import read_json, write_json
 from graphs.info import CircuitInfo, Metrics, Selection
 from graphs.order import read_node
 from graphs.parts import ScoredEdge, ScoredNode, part_faults
+from graphs.view import Group, View
 from patching.anatomy import Anatomy
 from patching.scores import SIGN
 from patching.sites import Edge, Site
@@ -26,7 +27,7 @@ from tasks.errors import CircuitsError, FormatError, SiteError, all_faults
 from tasks.limits import MAX_HEADS
 
 FORMAT = "circuit"
-MAJOR, MINOR = 1, 1
+MAJOR, MINOR = 1, 2
 SCHEMA_VERSION = f"{MAJOR}.{MINOR}"
 
 Number = Annotated[float, Field(allow_inf_nan=False)]
@@ -83,6 +84,21 @@ class MetricsPart(_Part):
     ablation: str = Field(default="", description="What activations outside are replaced by.")
 
 
+class GroupPart(_Part):
+    """A supernode: some nodes under one name."""
+
+    name: str = Field(description="What it is called.")
+    members: list[str] = Field(min_length=1, description="Ids of its nodes.")
+    note: str = Field(default="", description="What a reader says of it.")
+
+
+class ViewPart(_Part):
+    """What a reader has marked."""
+
+    pinned: list[str] = Field(default_factory=list, description="Ids of pinned nodes.")
+    groups: list[GroupPart] = Field(default_factory=list, description="Supernodes.")
+
+
 class InfoPart(_Part):
     """Where the circuit comes from."""
 
@@ -107,6 +123,7 @@ class InfoPart(_Part):
     unknown: list[Literal["n_kv_heads", "d_head", "d_mlp"]] = Field(
         default_factory=list, description="Numbers of the anatomy that nobody stated: guesses."
     )
+    view: ViewPart = ViewPart()
 
 
 class NodePart(_Part):
@@ -179,7 +196,12 @@ def to_document(graph: CircuitGraph) -> dict[str, Any]:
 def info_document(info: CircuitInfo) -> dict[str, Any]:
     """The metadata as plain JSON values, in the shape of :class:`InfoPart`."""
     values = {**asdict(info), "anatomy": info.anatomy.to_json(), "unknown": list(info.unknown)}
-    return values | {"sign": SIGN}
+    groups = [
+        {"name": group.name, "members": list(group.members), "note": group.note}
+        for group in info.view.groups
+    ]
+    view = {"pinned": list(info.view.pinned), "groups": groups}
+    return values | {"view": view, "sign": SIGN}
 
 
 def _edge_document(item: ScoredEdge) -> dict[str, Any]:
@@ -231,11 +253,13 @@ def read_info(part: InfoPart) -> CircuitInfo:
     heads = part.anatomy.n_layers * part.anatomy.n_heads
     if heads > MAX_HEADS:
         raise FormatError(f"a model of {heads:,} heads; circuits of at most {MAX_HEADS:,} are read")
-    values = part.model_dump(exclude={"sign", "anatomy", "selection", "metrics"})
+    values = part.model_dump(exclude={"sign", "anatomy", "selection", "metrics", "view"})
+    groups = tuple(Group(g.name, tuple(g.members), g.note) for g in part.view.groups)
     return CircuitInfo(
         anatomy=Anatomy.from_json(part.anatomy.model_dump()),
         selection=Selection(**part.selection.model_dump()),
         metrics=Metrics(**part.metrics.model_dump()),
+        view=View(tuple(part.view.pinned), groups),
         **values,
     )
 

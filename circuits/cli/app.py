@@ -21,6 +21,7 @@ from circuits.cli import evaluate as cli_evaluate
 from circuits.cli import means as cli_means
 from circuits.cli import models as cli_models
 from circuits.cli import validate as cli_validate
+from circuits.cli import view as cli_view
 from circuits.cli.asking import (
     Answer,
     Bos,
@@ -328,5 +329,6 @@ cli_models.register(app)
 cli_ablate.register(app)
 cli_diff.register(app)
 cli_consensus.register(app)
+cli_view.register(app)
 app.command()(cli_validate.validate)
 cli_dictionaries.register(app)

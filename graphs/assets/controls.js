@@ -1,8 +1,10 @@
 "use strict";
 
-/* Controls, downloads, the prompts and their positions; and the start of everything. */
+/* Controls and downloads; and the start of everything. */
 
-function toggle(key, label, ...marks) {
+const message = make("span", { id: "message", role: "status" });
+
+function toggle(key, label, ...marksOf) {
   const flip = () => {
     if (box.checked) state.off.delete(key);
     else state.off.add(key);
@@ -10,61 +12,66 @@ function toggle(key, label, ...marks) {
   };
   const box = make("input", { type: "checkbox", onchange: flip });
   box.checked = true;
-  return make("label", {}, box, ...marks, label);
+  return make("label", {}, box, ...marksOf, label);
 }
 
 /* Controls that stay together on one line; nothing where there are none. */
-function group(label, members) {
+function together(label, members) {
   return members.length ? [make("fieldset", { "aria-label": label }, ...members)] : [];
-}
-
-function swatch(sign) {
-  const mark = make("span", { class: `swatch ${sign}` });
-  mark.style.borderTopColor = data.colours[sign];
-  return mark;
 }
 
 function button(label, press, attributes = {}) {
   return make("button", { type: "button", onclick: press, ...attributes }, label);
 }
 
-/* The slider is fine where there are few: halfway is the square root of all. */
-const STEPS = 1000;
-const toCount = (step) => Math.round((items.length + 1) ** (step / STEPS) - 1);
-const toStep = (count) => Math.round(STEPS * Math.log(count + 1) / Math.log(items.length + 1)) || 0;
+const slider = make("input", { id: "slider", type: "range", min: 0, max: data.steps.length - 1,
+  step: 1, "aria-label": `how many of the strongest ${unit}s`,
+  oninput: () => { state.step = Number(slider.value); remember(); update(); } });
 
-function thresholdSlider() {
-  const choose = (count) => {
-    state.count = Math.min(Math.max(Math.round(count) || 0, 0), items.length);
+/* The first match comes into view; more are stepped through with Enter. */
+function searchField() {
+  const matches = () => nodes.filter((node) => node.id in step().spots
+    && node.id.toLowerCase().includes(state.query));
+  let at = 0;
+  const find = (next) => {
+    state.query = field.value.trim().toLowerCase();
+    const found = state.query ? matches() : [];
+    at = next && found.length ? (at + 1) % found.length : 0;
+    if (!state.query) {
+      say("");
+      fit();
+    } else if (found.length) {
+      say(`${at + 1} of ${plural(found.length, "match").replace("matchs", "matches")}: ${found[at].id}`);
+      goTo(found[at].id);
+    } else {
+      const elsewhere = nodes.some((node) => node.id.toLowerCase().includes(state.query));
+      const hint = elsewhere ? "; there is one among the weaker edges: move the slider" : "";
+      say(`no node shown has "${field.value.trim()}" in its name${hint}`);
+      state.query = "";
+    }
     update();
   };
-  const slide = () => {
-    choose(toCount(Number(slider.value)));
-    field.value = state.count;
-  };
-  const type = () => {
-    choose(Number(field.value));
-    slider.value = toStep(state.count);
-  };
-  const told = `how many of the strongest ${unit}s`;
-  const range = { id: "slider", type: "range", min: 0, max: STEPS, "aria-label": told };
-  const slider = make("input", { ...range, oninput: slide });
-  const number = { id: "count", type: "number", min: 0, max: items.length, "aria-label": told };
-  const field = make("input", { ...number, oninput: type });
-  slider.value = toStep(state.count);
-  field.value = state.count;
-  const all = button("all", () => { field.value = items.length; type(); }, { id: "all" });
-  return make("span", {}, make("label", {}, "strongest ", slider), field, ` of ${items.length} `, all);
+  const field = make("input", { id: "search", type: "search", placeholder: "find a node",
+    "aria-label": "find a node", oninput: () => find(false),
+    onkeydown: (event) => { if (event.key === "Enter") find(true); } });
+  return field;
 }
 
-function searchField() {
-  const find = () => {
-    state.query = field.value.trim().toLowerCase();
-    update();
+function groupForm() {
+  const name = make("input", { id: "group-name", type: "text", placeholder: "supernode's name",
+    "aria-label": "name of the supernode" });
+  const note = make("input", { id: "group-note", type: "text", placeholder: "note",
+    "aria-label": "note of the supernode" });
+  const act = () => {
+    if (!group(name.value.trim(), note.value.trim())) return;
+    name.value = note.value = "";
   };
-  const kind = { id: "search", type: "search", placeholder: "find a node" };
-  const field = make("input", { ...kind, oninput: find });
-  return field;
+  return make("details", { id: "group" }, make("summary", {}, "group"),
+    make("div", {}, name, note, button("group the pinned", act, { id: "group-pinned" })));
+}
+
+function swatch(sign) {
+  return make("span", { class: `swatch ${sign}` });
 }
 
 function controls() {
@@ -72,22 +79,25 @@ function controls() {
   const ports = ["q", "k", "v"].filter((port) => edges.some((edge) => edge.key === port));
   const names = { head: "heads", mlp: "MLPs", neuron: "neurons" };
   const kinds = Object.keys(names).filter((kind) => nodes.some((node) => node.kind === kind));
-  return make("div", { id: "controls" },
-    thresholdSlider(),
-    ...group("sign", signs.map(([sign, label]) => toggle(sign, label, swatch(sign)))),
-    ...group("ports", ports.map((port) => toggle(`port ${port}`, port))),
-    ...group("kinds", kinds.map((kind) => toggle(kind, names[kind]))),
+  const shared = data.other.length ? [toggle("shared", "what both have")] : [];
+  return make("section", { id: "controls", "aria-label": "controls" },
+    ...together("sign", signs.map(([sign, label]) => toggle(sign, label, swatch(sign)))),
+    ...together("ports", ports.map((port) => toggle(`port ${port}`, port))),
+    ...together("kinds", kinds.map((kind) => toggle(kind, names[kind]))),
+    ...together("other", shared),
     searchField(),
-    ...group("view", [
-      button("+", () => zoom(0.8), { "aria-label": "zoom in" }),
-      button("\u2212", () => zoom(1.25), { "aria-label": "zoom out" }),
-      button("fit", () => look(whole)),
+    ...together("view", [
+      button("+", () => zoomBy(1.25), { "aria-label": "zoom in" }),
+      button("\u2212", () => zoomBy(0.8), { "aria-label": "zoom out" }),
+      button("fit", fit),
     ]),
-    ...group("save", [
+    groupForm(),
+    ...together("marks", [button("undo", undo, { id: "undo" }),
+      button("clear", clearPins, { id: "clear", title: "take out all pins" })]),
+    ...together("save", [
       button("SVG", saveSvg, { id: "save-svg", title: "save what is shown as a picture" }),
-      button("JSON", saveJson, { id: "save-json", title: "save the circuit of this page" }),
-    ]),
-    summary);
+      button("JSON", saveJson, { id: "save-json", title: "save the circuit with its marks" }),
+    ]));
 }
 
 function save(content, name, type) {
@@ -96,80 +106,67 @@ function save(content, name, type) {
   setTimeout(() => URL.revokeObjectURL(address), 10000);
 }
 
-/* What is shown, wherever it has been moved to, above what the page says of it. */
+/* What is shown, in the colours of a light page, above what the page says of it. */
 function saveSvg() {
-  const copy = svg.cloneNode(true);
-  for (const hidden of copy.querySelectorAll('[display="none"]')) hidden.remove();
-  const { x, y, width, height } = whole;
-  const told = [...data.caption, summary.textContent]
-    .map((line, index) => text(line, x + 10, y + height + 16 * (index + 1), 11, "start", INK));
-  const tall = height + 16 * (told.length + 1);
-  fill(copy, { viewBox: `${x} ${y} ${width} ${tall}`, width, height: tall }, told);
+  const copy = draw("svg", { "font-family": "Helvetica, Arial, sans-serif" });
+  const drawn = world.cloneNode(true);
+  drawn.removeAttribute("transform");
+  for (const hidden of drawn.querySelectorAll('[display="none"]')) hidden.remove();
+  const { fill: paint, stroke } = data.light;
+  for (const [style, colours] of [["fill", paint], ["stroke", stroke]]) {
+    for (const [selector, colour] of Object.entries(colours)) {
+      for (const part of drawn.querySelectorAll(selector)) part.setAttribute(style, colour);
+    }
+  }
+  for (const edge of drawn.querySelectorAll(".edge.negative")) {
+    edge.setAttribute("stroke-dasharray", "5,3");
+  }
+  const [left, top, right, bottom] = placed.box;
+  const x = left - (placed.rows.length ? 80 : 20), y = top - HEAD - 20;
+  const width = right - x + 20, height = bottom - y + 20;
+  const lines = [...data.caption, summary.textContent].map((line, index) => draw("text",
+    { x: x + 10, y: y + height + 16 * (index + 1), "font-size": 11, fill: "#1f2933" }, line));
+  const tall = height + 16 * (lines.length + 1);
+  const paper = draw("rect", { x, y, width, height: tall, fill: "#ffffff" });
+  fill(copy, { viewBox: `${x} ${y} ${width} ${tall}`, width, height: tall }, [paper, drawn, ...lines]);
   save(new XMLSerializer().serializeToString(copy), "circuit.svg", "image/svg+xml");
 }
 
 function saveJson() {
-  const ours = new Set(["rank", "shape", "frame", "slots"]);
+  const ours = new Set(["rank", "shape", "frame", "tag"]);
   const kept = (name, value) => (ours.has(name) ? undefined : value);
   const plain = (list) => list.map((item) => JSON.parse(JSON.stringify(item, kept)));
-  const file = { ...data.circuit, nodes: plain(nodes), edges: plain(edges) };
+  const graph = { ...info, view: { pinned: marks.pinned, groups: marks.groups } };
+  const file = { ...data.circuit, graph, nodes: plain(nodes), edges: plain(edges) };
   save(`${JSON.stringify(file, null, 1)}\n`, "circuit.json", "application/json");
 }
 
-const reading = make("div", { id: "prompt" });
-
-/* One prompt's tokens, with those marked that the circuit's positions mean; else the positions. */
-function read() {
-  const places = [...new Set(nodes.map(placeOf).filter((name) => name !== null))];
-  const prompt = data.prompts[state.prompt];
-  reading.hidden = !places.length && !prompt;
-  if (!prompt) {
-    reading.replaceChildren("positions: ", ...places.map((name) => token(name, name)));
-    return;
+function shortcuts(event) {
+  const typing = ["INPUT", "SELECT", "TEXTAREA"].includes(event.target.tagName);
+  if (event.key === "Escape") clearPins();
+  else if (!typing && event.key === "z" && (event.ctrlKey || event.metaKey)) {
+    event.preventDefault();
+    undo();
   }
-  const { tokens, positions } = prompt;
-  const at = new Map(places.map((name) => {
-    const index = Object.hasOwn(positions, name) ? positions[name] : Number(name);
-    return [index < 0 ? index + tokens.length : index, name];
-  }));
-  const total = data.prompts.length;
-  const step = (by) => {
-    state.prompt = (state.prompt + by + total) % total;
-    read();
-  };
-  reading.replaceChildren(
-    button("\u2039", () => step(-1), { "aria-label": "previous prompt" }),
-    ` prompt ${state.prompt + 1} of ${total} `,
-    button("\u203a", () => step(1), { "aria-label": "next prompt" }),
-    " ",
-    ...tokens.map((told, index) => token(told, at.get(index))));
-}
-
-function token(told, name) {
-  if (name === undefined) return make("span", { class: "token" }, told);
-  const press = () => {
-    state.place = state.place === name ? null : name;
-    read();
-    update();
-  };
-  const chosen = name === state.place ? " chosen" : "";
-  const looks = { class: `token used${chosen}`, title: name, tabindex: 0 };
-  return make("span", { ...looks, onclick: press }, told);
 }
 
 function start() {
   const [title, ...lines] = data.caption;
-  const told = [make("h1", {}, title), ...lines.map((line) => make("p", {}, line))];
-  document.body.append(make("header", {}, ...told), controls(), reading, make("main", {}, svg, panel));
-  followPointer();
-  document.addEventListener("keydown", (event) => {
-    if (event.key !== "Escape") return;
-    state.pinned = state.place = null;
-    read();
-    update();
-  });
+  const caption = lines.length
+    ? [make("details", {}, make("summary", {}, lines[0]),
+      ...lines.slice(1).map((line) => make("p", {}, line)))] : [];
+  sizes.append(chart, slider, sizeLine, faithLine);
+  document.body.append(make("header", {}, make("h1", {}, title), ...caption), reading,
+    make("main", {}, make("div", { id: "stage" }, controls(), svg,
+      make("div", { id: "foot" }, message, summary)), panel));
+  recall();
   read();
+  d3.select(svg).call(zoomer).on("dblclick.zoom", null);
+  svg.addEventListener("keydown", (event) => { if (event.target === svg) steer(event); });
+  document.addEventListener("keydown", shortcuts);
   update();
+  addEventListener("resize", fit);
+  addEventListener("hashchange", () => { recall(); read(); update(); });
 }
 
 start();

@@ -1,173 +1,195 @@
 "use strict";
 
-/* The picture: nodes, edges, layers; pan and zoom. */
+/* The picture: the circuit at one step, panned and zoomed by d3-zoom. */
 
-const INK = "#1f2933", PALE = "#66717d", BAND = "#f2f4f6", DARK = "#3b4754", GREY = "#d9dee3";
-const FONT = "Helvetica, Arial, sans-serif";
-const svg = draw("svg", { id: "picture", role: "img", "font-family": FONT });
+const FONT = 10, LEAST = 9, TOUCH = 24, EDGE = 16, HEAD = 26;
+const world = draw("g", { id: "world" });
+const svg = draw("svg", { id: "picture", role: "group", tabindex: 0,
+  "aria-label": "the circuit; arrow keys move it, plus and minus zoom" }, world);
 
-/* Places for few parts and for all; the one in use, the way of its edges, the ports they enter,
-   and its extent. */
-let placed = null, routes = null, entered = null, bounds = null, whole = null, view = null;
+let placed = null;
+const zoomer = d3.zoom().scaleExtent([0.05, 20]).on("zoom", (event) => {
+  world.setAttribute("transform", event.transform.toString());
+  state.scale = event.transform.k;
+});
 
-const between = (source, target) => `${source}\n${target}`;
-
-/* Takes the smallest layout that has room for what is asked for, and draws everything there. */
+/* Draws the step's layout, when it is another one than before. */
 function arrange() {
-  const fitting = data.layouts.find((layout) => state.count <= layout.size) || data.layouts.at(-1);
-  if (fitting === placed) return;
-  placed = fitting;
-  routes = new Map(placed.routes.map(([from, to, points]) => [between(from, to), points]));
-  measure();
-  const isIn = (item) => item.rank === undefined || item.rank < placed.size;
-  entered = new Set(edges.filter(isIn).map((edge) => between(edge.target, edge.key)));
-  for (const node of nodes) node.shape = node.id in placed.spots ? drawNode(node) : null;
-  for (const edge of edges) edge.shape = isIn(edge) ? drawEdge(edge) : null;
+  if (placed === step()) return;
+  placed = step();
+  for (const node of nodes) node.shape = null;
+  for (const edge of edges) edge.shape = null;
+  const paths = isNodes ? [] : placed.items.map((at, order) => [edges[at], placed.paths[order]]);
   // Weak edges come first, so that the strong ones lie on top.
-  const paths = isNodes ? [] : ranked.filter(isIn).reverse().map((edge) => edge.shape);
-  const boxes = nodes.map((node) => node.shape).filter(Boolean);
-  svg.replaceChildren(...drawLayers(), ...paths, ...boxes);
-  look(whole);
+  paths.sort((a, b) => b[0].rank - a[0].rank);
+  for (const [edge, path] of paths) edge.shape = drawEdge(edge, path);
+  const boxes = nodes.filter((node) => node.id in placed.spots);
+  for (const node of boxes) node.shape = drawNode(node);
+  world.replaceChildren(...drawBands(), ...paths.map(([edge]) => edge.shape),
+    ...boxes.map((node) => node.shape));
+  fit();
 }
 
-function measure() {
-  const spots = Object.values(placed.spots);
-  const rights = spots.map(([x, , width]) => x + width / 2);
-  const lanes = [...routes.values()].flat().map(([x]) => x);
-  bounds = {
-    width: Math.max(...rights, ...lanes, 200),
-    height: Math.max(...spots.map(([, y]) => y), 100),
-  };
-  whole = { x: -80, y: -40, width: bounds.width + 110, height: bounds.height + 70 };
+/* The curve's points, in the page's form: a start, then three points for every piece. */
+function curve(path) {
+  const pairs = [];
+  for (let i = 0; i < path.length; i += 2) pairs.push(`${path[i]},${path[i + 1]}`);
+  const pieces = [];
+  for (let i = 1; i < pairs.length; i += 3) pieces.push(`C${pairs.slice(i, i + 3).join(" ")}`);
+  return `M${pairs[0]}${pieces.join("")}`;
 }
 
-function drawNode(node) {
-  const [x, y, width] = placed.spots[node.id];
-  const isEnd = node.kind === "input" || node.kind === "logits";
-  const isTinted = isNodes && isScored(node);
-  const plain = isEnd ? DARK : node.kind === "head" ? "#ffffff" : GREY;
-  node.frame = draw("rect", {
-    x: x - width / 2,
-    y: y - HALF,
-    width,
-    height: 2 * HALF,
-    rx: { mlp: HALF, neuron: HALF / 2 }[node.kind] || 0,
-    fill: isTinted ? tone(node) : plain,
-    "fill-opacity": isTinted ? 0.15 + 0.5 * share(node) : 1,
-    stroke: INK,
-  });
-  const label = text(node.id, x, y + 3.5, 10, "middle", isEnd && !isTinted ? "#ffffff" : INK);
-  const ports = ["q", "k", "v"].filter((port) => entered.has(between(node.id, port)));
-  const slots = ports.flatMap((port, index) => drawSlot(node, port, index, ports.length));
-  return draw("g", {
-    class: "node",
-    tabindex: 0,
-    "aria-label": about(node),
-    onclick: () => pin(node.id),
-    onkeydown: (event) => { if (event.key === "Enter") pin(node.id); },
-    onmouseenter: () => hover(node.id),
-    onmouseleave: () => hover(null),
-  }, draw("title", {}, about(node)), node.frame, label, ...slots);
-}
-
-/* A head's input: edges into the port end in the middle of its slot. */
-function drawSlot(node, port, index, total) {
-  const [x, y, room] = placed.spots[node.id];
-  const width = room / total;
-  const left = x - room / 2 + width * index;
-  const top = y - HALF - SLOT;
-  node.slots = { ...node.slots, [port]: left + width / 2 };
-  const looks = { fill: BAND, stroke: INK, "stroke-width": 0.7 };
-  const frame = draw("rect", { x: left, y: top, width, height: SLOT, ...looks });
-  return [frame, text(port, left + width / 2, top + 8.5, 8, "middle", INK)];
-}
-
-function drawEdge(edge) {
-  const [startX, startY] = placed.spots[edge.source];
-  const [x, y] = placed.spots[edge.target];
-  const end = edge.key
-    ? [byName.get(edge.target).slots[edge.key], y - HALF - SLOT]
-    : [x, y - HALF];
-  // A lane is upright beside the nodes it passes.
-  const lanes = (routes.get(between(edge.source, edge.target)) || [])
-    .flatMap(([laneX, laneY]) => [[laneX, laneY - HALF], [laneX, laneY + HALF / 2]]);
+function drawEdge(edge, path) {
   const [thin, thick] = data.widths;
+  const scale = placed.short ? 0.7 : 1;
   return draw("path", {
-    d: curve([[startX, startY + HALF], ...lanes, end]),
-    fill: "none",
-    stroke: tone(edge),
-    "stroke-width": (thin + (thick - thin) * share(edge)).toFixed(2),
-    "stroke-dasharray": edge.score < 0 ? "5,3" : "none",
-    onmouseenter: () => describeEdge(edge),
-    onmouseleave: update,
+    class: `edge ${tone(edge)}`,
+    d: curve(path),
+    "stroke-width": (scale * (thin + (thick - thin) * share(edge))).toFixed(2),
+    onmouseenter: () => { state.edge = edge; showEdge(edge); },
+    onmouseleave: () => { state.edge = null; update(); },
+    onclick: () => { state.chosen = edgeName(edge); update(); },
   }, draw("title", {}, `${edgeName(edge)}  ${number(edge.score)}`));
 }
 
-/* Down through every point, upright in each. */
-function curve(points) {
-  const steps = points.slice(1).map(([x, y], index) => {
-    const [fromX, fromY] = points[index];
-    const bend = Math.max((y - fromY) * 0.45, 12);
-    return `C${fromX},${fromY + bend} ${x},${y - bend} ${x},${y}`;
+const KINDS = { head: "head", mlp: "MLP", neuron: "neuron", input: "input", logits: "logits" };
+
+function drawNode(node) {
+  const [x, y, width, height] = placed.spots[node.id];
+  const isEnd = node.kind === "input" || node.kind === "logits";
+  const ports = placed.slots && node.kind === "head" ? placed.ports[node.id] || "" : "";
+  const room = ports ? 11 : 0;
+  const tinted = isNodes && isScored(node);
+  node.frame = draw("rect", {
+    x: x - width / 2, y: y - height / 2, width, height,
+    rx: { mlp: height / 2, neuron: height / 4 }[node.kind] || 2,
+    class: tinted ? `frame ${tone(node)}` : `frame ${node.kind}`,
+    "fill-opacity": tinted ? 0.12 + 0.4 * share(node) : null,
   });
-  return `M${points[0].join()}${steps.join("")}`;
+  const looks = { class: isEnd && !tinted ? "label end" : "label", "text-anchor": "middle",
+    "aria-hidden": "true" };
+  const label = draw("text", { x: x + room / 2, y: y + 3.5, "font-size": FONT, ...looks },
+    placed.labels[node.id]);
+  const slots = [...ports].flatMap((port, order) => {
+    const tall = (height - 2) / ports.length;
+    const top = y - height / 2 + 1 + tall * order;
+    return [
+      draw("rect", { class: "slot", x: x - width / 2, y: top, width: room, height: tall }),
+      draw("text", { class: "label port", x: x - width / 2 + room / 2, y: top + tall / 2 + 3,
+        "font-size": 9, "text-anchor": "middle", "aria-hidden": "true" }, port),
+    ];
+  });
+  node.tag = draw("text", { class: "tag", x: x + width / 2 - 2, y: y - height / 2 - 2,
+    "font-size": 9, "text-anchor": "end", "aria-hidden": "true" });
+  return draw("g", {
+    class: "node",
+    tabindex: 0,
+    role: "button",
+    "data-name": node.id,
+    onclick: () => press(node.id),
+    onkeydown: (event) => {
+      if (event.key !== "Enter" && event.key !== " ") return;
+      event.preventDefault();
+      press(node.id);
+    },
+    onmouseenter: () => { state.hovered = node.id; update(); },
+    onmouseleave: () => { state.hovered = null; update(); },
+  }, draw("title", {}, about(node)), node.frame, ...slots, label, node.tag);
 }
 
-function drawLayers() {
-  const reach = new Map();
-  for (const node of nodes.filter((each) => each.shape)) {
-    const y = placed.spots[node.id][1];
-    const [low, high] = reach.get(node.layer) || [y, y];
-    reach.set(node.layer, [Math.min(low, y), Math.max(high, y)]);
+/* Bands of layers (or of positions across, layers up), each second one grey. */
+function drawBands() {
+  const [left, top, right, bottom] = placed.box;
+  const across = placed.columns.flatMap(([told, low, high], order) => {
+    const band = draw("rect", { class: order % 2 ? "band" : "band plain", x: low - 4,
+      y: top - HEAD, width: high - low + 8, height: bottom - top + HEAD + 8 });
+    const wide = !placed.short && !placed.rows.length;
+    const label = draw("text", { class: "pale", x: (low + high) / 2, y: top - HEAD + 14,
+      "font-size": FONT, "text-anchor": "middle" }, wide ? `layer ${told}` : told);
+    return [band, label];
+  });
+  const up = placed.rows.map(([told, low, high]) => draw("text", { class: "pale", x: left - 12,
+    y: (low + high) / 2 + 3, "font-size": FONT, "text-anchor": "end" }, told));
+  if (!placed.columns.length || placed.rows.length || !placed.short) return [...across, ...up];
+  const named = draw("text", { class: "pale", x: placed.columns[0][1] - 4, y: top - HEAD,
+    "font-size": FONT, "text-anchor": "start" }, "layer");
+  return [...across, named];
+}
+
+function paint(shown, present) {
+  const focus = focused();
+  const near = new Set(focus);
+  for (const edge of isNodes ? [] : shown) {
+    if (focus.has(edge.source)) near.add(edge.target);
+    if (focus.has(edge.target)) near.add(edge.source);
   }
-  const isInner = ([layer]) => layer >= 0 && layer < info.anatomy.n_layers;
-  const inner = [...reach].filter(isInner).sort((a, b) => a[0] - b[0]);
-  return inner.flatMap(([layer, [low, high]], index) => {
-    const size = { width: bounds.width + 90, height: high - low + 46 };
-    const band = { x: -70, y: low - 28, ...size, fill: index % 2 ? BAND : "#ffffff" };
-    const label = text(`layer ${layer}`, -64, (low + high) / 2 + 3, 9, "start", PALE);
-    return [draw("rect", band), label];
-  });
+  const found = (name) => name.toLowerCase().includes(state.query);
+  for (const node of nodes.filter((each) => each.shape)) {
+    show(node.shape, present.has(node.id), (!focus.size || near.has(node.id)) && found(node.id));
+    mark(node);
+  }
+  for (const edge of edges.filter((each) => each.shape)) {
+    const touches = !focus.size || focus.has(edge.source) || focus.has(edge.target)
+      || focus.has(edgeName(edge));
+    const isLit = touches && (found(edge.source) || found(edge.target));
+    show(edge.shape, shown.has(edge), isLit, 0.35 + 0.65 * Math.sqrt(share(edge)));
+  }
 }
 
-function text(told, x, y, size, anchor, colour) {
-  const looks = { x, y, "font-size": size, "text-anchor": anchor, fill: colour };
-  return draw("text", looks, told);
+function show(shape, isPresent, isLit, strength = 1) {
+  shape.setAttribute("display", isPresent ? "inline" : "none");
+  shape.setAttribute("opacity", isLit ? strength : 0.2);
 }
 
-function look(next) {
-  view = next;
-  svg.setAttribute("viewBox", `${view.x} ${view.y} ${view.width} ${view.height}`);
+/* The whole of the picture where its labels can then be read and its nodes be touched; else as
+   much of it, from the left (of a circuit with positions: from below), as has room. */
+function fit() {
+  const { width, height } = svg.getBoundingClientRect();
+  if (!width || !height || !placed) return;
+  const [left, top, right, bottom] = placed.box;
+  const beside = placed.rows.length ? 60 : 0;
+  const wide = right - left + 2 * EDGE + beside, tall = bottom - top + HEAD + 2 * EDGE + 8;
+  const narrow = matchMedia("(max-width: 700px), (pointer: coarse)").matches;
+  const lowest = Math.min(...Object.values(placed.spots).map((spot) => spot[3]), 24);
+  const least = narrow ? TOUCH / lowest : LEAST / FONT;
+  const whole = Math.min(width / wide, height / tall, 1.6);
+  const k = Math.max(whole, least);
+  const spare = (room, size) => Math.max((room - size * k) / 2, 0);
+  const x = spare(width, wide) - (left - EDGE - beside) * k;
+  const start = spare(height, tall) - (top - HEAD - EDGE) * k;
+  const y = placed.rows.length && tall * k > height ? height - (bottom + EDGE) * k : start;
+  look(d3.zoomIdentity.translate(x, y).scale(k));
 }
 
-/* Where on the picture the pointer is. */
-function under(event) {
-  return new DOMPoint(event.clientX, event.clientY).matrixTransform(svg.getScreenCTM().inverse());
+const look = (transform) => d3.select(svg).call(zoomer.transform, transform);
+const zoomBy = (factor) => d3.select(svg).call(zoomer.scaleBy, factor);
+
+/* Brings a node to the middle, large enough to be read. */
+function goTo(name) {
+  const spot = placed.spots[name];
+  if (!spot) return;
+  const { width, height } = svg.getBoundingClientRect();
+  const k = Math.max(d3.zoomTransform(svg).k, 1.2);
+  look(d3.zoomIdentity.translate(width / 2 - spot[0] * k, height / 2 - spot[1] * k).scale(k));
 }
 
-function zoom(factor, still = { x: view.x + view.width / 2, y: view.y + view.height / 2 }) {
-  const width = Math.min(Math.max(view.width * factor, 60), whole.width * 4);
-  const grown = width / view.width;
-  look({
-    x: still.x - (still.x - view.x) * grown,
-    y: still.y - (still.y - view.y) * grown,
-    width,
-    height: view.height * grown,
-  });
+/* A node that the details have covered, as they may on a telephone, comes back into sight. */
+function bringIntoView(name) {
+  const spot = placed.spots[name];
+  if (!spot) return;
+  const { width, height } = svg.getBoundingClientRect();
+  const [x, y] = d3.zoomTransform(svg).apply(spot);
+  if (x < 0 || y < 0 || x > width || y > height) goTo(name);
 }
 
-function followPointer() {
-  let held = null;
-  svg.addEventListener("pointerdown", (event) => { held = under(event); });
-  svg.addEventListener("pointermove", (event) => {
-    if (!event.buttons) held = null;
-    svg.classList.toggle("dragged", held !== null);
-    if (!held) return;
-    const now = under(event);
-    look({ ...view, x: view.x + held.x - now.x, y: view.y + held.y - now.y });
-  });
-  svg.addEventListener("wheel", (event) => {
-    event.preventDefault();
-    zoom(Math.exp(event.deltaY * 0.0015), under(event));
-  }, { passive: false });
+function steer(event) {
+  const moves = { ArrowLeft: [60, 0], ArrowRight: [-60, 0], ArrowUp: [0, 60], ArrowDown: [0, -60] };
+  const { k } = d3.zoomTransform(svg);
+  if (event.key in moves) {
+    const [dx, dy] = moves[event.key];
+    d3.select(svg).call(zoomer.translateBy, dx / k, dy / k);
+  } else if (event.key === "+") zoomBy(1.25);
+  else if (event.key === "-") zoomBy(0.8);
+  else return;
+  event.preventDefault();
 }

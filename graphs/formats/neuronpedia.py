@@ -24,8 +24,8 @@ def to_neuronpedia(graph: CircuitGraph) -> str:
     The viewer's graphs are of one prompt and ours of many, so columns are not tokens but the
     positions the circuit names; parts without a position stand in the column "all positions".
     Loses: ports (the viewer keeps one link between two nodes, so the scores of q, k and v are
-    summed), standard errors, and nothing is said of a logit's probability. There is no reading
-    back.
+    summed), standard errors, notes on supernodes, and nothing is said of a logit's probability.
+    There is no reading back.
     """
     anatomy, columns = graph.info.anatomy, _columns(graph)
     nodes = [_node(node, columns.index(node.site.position), anatomy) for node in graph.scored_nodes]
@@ -35,7 +35,15 @@ def to_neuronpedia(graph: CircuitGraph) -> str:
         ends = ids[item.edge.sender.name], ids[item.edge.receiver.name]
         weights[ends] = weights.get(ends, 0.0) + item.score
     links = [{"source": a, "target": b, "weight": weight} for (a, b), weight in weights.items()]
-    view = {"pinnedIds": [], "supernodes": [], "linkType": "both", "clickedId": "", "sg_pos": ""}
+    marks = graph.info.view
+    view = {
+        "pinnedIds": [ids[name] for name in marks.pinned],
+        # The viewer's supernodes are a label and its members; a note has no place there.
+        "supernodes": [[g.name, *(ids[name] for name in g.members)] for g in marks.groups],
+        "linkType": "both",
+        "clickedId": "",
+        "sg_pos": "",
+    }
     return write_json(
         {"metadata": _metadata(graph, columns), "qParams": view, "nodes": nodes, "links": links}
     )

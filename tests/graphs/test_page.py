@@ -1,17 +1,18 @@
+import hashlib
 import json
 import re
 from html.parser import HTMLParser
-from itertools import pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from graphs import page
-from graphs.layout import layout, rows_of
-from graphs.page import InteractiveCircuit, Prompt, to_html
+from graphs.inside import Inside, InsidePrompt
+from graphs.page import InteractiveCircuit, to_html
 from graphs.schema import from_document
-from tests.graphs.strategies import SMALL, circuit, circuits, large, node_circuits
+from graphs.view import Group, View
+from tests.graphs.strategies import circuit, circuits, large, node_circuits
 
 GRAPH = circuit(("input->a0.h0<q>", 0.5), ("a0.h0->logits", -2.0), task="ioi")
 
@@ -40,6 +41,8 @@ def embedded(html):
 @pytest.mark.parametrize("graph", [GRAPH, circuit(task="https://x.y/z")], ids=["small", "empty"])
 def test_there_is_no_address_in_the_page(graph):
     html = to_html(graph.with_info(task="ioi"))
+    # Namespaces of SVG and XML are names: nothing is asked for there.
+    html = re.sub(r"http://www\.w3\.org/[\w/]+", "", html)
     assert re.findall(r"https?:|//[a-z]|\bsrc=|\bhref=|@import|url\(", html) == []
 
 
@@ -62,14 +65,15 @@ def test_the_page_holds_the_circuit_to_the_last_bit(graph):
 def test_text_cannot_leave_its_place(text):
     hostile = f"{text}</script><script>alert(1)</script><!--"
     graph = GRAPH.with_info(task=hostile, model=hostile, options={hostile: hostile})
-    html = to_html(graph, prompts=[Prompt([hostile], {hostile: 0})])
+    told = InsidePrompt(clean=[hostile], positions={hostile: 0})
+    html = to_html(graph, Inside(prompts=[told]))
     tags = [tag for tag, *_ in Elements(html).found]
     assert tags == [tag for tag, *_ in Elements(to_html(GRAPH)).found]
-    assert embedded(html)["prompts"][0]["tokens"] == [hostile]
+    assert embedded(html)["prompts"][0]["clean"] == [hostile]
 
 
 def test_pages_stay_small():
-    assert len(to_html(large(100)).encode()) < 100_000
+    assert len(to_html(large(100)).encode()) < 200_000
     assert len(to_html(large(2000)).encode()) < 1_000_000
 
 
@@ -95,50 +99,36 @@ def test_a_notebook_gets_a_frame_that_may_run_scripts_and_nothing_else():
     assert "html" not in repr(shown).replace("HTML", "")
 
 
-@given(circuits() | node_circuits())
-def test_rows_follow_the_order_of_computation_and_nothing_overlaps(graph):
-    spots = layout(graph).spots
-    assert set(spots) == set(graph.nodes)
-    height = -1.0
-    for row in rows_of(graph):
-        (y,) = {spots[node.name].y for node in row}
-        assert y > height
-        height = y
-        placed = sorted((spots[node.name] for node in row), key=lambda spot: spot.x)
-        for one, other in pairwise(placed):
-            assert one.x + one.width / 2 < other.x - other.width / 2 + 0.2
-
-
-def test_long_edges_pass_between_the_nodes():
-    graph = large(100)
-    placed = layout(graph)
-    assert placed.routes
-    for points in placed.routes.values():
-        for x, y in points:
-            row = [spot for spot in placed.spots.values() if spot.y == y]
-            assert all(abs(x - spot.x) > spot.width / 2 for spot in row)
-
-
-def test_every_edge_goes_down():
-    graph = circuit(("input->a0.h0<q>", 0.5), ("a0.h0->m0", 1.0), ("m0->logits", 1.0))
-    spots = layout(graph).spots
-    for item in graph.scored_edges:
-        assert spots[item.edge.sender.name].y < spots[item.edge.receiver.name].y
-    assert SMALL.n_layers == 2
-
-
 def test_a_page_opens_with_as_many_edges_as_can_be_read():
-    graphs = large(20), large(400)
-    assert len(graphs[0]) <= page.MOST_AT_FIRST < len(graphs[1])
-    few, many = (embedded(to_html(graph)) for graph in graphs)
-    assert few["opening"] == len(graphs[0])
-    assert [part["size"] for part in few["layouts"]] == [len(graphs[0])]
-    assert many["opening"] == page.READABLE
-    first, whole = many["layouts"]
-    assert (first["size"], whole["size"]) == (page.READABLE, len(graphs[1]))
-    assert set(first["spots"]) <= set(whole["spots"])
-    edges_of = many["circuit"]["edges"]
-    strongest = sorted(edges_of, key=lambda edge: -abs(edge["score"]))[: page.READABLE]
-    assert {e["source"] for e in strongest} | {e["target"] for e in strongest} <= set(
-        first["spots"]
-    )
+    few, many = (embedded(to_html(graph)) for graph in (large(20), large(400)))
+    assert few["opening"] == len(few["steps"]) - 1
+    shown = [len(step["items"]) for step in many["steps"]]
+    assert max(count for count in shown if count <= page.READABLE) == shown[many["opening"]]
+    assert shown == sorted(set(shown))
+
+
+def test_every_step_but_the_last_is_connected():
+    graph = large(400)
+    names = list(graph)
+    for step in embedded(to_html(graph))["steps"][:-1]:
+        kept = [names[number] for number in step["items"]]
+        part = graph.top(step["asked"])
+        assert kept == list(part)
+        assert set(step["spots"]) == set(part.nodes)
+
+
+def test_the_vendored_script_is_the_one_that_was_built():
+    script = page._asset("d3-zoom.min.js")
+    digest = hashlib.sha256(script.encode()).hexdigest()
+    assert digest == "c495ba67566f962f19964b1b008020abe2c13bd49ca7dc2712ea3780a4737154"
+    licences = page._asset("d3-zoom.LICENSE")
+    assert licences.count("Mike Bostock") == 9
+
+
+def test_marks_go_into_the_page_and_out_again():
+    view = View(("a0.h0",), (Group("readers", ("a0.h0", "logits"), "</script>"),))
+    graph = GRAPH.with_info(view=view)
+    data = embedded(to_html(graph))
+    assert data["view"]["pinned"] == ["a0.h0"]
+    assert from_document(data["circuit"]) == graph
+    assert from_document(data["circuit"]).info.view == view

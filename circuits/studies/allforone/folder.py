@@ -20,9 +20,9 @@ import circuits
 from circuits.clock import Clock, Progress
 from circuits.config import Config
 from circuits.folder import CIRCUIT, OF_A_SEARCH, PAGE, PICTURE, RUN, SCORES
+from circuits.inside import bare_prompts
 from circuits.output import written
 from circuits.results.record import RECORD, RunRecord, describe_run
-from circuits.run_page import page_prompts
 from circuits.split import split_options
 from circuits.studies.allforone.search import Putting, Settings, prompts, search
 from tasks.chat import form_of
@@ -31,7 +31,7 @@ from tasks.errors import TaskError, all_faults
 if TYPE_CHECKING:
     from circuits.studies.allforone.result import AllForOne
     from circuits.studies.allforone.samples import Conditional
-    from graphs.page import Prompt
+    from graphs.inside import InsidePrompt
     from patching.sweep import Sweep
     from tasks import PromptPairs
 
@@ -173,17 +173,20 @@ def _run(config: SearchConfig, folder: Path, options: Sweep) -> AllForOne:
     assert result.graph is not None
     assert result.evaluation is not None
     record = describe_run(config, model, pairs, result.graph, result.evaluation, clock.seconds)
-    write(folder, record, result, page_prompts(model, result.pairs or pairs))
+    write(folder, record, result, bare_prompts(model, result.pairs or pairs))
     return result
 
 
-def write(folder: Path, record: RunRecord, result: AllForOne, shown: Sequence[Prompt] = ()) -> None:
+def write(
+    folder: Path, record: RunRecord, result: AllForOne, shown: Sequence[InsidePrompt] = ()
+) -> None:
     """Write a finished search; either all of it is there afterwards, or nothing has changed.
 
     The page shows the prompts `shown` beside the circuit, whose parts all have a position.
     """
     from circuits.results.pictures import save
     from circuits.studies.allforone.plot import draw
+    from graphs.inside import Inside
     from graphs.page import save_page
 
     assert result.graph is not None
@@ -193,7 +196,7 @@ def write(folder: Path, record: RunRecord, result: AllForOne, shown: Sequence[Pr
         result.scores.save(partial / SCORES)
         result.graph.save(partial / CIRCUIT)
         result.graph.draw(partial / PICTURE)
-        save_page(result.graph, partial / PAGE, prompts=shown)
+        save_page(result.graph, partial / PAGE, inside=Inside(prompts=tuple(shown)))
         result.means.save(partial / MEANS)
         save(draw(result), partial / GRID)
         text = json.dumps(result.to_json(), indent=2, ensure_ascii=False)
