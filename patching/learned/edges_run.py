@@ -8,14 +8,14 @@ and the gradient at a mask is ``<g_r, change_u>``, with ``g_r`` the gradient at 
 what edge attribution multiplies, in the state of the masked run. So no graph goes through the
 edges. Forward, each step (some heads of a layer, an MLP, some neurons) reads the stack of changes
 and writes its own rows of it. Backward, each takes its rows of the stack of gradients, is computed
-once more and differentiated alone, and gives every sender its share. Memory is that of two stacks
-and of one step.
+once more (where the graphs of all would not fit) and differentiated alone, and gives every sender
+its share. Memory is that of two stacks and of one step.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Float
@@ -37,6 +37,10 @@ LossOf = Callable[[Tensor], Tensor]
 
 CHUNK_BYTES = 64 * 2**20
 """How much of the streams that ports read one step holds."""
+
+GRAPH_BYTES, COPIES = 256 * 2**20, 8
+"""How much all steps' graphs may hold before each is computed again on the way back, and about how
+many tensors of the size of what its ports read one step's graph has."""
 
 EVERYWHERE, LAST = slice(None), slice(-1, None)
 PORTS = ("q", "k", "v")
@@ -82,27 +86,28 @@ class EdgesRun:
         self, masks: Float[Tensor, " edges"], loss_of: LossOf
     ) -> tuple[Float[Tensor, ""], Float[Tensor, " edges"]]:
         """The loss of the logits, and its gradient at every mask."""
-        tape, end = self._forward(masks), self._end()
+        tape, end = self._forward(masks, back=True), self._end()
         x = tape.read(end)
         with torch.enable_grad():
             leaf = x.detach().requires_grad_()
             loss = loss_of(self.model.unembed(leaf[0, :, 0]))
             (at_end,) = torch.autograd.grad(loss, [leaf])
-        grads, found = torch.zeros_like(tape.stack), torch.zeros_like(masks)
+        grads, found = torch.zeros_like(tape.stack), torch.zeros_like(tape.masks)
         tape.give(end, at_end, grads, found)
-        for step in reversed([*self._steps()]):
-            _back(tape, step, grads, found)
-        return loss.detach(), found
+        for done in reversed(tape.done):
+            tape.back(done, grads, found)
+        return loss.detach(), found.to(masks)
 
-    def _forward(self, masks: Float[Tensor, " edges"]) -> Tape:
-        """Every node's change, in the order of computation."""
+    def _forward(self, masks: Float[Tensor, " edges"], back: bool = False) -> Tape:
+        """Every node's change, in the order of computation; ``back`` where one will go back."""
         off = self.inputs.off["input", 0]
         stack = off.new_zeros(self.layout.n_senders, *off.shape)
         stack[0] = self.inputs.clean_input - off
         tape = Tape(stack, masks.to(stack))
+        ports = self.layout.ports[-1].first
+        keep = back and COPIES * ports * off.numel() * off.element_size() <= GRAPH_BYTES
         for step in self._steps():
-            made = step.made(*(tape.read(look) for look in step.looks))
-            stack[step.writes][:, :, step.at] = made
+            tape.go(step, keep)
         return tape
 
     def _end(self) -> Look:
@@ -112,11 +117,13 @@ class EdgesRun:
     def _steps(self) -> Iterator[Step]:
         """All nodes but the input, in the order of computation."""
         frame = self.model.frame(self.inputs.mask)
+        first = self.inputs.first
         for block in self.model.blocks:
             # Of the last layer only the last position is read, but for its keys and values.
             ending = block.layer == self.model.anatomy.n_layers - 1
             at = LAST if ending else EVERYWHERE
-            yield from self._heads(block, frame, at)
+            rows = frame.rows(frame.allowed.shape[1] - 1 if ending else first)
+            yield from self._heads(block, frame, rows, at)
             if self.layout.nodes == "heads":
                 yield self._mlp(block, at)
             else:
@@ -129,9 +136,8 @@ class EdgesRun:
         size = count if coupled else min(size, count)
         return (slice(start, min(start + size, count)) for start in range(0, count, size))
 
-    def _heads(self, block: Block, frame: Frame, at: slice) -> Iterator[Step]:
+    def _heads(self, block: Block, frame: Frame, rows: Frame, at: slice) -> Iterator[Step]:
         layer, off = block.layer, self.inputs.off
-        rows = frame.rows(frame.allowed.shape[1] - 1) if at == LAST else frame
         first = self.layout.group("head", layer).start
         stream = off["resid_pre", layer]
         for units in self._chunks(block.anatomy.n_heads, block.ln1_post is not None, len(PORTS)):
@@ -166,11 +172,45 @@ def _from(first: int, units: slice) -> slice:
 
 
 @dataclass(frozen=True)
+class Done:
+    """A step that was gone, with its own graph where it is kept."""
+
+    step: Step
+    leaves: list[Tensor] | None = None
+    made: Tensor | None = None
+
+
+@dataclass(frozen=True)
 class Tape:
-    """What every sender writes more, and the masks through which it is read."""
+    """What every sender writes more, the masks through which it is read, and the steps gone."""
 
     stack: Float[Tensor, "u b s d"]
     masks: Float[Tensor, " edges"]
+    done: list[Done] = field(default_factory=list)
+
+    def go(self, step: Step, keep: bool) -> None:
+        """One step forward."""
+        if keep:
+            leaves, made = self._graph(step)
+            self.done.append(Done(step, leaves, made))
+        else:
+            made = step.made(*(self.read(look) for look in step.looks))
+            self.done.append(Done(step))
+        self.stack[step.writes][:, :, step.at] = made.detach()
+
+    def back(self, done: Done, grads: Tensor, found: Tensor) -> None:
+        """Differentiate one step alone, from the gradient at what it writes."""
+        step, leaves, made = done.step, done.leaves, done.made
+        if leaves is None or made is None:
+            leaves, made = self._graph(step)
+        into = grads[step.writes][:, :, step.at]
+        for look, part in zip(step.looks, torch.autograd.grad(made, leaves, into), strict=True):
+            self.give(look, part, grads, found)
+
+    def _graph(self, step: Step) -> tuple[list[Tensor], Tensor]:
+        leaves = [self.read(look).requires_grad_() for look in step.looks]
+        with torch.enable_grad():
+            return leaves, step.made(*leaves)
 
     def _seen(self, stack: Tensor, look: Look) -> Float[Tensor, "u n"]:
         return stack[: look.group.reads, :, look.at].flatten(1)
@@ -188,21 +228,11 @@ class Tape:
         """From the gradient at what ports read: that at their masks, and each sender's share."""
         flat = g.flatten(1)
         self._weights(found, look).add_(flat @ self._seen(self.stack, look).T)
-        share = self._weights(self.masks, look).T @ flat
         into = grads[: look.group.reads, :, look.at]
-        into += share.view(into.shape)
-
-
-def _back(tape: Tape, step: Step, grads: Tensor, found: Tensor) -> None:
-    """Differentiate one step alone, from the gradient at what it writes."""
-    with torch.enable_grad():
-        leaves = [tape.read(look).detach().requires_grad_() for look in step.looks]
-        made = step.made(*leaves)
-    into = grads[step.writes][:, :, step.at]
-    parts = torch.autograd.grad(made, leaves, into, allow_unused=True)
-    for look, part in zip(step.looks, parts, strict=True):
-        if part is not None:
-            tape.give(look, part, grads, found)
+        if into.is_contiguous():
+            into.flatten(1).addmm_(self._weights(self.masks, look).T, flat)
+        else:
+            into += (self._weights(self.masks, look).T @ flat).view(into.shape)
 
 
 @dataclass(frozen=True)
@@ -221,11 +251,14 @@ class _Heads:
     ) -> Float[Tensor, "h b t d"]:
         block, off = self.block, self.run.inputs.off
         heads = torch.arange(self.units.start, self.units.stop, device=q.device)
-        made = (
+        q, k, v = (
             head_reads(block, port, block.ln1(x), heads)
             for port, x in zip(PORTS, (q, k, v), strict=True)
         )
-        z = head_outputs(block, *made, self.rows, key_frame=self.frame, heads=heads)
+        if self.run.inputs.first:
+            k = torch.cat([off["k_read", block.layer][:, :, self.units], k], dim=1)
+            v = torch.cat([off["v_read", block.layer][:, :, self.units], v], dim=1)
+        z = head_outputs(block, q, k, v, self.rows, key_frame=self.frame, heads=heads)
         before = off["z", block.layer][:, self.at]
         if block.ln1_post is None:
             change = (z - before[:, :, self.units]).permute(2, 0, 1, 3)

@@ -27,8 +27,11 @@ class Inputs:
     """Some prompt pairs, ready for masked runs.
 
     mask           which columns are real tokens
-    off            values of the corrupted run, which stands in outside a circuit
-    clean_input    the clean embedding
+    first          the first column at which a clean and a corrupted prompt differ, or 0: before it
+                   nothing ever changes
+    off            values of the corrupted run, which stands in outside a circuit: keys and values
+                   before ``first``, everything else from there on
+    clean_input    the clean embedding from ``first`` on
     full, empty    the metric of the clean and of the corrupted run
     log_full, log_empty   log-probabilities of every token at the end of either run, where a loss
                    asks for them
@@ -36,6 +39,7 @@ class Inputs:
 
     pairs: PromptPairs
     mask: Bool[Tensor, "b s"]
+    first: int
     off: Mapping[Point, Tensor]
     clean_input: Float[Tensor, "b s d"]
     full: Float[Tensor, " b"]
@@ -63,17 +67,33 @@ class Inputs:
         )
 
 
+KEYS = ("k_read", "v_read")
+
+
 def off_kinds(layout: Layout) -> tuple[str, ...]:
     """The kinds of points of the corrupted run that masked runs start from."""
     kinds = ("input", "resid_pre", "z", "attn_raw", "attn_out", "mlp_in", "mlp_out", "final_in")
-    return kinds if layout.nodes == "heads" else (*kinds, "mlp_post", "mlp_raw")
+    return (*kinds, *KEYS) if layout.nodes == "heads" else (*kinds, *KEYS, "mlp_post", "mlp_raw")
+
+
+def first_difference(pairs: PromptPairs) -> int:
+    """The first column at which a clean and a corrupted prompt differ; the last if none does."""
+    differ = ((pairs.clean != pairs.corrupted) & pairs.mask).any(0)
+    return int(differ.argmax()) if differ.any() else pairs.clean.shape[1] - 1
 
 
 @torch.no_grad()
 def inputs_of(
-    model: Model, pairs: PromptPairs, layout: Layout, metric: CheckedMetric, logits: bool = False
+    model: Model,
+    pairs: PromptPairs,
+    layout: Layout,
+    metric: CheckedMetric,
+    first: int = 0,
+    logits: bool = False,
 ) -> Inputs:
-    """Both runs of some prompt pairs; with ``logits``, what they say of every token.
+    """Both runs of some prompt pairs, which are alike before the column ``first``.
+
+    With ``logits``, also what both runs say of every token.
 
     Raises:
         MethodError: a run's logits, or its metric, are not finite.
@@ -84,16 +104,26 @@ def inputs_of(
     corrupted = model.run(batch.corrupted, batch.mask, record)
     name_overflow(clean, {})
     name_overflow(corrupted, record.values)
+    first = max(0, first - batch.dropped)
     return Inputs(
         pairs,
         batch.mask,
-        record.values,
-        model.embed(batch.clean, model.frame(batch.mask)),
+        first,
+        {point: _cut(point, value, first) for point, value in record.values.items()},
+        model.embed(batch.clean, model.frame(batch.mask))[:, first:],
         metric(clean, pairs),
         metric(corrupted, pairs),
         clean.log_softmax(-1) if logits else None,
         corrupted.log_softmax(-1) if logits else None,
     )
+
+
+def _cut(point: Point, value: Tensor, first: int) -> Tensor:
+    """What is needed of a value of all columns; the last stream has one column alone."""
+    if point[0] == "final_in":
+        return value
+    # Copies: a part of a tensor would keep the whole of it alive.
+    return (value[:, :first] if point[0] in KEYS else value[:, first:]).clone()
 
 
 @dataclass
@@ -104,6 +134,7 @@ class Prepared:
     pairs: PromptPairs
     layout: Layout
     metric: CheckedMetric
+    first: int = 0
     logits: bool = False
     _kept: Inputs | None = None
 
@@ -114,7 +145,8 @@ class Prepared:
         return self._of(self.pairs[rows]) if self._kept is None else self._kept.take(rows)
 
     def _of(self, pairs: PromptPairs) -> Inputs:
-        return inputs_of(self.model, pairs, self.layout, self.metric, self.logits)
+        how = self.layout, self.metric, self.first, self.logits
+        return inputs_of(self.model, pairs, *how)
 
     def _bytes(self) -> int:
         anatomy, (n, length) = self.model.anatomy, self.pairs.clean.shape
