@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from patching.measure import BatchScores, Request, Sample, score_batches
+from patching.methods import check_effect, get
 from patching.metrics import Metric
 from patching.model import Model
 from patching.progress import Progress
@@ -47,9 +48,11 @@ def score(
     such position to each other one. ``nodes`` says what nodes and edges are made of: ``heads`` and
     whole MLPs, or heads and single ``neurons``.
     Scores are means over prompts in units of the metric; positive always means that the clean
-    activation pushes the metric towards the clean answer. The batch size changes nothing but time
-    and memory, and the rounding of sums: in float32, scores of other batch sizes differ by at most
-    1e-5 of the largest. When memory runs out it is halved and the work goes on.
+    activation pushes the metric towards the clean answer. Those of ``learned`` are shares between
+    0 and 1 of the circuits that need an edge or node, and alike in both directions. The batch size
+    changes nothing but time and memory, and the rounding of sums: in float32, scores of other batch
+    sizes differ by at most 1e-5 of the largest. When memory runs out it is halved and the work goes
+    on.
 
     >>> scores = circuits.score(model, pairs, "ig:steps=3", level="node")
     >>> scores.ranked()[:3]
@@ -62,6 +65,8 @@ def score(
     """
     where = sites, positions, options
     request = Request.of(model, pairs, method, level, direction, metric, *where, nodes=nodes)
+    if get(request.method).tier == "set":
+        return _learned(request, model, pairs, nodes, Sweep.of(batch_size, progress))
     parts = score_batches(model, pairs, request, _totals, Sweep.of(batch_size, progress))
     return _scores(parts, request, _given(level, sites, positions, nodes), model, pairs)
 
@@ -90,10 +95,35 @@ def prompt_scores(
     request = Request.of(
         model, pairs, method, level, direction, metric, sites, positions, options, sample, nodes
     )
+    check_effect(request.method, "a score of every single prompt")
     parts = [*score_batches(model, pairs, request, _each, Sweep.of(batch_size, progress))]
     totals = ((rows.sum(0), (rows**2).sum(0), ends) for rows, ends in parts)
     scores = _scores(totals, request, _given(level, sites, positions, nodes), model, pairs)
     return scores, np.concatenate([rows for rows, _ in parts])
+
+
+def _learned(
+    request: Request, model: Model, pairs: PromptPairs, nodes: str, options: Sweep
+) -> Scores:
+    """The shares of a training, with what it was trained on among the options."""
+    from patching.learned.learn import learned
+
+    found = learned(model, pairs, request, options)
+    return Scores(
+        names=request.names,
+        totals=found.shares * len(pairs),
+        count=len(pairs),
+        level=request.level,
+        method=request.method,
+        direction=request.direction,
+        metric=request.metric.name,
+        anatomy=model.anatomy,
+        clean=found.clean,
+        corrupted=found.corrupted,
+        task=pairs.task,
+        model_hash=model.hash,
+        options={**request.options, **_given(request.level, "node", "all", nodes), **found.told},
+    )
 
 
 def _given(level: str, sites: str, positions: str, nodes: str) -> dict[str, str]:

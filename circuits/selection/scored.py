@@ -78,7 +78,11 @@ def score_by(
     """Score the pairs by every method of a configuration.
 
     Every prompt's scores are kept where ``keep_rows`` says so, and of several methods.
+
+    Raises:
+        MethodError: they are to be kept, and a method has none.
     """
+    from patching.methods import get
     from patching.scoring import prompt_scores, score
 
     methods = config.methods
@@ -92,7 +96,8 @@ def score_by(
             "batch_size": options or config.batch_size,
             **own,
         }
-        if keep_rows or len(methods) > 1 or len(pairs.prompt):
+        several = len(pairs.prompt) > 0 and get(name).tier != "set"
+        if keep_rows or len(methods) > 1 or several:
             scores, each = prompt_scores(model, pairs, name, **how)
             rows.append(pairs.by_prompt(each.T).T)
             scores = _over_prompts(scores, rows[-1]) if len(pairs.prompt) else scores

@@ -14,6 +14,8 @@ from importlib.resources import files
 from statistics import fmean
 from typing import Any
 
+from patching.methods import EFFECTS
+
 NOTICE = (
     "Relevance propagation (the method `relevance`) may be covered by patents for commercial use: "
     "the authors of LXT, an implementation by others, state that layer-wise relevance propagation "
@@ -62,6 +64,12 @@ GROUNDS = {
         "the mean of its two parts, and the gradients half way, each by definition; exact effects "
         "on linear models",
     ),
+    "learned": Grounds(
+        "the pairs it is trained on stand for others; it ranks parts by whole circuits, and says "
+        "nothing of what one does alone",
+        "autograd and differences for every slope, hand-built and trained models whose circuit is "
+        "known, held-out pairs",
+    ),
 }
 
 
@@ -83,6 +91,8 @@ def agreement(method: str) -> str:
     """
     if method == "activation":
         return "exact by definition"
+    if method not in EFFECTS:
+        return "not an effect: see its curves"
     content = measured()
     return "; ".join(
         f"{task} {' / '.join(_decimal(pearson(method, task, level)) for level in LEVELS)}"

@@ -22,7 +22,7 @@ from circuits.validation.agreement import LEVELS, agreement_table, measured, mea
 from circuits.validation.result import Validation
 from circuits.validation.validation import DIRECTIONS, validate
 from graphs.files import write_json
-from patching.methods import METHODS
+from patching.methods import EFFECTS
 from tasks.atomic import write_atomically
 from tasks.errors import FormatError
 
@@ -53,7 +53,7 @@ def measure(
     from tasks import get
 
     opened = load_model(model)
-    estimates = [name for name in METHODS if name != "activation"]
+    estimates = [name for name in EFFECTS if name != "activation"]
     rows: list[dict[str, Any]] = []
     effects = {}
     for task in tasks:

@@ -20,9 +20,7 @@ from torch import Tensor
 BISECTIONS = 60
 
 
-def masks_of(
-    scores: Float[Tensor, " n"], budget: float, temperature: float
-) -> Float[Tensor, " n"]:
+def masks_of(scores: Float[Tensor, " n"], budget: float, temperature: float) -> Float[Tensor, " n"]:
     """The masks of a budget between 0 and ``n``, both excluded; gradients reach the scores."""
     return _Budgeted.apply(scores, budget, temperature)
 

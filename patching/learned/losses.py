@@ -21,28 +21,6 @@ from torch import Tensor
 
 from patching.learned.inputs import Inputs
 from patching.metrics import CheckedMetric
-from tasks.errors import MethodError
-
-DIFFERENCES = ("logit_diff", "prob_diff")
-"""Metrics that are above zero where the answer beats the counterfactual."""
-
-NEEDS = {"logit_diff": DIFFERENCES[:1], "accuracy": DIFFERENCES}
-"""The metrics that a loss can be made of; any where it has none here."""
-
-
-def check_loss(loss: str, metric: str) -> None:
-    """Refuse a loss that a metric cannot give.
-
-    Raises:
-        MethodError: see above.
-    """
-    allowed = NEEDS.get(loss)
-    if allowed is None or metric in allowed:
-        return
-    raise MethodError(
-        f"the loss '{loss}' is made of the metric {' or '.join(allowed)}, and the metric here is "
-        f"{metric}; take loss=match, which goes with any metric, or another metric"
-    )
 
 
 @dataclass(frozen=True)

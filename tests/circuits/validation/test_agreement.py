@@ -17,10 +17,10 @@ from circuits.validation.agreement_measure import (
     measure,
     renewed,
 )
-from patching.methods import METHODS
+from patching.methods import EFFECTS, METHODS
 from tasks.errors import FormatError
 
-ESTIMATES = [name for name in METHODS if name != "activation"]
+ESTIMATES = [name for name in EFFECTS if name != "activation"]
 
 
 def test_every_estimate_is_measured_on_every_task_for_nodes_and_edges():
