@@ -35,6 +35,8 @@ FILES = (".jsonl", ".json", ".csv", ".tsv", ".txt", ".parquet")
 LEVELS = ("edge", "node")
 POSITIONS = ("named", "all")
 AUTO, EXACT, FOR_EDGES = "auto", "activation", "secant"
+ROWS_ONLY = ("bootstrap",)
+"""Selectors that choose from every prompt's own scores."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,8 +269,41 @@ class Config:
             raise MethodError(unknown("kind of nodes", self.nodes, NODES))
         for name, given in self.methods:
             options = get(name).check(given)
-            if given and name not in (AUTO, EXACT):
+            if get(name).tier == "set":
+                self._check_learned(name, options)
+            elif given and name not in (AUTO, EXACT):
                 linearisation(name, options)
+
+    def _check_learned(self, name: str, options: Mapping[str, Any]) -> None:
+        """Refuse what a training of circuits cannot give.
+
+        Raises:
+            MethodError: a mean with other methods, a choice from every prompt's own scores,
+                settings that cannot be meant, or a loss that the metric cannot give.
+        """
+        from patching.learned.settings import Settings
+
+        if len(self.methods) > 1:
+            raise MethodError(
+                f"'{name}' gives shares of circuits, of which there is no mean with effects in "
+                f"units of the metric; take it alone"
+            )
+        if self.choice.selector.name in ROWS_ONLY:
+            raise MethodError(
+                f"the selector '{self.choice.selector.name}' chooses by the spread over prompts, "
+                f"and '{name}' has one ranking for all prompts; take another selector"
+            )
+        settings = Settings.of(options)
+        if (metric := self.metric or self._task_metric()) is not None:
+            settings.check_metric(metric)
+
+    def _task_metric(self) -> str | None:
+        """The metric of the task; None where only its prompts tell, or there is no such task."""
+        import tasks
+
+        if self.task is None or self.from_file:
+            return None
+        return tasks.get(self.task).metric if parted(self.task)[0] in tasks.names() else None
 
     def _check_choice(self) -> None:
         selector = self.choice.selector

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from circuits.results.report import Report, Reported
@@ -33,6 +33,7 @@ class Evaluation(Reported):
     ablation   what stands in for everything outside the circuit
     interval   bootstrap interval of the faithfulness over prompts (95 %, percentiles); None of a
                single prompt pair, which has no spread
+    trained    whether these are the prompts that the circuit's ranking was learned from
 
     `faithfulness` is `(circuit - empty) / (full - empty)`: 0 for an empty circuit, 1 for the whole
     model, outside [0, 1] for a circuit that overshoots. It is None, and so is `interval`, where
@@ -52,6 +53,7 @@ class Evaluation(Reported):
     interval: tuple[float, float] | None
     faithfulness: float | None
     ablation: str = "corrupted"
+    trained: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for a file."""
@@ -75,6 +77,8 @@ class Evaluation(Reported):
             f"{self.metric}, circuit": f"{self.circuit:+.4f}",
             "faithfulness": verdict(self.faithfulness, self.interval),
         }
+        if self.trained:
+            rows["prompts"] = "those it was learned from: other prompts say less"
         return Report.of(Rows(rows))
 
     def to_frame(self) -> pd.DataFrame:
@@ -123,6 +127,7 @@ def evaluate(
     from circuits.evaluation.outcomes import measure
     from circuits.evaluation.running import Running
     from patching.ablation.kinds import outside
+    from patching.scores import TRAINED_ON
     from patching.sweep import Sweep
 
     check_kinds(graph=graph, model=model, pairs=pairs)
@@ -132,7 +137,8 @@ def evaluate(
     options = Sweep.of(batch_size, progress)
     running = Running.over(options, metric=metric, ablation=ablation, means=means)
     runs = measure(model, pairs, [edges_of(graph)], running)
-    return summarize(metric, runs.full, runs.empty, runs.circuits[0], seed, ablation)
+    found = summarize(metric, runs.full, runs.empty, runs.circuits[0], seed, ablation)
+    return replace(found, trained=graph.info.options.get(TRAINED_ON) == pairs.digest)
 
 
 def empty_label(ablation: str) -> str:

@@ -8,12 +8,14 @@ from __future__ import annotations
 from typing import Literal
 
 Level = Literal["edge", "node"]
-ScoreLevel = Literal["edge", "node", "site", "attention_edge"]
+ScoreLevel = Literal["edge", "node", "site", "attention_edge", "placed"]
 Direction = Literal["noising", "denoising"]
 Nodes = Literal["heads", "neurons"]
 Positions = Literal["all", "token", "named"]
 MetricName = Literal["logit_diff", "prob_diff", "log_prob", "answer_logit", "sequence_log_prob"]
-MethodName = Literal["activation", "attribution", "ig", "relevance", "secant", "ensemble"]
+MethodName = Literal[
+    "auto", "activation", "attribution", "ig", "relevance", "secant", "ensemble", "learned"
+]
 AblationName = Literal[
     "corrupted", "zero", "mean", "mean-by-position", "mean-by-token", "resample", "cama"
 ]

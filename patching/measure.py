@@ -23,9 +23,10 @@ from patching.choice import ESTIMATE, Chosen
 from patching.circuit_run import CircuitRunner
 from patching.costs import estimate_blocks, exact_blocks
 from patching.gradient_scores import edge_kinds, edge_scores, site_scores
+from patching.learned.settings import Settings
 from patching.linearised import Kinds, Linearise
-from patching.methods import get, linearisation
-from patching.metrics import CheckedMetric, Metric, check_metric
+from patching.methods import check_effect, get, linearisation
+from patching.metrics import CheckedMetric, Metric, check_metric, metric_name
 from patching.model import Model
 from patching.nodes.edges import EdgeNames, EdgeSet
 from patching.nodes.layout import Layout, layout_of
@@ -113,6 +114,8 @@ class Request:
         check_direction(direction)
         if level not in LEVELS:
             raise MethodError(unknown("level", level, LEVELS))
+        if get(method).tier == "set":
+            check_set(method, filled, level, positions, metric)
         if level != "site" and sites != "node":
             raise MethodError(f"sites='{sites}' goes with level='site', not with '{level}'")
         checked = check_metric(metric)
@@ -243,6 +246,25 @@ def _together(setting: Setting, parts: Sequence[Any], count: int) -> BatchScores
     for each, places in found:
         scores[:, torch.from_numpy(places).to(scores.device)] = each.scores.to(kind)
     return replace(first, scores=scores)
+
+
+def check_set(
+    method: str, options: Mapping[str, Any], level: str, positions: str, metric: str | Metric
+) -> None:
+    """Refuse what cannot be learned as circuits of all sizes.
+
+    Raises:
+        MethodError: another level than edges or nodes, single positions, settings that cannot be
+            meant, or a loss that the metric cannot give.
+    """
+    if level not in get(method).levels:
+        check_effect(method, f"a score of level '{level}'")
+    if positions != "all":
+        raise MethodError(
+            f"'{method}' trains edges and nodes over all positions; take positions=all, or an "
+            f"estimate such as secant"
+        )
+    Settings.of(options).check_metric(metric_name(metric))
 
 
 def _check_arguments(model: object, pairs: object) -> None:

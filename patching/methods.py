@@ -26,10 +26,11 @@ class Option:
 class Method:
     """One way to score sites and edges.
 
-    ``tier`` says how far to trust it: ``exact`` is the definition; ``estimate`` is a first-order
-    estimate whose agreement with the definition depends on model and task; ``choice`` takes one of
-    them, and the result says which. ``router`` says what it
-    does at a token which the two runs send to different experts.
+    ``tier`` says what it answers: ``exact`` is the definition of what a part does alone;
+    ``estimate`` is a first-order estimate of that, whose agreement with the definition depends on
+    model and task; ``choice`` takes one of them, and the result says which; ``set`` ranks parts by
+    the circuits that need them, and says nothing of any part alone. ``router`` says what it does at
+    a token which the two runs send to different experts.
     """
 
     name: str
@@ -164,8 +165,55 @@ METHODS: dict[str, Method] = {
             "estimate",
             "takes the mean of secant, which carries it, and attribution, which does not",
         ),
+        Method(
+            "learned",
+            "the share of well-working circuits, over all sizes, that hold each edge or node: one "
+            "score vector trained for all sizes at once",
+            "per step, 1 masked forward and backward pass of a few pairs",
+            "arXiv 2609.25518 (budget); Bhaskar et al. 2024 (hard_concrete); Li & Janson 2024 "
+            "(uniform_window)",
+            "set",
+            "lets the masked run choose by what it reads",
+            levels=("edge", "node"),
+            options={
+                "steps": Option(int, 600, "steps at the most; it stops earlier by itself"),
+                "batch": Option(int, 8, "prompt pairs per step"),
+                "loss": Option(
+                    str,
+                    "match",
+                    "what circuits are asked for: match the full model's metric, or a large "
+                    "logit_diff, accuracy, or a small kl to the full model",
+                    ("match", "logit_diff", "accuracy", "kl"),
+                ),
+                "masks": Option(
+                    str,
+                    "budget",
+                    "budget: all sizes at once; hard_concrete: one size (keep); uniform_window: a "
+                    "price per edge (penalty)",
+                    ("budget", "hard_concrete", "uniform_window"),
+                ),
+                "learning_rate": Option(float, 0.0, "of Adam; 0: the one that goes with masks"),
+                "temperature": Option(float, 0.5, "how soft the masks of a budget are"),
+                "budgets": Option(
+                    str, "log", "sizes drawn evenly over log k, or over k", ("log", "uniform")
+                ),
+                "uniform": Option(float, 0.3, "budgets=log: share of steps that draw over k"),
+                "coin": Option(float, 0.0, "share of steps that corrupt the best instead"),
+                "keep": Option(float, 0.05, "hard_concrete: the share of edges to keep"),
+                "penalty": Option(float, 0.001, "uniform_window: what each open edge costs"),
+                "candidates": Option(
+                    float,
+                    0.0,
+                    "share trained, the strongest by secant; 0: all of up to 20,000, else a tenth",
+                ),
+                "seed": Option(int, 0, "draws batches, budgets and held-out pairs"),
+            },
+        ),
     )
 }
+
+EFFECTS = tuple(name for name, method in METHODS.items() if method.tier != "set")
+"""The methods that say what single parts do."""
 
 
 def get(name: str) -> Method:
@@ -179,11 +227,29 @@ def get(name: str) -> Method:
     return METHODS[name]
 
 
+def check_effect(name: str, what: str) -> None:
+    """Refuse a method that says nothing of single parts where that is asked for.
+
+    Raises:
+        MethodError: see above.
+    """
+    if get(name).tier == "set":
+        raise MethodError(
+            f"'{name}' ranks edges and nodes by the circuits that need them, and does not say what "
+            f"one does alone, which is what {what} is about; take one of {', '.join(EFFECTS)}"
+        )
+
+
 def linearisation(name: str, options: Mapping[str, Any]) -> Linearise:
-    """The passes of a gradient method, from its checked options."""
+    """The passes of a gradient method, from its checked options.
+
+    Raises:
+        MethodError: the method trains a ranking, and linearises nothing.
+    """
     from patching import linearise, paths
     from patching.rules import Rules
 
+    check_effect(name, "a linearisation")
     if name == "attribution":
         return linearise.dropping_layers() if options["grad_drop"] else linearise.at_receiver()
     if name == "ig":

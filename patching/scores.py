@@ -31,6 +31,8 @@ SIGN = "positive: the site's clean activation pushes the metric towards the clea
 DIRECTIONS = ("noising", "denoising")
 LEVELS = ("node", "edge", "site", "attention_edge")
 WHAT = "a scores file"
+TRAINED_ON = "trained_on"
+"""The option in which trained scores say by which prompt pairs, by their digest."""
 ARRAYS = ("totals", "squares")
 KINDS = (
     *((name, str) for name in ("level", "method", "direction", "metric", "task", "model_hash")),
@@ -123,12 +125,19 @@ class Scores:
         return (self.clean - self.corrupted) / self.count
 
     @property
+    def trained(self) -> bool:
+        """Whether they are shares of circuits, found by training, and no effects."""
+        return TRAINED_ON in self.options
+
+    @property
     def completeness_error(self) -> float | None:
         """What leaves the input, less :attr:`total_effect`; None where the input is not scored.
 
         Zero for scores that carry the whole difference: exact two-run secants, and integrated
-        gradients in the limit of many steps.
+        gradients in the limit of many steps. None of trained scores, which are no effects.
         """
+        if self.trained:
+            return None
         if isinstance(self.names, EdgeNames):
             out = self.names.leaving("input")
         else:
@@ -156,6 +165,11 @@ class Scores:
 
     def __add__(self, other: Scores) -> Scores:
         """Scores over the prompts of both; everything but the prompts must agree."""
+        if self.trained:
+            raise MethodError(
+                f"scores of '{self.method}' are of all prompts they were trained on, and those of "
+                f"two trainings do not add up; train on all prompts at once"
+            )
         agreeing = "names", "level", "method", "options", "direction", "metric", "anatomy"
         for what in (*agreeing, "model_hash"):
             if getattr(self, what) != getattr(other, what):

@@ -13,6 +13,7 @@ from patching.choice import CHECKED, Check
 from patching.choices import Direction, MethodName, MetricName, Nodes, Positions, ScoreLevel
 from patching.costs import exact_blocks
 from patching.measure import EXACT, BatchScores, Request, Sample, score_batches
+from patching.methods import check_effect, get
 from patching.metrics import Metric
 from patching.model import Model
 from patching.places import described
@@ -55,10 +56,11 @@ def score(
     ``method="auto"`` does single sites exactly where that is cheap and estimates the others, with a
     check (:attr:`patching.scores.Scores.chosen`); edges it scores by ``secant``.
     Scores are means over prompts in units of the metric; positive always means that the clean
-    activation pushes the metric towards the clean answer. Rows that are tokens of one prompt's
-    answer are one prompt: errors are over prompts. The batch size changes nothing but time
-    and memory, and the rounding of sums: in float32, scores of other batch sizes differ by at most
-    1e-5 of the largest. When memory runs out it is halved and the work goes on.
+    activation pushes the metric towards the clean answer. Those of ``learned`` are shares between
+    0 and 1 of the circuits that need an edge or node, and alike in both directions. Rows that are
+    tokens of one prompt's answer are one prompt: errors are over prompts. The batch size changes
+    nothing but time and memory, and the rounding of sums: in float32, scores of other batch sizes
+    differ by at most 1e-5 of the largest. When memory runs out it is halved and the work goes on.
 
     >>> scores = circuits.score(model, pairs, "ig:steps=3", level="node")
     >>> scores.ranked()[:3]
@@ -72,6 +74,8 @@ def score(
     where = sites, positions, options
     request = Request.of(model, pairs, method, level, direction, metric, *where, nodes=nodes)
     loops, given = Sweep.of(batch_size, progress), _given(level, sites, positions, nodes)
+    if get(request.method).tier == "set":
+        return _learned(request, model, pairs, nodes, loops)
     if len(pairs.prompt):
         return _by_prompt(model, pairs, request, given, loops)[0]
     parts = score_batches(model, pairs, request, _totals, loops)
@@ -104,6 +108,7 @@ def prompt_scores(
     request = Request.of(
         model, pairs, method, level, direction, metric, sites, positions, options, sample, nodes
     )
+    check_effect(request.method, "a score of every single prompt")
     loops, given = Sweep.of(batch_size, progress), _given(level, sites, positions, nodes)
     return _by_prompt(model, pairs, request, given, loops)
 
@@ -123,6 +128,30 @@ def _by_prompt(
     whole = each.sum(0), (each**2).sum(0), ends
     scores = _scores([whole], request, given, model, pairs)
     return checked(scores, request, model, pairs, loops), each
+
+
+def _learned(
+    request: Request, model: Model, pairs: PromptPairs, nodes: str, options: Sweep
+) -> Scores:
+    """The shares of a training, with what it was trained on among the options."""
+    from patching.learned.learn import learned
+
+    found = learned(model, pairs, request, options)
+    return Scores(
+        names=request.names,
+        totals=found.shares * len(pairs),
+        count=len(pairs),
+        level=request.level,
+        method=request.method,
+        direction=request.direction,
+        metric=request.metric.name,
+        anatomy=model.anatomy,
+        clean=found.clean,
+        corrupted=found.corrupted,
+        task=pairs.task,
+        model_hash=model.hash,
+        options={**request.options, **_given(request.level, "node", "all", nodes), **found.told},
+    )
 
 
 def _given(level: str, sites: str, positions: str, nodes: str) -> dict[str, str]:

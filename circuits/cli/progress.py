@@ -38,6 +38,7 @@ EVERY = 30.0
 def shown_progress(*, whole: bool = False) -> Iterator[Tell]:
     """A function (done, total, what) that shows one step per `what`; a total of 0 is unknown.
 
+    What follows a colon in `what`, such as a loss, may change within a step.
     With `whole` it shows a single bar, whose name alone changes: the share done of all steps.
     """
     if quiet():
@@ -106,7 +107,8 @@ def _bars(console: Console, whole: bool = False) -> Iterator[Tell]:
     with Progress(*columns, console=console) as bar:
         lines: dict[str, TaskID] = {}
 
-        def tell(done: int, total: int, what: str) -> None:
+        def tell(done: int, total: int, told: str) -> None:
+            what = told if whole else told.partition(": ")[0]
             if whole and lines:
                 ((name, line),) = lines.items()
                 lines[what] = lines.pop(name)
@@ -119,7 +121,7 @@ def _bars(console: Console, whole: bool = False) -> Iterator[Tell]:
                     _finish(bar, line)
             if what not in lines:
                 lines[what] = bar.add_task(what, total=None)
-            bar.update(lines[what], completed=done, total=total or None)
+            bar.update(lines[what], completed=done, total=total or None, description=told)
 
         yield tell
         for line in lines.values():
@@ -166,7 +168,8 @@ def _lines(
 
     def tell(done: int, total: int, what: str) -> None:
         last = steps[-1] if steps else None
-        if last is None or (not whole and (last.what != what or done < last.done)):
+        other = last is None or last.what.partition(": ")[0] != what.partition(": ")[0]
+        if last is None or (not whole and (other or done < last.done)):
             steps.append(_Step(what, done, total, clock(), whole))
         else:
             last.what, last.done, last.total = what, done, total

@@ -112,11 +112,17 @@ class Run(Reported):
         return rediscover(config, model, used, pairs, mine, times, seed=seed, running=running)
 
     def check_redraws(self, model: Model, rediscoveries: int) -> None:
-        """Refuse to discover again with another model than the run was made with.
+        """Refuse to discover again with another model than the run was made with, or to train.
 
         Raises:
             RunError: see above.
         """
+        if rediscoveries and self.scores.trained:
+            raise RunError(
+                f"--rediscoveries draws from every prompt's own scores, and {self.name} was "
+                f"learned from all prompts at once; to see what another draw gives, discover with "
+                f"other seeds and compare the runs"
+            )
         if rediscoveries and self.check_model(model, allow_other=True):
             raise RunError(
                 f"--rediscoveries discovers {self.name} again, which needs the model that it was "

@@ -79,6 +79,9 @@ def score_by(
     """Score the pairs by every method of a configuration.
 
     Every prompt's scores are kept where ``keep_rows`` says so, and of several methods.
+
+    Raises:
+        MethodError: they are to be kept, and a method has none.
     """
     from patching.scoring import prompt_scores, score
 

@@ -14,7 +14,7 @@ from importlib.resources import files
 from statistics import fmean
 from typing import Any
 
-from patching.methods import METHODS
+from patching.methods import EFFECTS, METHODS
 
 NOTICE = (
     "Relevance propagation (the method `relevance`) may be covered by patents for commercial use: "
@@ -69,6 +69,12 @@ GROUNDS = {
         "the mean of its two parts, and the gradients half way, each by definition; exact effects "
         "on linear models",
     ),
+    "learned": Grounds(
+        "the pairs it is trained on stand for others; it ranks parts by whole circuits, and says "
+        "nothing of what one does alone",
+        "autograd and differences for every slope, hand-built and trained models whose circuit is "
+        "known, held-out pairs",
+    ),
 }
 
 
@@ -90,6 +96,8 @@ def agreement(method: str) -> str:
     """
     if method == "activation":
         return "exact by definition"
+    if method not in EFFECTS:
+        return "not an effect: see its curves"
     if METHODS[method].tier != "estimate":
         return "that of what it takes: exact for all nodes here, as secant for edges"
     content = measured()

@@ -273,7 +273,10 @@ def parse_method(text: str) -> tuple[str, dict[str, Any]]:
     Raises:
         MethodError: an unknown method or option, or a value that cannot be read.
     """
+    from patching.methods import check_effect
+
     name, options = read_method(text)
     if name == "activation":
         raise MethodError("activation is what the estimates are compared with; name another method")
+    check_effect(name, "a validation")
     return name, options

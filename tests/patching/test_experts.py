@@ -14,7 +14,7 @@ from patching.anatomy import Anatomy
 from patching.capture import Prompts, capture
 from patching.experts import tokens_of
 from patching.forward import Record, Write, chain, no_tap, wants
-from patching.methods import METHODS
+from patching.methods import EFFECTS
 from patching.model import Model
 from patching.ops import PLAIN
 from patching.rules import RelevanceOps, Rules
@@ -166,7 +166,7 @@ def test_scores_are_those_of_the_definitions(model, direction, positions):
             assert found[each] == pytest.approx(float(expected.mean()), abs=1e-12), (method, each)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", EFFECTS)
 def test_every_method_scores_the_parts_of_a_mixture(model, method):
     """The parts' gradients are one value, so estimates of them add up to that of their sum."""
     pairs = families.make_pairs()

@@ -6,7 +6,8 @@ import torch
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from patching import METHODS, run_circuits
+from patching import run_circuits
+from patching.methods import EFFECTS
 from patching.model import Model
 from patching.nodes.edges import edges
 from patching.scoring import score
@@ -70,7 +71,7 @@ def test_on_a_linear_model_every_method_is_exact(family, seed, direction):
     for each in wanted:
         exact = score(model, pairs, "activation", direction=direction, **each)
         scale = np.abs(largest.values).max()
-        for method in (*METHODS, *VARIANTS):
+        for method in (*EFFECTS, *VARIANTS):
             found = score(model, pairs, method, direction=direction, **each)
             np.testing.assert_allclose(
                 found.values, exact.values, rtol=0, atol=1e-5 * scale, err_msg=f"{method} {each}"
@@ -151,7 +152,7 @@ def test_the_micro_model_gives_its_known_outputs(micro):
     np.testing.assert_allclose(np.stack(outputs, axis=1), expected, rtol=1e-5)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", EFFECTS)
 def test_the_micro_model_has_its_known_edges(micro, method):
     """Each path multiplies its heads' numbers; the stream goes from 1 to -1, a change of -2."""
     model, pairs = micro

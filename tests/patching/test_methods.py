@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import patching
-from patching.methods import METHODS, get, linearisation
+from patching.methods import EFFECTS, METHODS, get, linearisation
 from tasks.errors import MethodError
 
 
@@ -17,12 +17,13 @@ def test_the_table_is_complete():
         assert method.claim
         assert method.cost
         assert method.reference
-        assert method.tier in ("exact", "estimate", "choice")
+        assert method.tier in ("exact", "estimate", "choice", "set")
         for option in method.options.values():
             assert option.help
             assert isinstance(option.default, option.type)
             assert not option.allowed or option.default in option.allowed
     assert [m.name for m in METHODS.values() if m.tier == "exact"] == ["activation"]
+    assert set(METHODS) - set(EFFECTS) == {"learned"}
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -33,6 +34,9 @@ def test_defaults_are_filled_in_and_accepted(name):
     assert method.check(filled) == filled
     if method.tier == "estimate":
         assert callable(linearisation(name, filled))
+    if method.tier == "set":
+        with pytest.raises(MethodError, match="does not say what one does alone"):
+            linearisation(name, filled)
 
 
 def test_an_unknown_method_names_the_nearest():

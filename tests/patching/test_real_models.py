@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from patching import METHODS, Model, baselines, run_circuits
+from patching import Model, baselines, run_circuits
+from patching.methods import EFFECTS
 from patching.nodes.edges import edges
 from patching.scoring import score
 from tasks.pairs import PromptPairs
@@ -98,7 +99,7 @@ def exact(request):
     return model, pairs, found
 
 
-@pytest.mark.parametrize("method", [name for name in METHODS if name != "activation"])
+@pytest.mark.parametrize("method", [name for name in EFFECTS if name != "activation"])
 def test_estimates_follow_the_exact_effects(exact, method):
     """Pearson over all nodes and all edges; attribution alone is known to be poor on nodes."""
     model, pairs, effects = exact

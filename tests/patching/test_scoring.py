@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from patching import METHODS, baselines
+from patching import baselines
+from patching.methods import EFFECTS
 from patching.metrics import logit_diff
 from patching.runs import Batch
 from patching.scoring import score
@@ -14,7 +15,7 @@ from tasks.errors import MethodError, ModelError, SiteError, TaskError
 from tasks.pairs import PromptPairs
 from tests import families
 
-ALL = list(METHODS)
+ALL = list(EFFECTS)
 LEVELS = ["node", "edge"]
 SITES = {"level": "site", "sites": "resid_post", "positions": "named"}
 

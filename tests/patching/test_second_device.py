@@ -6,7 +6,7 @@ import torch
 
 from patching.ablation.run import run_ablated
 from patching.loading import check_device
-from patching.methods import METHODS
+from patching.methods import EFFECTS
 from patching.model import Model
 from patching.scoring import score
 from patching.sitesets import kinds_of
@@ -16,7 +16,7 @@ from tests.second_device import Far, second_device
 
 FAMILIES = ("gpt2", "gemma2")
 VARIANTS = (
-    *METHODS,
+    *EFFECTS,
     "attribution:qk_fix=true",
     "attribution:grad_drop=true",
     "ig:on=activations",

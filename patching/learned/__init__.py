@@ -1,0 +1,1 @@
+"""Learned rankings: one score vector trained so that every size of circuit does the task."""
