@@ -22,6 +22,7 @@ from circuits.validation.agreement import LEVELS, agreement_table, measured, mea
 from circuits.validation.result import Validation
 from circuits.validation.validation import DIRECTIONS, validate
 from graphs.files import write_json
+from patching.methods import METHODS
 from tasks.atomic import write_atomically
 from tasks.errors import FormatError
 
