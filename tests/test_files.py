@@ -31,6 +31,8 @@ COMMANDS = (
     "means ioi --n 4 --out means.safetensors",
     "af1 mental_math --n 8 --samples 8 --set form=+ --out search",
     "discover ioi --n 4 --top 9 --model MIXTURE --out mixture",
+    "train-dictionary --latents 64 --k 6 --steps 60 --batch 256 --tokens 3000 --n 8 --out learnt",
+    "latents ioi --dictionary learnt --n 8 --held-out 8 --force-dictionary --out latents",
 )
 RECIPES = "least squares", "unibias heads"
 FILES = {
@@ -40,6 +42,8 @@ FILES = {
     ],
     "circuit.json": [f"{run}/circuit.json" for run in ("run", "nodes", "study", "mixture")],
     "evaluation.json": ["run/evaluation.json"],
+    "card.json": ["learnt/card.json"],
+    "latents.json": ["latents/latents.json"],
     "comparison.json": ["compared/comparison.json"],
     "clusters.json": ["clustered/clusters.json"],
     "consensus.json": ["agreed/consensus.json"],

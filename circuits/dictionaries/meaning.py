@@ -107,6 +107,10 @@ def latent(
 ) -> Meaning:
     """Look through text for what a latent answers to.
 
+    >>> made = circuits.train_dictionary(model, latents=64, k=8, steps=40, tokens=2000, n=8)
+    >>> circuits.latent(model, [made.dictionary], "resid_post.1.f3", tokens=500, top=2).name
+    'resid_post.1.f3'
+
     Raises:
         SiteError: no dictionary has such a latent, or its dictionary does not fit the model.
         TaskError: no text, or no tokenizer.

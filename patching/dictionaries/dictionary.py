@@ -55,6 +55,10 @@ class Scaled:
 class Dictionary:
     """Directions of one place, and how much of each an activation has.
 
+    >>> made = circuits.train_dictionary(model, latents=64, k=8, steps=40, tokens=2000, n=8)
+    >>> made.dictionary
+    Dictionary(topk SAE of resid_post.1: 64 latents, width 128, k 8)
+
     reads       where the encoder reads
     writes      what is taken apart; the same place for an SAE
     activation  ``relu``, ``topk`` (of ReLU), ``jumprelu`` or ``gated``

@@ -21,8 +21,9 @@ FORMATS = (
 def read_dictionary(path: str | Path, site: str | None = None) -> Dictionary:
     """Read a dictionary; ``site`` says where it belongs where its files do not, or say otherwise.
 
-    >>> read_dictionary("dictionaries/resid_post.1")
-    Dictionary(topk SAE of resid_post.1: 1024 latents, width 128, k 16)
+    >>> _ = circuits.train_dictionary(model, latents=64, steps=40, tokens=2000, n=8, out="sae")
+    >>> circuits.load_dictionary("sae")
+    Dictionary(topk SAE of resid_post.1: 64 latents, width 128, k 16)
 
     Raises:
         FormatError: nothing is there, it is of no format that circuits reads, is a pickle, or
