@@ -70,10 +70,18 @@ class LatentStudy(Reported):
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for a file."""
+        scores = self.scores
         return {
             "kind": KIND,
-            "scores": self.scores.describe(),
-            "latents": {name: self.scores[name] for name in self.scores.ranked()},
+            "task": scores.task,
+            "model_hash": scores.model_hash,
+            "method": scores.method,
+            "direction": scores.direction,
+            "metric": scores.metric,
+            "positions": scores.options.get("positions", "all"),
+            "n": scores.count,
+            "total_effect": scores.total_effect,
+            "latents": {name: scores[name] for name in scores.ranked()},
             "curves": [curve.to_json() for curve in self.curves],
             "quality": [quality.to_json() for quality in self.quality],
             "held_out": self.held_out,
