@@ -7,8 +7,10 @@ import subprocess
 import sys
 
 import pytest
+import typer
 
-from tests import audit, lock
+from circuits.cli.app import app
+from tests import audit, every_command, lock
 
 FAULT = {"id": "A", "fix_versions": []}
 
@@ -27,7 +29,21 @@ def test_every_file_and_target_that_it_names_is_there(root, page):
         assert re.search(rf"^{name}:", targets, re.MULTILINE), name
 
 
-@pytest.mark.parametrize("tool", [audit, lock])
+def commands(group, *before):
+    for name, command in group.commands.items():
+        words = *before, name
+        yield from commands(command, *words) if hasattr(command, "commands") else [(words, command)]
+
+
+def test_every_command_that_writes_is_killed():
+    written = {"evaluate"}
+    for words, command in commands(typer.main.get_command(app)):
+        if {"--out", "--output"} & {option for each in command.params for option in each.opts}:
+            written.add(" ".join(words))
+    assert written == set(every_command.COMMANDS)
+
+
+@pytest.mark.parametrize("tool", [audit, lock, every_command])
 def test_the_examples_of_the_tools_run(tool):
     done = doctest.testmod(tool)
     assert done.attempted

@@ -116,6 +116,7 @@ def apply_plan(
     model: Annotated[str, typer.Option(help="The model that the plan is for.")] = "nano",
 ) -> None:
     """Save a model with a plan's edits as a Hugging Face directory."""
+    from circuits.cli.progress import shown_progress
     from circuits.edits.plan import read_plan
     from circuits.edits.save_model import save_edited
     from circuits.models import load_model, locate
@@ -123,8 +124,11 @@ def apply_plan(
 
     parsed = read_plan(plan)
     locate(model)
-    with guarded(out):
-        save_edited(load_model(model), parsed, out)
+    with guarded(out), shown_progress() as progress:
+        progress(0, 0, "opening the model")
+        opened = load_model(model)
+        progress(0, 0, "writing the edited model")
+        save_edited(opened, parsed, out)
     typer.echo(
         f"written: {out}, {counted(len(parsed.edits), 'edit')}; opens with transformers alone"
     )
@@ -142,10 +146,13 @@ def check_plan(
 
     parsed = read_plan(plan)
     if model:
+        from circuits.cli.progress import shown_progress
         from circuits.models import load_model, locate
 
         locate(model)
-        parsed.check(load_model(model))
+        with shown_progress() as progress:
+            progress(0, 0, "opening the model")
+            parsed.check(load_model(model))
     else:
         parsed.check()
     note = "" if model else "; give --model to check that they fit it"
