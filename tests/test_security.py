@@ -13,6 +13,8 @@ from circuits.cli.app import app
 from tests import audit, every_command, lock
 
 FAULT = {"id": "A", "fix_versions": []}
+CLEAN = {"name": "x", "version": "1", "vulns": []}
+UNKNOWN = {"name": "y", "skip_reason": "not on the index"}
 
 
 @pytest.fixture(scope="module")
@@ -55,11 +57,13 @@ def test_the_examples_of_the_tools_run(tool):
     [
         (None, 0, "known faults cannot be listed here: pip-audit, which asks for them"),
         ("", 0, "known faults cannot be listed here: pip-audit got no answer: offline"),
-        ({"dependencies": []}, 0, "0 known faults"),
+        ({"dependencies": []}, 0, "0 known faults of 0 packages"),
+        ({"dependencies": [UNKNOWN]}, 0, "asked knows none of 1 package"),
+        ({"dependencies": [UNKNOWN, CLEAN]}, 0, "1 package; nothing is known of 1 more (y)"),
         (
             {"dependencies": [{"name": "x", "version": "1", "vulns": [FAULT]}]},
             1,
-            "1 known faults\nx 1: A, mended in no version yet",
+            "1 known fault of 1 package\nx 1: A, mended in no version yet",
         ),
     ],
 )
