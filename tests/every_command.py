@@ -25,7 +25,6 @@ DISTURBED = tuple(CODES)
 MADE = (
     "discover ioi --n 4 --top 20 --method attribution --out runs/a",
     "discover ioi --n 4 --top 30 --method attribution --out runs/b",
-    "mitigate mcq_bias --train 4 --test 4 --others 4 --recipe zero --out made",
 )
 """What the commands find there."""
 COMMANDS = {
@@ -41,7 +40,7 @@ COMMANDS = {
     "validate": "validate ioi --n 4 --method attribution --kind z --sites 4 --out written --force",
     "show": "show runs/a -o written.graphml",
     "diff": "diff runs/a runs/b -o written.svg",
-    "edit apply": "edit apply made/plan.json --out written",
+    "edit apply": "edit apply plan.toml --out written",
 }
 LAST = 0.5
 """This share of the events tried are the last ones."""
@@ -128,14 +127,17 @@ def main(tried: int, names: list[str]) -> None:
     import torch
 
     import circuits
+    from circuits.edits.edit import remove
+    from circuits.edits.plan import plan_for
 
     torch.set_num_threads(1)
-    circuits.load_model("nano")
+    model = circuits.load_model("nano")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name).resolve() / "work"
         folder.mkdir()
         for line in MADE:
             assert run(line.split(), folder) == 0, line
+        plan_for(model, (remove("m3.n1"),)).save(folder / "plan.toml")
         for each in names or COMMANDS:
             hit = disturbed(each, tried, folder)
             sys.stdout.write(f"{each}: {hit} events, nothing lost, done again\n")
