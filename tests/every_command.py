@@ -88,8 +88,8 @@ def counted(words: list[str], folder: Path) -> int:
     return log.stat().st_size
 
 
-def disturbed(name: str, tried: int, folder: Path) -> int:
-    """How many events of a command were hit.
+def disturbed(name: str, tried: int, folder: Path) -> tuple[int, int]:
+    """How many events of a command were hit, of how many that it has.
 
     Raises:
         AssertionError: a result is neither whole nor absent, or something else has changed.
@@ -119,7 +119,7 @@ def disturbed(name: str, tried: int, folder: Path) -> int:
     assert run(words, folder) == 0, (name, "cannot be done again")
     left = [path for path in folder.rglob(".*") if path.name != ".cache"]
     assert not left, (name, left)
-    return hit
+    return hit, events
 
 
 def main(tried: int, names: list[str]) -> None:
@@ -139,8 +139,8 @@ def main(tried: int, names: list[str]) -> None:
             assert run(line.split(), folder) == 0, line
         plan_for(model, (remove("m3.n1"),)).save(folder / "plan.toml")
         for each in names or COMMANDS:
-            hit = disturbed(each, tried, folder)
-            sys.stdout.write(f"{each}: {hit} events, nothing lost, done again\n")
+            hit, events = disturbed(each, tried, folder)
+            sys.stdout.write(f"{each}: {hit} of {events} events, nothing lost, done again\n")
             sys.stdout.flush()
             for place in folder.glob("written*"):
                 shutil.rmtree(place) if place.is_dir() else place.unlink()
