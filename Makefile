@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo real test check fuzz soak audit lock locked bench picture agreement agreement-real families \
+.PHONY: demo real test check fuzz soak kills audit lock locked bench picture agreement agreement-real families \
 	real-table clean
 
 # Find the circuit by which the embedded model answers "who gets the drink?", and draw it.
@@ -40,6 +40,11 @@ fuzz: $(READY)
 SECONDS ?= 300
 soak: $(READY)
 	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -W ignore -m tests.soak $(SECONDS) $(SEED)
+
+# Every command that writes, killed and interrupted at so many events of files over its whole run.
+EVENTS ?= 12
+kills: $(READY)
+	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -W ignore -m tests.every_command $(EVENTS)
 
 # Known faults of what is installed, where a database of advisories can be reached.
 audit: $(READY)

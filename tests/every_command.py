@@ -25,7 +25,6 @@ DISTURBED = tuple(CODES)
 MADE = (
     "discover ioi --n 4 --top 20 --method attribution --out runs/a",
     "discover ioi --n 4 --top 30 --method attribution --out runs/b",
-    "mitigate mcq_bias --train 4 --test 4 --others 4 --recipe zero --out made",
 )
 """What the commands find there."""
 COMMANDS = {
@@ -41,7 +40,7 @@ COMMANDS = {
     "validate": "validate ioi --n 4 --method attribution --kind z --sites 4 --out written --force",
     "show": "show runs/a -o written.graphml",
     "diff": "diff runs/a runs/b -o written.svg",
-    "edit apply": "edit apply made/plan.json --out written",
+    "edit apply": "edit apply plan.toml --out written",
 }
 LAST = 0.5
 """This share of the events tried are the last ones."""
@@ -89,8 +88,8 @@ def counted(words: list[str], folder: Path) -> int:
     return log.stat().st_size
 
 
-def disturbed(name: str, tried: int, folder: Path) -> int:
-    """How many events of a command were hit.
+def disturbed(name: str, tried: int, folder: Path) -> tuple[int, int]:
+    """How many events of a command were hit, of how many that it has.
 
     Raises:
         AssertionError: a result is neither whole nor absent, or something else has changed.
@@ -120,7 +119,7 @@ def disturbed(name: str, tried: int, folder: Path) -> int:
     assert run(words, folder) == 0, (name, "cannot be done again")
     left = [path for path in folder.rglob(".*") if path.name != ".cache"]
     assert not left, (name, left)
-    return hit
+    return hit, events
 
 
 def main(tried: int, names: list[str]) -> None:
@@ -128,17 +127,20 @@ def main(tried: int, names: list[str]) -> None:
     import torch
 
     import circuits
+    from circuits.edits.edit import remove
+    from circuits.edits.plan import plan_for
 
     torch.set_num_threads(1)
-    circuits.load_model("nano")
+    model = circuits.load_model("nano")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name).resolve() / "work"
         folder.mkdir()
         for line in MADE:
             assert run(line.split(), folder) == 0, line
+        plan_for(model, (remove("m3.n1"),)).save(folder / "plan.toml")
         for each in names or COMMANDS:
-            hit = disturbed(each, tried, folder)
-            sys.stdout.write(f"{each}: {hit} events, nothing lost, done again\n")
+            hit, events = disturbed(each, tried, folder)
+            sys.stdout.write(f"{each}: {hit} of {events} events, nothing lost, done again\n")
             sys.stdout.flush()
             for place in folder.glob("written*"):
                 shutil.rmtree(place) if place.is_dir() else place.unlink()

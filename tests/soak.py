@@ -123,7 +123,8 @@ def one_round(folder: Path, draw: random.Random, counts: Counter[str]) -> None:
     before, several = contents(folder), draw.random() < 0.2
     for _ in range(2 if several else 1):
         fault = draw.choice(faults)
-        at = draw.randrange(EVENTS.get(words[0], 40)) if draw.random() < 0.7 else -1
+        # More often early: many a command finds its result there, and has few events.
+        at = int(draw.random() ** 2 * EVENTS.get(words[0], 40)) if draw.random() < 0.8 else -1
         with child() as inside:
             if inside:
                 os.chdir(folder)

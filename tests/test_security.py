@@ -7,10 +7,14 @@ import subprocess
 import sys
 
 import pytest
+import typer
 
-from tests import audit, lock
+from circuits.cli.app import app
+from tests import audit, every_command, lock
 
 FAULT = {"id": "A", "fix_versions": []}
+CLEAN = {"name": "x", "version": "1", "vulns": []}
+UNKNOWN = {"name": "y", "skip_reason": "not on the index"}
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +31,21 @@ def test_every_file_and_target_that_it_names_is_there(root, page):
         assert re.search(rf"^{name}:", targets, re.MULTILINE), name
 
 
-@pytest.mark.parametrize("tool", [audit, lock])
+def commands(group, *before):
+    for name, command in group.commands.items():
+        words = *before, name
+        yield from commands(command, *words) if hasattr(command, "commands") else [(words, command)]
+
+
+def test_every_command_that_writes_is_killed():
+    written = {"evaluate"}
+    for words, command in commands(typer.main.get_command(app)):
+        if {"--out", "--output"} & {option for each in command.params for option in each.opts}:
+            written.add(" ".join(words))
+    assert written == set(every_command.COMMANDS)
+
+
+@pytest.mark.parametrize("tool", [audit, lock, every_command])
 def test_the_examples_of_the_tools_run(tool):
     done = doctest.testmod(tool)
     assert done.attempted
@@ -39,11 +57,13 @@ def test_the_examples_of_the_tools_run(tool):
     [
         (None, 0, "known faults cannot be listed here: pip-audit, which asks for them"),
         ("", 0, "known faults cannot be listed here: pip-audit got no answer: offline"),
-        ({"dependencies": []}, 0, "0 known faults"),
+        ({"dependencies": []}, 0, "0 known faults of 0 packages"),
+        ({"dependencies": [UNKNOWN]}, 0, "asked knows none of 1 package"),
+        ({"dependencies": [UNKNOWN, CLEAN]}, 0, "1 package; nothing is known of 1 more (y)"),
         (
             {"dependencies": [{"name": "x", "version": "1", "vulns": [FAULT]}]},
             1,
-            "1 known faults\nx 1: A, mended in no version yet",
+            "1 known fault of 1 package\nx 1: A, mended in no version yet",
         ),
     ],
 )

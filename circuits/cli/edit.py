@@ -124,6 +124,7 @@ def apply_plan(
     as_json: AsJson = False,
 ) -> None:
     """Save a model with a plan's edits as a Hugging Face directory."""
+    from circuits.cli.progress import shown_progress
     from circuits.edits.plan import read_plan
     from circuits.edits.save_model import save_edited
     from circuits.models import load_model, locate
@@ -131,8 +132,11 @@ def apply_plan(
 
     parsed = read_plan(plan)
     locate(model)
-    with guarded(out):
-        save_edited(load_model(model), parsed, out)
+    with guarded(out), shown_progress() as progress:
+        progress(0, 0, "opening the model")
+        opened = load_model(model)
+        progress(0, 0, "writing the edited model")
+        save_edited(opened, parsed, out)
     if as_json:
         print_json({"written": str(out), "edits": len(parsed.edits)})
         return
@@ -154,10 +158,13 @@ def check_plan(
 
     parsed = read_plan(plan)
     if model:
+        from circuits.cli.progress import shown_progress
         from circuits.models import load_model, locate
 
         locate(model)
-        parsed.check(load_model(model))
+        with shown_progress() as progress:
+            progress(0, 0, "opening the model")
+            parsed.check(load_model(model))
     else:
         parsed.check()
     if as_json:
