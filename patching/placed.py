@@ -180,10 +180,10 @@ class PlacedEdges:
         writes[-1] = True
         ports: dict[tuple[str, int, str | None], np.ndarray] = {}
         for group in reversed(layout.ports):
-            into: np.ndarray = writes[layout.nodes_of(group)]
+            into = np.asarray(writes[layout.nodes_of(group)])
             if group.kind == "head":
                 used = crossing[group.layer] & into[:, :, None]
-                into = used.any(2) if group.port == "q" else used.any(1)
+                into = np.asarray(used.any(2) if group.port == "q" else used.any(1))
                 if group.port == "k":
                     into = np.broadcast_to(into.any(1)[:, None], into.shape)
             ports[group.kind, group.layer, group.port] = into
