@@ -162,7 +162,7 @@ class PlacedEdges:
         fed: dict[str, np.ndarray] = {}
         for group in layout.ports:
             rows = kept[group.edges].reshape(group.count, group.reads, -1)
-            into = (rows & writes[None, : group.reads]).any(1)
+            into = np.asarray((rows & writes[None, : group.reads]).any(1))
             if group.kind != "head":
                 writes[layout.nodes_of(group)] |= into
                 continue

@@ -60,7 +60,7 @@ def circuit_at_places(
 
 
 def tokens_at(places: tuple[Label, ...], model: Model, pairs: PromptPairs) -> dict[str, str]:
-    """The tokens of the first clean prompt at every place; those of the rest are not spelled out."""
+    """The tokens of the first clean prompt at every place; of the rest no text is given."""
     from patching.places import REST, numbers_of
 
     (at, mask), ids = numbers_of(places, pairs[:1])[0], pairs.clean[0]
