@@ -169,7 +169,7 @@ class PlacedEdges:
             fed[str(group.port)] = into
             if group.port == "v":
                 moved = fed["q"][:, :, None] | fed["v"][:, None, :]
-                moved = moved | fed["k"].any(1)[:, None, None]
+                moved = moved | np.asarray(fed["k"].any(1))[:, None, None]
                 carries[group.layer] = crossing[group.layer] & moved
                 writes[layout.nodes_of(group)] |= carries[group.layer].any(2)
         return _Reached(writes, carries)
@@ -185,7 +185,7 @@ class PlacedEdges:
                 used = crossing[group.layer] & into[:, :, None]
                 into = np.asarray(used.any(2) if group.port == "q" else used.any(1))
                 if group.port == "k":
-                    into = np.broadcast_to(into.any(1)[:, None], into.shape)
+                    into = np.broadcast_to(np.asarray(into.any(1))[:, None], into.shape)
             ports[group.kind, group.layer, group.port] = into
             rows = kept[group.edges].reshape(group.count, group.reads, -1)
             writes[: group.reads] |= (rows & into[:, None]).any(0)

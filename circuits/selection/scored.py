@@ -45,7 +45,7 @@ class ScoreSet:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What the method ``auto`` chose where it was asked, and how far its estimates are right."""
+        """What the method ``auto`` chose, and how far its estimates are right."""
         return tuple(f"scored {part.chosen}" for part in self.parts if part.chosen is not None)
 
     @cached_property
