@@ -205,6 +205,7 @@ def _run(config: Config, folder: Path, options: Sweep) -> RunRecord:
         known = knowledge(model, pairs, options)
     with clock("scoring"):
         scored = measure(config, model, pairs, options)
+        notes += scored.notes
     with clock("choosing the circuit"):
         graph = find(config, scored, model, pairs, options)
     with clock("testing the circuit"):

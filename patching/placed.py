@@ -162,14 +162,14 @@ class PlacedEdges:
         fed: dict[str, np.ndarray] = {}
         for group in layout.ports:
             rows = kept[group.edges].reshape(group.count, group.reads, -1)
-            into = (rows & writes[None, : group.reads]).any(1)
+            into = np.asarray((rows & writes[None, : group.reads]).any(1))
             if group.kind != "head":
                 writes[layout.nodes_of(group)] |= into
                 continue
             fed[str(group.port)] = into
             if group.port == "v":
                 moved = fed["q"][:, :, None] | fed["v"][:, None, :]
-                moved = moved | fed["k"].any(1)[:, None, None]
+                moved = moved | np.asarray(fed["k"].any(1))[:, None, None]
                 carries[group.layer] = crossing[group.layer] & moved
                 writes[layout.nodes_of(group)] |= carries[group.layer].any(2)
         return _Reached(writes, carries)
@@ -180,12 +180,12 @@ class PlacedEdges:
         writes[-1] = True
         ports: dict[tuple[str, int, str | None], np.ndarray] = {}
         for group in reversed(layout.ports):
-            into: np.ndarray = writes[layout.nodes_of(group)]
+            into = np.asarray(writes[layout.nodes_of(group)])
             if group.kind == "head":
                 used = crossing[group.layer] & into[:, :, None]
-                into = used.any(2) if group.port == "q" else used.any(1)
+                into = np.asarray(used.any(2) if group.port == "q" else used.any(1))
                 if group.port == "k":
-                    into = np.broadcast_to(into.any(1)[:, None], into.shape)
+                    into = np.broadcast_to(np.asarray(into.any(1))[:, None], into.shape)
             ports[group.kind, group.layer, group.port] = into
             rows = kept[group.edges].reshape(group.count, group.reads, -1)
             writes[: group.reads] |= (rows & into[:, None]).any(0)

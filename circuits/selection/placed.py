@@ -60,8 +60,8 @@ def circuit_at_places(
 
 
 def tokens_at(places: tuple[Label, ...], model: Model, pairs: PromptPairs) -> dict[str, str]:
-    """The tokens of the first clean prompt at every place."""
-    from patching.places import numbers_of
+    """The tokens of the first clean prompt at every place; of the rest no text is given."""
+    from patching.places import REST, numbers_of
 
     (at, mask), ids = numbers_of(places, pairs[:1])[0], pairs.clean[0]
     ids = ids[len(ids) - len(at) :]
@@ -73,4 +73,6 @@ def tokens_at(places: tuple[Label, ...], model: Model, pairs: PromptPairs) -> di
             return " ".join(f"#{token}" for token in found)
         return str(tokenizer.decode(found))
 
-    return {str(label): text(number) for number, label in enumerate(places)}
+    found = {str(label): text(number) for number, label in enumerate(places)}
+    # All tokens without a name are no text that could be read.
+    return found | ({REST: "other tokens"} if REST in found and not pairs.spans else {})

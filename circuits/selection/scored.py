@@ -43,6 +43,11 @@ class ScoreSet:
         mean = ensemble(*self.parts)
         return replace(mean, squares=(self.per_prompt**2).sum(0)) if self.rows else mean
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the method ``auto`` chose, and how far its estimates are right."""
+        return tuple(f"scored {part.chosen}" for part in self.parts if part.chosen is not None)
+
     @cached_property
     def per_prompt(self) -> Rows:
         """Every prompt's own scores, whose mean over prompts are the values of :attr:`scores`."""

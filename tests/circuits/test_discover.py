@@ -83,3 +83,15 @@ def test_a_circuit_of_another_model_is_refused(model, pairs, shared):
     graph = circuits.discover(pairs[:2], model, top=20)
     with pytest.raises(SiteError, match="another model"):
         circuits.evaluate(graph, other, pairs[:2])
+
+
+def test_scores_of_nodes_say_what_auto_took(model, pairs):
+    from circuits.config import Config
+    from circuits.discover import measure
+
+    scored = measure(Config(None, None, level="node", n=4), model, pairs[:4])
+    assert scored.scores.method == "auto"
+    assert "exactly" in scored.notes[0]
+    assert "block passes per prompt" in scored.notes[0]
+    edges = measure(Config(None, None, n=4), model, pairs[:4])
+    assert (edges.scores.method, edges.notes) == ("secant", ())
