@@ -37,6 +37,10 @@ if TYPE_CHECKING:
     from circuits.studies.bias.folder import mitigate
     from circuits.studies.bias.localise import localise_bias
     from circuits.studies.emotion.folder import emotion
+    from circuits.studies.instruments.attention import attention
+    from circuits.studies.instruments.direct_logit_attribution import direct_logit_attribution
+    from circuits.studies.instruments.heat_map import heat_map
+    from circuits.studies.instruments.logit_lens import logit_lens
     from circuits.validation.validation import validate
     from graphs import CircuitGraph
     from patching.scores import Scores
@@ -95,6 +99,13 @@ _LAZY = {
     "TaskError": ("tasks.errors", "TaskError"),
     "ablate": ("circuits.ablation", "ablate"),
     "af1": ("circuits.studies.allforone.folder", "af1"),
+    "attention": ("circuits.studies.instruments.attention", "attention"),
+    "direct_logit_attribution": (
+        "circuits.studies.instruments.direct_logit_attribution",
+        "direct_logit_attribution",
+    ),
+    "heat_map": ("circuits.studies.instruments.heat_map", "heat_map"),
+    "logit_lens": ("circuits.studies.instruments.logit_lens", "logit_lens"),
     "ask": ("circuits.question", "ask"),
     "editing": ("circuits.edits.live", "editing"),
     "emotion": ("circuits.studies.emotion.folder", "emotion"),
@@ -133,16 +144,20 @@ __all__ = [
     "ablate",
     "af1",
     "ask",
+    "attention",
+    "direct_logit_attribution",
     "discover",
     "editing",
     "emotion",
     "evaluate",
     "evaluate_held_out",
+    "heat_map",
     "keep",
     "load_model",
     "load_pairs",
     "load_task",
     "localise_bias",
+    "logit_lens",
     "mitigate",
     "probe",
     "read_plan",
