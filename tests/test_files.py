@@ -35,6 +35,7 @@ FILES = {
     "run.json": [f"{run}/run.json" for run in ("run", "nodes", "search", "mixture")],
     "scores.safetensors": [f"{run}/scores.safetensors" for run in ("run", "search", "mixture")],
     "circuit.json": [f"{run}/circuit.json" for run in ("run", "nodes", "study", "mixture")],
+    "inside.json": ["run/inside.json", "nodes/inside.json", "mixture/inside.json"],
     "evaluation.json": ["run/evaluation.json"],
     "comparison.json": ["compared/comparison.json"],
     "validation.json": ["validated/validation.json"],
