@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -22,7 +22,10 @@ if TYPE_CHECKING:
     import networkx as nx
     import pandas as pd
 
+    from graphs.inside import Inside
     from graphs.page import InteractiveCircuit
+
+Look = Callable[["CircuitGraph"], tuple["CircuitGraph", "Inside"]]
 
 
 class CircuitGraph:
@@ -50,6 +53,7 @@ class CircuitGraph:
     info: CircuitInfo
     _edges: Mapping[str, ScoredEdge]
     _nodes: Mapping[str, ScoredNode]
+    _look: Look | None = None
 
     def __init__(
         self,
@@ -245,11 +249,25 @@ class CircuitGraph:
         edges, nodes = tuple(edges), tuple(nodes)
         left = {node.name for node in nodes}.union(*(item.ends for item in edges))
         info = replace(self.info.selected(**selection), view=self.info.view.among(left))
-        return CircuitGraph(info, edges, nodes)
+        return CircuitGraph(info, edges, nodes).seen_by(self._look)
 
     def with_info(self, **changes: Any) -> CircuitGraph:
         """The same edges with other metadata, such as ``model="gpt2"`` or ``seed=0``."""
-        return CircuitGraph(replace(self.info, **changes), self.scored_edges, self.scored_nodes)
+        info = replace(self.info, **changes)
+        return CircuitGraph(info, self.scored_edges, self.scored_nodes).seen_by(self._look)
+
+    def seen_by(self, look: Look | None) -> CircuitGraph:
+        """The same circuit, of which ``look`` finds faithfulness and prompts for its page.
+
+        It goes along to circuits that are made from this one, is no part of their values, and is
+        left behind where a circuit is saved or pickled.
+        """
+        found = CircuitGraph(self.info, self.scored_edges, self.scored_nodes)
+        found.__dict__["_look"] = look
+        return found
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_look": None}
 
     def with_metrics(
         self,
@@ -306,10 +324,17 @@ class CircuitGraph:
         return to_svg(self)
 
     def interactive(self, height: int = 640, **options: Any) -> InteractiveCircuit:
-        """The page of :func:`graphs.page.to_html` in a notebook, in a sandboxed frame."""
+        """The page of :func:`graphs.page.to_html` in a notebook, in a sandboxed frame.
+
+        Of a circuit that has just been found, its model is run on its prompts first, so that the
+        page has their tokens, attention and words, and faithfulness at every size.
+        """
         from graphs.page import InteractiveCircuit, to_html
 
-        return InteractiveCircuit(to_html(self, **options), height)
+        shown = self
+        if self._look is not None and "inside" not in options:
+            shown, options["inside"] = self._look(self)
+        return InteractiveCircuit(to_html(shown, **options), height)
 
     def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
         text = {"text/plain": repr(self)}

@@ -90,7 +90,7 @@ def to_html(
     serves asks for more. At most :data:`MOST_EDGES` edges, the strongest, are embedded, and the
     page says how many were left out. Everything is escaped; there is no address in it.
     """
-    inside = inside or Inside()
+    inside, theirs = inside or Inside(), set() if other is None else set(other)
     shown = strongest(graph, MOST_EDGES)
     parts = steps(shown)
     caption = style.caption(graph.info)
@@ -109,7 +109,7 @@ def to_html(
         "notes": list(inside.notes),
         "untold": UNTOLD,
         "view": asdict(graph.info.view),
-        "other": [] if other is None else [name for name in shown if name in set(other)],
+        "other": [name for name in shown if name in theirs],
         "served": served,
     }
     css, scripts = _asset("viewer.css"), [_asset(f"{name}.js") for name in _SCRIPTS]
