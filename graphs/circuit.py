@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from copy import copy
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -257,12 +258,8 @@ class CircuitGraph:
         return CircuitGraph(info, self.scored_edges, self.scored_nodes).seen_by(self._look)
 
     def seen_by(self, look: Look | None) -> CircuitGraph:
-        """The same circuit, of which ``look`` finds faithfulness and prompts for its page.
-
-        It goes along to circuits that are made from this one, is no part of their values, and is
-        left behind where a circuit is saved or pickled.
-        """
-        found = CircuitGraph(self.info, self.scored_edges, self.scored_nodes)
+        """The same; ``look`` finds what its page shows, and is neither saved nor compared."""
+        found = copy(self)
         found.__dict__["_look"] = look
         return found
 
@@ -314,27 +311,16 @@ class CircuitGraph:
         draw(self, path)
 
     def to_svg(self) -> str:
-        """The picture as SVG text; the same circuit always gives the same text.
-
-        Raises:
-            FormatError: Graphviz is missing.
-        """
+        """The picture as SVG text, always the same; FormatError where Graphviz is missing."""
         from graphs.draw import to_svg
 
         return to_svg(self)
 
     def interactive(self, height: int = 640, **options: Any) -> InteractiveCircuit:
-        """The page of :func:`graphs.page.to_html` in a notebook, in a sandboxed frame.
+        """The page in a notebook; see :func:`graphs.page.interactive`."""
+        from graphs.page import interactive
 
-        Of a circuit that has just been found, its model is run on its prompts first, so that the
-        page has their tokens, attention and words, and faithfulness at every size.
-        """
-        from graphs.page import InteractiveCircuit, to_html
-
-        shown = self
-        if self._look is not None and "inside" not in options:
-            shown, options["inside"] = self._look(self)
-        return InteractiveCircuit(to_html(shown, **options), height)
+        return interactive(self, self._look, height, **options)
 
     def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
         text = {"text/plain": repr(self)}

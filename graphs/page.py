@@ -24,7 +24,7 @@ from tasks.atomic import write_atomically
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from graphs.circuit import CircuitGraph
+    from graphs.circuit import CircuitGraph, Look
 
 MOST_EDGES = 2000
 READABLE, MOST_AT_FIRST = 80, 100
@@ -214,6 +214,19 @@ class InteractiveCircuit:
 
     def __repr__(self) -> str:
         return f"InteractiveCircuit({len(self.page):,} characters of HTML)"
+
+
+def interactive(
+    graph: CircuitGraph, look: Look | None, height: int = 640, **options: Any
+) -> InteractiveCircuit:
+    """The page in a sandboxed frame; ``options`` are those of :func:`to_html`.
+
+    Of a circuit that has just been found, ``look`` runs its model on its prompts first, so that the
+    page has their tokens, attention and words, and faithfulness at every size.
+    """
+    if look is not None and "inside" not in options:
+        graph, options["inside"] = look(graph)
+    return InteractiveCircuit(to_html(graph, **options), height)
 
 
 def _embedded(data: Any) -> str:
