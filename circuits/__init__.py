@@ -47,6 +47,10 @@ if TYPE_CHECKING:
     from circuits.studies.bias.localise import localise_bias
     from circuits.studies.bias.report_card import ReportCard
     from circuits.studies.emotion.folder import emotion
+    from circuits.studies.instruments.attention import attention
+    from circuits.studies.instruments.direct_logit_attribution import direct_logit_attribution
+    from circuits.studies.instruments.heat_map import heat_map
+    from circuits.studies.instruments.logit_lens import logit_lens
     from circuits.validation.validation import validate
     from graphs import CircuitDiff, CircuitGraph
     from patching.dictionaries.dictionary import Dictionary
@@ -116,12 +120,18 @@ _LAZY = {
     "ablate": ("circuits.ablation", "ablate"),
     "af1": ("circuits.studies.allforone.folder", "af1"),
     "ask": ("circuits.question", "ask"),
+    "attention": ("circuits.studies.instruments.attention", "attention"),
     "compare": ("circuits.held_out.by_folder", "compare"),
+    "direct_logit_attribution": (
+        "circuits.studies.instruments.direct_logit_attribution",
+        "direct_logit_attribution",
+    ),
     "doctor": ("circuits.installation", "doctor"),
     "editing": ("circuits.edits.live", "editing"),
     "emotion": ("circuits.studies.emotion.folder", "emotion"),
     "evaluate_held_out": ("circuits.held_out.evaluation", "evaluate_held_out"),
     "evaluate_run": ("circuits.held_out.by_folder", "evaluate_run"),
+    "heat_map": ("circuits.studies.instruments.heat_map", "heat_map"),
     "keep": ("circuits.edits.edit", "keep"),
     "latent": ("circuits.dictionaries.meaning", "latent"),
     "latents": ("circuits.dictionaries.study", "latents"),
@@ -136,6 +146,7 @@ _LAZY = {
     "load_run": ("circuits.held_out.by_folder", "load_run"),
     "load_task": ("tasks", "get"),
     "localise_bias": ("circuits.studies.bias.localise", "localise_bias"),
+    "logit_lens": ("circuits.studies.instruments.logit_lens", "logit_lens"),
     "means": ("circuits.averages", "means"),
     "mitigate": ("circuits.studies.bias.folder", "mitigate"),
     "plan_schema": ("circuits.edits.plan", "plan_schema"),
@@ -175,7 +186,9 @@ __all__ = [
     "ablate",
     "af1",
     "ask",
+    "attention",
     "compare",
+    "direct_logit_attribution",
     "discover",
     "doctor",
     "editing",
@@ -183,6 +196,7 @@ __all__ = [
     "evaluate",
     "evaluate_held_out",
     "evaluate_run",
+    "heat_map",
     "keep",
     "latent",
     "latents",
@@ -197,6 +211,7 @@ __all__ = [
     "load_run",
     "load_task",
     "localise_bias",
+    "logit_lens",
     "means",
     "mitigate",
     "plan_schema",

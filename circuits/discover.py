@@ -8,6 +8,7 @@ the difference (patching); the strongest edges that connect input to logits are 
 from __future__ import annotations
 
 import logging
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from circuits.results.record import RunRecord
     from circuits.selection.scored import ScoreSet
     from graphs import CircuitGraph
+    from graphs.inside import Inside
     from patching.choices import AblationName, Direction, Level, MethodName, MetricName, Nodes
     from patching.model import Model
     from patching.sweep import Sweep
@@ -119,7 +121,23 @@ def discover(
     for note in unlikely(opened, pairs, batch_size):
         logging.getLogger("circuits").warning("%s", note)
     sweep = config.sweep(progress)
-    return find(config, measure(config, opened, pairs, sweep), opened, pairs, sweep)
+    graph = find(config, measure(config, opened, pairs, sweep), opened, pairs, sweep)
+    return graph.seen_by(partial(_looked_into, config, opened, pairs))
+
+
+def _looked_into(
+    config: Config, model: Model, pairs: PromptPairs, graph: CircuitGraph
+) -> tuple[CircuitGraph, Inside]:
+    """A circuit with its faithfulness, and what its page shows of the model at work."""
+    from circuits.evaluate import evaluate
+    from circuits.inside import look_inside
+    from circuits.models import name_of
+
+    options = config.sweep()
+    evaluation = evaluate(graph, model, pairs, ablation=config.ablation, batch_size=options)
+    name = graph.info.model or name_of(str(model.path))
+    noted = evaluation.noted(graph).with_info(model=name)
+    return noted, look_inside(noted, model, pairs, evaluation, options)
 
 
 def _written(config: Config, folder: Path, force: bool, progress: Progress | None) -> CircuitGraph:

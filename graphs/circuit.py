@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from copy import copy
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -22,7 +23,10 @@ if TYPE_CHECKING:
     import networkx as nx
     import pandas as pd
 
+    from graphs.inside import Inside
     from graphs.page import InteractiveCircuit
+
+Look = Callable[["CircuitGraph"], tuple["CircuitGraph", "Inside"]]
 
 
 class CircuitGraph:
@@ -50,6 +54,7 @@ class CircuitGraph:
     info: CircuitInfo
     _edges: Mapping[str, ScoredEdge]
     _nodes: Mapping[str, ScoredNode]
+    _look: Look | None = None
 
     def __init__(
         self,
@@ -260,11 +265,21 @@ class CircuitGraph:
         edges, nodes = tuple(edges), tuple(nodes)
         left = {node.name for node in nodes}.union(*(item.ends for item in edges))
         info = replace(self.info.selected(**selection), view=self.info.view.among(left))
-        return CircuitGraph(info, edges, nodes)
+        return CircuitGraph(info, edges, nodes).seen_by(self._look)
 
     def with_info(self, **changes: Any) -> CircuitGraph:
         """The same edges with other metadata, such as ``model="gpt2"`` or ``seed=0``."""
-        return CircuitGraph(replace(self.info, **changes), self.scored_edges, self.scored_nodes)
+        info = replace(self.info, **changes)
+        return CircuitGraph(info, self.scored_edges, self.scored_nodes).seen_by(self._look)
+
+    def seen_by(self, look: Look | None) -> CircuitGraph:
+        """The same; ``look`` finds what its page shows, and is neither saved nor compared."""
+        found = copy(self)
+        found.__dict__["_look"] = look
+        return found
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_look": None}
 
     def with_metrics(
         self,
@@ -311,20 +326,16 @@ class CircuitGraph:
         draw(self, path)
 
     def to_svg(self) -> str:
-        """The picture as SVG text; the same circuit always gives the same text.
-
-        Raises:
-            FormatError: Graphviz is missing.
-        """
+        """The picture as SVG text, always the same; FormatError where Graphviz is missing."""
         from graphs.draw import to_svg
 
         return to_svg(self)
 
     def interactive(self, height: int = 640, **options: Any) -> InteractiveCircuit:
-        """The page of :func:`graphs.page.to_html` in a notebook, in a sandboxed frame."""
-        from graphs.page import InteractiveCircuit, to_html
+        """The page in a notebook; see :func:`graphs.page.interactive`."""
+        from graphs.page import interactive
 
-        return InteractiveCircuit(to_html(self, **options), height)
+        return interactive(self, self._look, height, **options)
 
     def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
         text = {"text/plain": repr(self)}

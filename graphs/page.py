@@ -24,7 +24,7 @@ from tasks.atomic import write_atomically
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from graphs.circuit import CircuitGraph
+    from graphs.circuit import CircuitGraph, Look
 
 MOST_EDGES = 2000
 READABLE, MOST_AT_FIRST = 80, 100
@@ -90,7 +90,7 @@ def to_html(
     serves asks for more. At most :data:`MOST_EDGES` edges, the strongest, are embedded, and the
     page says how many were left out. Everything is escaped; there is no address in it.
     """
-    inside = inside or Inside()
+    inside, theirs = inside or Inside(), set() if other is None else set(other)
     shown = strongest(graph, MOST_EDGES)
     parts = steps(shown)
     caption = style.caption(graph.info)
@@ -109,7 +109,7 @@ def to_html(
         "notes": list(inside.notes),
         "untold": UNTOLD,
         "view": asdict(graph.info.view),
-        "other": [] if other is None else [name for name in shown if name in set(other)],
+        "other": [name for name in shown if name in theirs],
         "served": served,
     }
     css, scripts = _asset("viewer.css"), [_asset(f"{name}.js") for name in _SCRIPTS]
@@ -214,6 +214,19 @@ class InteractiveCircuit:
 
     def __repr__(self) -> str:
         return f"InteractiveCircuit({len(self.page):,} characters of HTML)"
+
+
+def interactive(
+    graph: CircuitGraph, look: Look | None, height: int = 640, **options: Any
+) -> InteractiveCircuit:
+    """The page in a sandboxed frame; ``options`` are those of :func:`to_html`.
+
+    Of a circuit that has just been found, ``look`` runs its model on its prompts first, so that the
+    page has their tokens, attention and words, and faithfulness at every size.
+    """
+    if look is not None and "inside" not in options:
+        graph, options["inside"] = look(graph)
+    return InteractiveCircuit(to_html(graph, **options), height)
 
 
 def _embedded(data: Any) -> str:

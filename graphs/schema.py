@@ -19,7 +19,7 @@ from graphs.files import read_json, write_json
 from graphs.info import CircuitInfo, Metrics, Selection
 from graphs.order import read_node
 from graphs.parts import ScoredEdge, ScoredNode, part_faults
-from graphs.view import Group, View
+from graphs.view import ViewPart
 from patching.anatomy import Anatomy
 from patching.scores import SIGN
 from patching.sites import Edge, Site
@@ -82,21 +82,6 @@ class MetricsPart(_Part):
         default=None, description="(circuit - empty) / (full - empty)."
     )
     ablation: str = Field(default="", description="What activations outside are replaced by.")
-
-
-class GroupPart(_Part):
-    """A supernode: some nodes under one name."""
-
-    name: str = Field(description="What it is called.")
-    members: list[str] = Field(min_length=1, description="Ids of its nodes.")
-    note: str = Field(default="", description="What a reader says of it.")
-
-
-class ViewPart(_Part):
-    """What a reader has marked."""
-
-    pinned: list[str] = Field(default_factory=list, description="Ids of pinned nodes.")
-    groups: list[GroupPart] = Field(default_factory=list, description="Supernodes.")
 
 
 class InfoPart(_Part):
@@ -196,12 +181,7 @@ def to_document(graph: CircuitGraph) -> dict[str, Any]:
 def info_document(info: CircuitInfo) -> dict[str, Any]:
     """The metadata as plain JSON values, in the shape of :class:`InfoPart`."""
     values = {**asdict(info), "anatomy": info.anatomy.to_json(), "unknown": list(info.unknown)}
-    groups = [
-        {"name": group.name, "members": list(group.members), "note": group.note}
-        for group in info.view.groups
-    ]
-    view = {"pinned": list(info.view.pinned), "groups": groups}
-    return values | {"view": view, "sign": SIGN}
+    return values | {"view": info.view.to_json(), "sign": SIGN}
 
 
 def _edge_document(item: ScoredEdge) -> dict[str, Any]:
@@ -254,12 +234,11 @@ def read_info(part: InfoPart) -> CircuitInfo:
     if heads > MAX_HEADS:
         raise FormatError(f"a model of {heads:,} heads; circuits of at most {MAX_HEADS:,} are read")
     values = part.model_dump(exclude={"sign", "anatomy", "selection", "metrics", "view"})
-    groups = tuple(Group(g.name, tuple(g.members), g.note) for g in part.view.groups)
     return CircuitInfo(
         anatomy=Anatomy.from_json(part.anatomy.model_dump()),
         selection=Selection(**part.selection.model_dump()),
         metrics=Metrics(**part.metrics.model_dump()),
-        view=View(tuple(part.view.pinned), groups),
+        view=part.view.view(),
         **values,
     )
 

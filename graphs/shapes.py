@@ -101,4 +101,4 @@ def looks_for(stacks: int, width: float, longest: int = 6) -> Looks:
         return Looks(room + SLOT + 10, 24.0, min(advance, 130.0), 24.0, short=False, slots=True)
     if advance >= room + 14:
         return Looks(room + 4, 22.0, advance, 12.0, short=False, slots=False)
-    return Looks(26.0, 20.0, max(advance, 17.0), 8.0, short=True, slots=False)
+    return Looks(26.0, 20.0, max(advance - 1.5, 16.0), 7.0, short=True, slots=False)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
 
 from patching.sites import nearest
 from tasks.errors import FormatError, all_faults
@@ -46,6 +49,14 @@ class View:
         if faults:
             raise FormatError(all_faults("these marks cannot be used:", faults))
 
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, in the shape of :class:`ViewPart`."""
+        groups = [
+            {"name": group.name, "members": list(group.members), "note": group.note}
+            for group in self.groups
+        ]
+        return {"pinned": list(self.pinned), "groups": groups}
+
     def among(self, nodes: Iterable[str]) -> View:
         """The marks of some nodes; supernodes of which nothing is left are dropped."""
         known = set(nodes)
@@ -55,3 +66,27 @@ class View:
             if (left := tuple(name for name in group.members if name in known))
         ]
         return View(tuple(name for name in self.pinned if name in known), tuple(groups))
+
+
+class GroupPart(BaseModel):
+    """A supernode: some nodes under one name."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    name: str = Field(description="What it is called.")
+    members: list[str] = Field(min_length=1, description="Ids of its nodes.")
+    note: str = Field(default="", description="What a reader says of it.")
+
+
+class ViewPart(BaseModel):
+    """What a reader has marked."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    pinned: list[str] = Field(default_factory=list, description="Ids of pinned nodes.")
+    groups: list[GroupPart] = Field(default_factory=list, description="Supernodes.")
+
+    def view(self) -> View:
+        """The marks as a value."""
+        groups = (Group(g.name, tuple(g.members), g.note) for g in self.groups)
+        return View(tuple(self.pinned), tuple(groups))

@@ -41,6 +41,7 @@ FILES = {
         f"{run}/scores.safetensors" for run in ("run", "nodes", "search", "mixture")
     ],
     "circuit.json": [f"{run}/circuit.json" for run in ("run", "nodes", "study", "mixture")],
+    "inside.json": ["run/inside.json", "nodes/inside.json", "mixture/inside.json"],
     "evaluation.json": ["run/evaluation.json"],
     "card.json": ["learnt/card.json"],
     "latents.json": ["latents/latents.json"],

@@ -18,6 +18,7 @@ from circuits.cli import diff as cli_diff
 from circuits.cli import edit as cli_edit
 from circuits.cli import emotion as cli_emotion
 from circuits.cli import evaluate as cli_evaluate
+from circuits.cli import instruments as cli_instruments
 from circuits.cli import means as cli_means
 from circuits.cli import models as cli_models
 from circuits.cli import validate as cli_validate
@@ -324,6 +325,7 @@ cli_af1.register(app)
 cli_edit.register(app)
 cli_emotion.register(app)
 cli_evaluate.register(app)
+cli_instruments.register(app)
 cli_means.register(app)
 cli_models.register(app)
 cli_ablate.register(app)

@@ -1,6 +1,7 @@
 """What a page shows of the model at work is what the model does."""
 
 import json
+import pickle
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from patching.sweep import Sweep
 from tasks.errors import FormatError, SiteError
 from tests import definitions, families
 from tests.graphs import chromium
+from tests.graphs.test_page import embedded
 from tests.graphs.test_page_in_browser import PANEL, browser, node, show  # noqa: F401
 
 FAMILIES = ("gpt2", "llama", "gemma2", "gpt_neox", "cohere", "qwen2_moe", "gpt_oss")
@@ -202,3 +204,17 @@ def test_a_run_without_its_inside_or_with_a_broken_one_still_shows_its_circuit(
     assert viewed.graph == graph
     (folder / "inside.json").write_text(Inside(circuit="0" * 64).to_json(), encoding="utf-8")
     assert "of another circuit" in read_viewed(folder).note
+
+
+def test_a_circuit_found_in_memory_shows_its_prompts_name_and_faithfulness():
+    model = Model.open(
+        circuits.load_model("nano").hf, tokenizer=circuits.load_model("nano").tokenizer
+    )
+    pairs = circuits.load_task("ioi").pairs(model.tokenizer, n=2, seed=0)
+    graph = circuits.discover(pairs, model=model, top=12)
+    data = embedded(graph.interactive().page)
+    assert data["caption"][0] == "ioi on in memory"
+    assert data["prompts"][1]["clean"][-1] == " to"
+    assert all(step["faithfulness"] is not None for step in data["steps"])
+    assert pickle.loads(pickle.dumps(graph)) == graph
+    assert embedded(graph.top(5).interactive().page)["prompts"] == data["prompts"]

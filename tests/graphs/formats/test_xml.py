@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 
 from graphs.formats.xml import LEAST_WEIGHT, from_graphml, to_gexf, to_graphml
+from graphs.schema import SCHEMA_VERSION
 from tasks.errors import FormatError
 from tests.graphs.strategies import circuit, circuits, node_circuits
 
@@ -69,7 +70,7 @@ def test_what_other_tools_add_to_graphml_is_passed_over():
 FAULTS = {
     "no circuit": (to_graphml(GRAPH).replace('"circuit"', '"other"'), "has no attribute 'circuit'"),
     "another version": (
-        to_graphml(GRAPH).replace('"schema_version": "1.1"', '"schema_version": "3.0"'),
+        to_graphml(GRAPH).replace(f'"{SCHEMA_VERSION}"', '"3.0"'),
         "schema version '3.0'",
     ),
     "no metadata": (

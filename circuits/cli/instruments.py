@@ -1,0 +1,232 @@
+"""The instruments as commands: attention, logit-lens, direct-logit-attribution, heat-map."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Protocol
+
+import typer
+
+from circuits.cli.asking import Bos, Chat, ChatPlain, How, how_of
+from circuits.cli.options import BatchSize, Device, Metric, Model, SkipBad, TaskOrFile
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+N = Annotated[
+    int | None, typer.Option("--n", help="Prompt pairs. Default: 64 of a task, all of a file.")
+]
+Seed = Annotated[int, typer.Option(help="Draws the prompt pairs and the intervals.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for other programs.")]
+Output = Annotated[
+    Path | None,
+    typer.Option("--output", "-o", help="Draw the picture here: .svg, .png or .pdf."),
+]
+
+
+class Found(Protocol):
+    """What an instrument found."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        ...
+
+    def figure(self) -> Figure:
+        """Its picture."""
+        ...
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the application."""
+    app.command("attention")(attention)
+    app.command("logit-lens")(logit_lens)
+    app.command("direct-logit-attribution")(direct_logit_attribution)
+    app.command("heat-map")(heat_map)
+
+
+def attention(
+    task: TaskOrFile,
+    model: Model = "nano",
+    _device: Device = None,
+    run: Annotated[str, typer.Option(help="Whose prompts: clean or corrupted.")] = "clean",
+    head: Annotated[
+        str | None,
+        typer.Option(
+            help="With -o: draw this head's attention, the mean over prompts by named position."
+        ),
+    ] = None,
+    n: N = None,
+    seed: Seed = 0,
+    batch_size: BatchSize = 32,
+    bos: Bos = None,
+    chat: Chat = False,
+    chat_plain: ChatPlain = False,
+    skip_bad: SkipBad = False,
+    output: Output = None,
+    as_json: AsJson = False,
+) -> None:
+    """What every head attends to, and which heads could be named for it."""
+    from circuits.studies.instruments.attention import RUNS
+    from circuits.studies.instruments.attention import attention as measure
+    from tasks.errors import MethodError, unknown
+
+    if run not in RUNS:
+        raise MethodError(unknown("run", run, RUNS))
+    how = how_of(bos, chat, chat_plain)
+    asked = _Asked(task, model, n, seed, batch_size, skip_bad, how)
+    found = asked.answer(lambda opened, pairs, more: measure(opened, pairs, run=run, **more))
+    _tell(found, as_json)
+    if output is not None:
+        _draw(found.figure() if head is None else found.pattern(head), output)
+
+
+def logit_lens(
+    task: TaskOrFile,
+    model: Model = "nano",
+    _device: Device = None,
+    metric: Metric = None,
+    n: N = None,
+    seed: Seed = 0,
+    batch_size: BatchSize = 32,
+    bos: Bos = None,
+    chat: Chat = False,
+    chat_plain: ChatPlain = False,
+    skip_bad: SkipBad = False,
+    output: Output = None,
+    as_json: AsJson = False,
+) -> None:
+    """What the model would answer if it stopped after each layer."""
+    from circuits.studies.instruments.logit_lens import logit_lens as measure
+
+    how = how_of(bos, chat, chat_plain)
+    asked = _Asked(task, model, n, seed, batch_size, skip_bad, how, metric)
+    found = asked.answer(lambda opened, pairs, more: measure(opened, pairs, metric=metric, **more))
+    _tell(found, as_json)
+    if output is not None:
+        _draw(found.figure(), output)
+
+
+def direct_logit_attribution(
+    task: TaskOrFile,
+    model: Model = "nano",
+    _device: Device = None,
+    n: N = None,
+    seed: Seed = 0,
+    batch_size: BatchSize = 32,
+    bos: Bos = None,
+    chat: Chat = False,
+    chat_plain: ChatPlain = False,
+    skip_bad: SkipBad = False,
+    output: Output = None,
+    as_json: AsJson = False,
+) -> None:
+    """What each part adds to the answer's logit by itself."""
+    from circuits.studies.instruments.direct_logit_attribution import (
+        direct_logit_attribution as measure,
+    )
+
+    how = how_of(bos, chat, chat_plain)
+    asked = _Asked(task, model, n, seed, batch_size, skip_bad, how)
+    found = asked.answer(lambda opened, pairs, more: measure(opened, pairs, **more))
+    _tell(found, as_json)
+    if output is not None:
+        _draw(found.figure(), output)
+
+
+def heat_map(
+    task: TaskOrFile,
+    model: Model = "nano",
+    _device: Device = None,
+    site: Annotated[
+        str, typer.Option(help="What is patched: resid_pre, attn_out, mlp_out, ...")
+    ] = "resid_pre",
+    positions: Annotated[
+        str | None, typer.Option(help="named or token. Default: named, where the task names some.")
+    ] = None,
+    method: Annotated[
+        str, typer.Option(help="activation is exact; others estimate.")
+    ] = "activation",
+    direction: Annotated[str, typer.Option(help="noising or denoising.")] = "noising",
+    metric: Metric = None,
+    n: N = None,
+    seed: Seed = 0,
+    batch_size: BatchSize = 32,
+    bos: Bos = None,
+    chat: Chat = False,
+    chat_plain: ChatPlain = False,
+    skip_bad: SkipBad = False,
+    output: Output = None,
+    as_json: AsJson = False,
+) -> None:
+    """Where in the prompt the answer is held, layer by layer: patching by layer and position."""
+    from circuits.studies.instruments.heat_map import heat_map as measure
+
+    how = how_of(bos, chat, chat_plain)
+    asked = _Asked(task, model, n, seed, batch_size, skip_bad, how, metric)
+    choices: dict[str, Any] = {"site": site, "positions": positions, "method": method}
+    choices |= {"direction": direction, "metric": metric}
+
+    def work(opened: Any, pairs: Any, more: dict[str, Any]) -> Any:
+        return measure(opened, pairs, **choices, **_without_seed(more))
+
+    found = asked.answer(work)
+    _tell(found, as_json)
+    if output is not None:
+        _draw(found.figure(), output)
+
+
+def _without_seed(options: dict[str, Any]) -> dict[str, Any]:
+    """Exact effects have no interval to draw."""
+    return {name: value for name, value in options.items() if name != "seed"}
+
+
+class _Asked:
+    """A question put to a model: checked before the model is opened."""
+
+    def __init__(
+        self,
+        task: str,
+        model: str,
+        n: int | None,
+        seed: int,
+        batch_size: int,
+        skip_bad: bool,
+        how: How,
+        metric: str | None = None,
+    ) -> None:
+        from circuits.config import Config
+
+        drawn: dict[str, Any] = {"seed": seed, "batch_size": batch_size, "metric": metric}
+        config = Config(task, model, n=n, skip_bad=skip_bad, **drawn, **how)
+        config.check()
+        self.config = config.settled()
+        self.options = {"seed": seed, "batch_size": batch_size}
+
+    def answer(self, work: Callable[[Any, Any, dict[str, Any]], Any]) -> Any:
+        """What an instrument finds."""
+        from circuits.cli.discover import prepare
+        from circuits.cli.progress import shown_progress
+        from circuits.models import load_model
+        from circuits.prompts import prompts_of
+
+        prepare(self.config)
+        with shown_progress() as progress:
+            progress(0, 0, "opening the model")
+            opened = load_model(self.config.model)
+            pairs = prompts_of(self.config, opened)
+            return work(opened, pairs, {**self.options, "progress": progress})
+
+
+def _tell(found: Found, as_json: bool) -> None:
+    from circuits.cli.printing import printable
+
+    typer.echo(json.dumps(found.to_json(), indent=1) if as_json else printable(str(found)))
+
+
+def _draw(drawn: Figure, path: Path) -> None:
+    from circuits.results.pictures import save
+
+    save(drawn, path)
+    typer.echo(str(path), err=True)

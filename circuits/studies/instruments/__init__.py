@@ -1,0 +1,1 @@
+"""Instruments: what a model does on prompt pairs, seen with one method each."""
