@@ -18,15 +18,21 @@ from circuits.config import N_FROM_TASK, Config
 from circuits.prompts import fitted, noted_prompts, prompts_of
 from circuits.unlikely import unlikely
 from tasks.chat import form_of
-from tasks.errors import TaskError
+from tasks.errors import RunError, TaskError
 
 if TYPE_CHECKING:
+    from circuits.evaluation.enough import Enough
     from circuits.results.record import RunRecord
     from circuits.selection.scored import ScoreSet
     from graphs import CircuitGraph
     from patching.model import Model
     from patching.sweep import Sweep
     from tasks import PromptPairs, Task
+
+
+NEW_PROMPTS, NEW_SEED = 32, 1001
+"""On how many new prompts a circuit is tested at once, and what draws them: other ones than those of
+`circuits evaluate`."""
 
 
 def discover(
@@ -40,6 +46,7 @@ def discover(
     metric: str | None = None,
     select: str = "top",
     top: int | None = None,
+    faithful: float | None = None,
     n: int | None = None,
     seed: int = 0,
     batch_size: int = 32,
@@ -55,7 +62,8 @@ def discover(
     `method` may name several, separated by commas: their mean ranks the edges. `select` names a
     selector of :data:`circuits.selectors.SELECTORS`, with options as in
     `threshold:least=0.1`; a selector that runs the circuit puts `ablation` in the place of all that
-    is outside it. `top` defaults to what the selector has (100).
+    is outside it. `top` defaults to what the selector has (100), and counts what stays connected;
+    `faithful` keeps as many instead as give that share of the answer to these prompts.
 
     `nodes` says what a circuit is made of: `heads` and whole MLPs, or heads and single `neurons`.
 
@@ -89,6 +97,7 @@ def discover(
         metric=metric,
         select=select,
         top=top,
+        faithful=faithful,
         n=n,
         seed=seed,
         batch_size=batch_size,
@@ -176,14 +185,39 @@ def _run(config: Config, folder: Path, options: Sweep) -> RunRecord:
         graph = evaluation.noted(graph)
     with clock("testing its strongest edges"):
         page = run_page(graph, model, pairs, evaluation, options)
+    with clock("testing on new prompts"):
+        enough = _enough(config, scored, graph, model, pairs, options)
     routes = None
     if model.anatomy.n_experts:
         with clock("comparing the routers"):
             routes = routing(model, pairs, options)
-    about = AboutPrompts(notes, known, routes)
+    about = AboutPrompts(notes, known, routes, enough)
     record = describe_run(config, model, pairs, graph, evaluation, clock.seconds, about)
     write(folder, record, scored.scores, graph, page)
     return record
+
+
+def _enough(
+    config: Config,
+    scored: ScoreSet,
+    graph: CircuitGraph,
+    model: Model,
+    pairs: PromptPairs,
+    options: Sweep,
+) -> Enough | None:
+    """How many edges are enough, on prompts that were not used; None where none are left."""
+    from circuits.evaluate import edges_of
+    from circuits.evaluation.enough import enough
+    from circuits.evaluation.running import Running
+    from circuits.evaluation.unseen import held_out
+
+    try:
+        fresh = held_out(config, model, [pairs], min(NEW_PROMPTS, pairs.prompts), NEW_SEED)
+    except RunError:
+        return None
+    how = {"metric": config.metric, "ablation": config.ablation}
+    running = Running.over(options.afresh(), **how).settled(model, fresh, config.nodes)
+    return enough(model, fresh, scored.scores, graph, edges_of(graph), running)
 
 
 def measure(

@@ -160,6 +160,7 @@ def print_summary(record: RunRecord, folder: Path, files: Iterable[str], note: s
         **_known(record),
         **measured,
         **_experts(record),
+        **({"enough": record.enough.told} if record.enough else {}),
         "circuit": f"{counted(circuit.nodes, 'node')}, {counted(circuit.edges, 'edge')} "
         f"({circuit.selection})",
         "time": f"{sum(record.seconds.values()):.1f} s ({', '.join(steps)})",
@@ -171,7 +172,7 @@ def print_summary(record: RunRecord, folder: Path, files: Iterable[str], note: s
     else:
         typer.echo(
             "Nothing is left: no way from the input to the logits is among what was chosen. Keep "
-            "more (--top), or only what connects (--select top:fill=true, or greedy)."
+            "more (--top), or only what connects (--select top, or greedy)."
         )
     if note:
         typer.echo(note)

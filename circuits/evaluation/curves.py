@@ -174,11 +174,16 @@ def plan(
         raise MethodError("a curve needs scores of edges or nodes, given scores of sites")
     if not all(0 < size <= 1 for size in sizes) or list(sizes) != sorted(set(sizes)):
         raise MethodError(f"sizes must grow from above 0 to at most 1, given {list(sizes)}")
-    order = np.argsort(-(np.abs(scores.values) if ranking == "absolute" else scores.values))
     requested = tuple(int(size * len(scores)) for size in sizes)
-    choose = _edges_among if scores.level == "edge" else _edges_between
-    circuits = choose(scores, order, requested)
+    circuits = at_counts(scores, requested, ranking == "absolute")
     return Plan(name or scores.method, ranking, tuple(sizes), requested, circuits)
+
+
+def at_counts(scores: Scores, counts: Sequence[int], absolute: bool) -> tuple[EdgeSet, ...]:
+    """The circuits of the strongest edges, or nodes, so many each, less what connects nothing."""
+    order = np.argsort(-(np.abs(scores.values) if absolute else scores.values))
+    choose = _edges_among if scores.level == "edge" else _edges_between
+    return choose(scores, order, counts)
 
 
 def _edges_among(scores: Scores, order: np.ndarray, counts: Sequence[int]) -> tuple[EdgeSet, ...]:
