@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 NEW_PROMPTS, NEW_SEED = 32, 1001
-"""On how many new prompts a circuit is tested at once, and what draws them: other ones than those of
+"""On how many new prompts a circuit is tested at once, and what draws them: others than those of
 `circuits evaluate`."""
 
 

@@ -84,7 +84,7 @@ Method = Annotated[
 Nodes = Annotated[str, typer.Option(help="heads (and whole MLPs), or neurons (and heads).")]
 Top = Annotated[
     int | None,
-    typer.Option(help="How many connected edges to keep. Default: 100 where that is chosen."),
+    typer.Option(help="How many edges to keep, all connected. Default: mostly 100."),
 ]
 Select = Annotated[
     str,
