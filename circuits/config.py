@@ -53,6 +53,7 @@ class Config:
     metric      None: the task's own
     select      how the circuit is chosen: see circuits.selectors
     top         how many edges (of level node: nodes) make the circuit; None: as the choice has it
+    faithful    the share of the answer that the circuit is to give, in the place of ``top``
     n           how many prompt pairs; None: 64 of a task, all of a file
     ablation    what stands in for everything outside the circuit when it is run
     bos         whether every text begins with the beginning-of-sequence token; None: as the
@@ -75,6 +76,7 @@ class Config:
     metric: str | None = None
     select: str = "top"
     top: int | None = None
+    faithful: float | None = None
     n: int | None = None
     seed: int = 0
     batch_size: int = 32
@@ -146,6 +148,8 @@ class Config:
     @property
     def size(self) -> int | None:
         """How many edges or nodes are kept; None for as many as the choice leaves."""
+        if self.faithful is not None:
+            return None
         return self.choice.selector.top if self.top is None else self.top
 
     @property
@@ -160,7 +164,11 @@ class Config:
         filled: dict[str, Any] = {"n": self.count, "select": self.choice.name, "top": self.size}
         filled["ablation"] = outside(self.ablation).name
         filled["asked"] = [list(question) for question in self.asked]
-        return asdict(self) | filled | {"options": dict(self.options)}
+        plain = asdict(self) | filled | {"options": dict(self.options)}
+        if self.faithful is None:
+            # Runs made before there was this choice are the same runs.
+            del plain["faithful"]
+        return plain
 
     def digest(self) -> str:
         """SHA-256 of the choices and of the local files they name.
@@ -312,6 +320,8 @@ class Config:
                 f"the selector '{selector.name}' keeps as many as pass; leave out the number to "
                 f"keep ({self.top}), or take another selector"
             )
+        if self.faithful is not None:
+            self._check_faithful()
         if self.level in LEVELS and self.level not in selector.levels:
             raise MethodError(f"the selector '{selector.name}' chooses edges, not {self.level}s")
 
@@ -326,10 +336,29 @@ class Config:
                 "--level and --nodes, or --positions"
             )
         choice = self.choice
-        if choice.selector.name != "top" or choice.options["fill"] or len(self.methods) > 1:
+        several = len(self.methods) > 1
+        if choice.selector.name != "top" or several or self.faithful is not None:
             raise MethodError(
                 "at positions the strongest edges of one method are taken that a budget pays for; "
-                "give one --method and no --select but top (absolute=false)"
+                "give one --method, no --faithful, and no --select but top (absolute=false)"
+            )
+
+    def _check_faithful(self) -> None:
+        """Refuse a share that no number of edges can be found for."""
+        if not 0 < (self.faithful or 0) < 1:
+            raise MethodError(
+                f"faithful is {self.faithful}; give the share of the answer that the circuit is to "
+                f"give, between 0 and 1, such as 0.85"
+            )
+        if self.top is not None:
+            raise MethodError(
+                f"a number of edges to keep ({self.top}) and a share of the answer to give "
+                f"({self.faithful}) are given; choose one of them"
+            )
+        if self.choice.selector.name != "top":
+            raise MethodError(
+                f"a share of the answer chooses how many of the strongest are kept, which the "
+                f"selector '{self.choice.selector.name}' does not do; take --select top"
             )
 
     def _check_ablation(self) -> None:

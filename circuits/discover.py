@@ -18,6 +18,7 @@ from tasks.errors import RunError, TaskError
 if TYPE_CHECKING:
     from circuits.clock import Progress
     from circuits.config import Config
+    from circuits.evaluation.enough import Enough
     from circuits.results.record import RunRecord
     from circuits.selection.scored import ScoreSet
     from graphs import CircuitGraph
@@ -26,6 +27,11 @@ if TYPE_CHECKING:
     from patching.model import Model
     from patching.sweep import Sweep
     from tasks import PromptPairs, Task
+
+
+NEW_PROMPTS, NEW_SEED = 32, 1001
+"""On how many new prompts a circuit is tested at once, and what draws them: others than those of
+`circuits evaluate`."""
 
 
 def discover(
@@ -40,6 +46,7 @@ def discover(
     metric: MetricName | None = None,
     select: str = "top",
     top: int | None = None,
+    faithful: float | None = None,
     n: int | None = None,
     seed: int = 0,
     batch_size: int = 32,
@@ -58,7 +65,8 @@ def discover(
     for edges, and for nodes what `circuits.score` chooses. `select` names a
     selector of :data:`circuits.selectors.SELECTORS`, with options as in
     `threshold:least=0.1`; a selector that runs the circuit puts `ablation` instead of all that
-    is outside it. `top` defaults to what the selector has (100).
+    is outside it. `top` defaults to what the selector has (100), and counts what stays connected;
+    `faithful` keeps as many instead as give that share of the answer to these prompts.
 
     `nodes` says what a circuit is made of: `heads` and whole MLPs, or heads and single `neurons`.
     With `positions` every edge is tied to one: `named` (those that the task names, and the rest of
@@ -101,6 +109,7 @@ def discover(
         metric=metric,
         select=select,
         top=top,
+        faithful=faithful,
         n=n,
         seed=seed,
         batch_size=batch_size,
@@ -231,14 +240,44 @@ def _run(config: Config, folder: Path, options: Sweep) -> RunRecord:
         graph = evaluation.noted(graph)
     with clock("looking inside"):
         inside = look_inside(graph, model, pairs, evaluation, options)
+    with clock("testing on new prompts"):
+        enough = _enough(config, scored, graph, model, pairs, options)
     routes = None
     if model.anatomy.n_experts:
         with clock("comparing the routers"):
             routes = routing(model, pairs, options)
-    about = AboutPrompts(notes, known, routes)
+    about = AboutPrompts(notes, known, routes, enough)
     record = describe_run(config, model, pairs, graph, evaluation, clock.seconds, about)
     write(folder, record, scored.scores, graph, inside)
     return record
+
+
+def _enough(
+    config: Config,
+    scored: ScoreSet,
+    graph: CircuitGraph,
+    model: Model,
+    pairs: PromptPairs,
+    options: Sweep,
+) -> Enough | None:
+    """How many edges are enough, on prompts that were not used; None where none are left.
+
+    Nor is it asked of edges at positions, whose budget is another.
+    """
+    from circuits.evaluate import edges_of
+    from circuits.evaluation.enough import enough
+    from circuits.evaluation.running import Running
+    from circuits.evaluation.unseen import held_out
+
+    if config.positions:
+        return None
+    try:
+        fresh = held_out(config, model, [pairs], min(NEW_PROMPTS, pairs.prompts), NEW_SEED)
+    except RunError:
+        return None
+    how = {"metric": config.metric, "ablation": config.ablation}
+    running = Running.over(options.afresh(), **how).settled(model, fresh, config.nodes)
+    return enough(model, fresh, scored.scores, graph, edges_of(graph), running)
 
 
 def measure(

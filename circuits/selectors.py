@@ -76,7 +76,7 @@ SELECTORS: dict[str, Selector] = {
             levels=("edge", "node"),
             options={
                 "absolute": ABSOLUTE,
-                "fill": Option(bool, False, "take more until that many are connected"),
+                "fill": Option(bool, True, "take more until that many are connected"),
             },
         ),
         Selector(

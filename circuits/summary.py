@@ -29,6 +29,7 @@ def summary_rows(record: RunRecord, folder: Path, files: Iterable[str]) -> dict[
         **_known(record),
         **measured,
         **_experts(record),
+        **({"enough": record.enough.told} if record.enough else {}),
         "circuit": f"{counted(circuit.nodes, 'node')}, {counted(circuit.edges, 'edge')} "
         f"({circuit.selection})",
         "time": f"{sum(record.seconds.values()):.1f} s ({', '.join(steps)})",

@@ -176,7 +176,7 @@ METHODS: dict[str, Method] = {
             "lets the masked run choose by what it reads",
             levels=("edge", "node"),
             options={
-                "steps": Option(int, 600, "steps at the most; it stops earlier by itself"),
+                "steps": Option(int, 400, "steps at the most; it stops earlier by itself"),
                 "batch": Option(int, 8, "prompt pairs per step"),
                 "loss": Option(
                     str,
@@ -205,6 +205,12 @@ METHODS: dict[str, Method] = {
                     float,
                     0.0,
                     "share trained, the strongest by secant; 0: all of up to 20,000, else a tenth",
+                ),
+                "rest": Option(
+                    str,
+                    "secant",
+                    "what ranks weak edges, from where held-out pairs show it to be better",
+                    ("secant", "learned"),
                 ),
                 "seed": Option(int, 0, "draws batches, budgets and held-out pairs"),
             },

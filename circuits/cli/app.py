@@ -105,7 +105,8 @@ Positions = Annotated[
     ),
 ]
 Top = Annotated[
-    int | None, typer.Option(help="How many edges to keep. Default: 100 where that is chosen.")
+    int | None,
+    typer.Option(help="How many edges to keep, all connected. Default: mostly 100."),
 ]
 Select = Annotated[
     str,
@@ -255,6 +256,10 @@ def discover(
     metric: Metric = None,
     select: Select = "top",
     top: Top = None,
+    faithful: Annotated[
+        float | None,
+        typer.Option(help="Keep as many as give this share of the answer, not a number (--top)."),
+    ] = None,
     n: Annotated[
         int | None, typer.Option("--n", help="Prompt pairs. Default: 64 of a task, all of a file.")
     ] = None,
@@ -293,6 +298,7 @@ def discover(
         metric=metric,
         select=select,
         top=top,
+        faithful=faithful,
         n=n,
         seed=seed,
         batch_size=batch_size,

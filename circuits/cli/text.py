@@ -59,7 +59,7 @@ def print_summary(record: RunRecord, folder: Path, files: Iterable[str], note: s
     else:
         typer.echo(
             "Nothing is left: no path from the input to the logits is among what was chosen. Keep "
-            "more (--top), or only what connects (--select top:fill=true, or greedy)."
+            "more (--top), or only what connects (--select top, or greedy)."
         )
     if note:
         typer.echo(note)

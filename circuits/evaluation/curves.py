@@ -178,10 +178,8 @@ def plan(
         raise MethodError(f"sizes must grow from above 0 to at most 1, given {list(sizes)}")
     if (placed := PlacedScores.of(scores)) is not None:
         return _at_places(placed, ranking == "absolute", sizes, name or scores.method)
-    order = np.argsort(-(np.abs(scores.values) if ranking == "absolute" else scores.values))
     requested = tuple(int(size * len(scores)) for size in sizes)
-    choose = _edges_among if scores.level == "edge" else _edges_between
-    circuits = choose(scores, order, requested)
+    circuits = at_counts(scores, requested, ranking == "absolute")
     return Plan(name or scores.method, ranking, tuple(sizes), requested, circuits)
 
 
@@ -204,6 +202,13 @@ def plain_plan(scores: Scores, ranking: str = "absolute", sizes: Sequence[float]
     budgets = [size * whole_cost(placed.layout) for size in sizes]
     circuits = plain_at_cost(placed.layout, order, budgets)
     return Plan("plain", ranking, tuple(sizes), tuple(map(int, budgets)), tuple(circuits))
+
+
+def at_counts(scores: Scores, counts: Sequence[int], absolute: bool) -> tuple[EdgeSet, ...]:
+    """The circuits of the strongest edges, or nodes, so many each, less what connects nothing."""
+    order = np.argsort(-(np.abs(scores.values) if absolute else scores.values))
+    choose = _edges_among if scores.level == "edge" else _edges_between
+    return choose(scores, order, counts)
 
 
 def _edges_among(scores: Scores, order: np.ndarray, counts: Sequence[int]) -> tuple[EdgeSet, ...]:

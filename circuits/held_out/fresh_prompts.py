@@ -9,9 +9,9 @@ from types import NoneType
 from typing import TYPE_CHECKING, Any
 
 from circuits.config import Config
-from circuits.evaluation.outcomes import check_disjoint, prompt_keys
+from circuits.evaluation.outcomes import check_disjoint
 from circuits.prompts import file_pairs, fitted, prompts_of
-from tasks.errors import RunError, TaskError, all_faults, number_faults
+from tasks.errors import RunError, all_faults, number_faults
 from tasks.limits import MAX_ROWS
 from tasks.row import shorten
 
@@ -26,6 +26,7 @@ KINDS: Mapping[str, tuple[type, ...]] = {
         ("method", "level", "nodes", "positions", "direction", "select", "ablation", "chat"), (str,)
     ),
     **dict.fromkeys(("top", "n"), (int, NoneType)),
+    "faithful": (float, int, NoneType),
     **dict.fromkeys(("seed", "batch_size"), (int,)),
     **dict.fromkeys(("skip_bad", "model_correct"), (bool,)),
     "bos": (bool, NoneType),
@@ -33,9 +34,6 @@ KINDS: Mapping[str, tuple[type, ...]] = {
     "options": (dict,),
 }
 """What a run's record holds of every choice of a discovery."""
-
-ROUNDS = 8
-"""Further seeds that are tried until enough new prompts are found."""
 
 
 def config_of(record: RunRecord) -> Config:
@@ -100,51 +98,6 @@ def used_prompts(record: RunRecord, model: Model, other_model: bool = False) -> 
             f"again"
         )
     return pairs
-
-
-def held_out(
-    config: Config, model: Model, used: Sequence[PromptPairs], n: int, seed: int = 1
-) -> PromptPairs:
-    """``n`` prompts of the same task or file that are in none of ``used``; fewer if there are.
-
-    A task is asked with the seeds that follow ``seed + config.seed`` until it has given enough.
-
-    Raises:
-        RunError: every prompt there is was used.
-    """
-    seen = {key for pairs in used for key in prompt_keys(pairs)}
-    unseen: PromptPairs | None = None
-    for attempt in range(1 if config.from_file or config.asked else ROUNDS):
-        drawn = _draw(config, model, n, config.seed + seed + attempt)
-        if drawn is None:
-            break
-        fresh = [at for at, key in enumerate(prompt_keys(drawn)) if key not in seen]
-        if unseen is None or len(fresh) > unseen.prompts:
-            unseen = drawn.drawn(fresh[:n]) if fresh else unseen
-        if unseen is not None and unseen.prompts >= n:
-            break
-    if unseen is None:
-        raise RunError(
-            f"every prompt of {config.task or 'this run'} was used to find the circuit; give other "
-            f"prompts with --prompts FILE"
-        )
-    for pairs in used:
-        check_disjoint(pairs, unseen)
-    return unseen
-
-
-def _draw(config: Config, model: Model, n: int, seed: int) -> PromptPairs | None:
-    """Prompts with another seed, some more than needed; of a file, all that it has."""
-    if config.asked:
-        return None
-    if config.from_file:
-        return fitted(file_pairs(config.task or "", config, model, None, seed), config.metric)
-    for count in (2 * n, n):
-        try:
-            return prompts_of(replace(config, n=count, seed=seed), model)
-        except TaskError:
-            continue
-    return None
 
 
 def from_file(

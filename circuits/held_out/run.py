@@ -15,6 +15,7 @@ import circuits
 from circuits.evaluation.outcomes import check_same_model
 from circuits.evaluation.plot_curves import draw
 from circuits.evaluation.running import Running
+from circuits.evaluation.unseen import held_out
 from circuits.folder import CIRCUIT, CURVES, EVALUATION, FILES, SCORES, read_held_out
 from circuits.held_out.evaluation import (
     KIND,
@@ -22,7 +23,7 @@ from circuits.held_out.evaluation import (
     HeldOutEvaluation,
     held_out_evaluation,
 )
-from circuits.held_out.fresh_prompts import config_of, from_file, held_out, used_prompts
+from circuits.held_out.fresh_prompts import config_of, from_file, used_prompts
 from circuits.held_out.terms import Terms
 from circuits.knowledge import describe_known, knowledge
 from circuits.output import Output, guarded, written

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from circuits.evaluate import edges_of
 from circuits.evaluation.outcomes import Outcomes, measure
+from circuits.evaluation.unseen import held_out
 from circuits.held_out.evaluation import SCHEMA_VERSION
-from circuits.held_out.fresh_prompts import config_of, held_out
+from circuits.held_out.fresh_prompts import config_of
 from circuits.held_out.run import Run, used_by, write_json
 from circuits.held_out.terms import Terms
 from circuits.output import Output, written

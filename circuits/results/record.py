@@ -23,6 +23,7 @@ from tasks.limits import MAX_PLAN
 
 if TYPE_CHECKING:
     from circuits.evaluate import Evaluation
+    from circuits.evaluation.enough import Enough
     from circuits.knowledge import Knowledge
     from graphs import CircuitGraph
     from patching.model import Model
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
 RECORD = "run.json"
 KIND = "circuits run"
-SCHEMA_VERSION = "1.3"
+SCHEMA_VERSION = "1.4"
 STRONGEST = 10
 Count = Annotated[int, Field(ge=0, le=2**53)]
 LIBRARIES = (
@@ -123,6 +124,39 @@ class EvaluationRecord(Part):
     ablation: str = Field("corrupted", description="what stood in outside the circuit")
 
 
+class NeededRecord(Part):
+    """A share of the answer, and the smallest size found to give it.
+
+    `count` are ranked edges (or nodes) taken, `kept` those that connect input to logits.
+    """
+
+    share: float
+    count: Count
+    kept: Count
+    faithfulness: float
+
+
+class ShownRecord(Part):
+    """What the circuit of the run gives on the same new prompts."""
+
+    size: Count
+    faithfulness: float
+    interval: tuple[float, float] | None = None
+
+
+class EnoughRecord(Part):
+    """How many edges give how much of the answer to prompts that the circuit was not found on."""
+
+    prompts: Count
+    unit: str
+    considered: Count
+    needed: tuple[NeededRecord, ...]
+    circuit: ShownRecord
+    share_asked_for: float
+    enough: bool
+    told: str = Field(description="the same in words")
+
+
 class RoutingRecord(Part):
     """How often the clean and the corrupted run choose the same experts."""
 
@@ -151,6 +185,7 @@ class RunRecord(Part):
     evaluation: EvaluationRecord
     circuit: CircuitRecord
     experts: RoutingRecord | None = Field(None, description="of models that have any")
+    enough: EnoughRecord | None = Field(None, description="where there were prompts left to ask")
     seconds: dict[str, float] = Field(description="wall time by step")
 
     @field_validator("config", mode="before")
@@ -182,11 +217,13 @@ class AboutPrompts:
     notes     what to know of their file and of how their answers are measured
     known     on which of them the model prefers the right answers
     routing   how often both runs choose the same experts
+    enough    how many edges are enough on new prompts
     """
 
     notes: Sequence[str] = ()
     known: Knowledge | None = None
     routing: Routing | None = None
+    enough: Enough | None = None
 
 
 def describe_run(
@@ -237,6 +274,7 @@ def describe_run(
             strongest=tuple(strongest),
         ),
         experts=None if about.routing is None else _experts(about.routing),
+        enough=None if about.enough is None else EnoughRecord(**about.enough.to_json()),
         seconds={step: round(value, 3) for step, value in seconds.items()},
     )
 

@@ -6,11 +6,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from circuits.evaluation.enough import sizes_needed
 from circuits.evaluation.running import Running
 from circuits.selection.combine import among, bootstrap_excludes_zero, steady
 from circuits.selection.placed import circuit_at_places
 from circuits.selection.scored import ScoreSet
 from graphs import by_threshold, from_scores
+from tasks.errors import RunError
 
 if TYPE_CHECKING:
     from circuits.config import Config
@@ -50,10 +52,41 @@ def select_by(
     Raises:
         CircuitsError: an unknown selector, or one that these scores do not serve.
     """
+    sweep = sweep or config.sweep()
+    if config.faithful is not None:
+        config = _sized(config, scored, model, pairs, sweep)
     choice = config.choice
     return SELECT[choice.selector.name](
-        SelectionInput(config, choice.options, scored, model, pairs, sweep or config.sweep())
+        SelectionInput(config, choice.options, scored, model, pairs, sweep)
     )
+
+
+def _sized(
+    config: Config, scored: ScoreSet, model: Model, pairs: PromptPairs, sweep: Sweep
+) -> Config:
+    """The configuration with the number of edges that gives the share of the answer asked for.
+
+    Raises:
+        RunError: the model does not do the task, so that there is no share of it.
+    """
+    assert config.faithful is not None
+    how = {"metric": config.metric, "ablation": config.ablation}
+    running = Running.over(sweep.afresh(), **how).settled(model, pairs, config.nodes)
+    absolute = config.choice.options["absolute"]
+    shares = (config.faithful,)
+    found = sizes_needed(model, pairs, scored.scores, shares, absolute, running)
+    if not found:
+        raise RunError(
+            f"the model answers the clean and the corrupted prompts alike, so no circuit gives "
+            f"{config.faithful:g} of the difference; take another task or model, or --top"
+        )
+    return replace(config, top=found[0].count, faithful=None, select=_plainly(config))
+
+
+def _plainly(config: Config) -> str:
+    """The choice without filling up: the size was measured with what connects nothing left out."""
+    absolute = str(config.choice.options["absolute"]).lower()
+    return f"top:absolute={absolute}+fill=false"
 
 
 def _ranked(given: SelectionInput, rule: str) -> CircuitGraph:

@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float
 
 from patching.learned.inputs import Prepared, first_difference
 from patching.learned.losses import Loss
+from patching.learned.rest import followed
 from patching.learned.settings import METHOD, Settings
 from patching.learned.training import Trained, Training, split, with_scale
 from patching.metrics import CheckedMetric
@@ -49,11 +50,9 @@ def learned(model: Model, pairs: PromptPairs, request: Request, options: Sweep) 
     settings.check_metric(request.metric.name)
     check_tokens(model, pairs)
     edges = request.level == "edge"
-    every = len(request.names)
-    ranking = None
-    if (count := settings.count(every)) < every:
-        ranking = _cheap(model, pairs, request, options)
-    chosen = np.ones(every, dtype=bool) if ranking is None else _strongest(ranking, count)
+    count = settings.count(len(request.names))
+    cheap = _cheap(model, pairs, request, options)
+    chosen = _strongest(cheap, count)
     layout = layout_of(model.anatomy, request.nodes)
     first = first_difference(pairs) if edges else 0
     metric: CheckedMetric = request.metric
@@ -71,8 +70,11 @@ def learned(model: Model, pairs: PromptPairs, request: Request, options: Sweep) 
         parts = split(owners, settings.seed)
         training = Training(prepared, loss, chosen, settings, *parts, edges=edges)
         found = training.carried_out(options)
-    shares = _whole(found.shares, chosen, ranking)
-    told = _told(found, pairs, int(chosen.sum()))
+        shares, decided = found.shares, count
+        if settings.rest == "secant" and settings.masks == "budget" and len(found.held_out):
+            shares, decided = followed(training, shares, cheap[chosen])
+    shares = _whole(shares, chosen, cheap)
+    told = _told(found, pairs, count) | {"training_decides": decided}
     return Learned(shares, float(full.double().sum()), float(empty.double().sum()), told)
 
 
@@ -104,15 +106,15 @@ def _strongest(ranking: Float[np.ndarray, " all"], count: int) -> Bool[np.ndarra
 def _whole(
     shares: Float[np.ndarray, " n"],
     chosen: Bool[np.ndarray, " all"],
-    ranking: Float[np.ndarray, " all"] | None,
+    cheap: Float[np.ndarray, " all"],
 ) -> Float[np.ndarray, " all"]:
     """Shares of all: those that were not trained come last, in the order of the cheap ranking."""
     every = np.zeros(len(chosen))
     every[chosen] = shares
-    if ranking is not None:
-        rest = np.flatnonzero(~chosen)
-        order = rest[np.argsort(ranking[rest], kind="stable")]
-        every[order] = shares.min() * np.arange(1, len(rest) + 1) / (len(rest) + 1)
+    rest = np.flatnonzero(~chosen)
+    # From the weakest on; equal ones in the order of computation, from the last.
+    order = rest[np.argsort(-cheap[rest], kind="stable")][::-1]
+    every[order] = shares.min() * np.arange(1, len(rest) + 1) / (len(rest) + 1)
     return every
 
 

@@ -39,6 +39,7 @@ class Settings:
     keep: float
     penalty: float
     candidates: float
+    rest: str
     seed: int
 
     @classmethod

@@ -209,15 +209,19 @@ class Training:
         if not len(self.held_out):
             return 0.0
         order = np.argsort(-relaxed.shares(torch.as_tensor(numbers)).numpy(), kind="stable")
+        sizes = np.unique(np.geomspace(1, len(order), SIZES + 1).round().astype(int))[:-1]
+        return float(np.mean([self.held_out_loss(order[:size]) for size in sizes]))
+
+    def held_out_loss(self, kept: Int[np.ndarray, " k"]) -> float:
+        """Mean loss of one circuit, some of the candidates, on the held-out pairs."""
+        masks = torch.zeros(int(self.chosen.sum()), dtype=torch.float64)
+        masks[torch.as_tensor(kept.copy())] = 1.0
         losses = []
         with torch.no_grad():
-            for size in np.unique(np.geomspace(1, len(order), SIZES + 1).round().astype(int))[:-1]:
-                masks = torch.zeros(len(order), dtype=torch.float64)
-                masks[torch.as_tensor(order[:size].copy())] = 1.0
-                for some in self._parts(self.held_out):
-                    inputs = self.prepared.at(some)
-                    logits = self._run(inputs).logits(self._put(masks, keep=True))
-                    losses += self.loss(logits, inputs, True).double().tolist()
+            for some in self._parts(self.held_out):
+                inputs = self.prepared.at(some)
+                logits = self._run(inputs).logits(self._put(masks, keep=True))
+                losses += self.loss(logits, inputs, True).double().tolist()
         return float(np.mean(losses))
 
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from circuits.clock import Progress
+    from patching.choices import Direction, Positions
     from patching.model import Model
     from patching.scores import Scores
     from tasks import PromptPairs
@@ -78,9 +79,9 @@ def heat_map(
     pairs: PromptPairs,
     *,
     site: str = "resid_pre",
-    positions: str | None = None,
+    positions: Positions | None = None,
     method: str = "activation",
-    direction: str = "noising",
+    direction: Direction = "noising",
     metric: str | None = None,
     batch_size: int = 32,
     progress: Progress | None = None,
@@ -101,14 +102,15 @@ def heat_map(
     from patching.scoring import score
 
     check_kinds(model=model, pairs=pairs)
-    where = positions or ("named" if pairs.positions else "token")
+    where: Positions = positions or ("named" if pairs.positions else "token")
+    measured: Any = metric or pairs.metric
     scores = score(
         model,
         pairs,
         method,
         "site",
         direction,
-        metric or pairs.metric,
+        measured,
         sites=site,
         positions=where,
         batch_size=batch_size,

@@ -11,7 +11,7 @@ from circuits.cli.app import app
 from circuits.config import Config
 from circuits.discover import run
 from circuits.evaluation.outcomes import prompt_keys
-from circuits.held_out.fresh_prompts import held_out
+from circuits.evaluation.unseen import held_out
 from circuits.held_out.run import Run, carry_out
 from circuits.held_out.terms import Terms
 from circuits.prompts import prompts_of

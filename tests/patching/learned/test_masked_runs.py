@@ -16,10 +16,15 @@ from tests import families
 
 METRIC = check_metric("logit_diff")
 
+NEURONS = ("gpt2", "llama", "gemma2", "cohere")
+"""Plain, gated, with a post-norm, and with attention beside the MLP."""
+
 
 @pytest.fixture(params=["heads", "neurons"])
-def layout(request, model):
+def layout(request, family, model):
     """The layout of the family's model, of either kind of nodes."""
+    if request.param == "neurons" and family not in NEURONS:
+        pytest.skip("neurons are read alike in the families that are tried")
     return layout_of(model.anatomy, request.param)
 
 
@@ -39,7 +44,7 @@ def loss_of(pairs):
     return lambda logits: (METRIC(logits, pairs) - 0.3).square().mean()
 
 
-@pytest.mark.parametrize("density", [0.0, 0.3, 0.8, 1.0])
+@pytest.mark.parametrize("density", [0.0, 0.5, 1.0])
 def test_edges_kept_or_not_are_the_circuit(model, pairs, layout, density):
     drawn = np.random.default_rng(0).random(layout.n_edges) < density
     masks = torch.tensor(drawn, dtype=torch.float64)
@@ -48,7 +53,7 @@ def test_edges_kept_or_not_are_the_circuit(model, pairs, layout, density):
     np.testing.assert_allclose(found.numpy(), wanted, rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("density", [0.3, 0.6, 0.9])
+@pytest.mark.parametrize("density", [0.4, 0.8])
 def test_nodes_kept_or_not_are_the_circuit_of_all_edges_among_them(model, pairs, layout, density):
     drawn = np.random.default_rng(1).random(layout.n_senders) < density
     drawn[-1] = True
@@ -98,7 +103,7 @@ def test_gradients_at_edges_are_those_of_autograd(model, pairs):
     np.testing.assert_allclose(found.numpy(), slopes.numpy(), rtol=1e-9, atol=1e-12)
 
 
-def steepest(run, masks, found, pairs, count=6, step=1e-5):
+def steepest(run, masks, found, pairs, count=3, step=1e-5):
     """Central differences at the masks with the largest gradients, and at some at random."""
     loss = loss_of(pairs)
     largest = found.abs().argsort(descending=True)[:count].tolist()
