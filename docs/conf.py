@@ -12,7 +12,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE / "_ext"), str(HERE.parent)]
 
-import circuits  # noqa: E402
+import circuits
 
 project = "circuits"
 author = copyright = "circuits contributors"
