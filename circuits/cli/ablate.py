@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from circuits.cli import complete
 from circuits.cli.asking import Bos, Chat, ChatPlain, how_of
 from circuits.cli.options import BatchSize, Device, Metric, Model, SkipBad, TaskOrFile
 from circuits.cli.output import AsJson
@@ -36,7 +37,11 @@ def command(
     task: TaskOrFile,
     what: What = None,
     ablation: Annotated[
-        str, typer.Option(help="What stands in for them: see 'circuits ablations'.")
+        str,
+        typer.Option(
+            autocompletion=complete.ablations,
+            help="What stands in for them: see 'circuits ablations'.",
+        ),
     ] = "corrupted",
     means: Annotated[
         Path | None, typer.Option(help="Means that 'circuits means' has estimated.")

@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 import circuits
 from circuits.cli import ablate as cli_ablate
 from circuits.cli import af1 as cli_af1
+from circuits.cli import complete
 from circuits.cli import diff as cli_diff
 from circuits.cli import edit as cli_edit
 from circuits.cli import emotion as cli_emotion
@@ -88,7 +89,11 @@ app = typer.Typer(
 )
 
 Method = Annotated[
-    str, typer.Option(help="See 'circuits methods'. Several, separated by commas: their mean.")
+    str,
+    typer.Option(
+        autocompletion=complete.methods,
+        help="See 'circuits methods'. Several, separated by commas: their mean.",
+    ),
 ]
 NodeKind = Annotated[
     Nodes, typer.Option(help="What nodes are: heads and whole MLPs, or heads and single neurons.")
@@ -99,11 +104,16 @@ Top = Annotated[
 Select = Annotated[
     str,
     typer.Option(
-        help="How the circuit is chosen, as in threshold:least=0.1: 'circuits selectors'."
+        autocompletion=complete.selectors,
+        help="How the circuit is chosen, as in threshold:least=0.1: 'circuits selectors'.",
     ),
 ]
 Outside = Annotated[
-    str, typer.Option(help="What stands in outside the circuit: see 'circuits ablations'.")
+    str,
+    typer.Option(
+        autocompletion=complete.outside,
+        help="What stands in outside the circuit: see 'circuits ablations'.",
+    ),
 ]
 Setting = Annotated[
     list[str] | None,
@@ -288,7 +298,9 @@ def discover(
 @app.command()
 def show(
     source: Annotated[Path, typer.Argument(help="A run folder, or a circuit's file.")],
-    form: Annotated[str | None, typer.Option("--format", help=FORMATS)] = None,
+    form: Annotated[
+        str | None, typer.Option("--format", autocompletion=complete.formats, help=FORMATS)
+    ] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write here, not to the terminal.")
     ] = None,

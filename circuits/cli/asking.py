@@ -6,6 +6,7 @@ from typing import Annotated, Literal, TypedDict
 
 import typer
 
+from circuits.cli import complete
 from tasks.chat import PLAIN, TEMPLATE
 from tasks.errors import TaskError, unknown
 
@@ -15,8 +16,9 @@ CHOICES = {"yes": True, "no": False}
 Task = Annotated[
     str | None,
     typer.Argument(
+        autocompletion=complete.tasks,
         help="A task, or a file of prompt pairs; none with --prompt. Of a task, nano is asked what "
-        "it was not trained on (split=test), any other model everything (split=all)."
+        "it was not trained on (split=test), any other model everything (split=all).",
     ),
 ]
 Prompt = Annotated[

@@ -6,10 +6,16 @@ from typing import Annotated
 
 import typer
 
+from circuits.cli import complete
 from patching.choices import MetricName
 
 Model = Annotated[
-    str, typer.Option(envvar="CIRCUITS_MODEL", help="What to open: see 'circuits models'.")
+    str,
+    typer.Option(
+        envvar="CIRCUITS_MODEL",
+        autocompletion=complete.models,
+        help="What to open: see 'circuits models'.",
+    ),
 ]
 BatchSize = Annotated[
     int, typer.Option(envvar="CIRCUITS_BATCH_SIZE", help="Prompt pairs per forward pass.")
@@ -17,9 +23,10 @@ BatchSize = Annotated[
 TaskOrFile = Annotated[
     str,
     typer.Argument(
+        autocompletion=complete.tasks,
         help="A task, or a file of prompt pairs: JSON lines, JSON, a table with a header, Parquet. "
         "Of a task, nano is asked what it was not trained on (split=test), any other model "
-        "everything (split=all)."
+        "everything (split=all).",
     ),
 ]
 ModelCorrect = Annotated[
