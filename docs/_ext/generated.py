@@ -12,7 +12,7 @@ import reference
 
 DOCS = Path(__file__).resolve().parent.parent
 ROOT = DOCS.parent
-ALIGNED = re.compile(r"^(\w+(?:, \w+)*)\s{2,}(\S.*)$")
+ALIGNED = re.compile(r"^(\w+(?:, \w+)*):?\s{2,}(\S.*)$")
 LINK = re.compile(r"\]\((?!https?:|#|mailto:)([^)#]+)(#[^)]*)?\)")
 COPIED = {
     "circuits/FILES.md": "files",
