@@ -44,6 +44,8 @@ autodoc_member_order = "bysource"
 autodoc_preserve_defaults = True
 python_use_unqualified_type_names = True
 
+# Quotes and dashes stay as they are typed: an option is --model.
+smartquotes = False
 html_math_renderer = "mathml"
 html_theme = "furo"
 html_title = f"circuits {release}"
