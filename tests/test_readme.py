@@ -79,6 +79,14 @@ def test_every_page_s_links_lead_somewhere():
             assert path.exists(), f"{name}: {target}"
 
 
+def test_files_named_in_pages_are_there():
+    named = re.compile(r"`((?:circuits|docs|graphs|patching|tasks|tests|notebooks)/[\w./-]*)`")
+    for name, text in READ.items():
+        for path in named.findall(text):
+            if "_build" not in path and "generated" not in path:
+                assert (ROOT / path).exists(), f"{name}: {path}"
+
+
 def test_the_edit_plan_fits_the_embedded_model(tmp_path):
     plan = blocks(READ["docs/tutorials/4-a-bias.md"], "toml")[0]
     (tmp_path / "plan.toml").write_text(plan, encoding="utf-8")

@@ -80,6 +80,8 @@ def moved(text):
 
     def link(found):
         target, anchor = found[1].removeprefix("./"), found[2] or ""
+        if target.startswith("docs/"):
+            return f"](../{target.removeprefix('docs/')}{anchor})"
         for path, name in COPIED.items():
             if target in {path, Path(path).name}:
                 return f"]({name}.md{anchor})"
