@@ -139,7 +139,8 @@ def _about(card: Mapping[str, Any]) -> tuple[Block, ...]:
     notes = (
         "Gain: agreement between the orders of a question minus the imbalance of the letters, "
         f"compared with that of doing nothing ({card['search']['nothing']:.3f}). Only a sure "
-        "gain that harms nothing can be chosen; of a recipe without one, the rows below show what came nearest."
+        "gain that harms nothing can be chosen; of a recipe without one, the rows below show "
+        "what came nearest."
     )
     if len(heats := card["search"]["heats"]) > 1:
         notes += (
