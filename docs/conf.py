@@ -50,6 +50,7 @@ html_math_renderer = "mathml"
 html_theme = "furo"
 html_title = f"circuits {release}"
 html_static_path = ["_static"]
+html_css_files = ["site.css"]
 html_theme_options = {"source_directory": "docs/"}
 html_show_sphinx = False
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
