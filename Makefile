@@ -3,8 +3,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo real test check fuzz soak kills audit lock locked bench picture agreement agreement-real families \
-	real-table clean
+.PHONY: demo real test test-fast check docs fuzz soak kills audit lock locked bench picture \
+	agreement agreement-real families real-table wheel clean
 
 # Find the circuit by which the embedded model answers "who gets the drink?", and draw it.
 demo: $(READY)
@@ -23,6 +23,28 @@ real: $(READY)
 # last; an idle worker takes them from the other.
 test: $(READY)
 	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal
+
+# The tests that need no model or only the embedded one; under 90 s on two cores.
+FAST := tests/tasks tests/graphs tests/circuits/results tests/test_layers.py \
+	tests/test_public_names.py tests/test_words.py
+test-fast: $(READY)
+	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal $(FAST)
+
+# The site, in docs/_build/html/index.html. Every warning ends the build. RUN=off leaves notebooks unrun.
+RUN ?= force
+docs: $(READY)
+	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 CIRCUITS_DOCS_RUN=$(RUN) \
+		$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
+
+# A wheel and a source archive, and the wheel tried in an empty environment.
+wheel: $(READY)
+	rm -rf build dist
+	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
+	$(BIN)/python -m pip install --quiet --no-compile -c constraints.txt build
+	$(BIN)/python -m build --sdist --outdir dist .
+	rm -rf build/empty && $(PYTHON) -m venv build/empty
+	build/empty/bin/python -m pip install --quiet --no-compile -c constraints.txt dist/*.whl
+	cd build/empty && bin/circuits doctor && bin/circuits discover ioi --out runs/ioi
 
 check: $(READY)
 	$(BIN)/ruff check .
@@ -79,10 +101,10 @@ picture: $(READY)
 	mkdir -p graphs/assets
 	cp runs/picture/circuit.svg graphs/assets/circuit.svg
 
-# The measured agreement with exact patching, in the package and in the README: after every change
+# The measured agreement with exact patching, in the package and in the site: after every change
 # of the embedded model.
 agreement: $(READY)
-	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m circuits.validation.agreement_measure README.md
+	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m circuits.validation.agreement_measure docs/explanation/trust.md
 
 # The page of model families, from the tests' table.
 families: $(READY)

@@ -84,7 +84,7 @@ class Groups:
         return Groups(self.labels, names, self.rows[whole])
 
     def centred_means(self, values: Float[np.ndarray, "n *s"]) -> Float[np.ndarray, "labels *s"]:
-        """For each label the mean over groups of its value less the mean of its group.
+        """For each label the mean over groups of its value minus the mean of its group.
 
         They sum to zero over labels, since every group has every label once.
         """

@@ -15,7 +15,7 @@ def list_tasks() -> list[Row]:
     """Every task with its claim.
 
     >>> [row["name"] for row in circuits.list_tasks()][:3]
-    ['acronym', ...]
+    ['acronyms', ...]
     """
     import tasks
 

@@ -24,6 +24,11 @@ from tasks.errors import FormatError, RunError
 MOST_BESIDE = 1000
 
 
+def _a(noun: str) -> str:
+    """The noun with its article."""
+    return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
+
+
 @dataclass(frozen=True)
 class Output:
     """What a folder of one kind is called, and what it holds.
@@ -50,7 +55,7 @@ class Output:
         names = {entry.name for entry in folder.iterdir()}
         if names and not self._is_one(folder / self.report):
             raise RunError(
-                f"{folder} holds something that is not a {self.name}; choose another --out"
+                f"{folder} holds something that is not {_a(self.name)}; choose another --out"
             )
         if others := sorted(name for name in names if not self.files.fullmatch(name)):
             raise RunError(
@@ -74,7 +79,7 @@ class Output:
                 self.check(folder)
                 if not force:
                     raise RunError(
-                        f"{folder} holds a {self.name} already; choose another --out, or replace "
+                        f"{folder} holds {_a(self.name)} already; choose another --out, or replace "
                         f"it with --force"
                     )
             yield

@@ -51,7 +51,7 @@ class Probes:
     tested      how many held-out prompts they were tested on
     chance      share of the commonest label among these
     right       how many of these they told right ``[points, positions]``
-    weights     for the stream as it is, less their mean over labels ``[labels, points, positions,
+    weights     for the stream as it is, minus their mean over labels ``[labels, points, positions,
                 d]``; the label told is that of the largest ``weights . x + biases``
     biases      ``[labels, points, positions]``
     """
@@ -219,7 +219,7 @@ def fit(
 def _logistic(
     x: Float[np.ndarray, "n d"], numbers: Int[np.ndarray, " n"], penalty: float
 ) -> tuple[Float[np.ndarray, "labels d"], Float[np.ndarray, " labels"]]:
-    """Weights and biases for ``x`` as it is, less their means over labels."""
+    """Weights and biases for ``x`` as it is, minus their means over labels."""
     from sklearn.linear_model import LogisticRegression
 
     mean, spread = x.mean(0), x.std(0)

@@ -12,7 +12,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE / "_ext"), str(HERE.parent)]
 
-import circuits  # noqa: E402
+import circuits
 
 project = "circuits"
 author = copyright = "circuits contributors"
@@ -22,9 +22,9 @@ extensions = [
     "myst_nb",
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
-    "sphinx.ext.mathjax",
     "sphinx_copybutton",
     "generated",
+    "mathml",
 ]
 myst_enable_extensions = ["deflist", "dollarmath"]
 myst_heading_anchors = 4
@@ -44,9 +44,13 @@ autodoc_member_order = "bysource"
 autodoc_preserve_defaults = True
 python_use_unqualified_type_names = True
 
+# Quotes and dashes stay as they are typed: an option is --model.
+smartquotes = False
+html_math_renderer = "mathml"
 html_theme = "furo"
 html_title = f"circuits {release}"
 html_static_path = ["_static"]
+html_css_files = ["site.css"]
 html_theme_options = {"source_directory": "docs/"}
 html_show_sphinx = False
 copybutton_prompt_text = r">>> |\.\.\. |\$ "

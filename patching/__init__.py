@@ -11,8 +11,10 @@ from typing import Any
 
 _HOMES = {
     "Anatomy": "anatomy",
+    "HeatMap": "heat_map",
     "METHODS": "methods",
     "Model": "model",
+    "Record": "forward",
     "Routing": "routers",
     "Rules": "rules",
     "Scores": "scores",

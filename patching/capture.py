@@ -58,7 +58,7 @@ class Prompts:
         return len(self.tokens)
 
     def __getitem__(self, index: slice | Sequence[int] | np.ndarray) -> Prompts:
-        """Some of the prompts, less the columns that are padding in all of them."""
+        """Some of the prompts, without the columns that are padding in all of them."""
         tokens, mask = self.tokens[index], self.mask[index]
         start = int(mask.any(0).argmax()) if len(mask) else 0
         return Prompts(tokens[:, start:], mask[:, start:])

@@ -55,7 +55,7 @@ def dropping_layers() -> Linearise:
     """GradDrop of AtP* (Kramar et al. 2024): one more backward pass per layer.
 
     Pass ``l`` lets no gradient through the attention of layer ``l``; the size of a score is the
-    sum of its absolute values over passes, divided by the number of layers less one.
+    sum of its absolute values over passes, divided by the number of layers minus one.
     """
 
     def linearise(setting: Setting, kinds: Kinds) -> Linearisation:

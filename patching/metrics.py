@@ -37,7 +37,7 @@ def prob_diff(logits: Float[Tensor, "n v"], pairs: PromptPairs) -> Float[Tensor,
 
 
 def answer_logit(logits: Float[Tensor, "n v"], pairs: PromptPairs) -> Float[Tensor, " n"]:
-    """Mean logit of the answers less the mean over the vocabulary, in logits."""
+    """Mean logit of the answers minus the mean over the vocabulary, in logits."""
     return _mean_at(logits, *_ids(pairs.answer, logits)) - logits.mean(-1)
 
 

@@ -80,7 +80,7 @@ class Norm:
         return replace(self, heads=heads if self.heads is None else self.heads[heads])
 
     def centre(self, x: Float[Tensor, "*b d"]) -> Float[Tensor, "*b d"]:
-        """``x`` less its mean over features where the norm removes it, in float32 or better."""
+        """``x`` minus its mean over features where the norm removes it, in float32 or better."""
         x = precise(x)
         return x - x.mean(-1, keepdim=True) if self.centred else x
 

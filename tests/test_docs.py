@@ -30,11 +30,6 @@ def commands(group, above=""):
 COMMANDS = dict(commands(typer.main.get_command(app)))
 
 
-@pytest.fixture(scope="module")
-def readme(root):
-    return (root / "README.md").read_text(encoding="utf-8")
-
-
 def modules():
     for name in PACKAGES:
         package = importlib.import_module(name)
@@ -59,10 +54,11 @@ def test_a_method_says_what_it_computes_costs_and_assumes(method):
     assert all(len(text) > 5 for text in texts)
 
 
-def test_trust_is_stated_for_the_methods_there_are(readme):
+def test_trust_is_stated_for_the_methods_there_are(root):
     assert list(GROUNDS) == list(METHODS)
-    assert "\n".join(agreement_table()) in readme
-    assert NOTICE in " ".join(readme.split())
+    pages = root / "docs" / "explanation"
+    assert "\n".join(agreement_table()) in (pages / "trust.md").read_text(encoding="utf-8")
+    assert NOTICE in " ".join((pages / "methods.md").read_text(encoding="utf-8").split())
 
 
 @pytest.mark.parametrize("name", COMMANDS)

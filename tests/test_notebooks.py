@@ -1,7 +1,9 @@
 """Every notebook runs from top to bottom on the embedded model; none is committed with outputs."""
 
+import ast
 import json
 import os
+from importlib import import_module
 from time import monotonic
 
 import nbformat
@@ -47,6 +49,20 @@ def test_it_opens_with_the_question_and_ends_with_what_would_falsify_the_answer(
     assert "false if" in told[-1]
     assert cells(notebook, "code")[0].startswith('MODEL = "nano"\n')
     assert sum("nano" in code for code in cells(notebook, "code")) == 1
+
+
+def test_it_imports_nothing_private(notebook):
+    ours = {"circuits", "graphs", "patching", "tasks"}
+    found = []
+    for code in cells(notebook, "code"):
+        for node in ast.walk(ast.parse(code)):
+            if isinstance(node, ast.ImportFrom) and node.module.partition(".")[0] in ours:
+                offered = getattr(import_module(node.module), "__all__", ())
+                found += [f"{node.module}.{x.name}" for x in node.names if x.name not in offered]
+            elif isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+                found += [n for n in names if "." in n and n.partition(".")[0] in ours]
+    assert not found
 
 
 def test_it_runs(notebook, tmp_path, monkeypatch):

@@ -3,10 +3,21 @@
 import subprocess
 import sys
 import tomllib
+from importlib import import_module
+from typing import get_args
 
 import pytest
+import typer
 
 import circuits
+from circuits.cli.app import app
+from circuits.config import LEVELS
+from patching import choices
+from patching.ablation.kinds import ABLATIONS
+from patching.methods import METHODS
+from patching.scores import DIRECTIONS
+from patching.scores import LEVELS as SCORE_LEVELS
+from patching.sites import NODES
 
 
 def test_all_is_sorted_and_complete():
@@ -56,3 +67,89 @@ def test_a_neighbour_of_another_project_is_named(root, tmp_path, form):
 
 def test_completion_offers_what_is_public_and_nothing_else():
     assert dir(circuits) == sorted({*circuits.__all__, "__version__"})
+
+
+FUNCTION_OF = {
+    "ablate": "ablate",
+    "ablations": "list_ablations",
+    "af1": "af1",
+    "compare": "compare",
+    "diff": "CircuitGraph.diff",
+    "discover": "discover",
+    "doctor": "doctor",
+    "edit apply": "save_edited",
+    "edit check": "EditPlan.check",
+    "edit schema": "plan_schema",
+    "emotion": "emotion",
+    "evaluate": "evaluate_run",
+    "means": "means",
+    "methods": "list_methods",
+    "mitigate": "mitigate",
+    "models": "list_models",
+    "selectors": "list_selectors",
+    "show": "load_run",
+    "tasks": "list_tasks",
+    "validate": "validate",
+}
+
+
+def commands(group, above=""):
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from commands(command, f"{above}{name} ")
+        else:
+            yield f"{above}{name}", command
+
+
+COMMANDS = dict(commands(typer.main.get_command(app)))
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_a_public_function(name):
+    found = FUNCTION_OF.get(name, name.replace("-", "_"))
+    public, _, method = found.partition(".")
+    assert public in circuits.__all__, f"{name}: no public function of this name"
+    assert not method or callable(getattr(getattr(circuits, public), method))
+
+
+@pytest.mark.parametrize("name", sorted(set(COMMANDS) - {"edit schema"}))
+def test_every_command_prints_json(name):
+    options = [option for each in COMMANDS[name].params for option in each.opts]
+    assert "--json" in options
+
+
+@pytest.mark.parametrize(
+    ("choices", "table"),
+    [
+        (choices.Level, LEVELS),
+        (choices.ScoreLevel, SCORE_LEVELS),
+        (choices.Direction, DIRECTIONS),
+        (choices.Nodes, NODES),
+        (choices.MethodName, METHODS),
+        (choices.AblationName, ABLATIONS),
+    ],
+)
+def test_choices_are_those_of_the_tables(choices, table):
+    assert sorted(get_args(choices)) == sorted(table)
+
+
+def test_metrics_and_positions_are_those_of_the_tables():
+    code = (
+        "from typing import get_args; from patching import choices; "
+        "from patching.metrics import METRICS; from patching.sitesets import POSITIONS; "
+        "assert set(get_args(choices.MetricName)) == set(METRICS); "
+        "assert get_args(choices.Positions) == POSITIONS"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(
+    "package",
+    ["studies.bias", "studies.emotion", "studies.allforone", "results"],
+)
+def test_packages_offer_what_they_list(package):
+    found = import_module(f"circuits.{package}")
+    assert found.__all__ == sorted(found.__all__)
+    assert all(getattr(found, name) is not None for name in found.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        found.nothing  # noqa: B018

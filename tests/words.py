@@ -10,7 +10,7 @@ PACKAGES = ("circuits", "graphs", "patching", "tasks")
 
 STIFF = {
     r"parted(?! import)\b(?!\()": "separated",
-    r"less (?:those|what|the ones|all)\b": "without, or minus",
+    r"(?<!much )less (?:those|what|the|its|their|all|one)\b": "without, or minus",
     r"(?:hold|holds|held|holding)\b[\w' ,`-]{0,40}?\bagainst\b": "compare with",
     r"exchanged?\b": "replaced, swapped",
     r"whoever\b": "who, or if you",

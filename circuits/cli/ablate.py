@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from circuits.cli import complete
 from circuits.cli.asking import Bos, Chat, ChatPlain, how_of
 from circuits.cli.options import BatchSize, Device, Metric, Model, SkipBad, TaskOrFile
 from circuits.cli.output import AsJson
@@ -28,7 +29,8 @@ What = Annotated[
     typer.Argument(help="Sites such as a3.h0, m2@END, m3.n17 or m3.e17, or edges: 'm0->a3.h1<q>'."),
 ]
 N = Annotated[
-    int | None, typer.Option("--n", help="Prompt pairs. Default: 64 of a task, all of a file.")
+    int | None,
+    typer.Option("--n", help="Number of prompt pairs. Default: 64 of a task, all of a file."),
 ]
 
 
@@ -36,11 +38,13 @@ def command(
     task: TaskOrFile,
     what: What = None,
     ablation: Annotated[
-        str, typer.Option(help="What stands in for them: see 'circuits ablations'.")
+        str,
+        typer.Option(
+            autocompletion=complete.ablations,
+            help="What replaces them: see 'circuits ablations'.",
+        ),
     ] = "corrupted",
-    means: Annotated[
-        Path | None, typer.Option(help="Means that 'circuits means' has estimated.")
-    ] = None,
+    means: Annotated[Path | None, typer.Option(help="A file made by 'circuits means'.")] = None,
     model: Model = "nano",
     _device: Device = None,
     metric: Metric = None,
@@ -48,12 +52,12 @@ def command(
     chat: Chat = False,
     chat_plain: ChatPlain = False,
     n: N = None,
-    seed: Annotated[int, typer.Option(help="Draws the prompt pairs and the interval.")] = 0,
+    seed: Annotated[int, typer.Option(help="Random seed for prompt pairs and the interval.")] = 0,
     batch_size: BatchSize = 32,
     skip_bad: SkipBad = False,
     as_json: AsJson = False,
 ) -> None:
-    """Ablate named parts of a model, all at once, and say what its answer loses."""
+    """Remove named parts of a model, all at once, and report what its answer loses."""
     from circuits.ablation import ablate, check_parts
     from circuits.cli.discover import prepare
     from circuits.cli.printing import printable

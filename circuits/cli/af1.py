@@ -28,30 +28,32 @@ def command(
     bos: Bos = None,
     chat: Chat = False,
     chat_plain: ChatPlain = False,
-    n: Annotated[int, typer.Option("--n", help="Prompts; the ones answered right are used.")] = 256,
-    seed: Annotated[int, typer.Option(help="Draws the prompts and the samples.")] = 0,
-    samples: Annotated[int, typer.Option(help="Prompts behind every conditional mean.")] = 256,
+    n: Annotated[
+        int, typer.Option("--n", help="Number of prompts. Only those answered right are used.")
+    ] = 256,
+    seed: Annotated[int, typer.Option(help="Random seed for prompts and samples.")] = 0,
+    samples: Annotated[int, typer.Option(help="Prompts for each conditional mean.")] = 256,
     tolerance: Annotated[
         float, typer.Option(help="Share of the right answers that may be lost.")
     ] = 0.05,
     alternatives: Annotated[
-        bool, typer.Option(help="Measure the grid for other stand-ins and peeks as well.")
+        bool, typer.Option(help="Also measure other replacements and other peeks.")
     ] = True,
-    prune: Annotated[bool, typer.Option(help="Take heads away one by one.")] = True,
+    prune: Annotated[bool, typer.Option(help="Remove heads one by one.")] = True,
     batch_size: Annotated[int, typer.Option(help="Prompts per forward pass.")] = 64,
     out: Annotated[
         Path | None, typer.Option(help="The run folder to write. Default: runs/af1-TASK.")
     ] = None,
     setting: Annotated[
         list[str] | None,
-        typer.Option("--set", help="An option of the task, as in form=-: 'circuits tasks'."),
+        typer.Option("--set", help="An option of the task, such as form=-: see 'circuits tasks'."),
     ] = None,
     force: Annotated[
         bool, typer.Option("--force", help="Replace a run that is in the folder.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Find in how few blocks the operands reach the last token (All-for-One)."""
+    """Find in how few blocks the operands of a sum reach the last token (All-for-One)."""
     from circuits.studies.allforone.folder import SearchConfig, read_options
     from circuits.studies.allforone.search import Settings
 

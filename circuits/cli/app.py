@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 import circuits
 from circuits.cli import ablate as cli_ablate
 from circuits.cli import af1 as cli_af1
+from circuits.cli import complete
 from circuits.cli import consensus as cli_consensus
 from circuits.cli import dictionaries as cli_dictionaries
 from circuits.cli import diff as cli_diff
@@ -52,7 +53,7 @@ OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPER
 OF_A_NAME = (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR)
 FORMATS = (
     "json, graphml, mib, gexf, cytoscape, csv, neuronpedia, html, dot, svg, png or pdf. "
-    "Default: what the output's suffix says."
+    "Default: from the output's suffix."
 )
 
 
@@ -92,7 +93,11 @@ app = typer.Typer(
 )
 
 Method = Annotated[
-    str, typer.Option(help="See 'circuits methods'. Several, separated by commas: their mean.")
+    str,
+    typer.Option(
+        autocompletion=complete.methods,
+        help="See 'circuits methods'. Several, separated by commas: their mean.",
+    ),
 ]
 NodeKind = Annotated[
     Nodes, typer.Option(help="What nodes are: heads and whole MLPs, or heads and single neurons.")
@@ -106,20 +111,27 @@ Positions = Annotated[
 ]
 Top = Annotated[
     int | None,
-    typer.Option(help="How many edges to keep, all connected. Default: mostly 100."),
+    typer.Option(
+        help="How many edges to keep, all connected. Default: 100, if the selector takes a number."
+    ),
 ]
 Select = Annotated[
     str,
     typer.Option(
-        help="How the circuit is chosen, as in threshold:least=0.1: 'circuits selectors'."
+        autocompletion=complete.selectors,
+        help="How the circuit is selected, such as threshold:least=0.1: see 'circuits selectors'.",
     ),
 ]
 Outside = Annotated[
-    str, typer.Option(help="What stands in outside the circuit: see 'circuits ablations'.")
+    str,
+    typer.Option(
+        autocompletion=complete.outside,
+        help="What replaces everything outside the circuit: see 'circuits ablations'.",
+    ),
 ]
 Setting = Annotated[
     list[str] | None,
-    typer.Option("--set", help="An option of the method, as in steps=3: 'circuits methods'."),
+    typer.Option("--set", help="An option of the method, such as steps=3: see 'circuits methods'."),
 ]
 
 
@@ -150,7 +162,7 @@ def main(
 
 @app.command("doctor")
 def check_installation(as_json: AsJson = False) -> None:
-    """Say what is installed: versions, devices, memory, models, cache; and whether it works."""
+    """Check the installation: versions, devices, memory, models and the cache."""
     from circuits.cli.printing import print_report
     from circuits.installation import doctor
 
@@ -166,20 +178,20 @@ def check_installation(as_json: AsJson = False) -> None:
 @app.command("tasks")
 def list_tasks(
     task: Annotated[
-        list[str] | None, typer.Argument(help="With --model: these alone. Default: all.")
+        list[str] | None, typer.Argument(help="Only these tasks, with --model. Default: all.")
     ] = None,
     model: Annotated[
-        str | None, typer.Option(help="Say how well this model does each of them.")
+        str | None, typer.Option(help="Measure how well this model does each task.")
     ] = None,
     _device: Device = None,
-    n: Annotated[int, typer.Option("--n", help="With --model: prompts of each.")] = 32,
-    seed: Annotated[int, typer.Option(help="Draws the prompts.")] = 0,
+    n: Annotated[int, typer.Option("--n", help="Prompts of each task, with --model.")] = 32,
+    seed: Annotated[int, typer.Option(help="Random seed for the prompts.")] = 0,
     bos: Bos = None,
     chat: Chat = False,
     chat_plain: ChatPlain = False,
     as_json: AsJson = False,
 ) -> None:
-    """What can be asked of a model; with --model how well it does each."""
+    """List the tasks. With --model, also measure how well a model does each."""
     from circuits.cli.text import print_list
     from circuits.lists import list_tasks as task_rows
 
@@ -204,7 +216,7 @@ def list_methods(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """How parts of a model can be scored, and what each way costs."""
+    """List the methods that score parts of a model, with their costs."""
     from circuits.cli.text import print_list
     from circuits.lists import list_agreement as agreement_rows
     from circuits.lists import list_methods as method_rows
@@ -218,7 +230,7 @@ def list_methods(
 
 @app.command("selectors")
 def list_selectors(as_json: AsJson = False) -> None:
-    """How a circuit can be selected from scores, and what each selector costs."""
+    """List the ways to select a circuit from scores, with their costs."""
     from circuits.cli.text import print_list
     from circuits.lists import list_selectors as selector_rows
 
@@ -227,7 +239,7 @@ def list_selectors(as_json: AsJson = False) -> None:
 
 @app.command("ablations")
 def list_ablations(as_json: AsJson = False) -> None:
-    """What can stand in for parts of a model, or cut their attention."""
+    """List what can replace parts of a model, or cut their attention."""
     from circuits.cli.text import print_list
     from circuits.lists import list_ablations as ablation_rows
 
@@ -261,9 +273,10 @@ def discover(
         typer.Option(help="Keep as many as give this share of the answer, not a number (--top)."),
     ] = None,
     n: Annotated[
-        int | None, typer.Option("--n", help="Prompt pairs. Default: 64 of a task, all of a file.")
+        int | None,
+        typer.Option("--n", help="Number of prompt pairs. Default: 64 of a task, all of a file."),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Draws the prompt pairs.")] = 0,
+    seed: Annotated[int, typer.Option(help="Random seed for the prompt pairs.")] = 0,
     batch_size: BatchSize = 32,
     skip_bad: SkipBad = False,
     model_correct: ModelCorrect = False,
@@ -315,13 +328,16 @@ def discover(
 @app.command()
 def show(
     source: Annotated[Path, typer.Argument(help="A run folder, or a circuit's file.")],
-    form: Annotated[str | None, typer.Option("--format", help=FORMATS)] = None,
+    form: Annotated[
+        str | None, typer.Option("--format", autocompletion=complete.formats, help=FORMATS)
+    ] = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Write here, not to the terminal.")
+        Path | None,
+        typer.Option("--output", "-o", help="The file to write. Default: the terminal."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Print what a run found, or turn its circuit into a picture or another program's file."""
+    """Print what a run found, or convert its circuit to a picture or another format."""
     from circuits.cli.show import present
 
     present(source, form, output, as_json)

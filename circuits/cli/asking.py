@@ -6,6 +6,7 @@ from typing import Annotated, Literal, TypedDict
 
 import typer
 
+from circuits.cli import complete
 from tasks.chat import PLAIN, TEMPLATE
 from tasks.errors import TaskError, unknown
 
@@ -15,41 +16,43 @@ CHOICES = {"yes": True, "no": False}
 Task = Annotated[
     str | None,
     typer.Argument(
-        help="A task, or a file of prompt pairs; none with --prompt. Of a task, nano is asked what "
-        "it was not trained on (split=test), any other model everything (split=all)."
+        autocompletion=complete.tasks,
+        help="A task, or a file of prompt pairs. Leave it out with --prompt. If no split is given, "
+        "nano is asked prompts it was not trained on (split=test); other models are asked all "
+        "prompts (split=all).",
     ),
 ]
 Prompt = Annotated[
     list[str] | None,
-    typer.Option(help="A question of your own, instead of a task; may be repeated."),
+    typer.Option(help="A question of your own, instead of a task. May be repeated."),
 ]
 Corrupted = Annotated[
     list[str] | None,
-    typer.Option(help="The same question, changed so that its answer is another one."),
+    typer.Option(help="The same question, changed so that it has another answer."),
 ]
 Answer = Annotated[
-    list[str] | None, typer.Option(help="What follows the prompt, mostly with a space: ' Paris'.")
+    list[str] | None, typer.Option(help="The answer to the prompt, usually with a space: ' Paris'.")
 ]
 Counterfactual = Annotated[
-    list[str] | None, typer.Option(help="What follows the corrupted prompt.")
+    list[str] | None, typer.Option(help="The answer to the corrupted prompt.")
 ]
 Bos = Annotated[
     YesOrNo | None,
     typer.Option(
         "--bos",
-        help="yes or no: begin every text with the beginning-of-sequence token. Default: as the "
+        help="Begin every text with the beginning-of-sequence token. Default: as the "
         "model's tokenizer does.",
     ),
 ]
 Chat = Annotated[
     bool,
-    typer.Option("--chat", help="Ask in a chat turn, by the chat template of the model."),
+    typer.Option("--chat", help="Ask in a chat turn, with the model's chat template."),
 ]
 ChatPlain = Annotated[
     bool,
     typer.Option(
         "--chat-plain",
-        help="As --chat, in plain turns (User:, Assistant:) that base models read as well.",
+        help="Ask in plain chat turns (User:, Assistant:), which base models read too.",
     ),
 ]
 

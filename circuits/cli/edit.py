@@ -26,11 +26,11 @@ def register(app: typer.Typer) -> None:
 
 
 def mitigate(
-    task: Annotated[str, typer.Argument(help="What the model is biased in: mcq_bias.")],
+    task: Annotated[str, typer.Argument(help="The bias: mcq_bias.")],
     out: Annotated[Path, typer.Option(help="The folder to write.")],
     model: Model = "nano",
     _device: Device = None,
-    file: Annotated[str, typer.Option(help="Questions of your own (ARC, MMLU, ...).")] = "",
+    file: Annotated[str, typer.Option(help="A file of your own questions (ARC, MMLU, ...).")] = "",
     skip_bad: SkipBad = False,
     bos: Bos = None,
     chat: Chat = False,
@@ -38,13 +38,15 @@ def mitigate(
     train: Annotated[int, typer.Option(help="Questions to choose the edit on.")] = 48,
     test: Annotated[int, typer.Option(help="Questions to measure it on.")] = 400,
     others: Annotated[
-        int, typer.Option(help="Prompts of every other task, and texts, to look for harm on.")
+        int, typer.Option(help="Prompts of each other task, and texts, to check for harm.")
     ] = 100,
-    seed: Annotated[int, typer.Option(help="Draws the questions.")] = 0,
+    seed: Annotated[int, typer.Option(help="Random seed for the questions.")] = 0,
     recipe: Annotated[
-        list[str] | None, typer.Option(help="Try this recipe, and others so given. Default: all.")
+        list[str] | None, typer.Option(help="A recipe to try. May be repeated. Default: all.")
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace a mitigation there.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace a mitigation that is in the folder.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Find an edit against a bias towards 'A', measure it, and save the edited model."""
@@ -117,7 +119,7 @@ def _percent(share: dict) -> str:
 @edits.command("apply")
 def apply_plan(
     plan: Annotated[Path, typer.Argument(help="A plan, .toml or .json.")],
-    out: Annotated[Path, typer.Option(help="The directory to write; it must not exist.")],
+    out: Annotated[Path, typer.Option(help="The directory to write. It must not exist.")],
     model: Annotated[
         str, typer.Option(envvar="CIRCUITS_MODEL", help="The model that the plan is for.")
     ] = "nano",
@@ -149,11 +151,12 @@ def apply_plan(
 def check_plan(
     plan: Annotated[Path, typer.Argument(help="A plan, .toml or .json.")],
     model: Annotated[
-        str, typer.Option(help="The model it is for; without one only the file is checked.")
+        str,
+        typer.Option(help="The model that the plan is for. Without it, only the file is checked."),
     ] = "",
     as_json: AsJson = False,
 ) -> None:
-    """Say everything that is wrong with a plan, without changing anything."""
+    """List everything that is wrong with a plan, without changing anything."""
     from circuits.edits.plan import read_plan
 
     parsed = read_plan(plan)

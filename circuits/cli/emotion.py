@@ -13,7 +13,7 @@ from circuits.cli.output import AsJson, print_json
 from tasks.errors import MethodError
 
 Opening = Annotated[
-    str | None, typer.Option(help="How replies are begun. Default for emotions: ' I feel'.")
+    str | None, typer.Option(help="The beginning of replies. Default for emotions: ' I feel'.")
 ]
 Layers = Annotated[
     str | None, typer.Option(help="Layers to steer, such as 2,3. Default: the stable ones.")
@@ -33,27 +33,31 @@ def command(
     chat: Chat = False,
     chat_plain: ChatPlain = False,
     prompts: Annotated[
-        Path | None, typer.Option(help="A JSON file of labels and prompts; default: emotions.")
+        Path | None, typer.Option(help="A JSON file of labels and prompts. Default: emotions.")
     ] = None,
     opening: Opening = None,
-    groups: Annotated[int, typer.Option(help="Groups of prompts to find components on.")] = 48,
-    tests: Annotated[int, typer.Option(help="Groups of prompts to try control on.")] = 40,
-    tuning: Annotated[int, typer.Option(help="Groups of prompts to find strengths on.")] = 16,
-    draws: Annotated[int, typer.Option(help="Sets of random components.")] = 5,
-    new_tokens: Annotated[int, typer.Option(help="Tokens of a reply, at most.")] = 12,
-    neurons: Annotated[int | None, typer.Option(help="Neurons of a circuit.")] = None,
-    heads: Annotated[int | None, typer.Option(help="Heads of a circuit.")] = None,
-    neuron_floor: Annotated[int | None, typer.Option(help="Least neurons of a layer.")] = None,
-    head_floor: Annotated[int | None, typer.Option(help="Least heads of a layer.")] = None,
+    groups: Annotated[int, typer.Option(help="Groups of prompts to find the components.")] = 48,
+    tests: Annotated[int, typer.Option(help="Groups of prompts to test control.")] = 40,
+    tuning: Annotated[int, typer.Option(help="Groups of prompts to choose strengths.")] = 16,
+    draws: Annotated[int, typer.Option(help="Number of random sets of components.")] = 5,
+    new_tokens: Annotated[int, typer.Option(help="Most tokens of a reply.")] = 12,
+    neurons: Annotated[int | None, typer.Option(help="Number of neurons of a circuit.")] = None,
+    heads: Annotated[int | None, typer.Option(help="Number of heads of a circuit.")] = None,
+    neuron_floor: Annotated[int | None, typer.Option(help="Fewest neurons of a layer.")] = None,
+    head_floor: Annotated[int | None, typer.Option(help="Fewest heads of a layer.")] = None,
     layers: Layers = None,
-    threshold: Annotated[float, typer.Option(help="Adjacent cosine of stable layers.")] = 0.9,
+    threshold: Annotated[
+        float, typer.Option(help="Least cosine between neighbouring layers that count as stable.")
+    ] = 0.9,
     after_norm: Annotated[bool, typer.Option(help="Read heads after the norm.")] = False,
     positions: Annotated[
         Literal["last", "all"], typer.Option(help="The positions where control acts.")
     ] = "last",
-    seed: Annotated[int, typer.Option(help="Draws the random components and stories.")] = 0,
+    seed: Annotated[int, typer.Option(help="Random seed for components and stories.")] = 0,
     batch_size: Annotated[int, typer.Option(help="Prompts per forward pass.")] = 64,
-    force: Annotated[bool, typer.Option("--force", help="Replace a study there.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace a study that is in the folder.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Find and drive the circuits with which a model shows the emotion it is asked to show."""

@@ -20,17 +20,20 @@ AllowOther = Annotated[
     bool,
     typer.Option("--allow-other-model", help="Accept other weights of the same shape."),
 ]
-Count = Annotated[int, typer.Option("--n", help="Held-out prompt pairs.")]
-Seed = Annotated[int, typer.Option(help="Draws prompts, resamples, cuts and random circuits.")]
+Count = Annotated[int, typer.Option("--n", help="Number of held-out prompt pairs.")]
+Seed = Annotated[int, typer.Option(help="Random seed for prompts, resamples and random circuits.")]
 Outside = Annotated[
     str | None,
     typer.Option(
-        "--ablation", help="What stands in outside circuits: 'circuits ablations'. Default: as run."
+        "--ablation",
+        help="What replaces everything outside: 'circuits ablations'. Default: the run's.",
     ),
 ]
 MeansFile = Annotated[
     Path | None,
-    typer.Option("--means", help="A file of circuits means. Default: the held-out prompts' own."),
+    typer.Option(
+        "--means", help="A file made by 'circuits means'. Default: means of the held-out prompts."
+    ),
 ]
 Rediscovery = Annotated[
     int,
@@ -49,9 +52,7 @@ def evaluate(
     model: Annotated[
         str | None, typer.Option(help="The model to test on. Default: the run's own.")
     ] = None,
-    task: Annotated[
-        str | None, typer.Option(help="Of a circuit's file: the task to test it on.")
-    ] = None,
+    task: Annotated[str | None, typer.Option(help="The task to test a circuit's file on.")] = None,
     n: Count = 64,
     seed: Seed = 0,
     prompts: Prompts = None,
@@ -76,7 +77,7 @@ def evaluate(
 ) -> None:
     """Test a run's circuit on held-out prompts; adds evaluation.json and curves.svg to the run.
 
-    Of a circuit's file, also of EAP-IG and MIB, the faithfulness alone is printed.
+    For a circuit's file (also of EAP-IG and MIB), print the faithfulness alone.
     """
     from circuits.cli.printing import print_report, print_rows, print_table
     from circuits.cli.progress import shown_progress
@@ -114,9 +115,11 @@ def evaluate(
 
 
 def compare(
-    runs: Annotated[list[Path], typer.Argument(help="Run folders; the first is the yardstick.")],
+    runs: Annotated[
+        list[Path], typer.Argument(help="Run folders. The others are compared with the first.")
+    ],
     model: Annotated[
-        str | None, typer.Option(help="Where to find their model. Default: the first run's own.")
+        str | None, typer.Option(help="The model to test on. Default: the first run's own.")
     ] = None,
     n: Count = 64,
     seed: Seed = 0,
@@ -144,7 +147,7 @@ def compare(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Compare runs on the same prompts, which none of them was made with."""
+    """Compare runs on the same prompts, which no run was found on."""
     from circuits.cli.printing import print_table
     from circuits.cli.progress import shown_progress
     from circuits.evaluation.plot_curves import curve_tables

@@ -26,7 +26,7 @@ def means(
     task: TaskOrFile,
     ablation: Annotated[
         Literal["mean", "mean-by-position", "mean-by-token"],
-        typer.Option(help="The ablation they are for."),
+        typer.Option(help="The ablation that will use them."),
     ] = "mean",
     model: Model = "nano",
     _device: Device = None,
@@ -34,9 +34,10 @@ def means(
     chat: Chat = False,
     chat_plain: ChatPlain = False,
     n: Annotated[
-        int | None, typer.Option("--n", help="Prompt pairs. Default: 64 of a task, all of a file.")
+        int | None,
+        typer.Option("--n", help="Number of prompt pairs. Default: 64 of a task, all of a file."),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Draws the prompt pairs.")] = 0,
+    seed: Annotated[int, typer.Option(help="Random seed for the prompt pairs.")] = 0,
     batch_size: Annotated[int, typer.Option(help="Prompts per forward pass.")] = 64,
     skip_bad: SkipBad = False,
     out: Annotated[Path, typer.Option(help="The file to write.")] = Path("means.safetensors"),

@@ -21,7 +21,7 @@ def list_models(
         typer.Option("--clear-cache", help="Remove the models that were converted from GGUF."),
     ] = False,
 ) -> None:
-    """What can be opened, and how real language models are installed."""
+    """List the models that open by name, and how to install them."""
     from circuits.cli.printing import printable
     from circuits.cli.text import print_list
     from circuits.lists import list_models as model_rows

@@ -6,10 +6,16 @@ from typing import Annotated
 
 import typer
 
+from circuits.cli import complete
 from patching.choices import MetricName
 
 Model = Annotated[
-    str, typer.Option(envvar="CIRCUITS_MODEL", help="What to open: see 'circuits models'.")
+    str,
+    typer.Option(
+        envvar="CIRCUITS_MODEL",
+        autocompletion=complete.models,
+        help="What to open: see 'circuits models'.",
+    ),
 ]
 BatchSize = Annotated[
     int, typer.Option(envvar="CIRCUITS_BATCH_SIZE", help="Prompt pairs per forward pass.")
@@ -17,21 +23,22 @@ BatchSize = Annotated[
 TaskOrFile = Annotated[
     str,
     typer.Argument(
+        autocompletion=complete.tasks,
         help="A task, or a file of prompt pairs: JSON lines, JSON, a table with a header, Parquet. "
-        "Of a task, nano is asked what it was not trained on (split=test), any other model "
-        "everything (split=all)."
+        "If no split is given, nano is asked prompts it was not trained on (split=test); other "
+        "models are asked all prompts (split=all).",
     ),
 ]
 ModelCorrect = Annotated[
     bool,
     typer.Option(
         "--model-correct",
-        help="Only pairs on which the model prefers the right answer of both runs.",
+        help="Keep only pairs that the model answers right, clean and corrupted.",
     ),
 ]
 SkipBad = Annotated[
     bool,
-    typer.Option("--skip-bad", help="Leave out rows of a file that have a fault."),
+    typer.Option("--skip-bad", help="Skip rows of a file that have a fault."),
 ]
 
 Metric = Annotated[

@@ -41,20 +41,24 @@ def validate(
     kind: Kinds = None,
     n: Annotated[
         int | None,
-        typer.Option("--n", help="Prompt pairs. Default: 32, of large models 16 or 8."),
+        typer.Option("--n", help="Number of prompt pairs. Default: 32; 16 or 8 for large models."),
     ] = None,
     sites: Annotated[
         int,
-        typer.Option(help="Sites of each kind to compare; if there are more, this many are drawn."),
+        typer.Option(
+            help="Most sites of each kind to compare. If there are more, they are sampled."
+        ),
     ] = 96,
     seed: Annotated[
-        int, typer.Option(help="Draws the prompt pairs, the sites and the resamples.")
+        int, typer.Option(help="Random seed for prompt pairs, sites and resamples.")
     ] = 0,
     batch_size: BatchSize = 32,
     skip_bad: SkipBad = False,
     out: Annotated[
         Path | None,
-        typer.Option(help="A new folder for validation.json, .csv and .svg. Default: none."),
+        typer.Option(
+            help="A new folder for validation.json, .csv and .svg. Default: nothing is written."
+        ),
     ] = None,
     force: Annotated[
         bool, typer.Option("--force", help="Replace a validation that is in the folder.")

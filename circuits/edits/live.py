@@ -203,7 +203,7 @@ def weight_change(model: Model, edit: AnyEdit, basis: str) -> WeightChange:
 def _without(
     rows: Float[Tensor, "r d"], unit: Float[Tensor, " d"], strength: float
 ) -> Float[Tensor, "r d"]:
-    """Rows less their component along a unit vector, in the wider of the two number types."""
+    """Rows minus their component along a unit vector, in the wider of the two number types."""
     dtype = torch.promote_types(rows.dtype, unit.dtype)
     rows, unit = rows.to(dtype), unit.to(dtype)
     return rows - strength * (rows @ unit)[:, None] * unit

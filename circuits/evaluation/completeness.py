@@ -35,7 +35,7 @@ class Completeness:
     """Random halves of the circuit cut from the circuit and from the whole model.
 
     circuit, model   faithfulness of either after each cut
-    without          faithfulness of the whole model less the whole circuit: near 0 if the circuit
+    without          faithfulness of the model without the whole circuit: near 0 if the circuit
                      holds everything that does the task
     """
 

@@ -18,7 +18,7 @@ def load_run(folder: str | Path) -> Run:
     `print(run)` shows the summary. `run.graph` is the circuit, `run.scores` are all scores, and
     `run.record` holds everything that `run.json` says.
 
-    >>> _ = circuits.discover("ioi", model=model, n=8, top=20, out="runs/few")
+    >>> _ = circuits.discover("ioi", "nano", n=8, top=20, out="runs/few", force=True)
     >>> circuits.load_run("runs/few").graph
     CircuitGraph(ioi secant noising: ...)
 

@@ -48,7 +48,7 @@ class Comparison(Reported):
     """Runs beside each other; the first is the yardstick.
 
     ``curves`` has two per run, signed and absolute, ``outcomes`` one circuit per run. ``gaps`` are
-    each later run's area less the first one's, with a paired bootstrap interval.
+    each later run's area minus the first one's, with a paired bootstrap interval.
     """
 
     names: tuple[str, ...]

@@ -1,6 +1,6 @@
 """Measure how every estimate agrees with exact patching on the embedded model.
 
-``python -m circuits.validation.agreement_measure [README.md ...]`` writes ``agreement.json`` into
+``python -m circuits.validation.agreement_measure [PAGE ...]`` writes ``agreement.json`` into
 the package, and the table of agreement into the files named. No number of either is written by
 hand; on one machine the same model gives the same file.
 """

@@ -12,7 +12,7 @@ import reference
 
 DOCS = Path(__file__).resolve().parent.parent
 ROOT = DOCS.parent
-ALIGNED = re.compile(r"^(\w+(?:, \w+)*)\s{2,}(\S.*)$")
+ALIGNED = re.compile(r"^(\w+(?:, \w+)*):?\s{2,}(\S.*)$")
 LINK = re.compile(r"\]\((?!https?:|#|mailto:)([^)#]+)(#[^)]*)?\)")
 COPIED = {
     "circuits/FILES.md": "files",
@@ -80,6 +80,8 @@ def moved(text):
 
     def link(found):
         target, anchor = found[1].removeprefix("./"), found[2] or ""
+        if target.startswith("docs/"):
+            return f"](../{target.removeprefix('docs/')}{anchor})"
         for path, name in COPIED.items():
             if target in {path, Path(path).name}:
                 return f"]({name}.md{anchor})"

@@ -1,19 +1,31 @@
-"""The picture of the architecture, made from the imports that the code really has."""
+"""The picture of the architecture: the layers that the tests enforce, and who imports whom."""
 
 import ast
+import textwrap
+import tomllib
 from collections import Counter
 
 import graphviz
+import networkx as nx
 
 from graphs.engine import run
+from tasks.errors import counted
 
-PACKAGES = ("circuits", "graphs", "patching", "tasks")
+PACKAGES = ("graphs", "patching", "tasks")
 NAMES = ("architecture.svg",)
-BLUE, GREY = "#2b6cb0", "#718096"
+BLUE, GREY, WIDTH = "#2b6cb0", "#718096", 44
+
+
+def layers(root):
+    """The layers of circuits from the top, as its contract of imports lists them."""
+    content = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))
+    contracts = content["tool"]["importlinter"]["contracts"]
+    (ours,) = (each for each in contracts if each.get("containers") == ["circuits"])
+    return [[name.strip() for name in layer.split("|")] for layer in ours["layers"]]
 
 
 def imports(path):
-    """The modules that a file imports when it runs, also inside functions."""
+    """The modules that a file imports, also inside functions."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -21,46 +33,44 @@ def imports(path):
             yield node.module
 
 
-def part(module):
-    """The part of the picture that a module belongs to: a package, or a folder of circuits."""
+def row(module, rows):
+    """The number of a module's row in the picture; None for other projects' modules."""
     names = module.split(".")
-    if names[0] not in PACKAGES:
+    if names[0] in PACKAGES:
+        return len(rows) + PACKAGES.index(names[0])
+    if names[0] != "circuits" or len(names) == 1:
         return None
-    return names[0] if names[0] != "circuits" or len(names) == 1 else ".".join(names[:2])
+    return next((number for number, layer in enumerate(rows) if names[1] in layer), None)
 
 
-def edges(root):
-    """How many files of each part import another part."""
-    folders = {path.parent.name for path in (root / "circuits").glob("*/__init__.py")}
-    found, files = Counter(), Counter()
-    for package in PACKAGES:
+def graph(root, rows):
+    """The rows, with an edge from each to those that it imports and no way round another row."""
+    found, files = nx.DiGraph(), Counter()
+    for package in ("circuits", *PACKAGES):
         for path in (root / package).rglob("*.py"):
-            own = path.relative_to(root).with_suffix("").as_posix().replace("/", ".")
-            named = {name for module in imports(path) if (name := known(module, folders))}
-            source = known(own, folders)
-            files[source] += 1
-            found.update((source, target) for target in named if target != source)
-    return found, files
-
-
-def known(module, folders):
-    """A part by its name; modules that lie directly in circuits are the core."""
-    name = part(module)
-    if name is None or not name.startswith("circuits"):
-        return name
-    folder = name.partition(".")[2]
-    return f"circuits/{folder}" if folder in folders else "circuits (core)"
+            own = row(path.relative_to(root).with_suffix("").as_posix().replace("/", "."), rows)
+            if own is None:
+                continue
+            files[own] += 1
+            targets = {row(module, rows) for module in imports(path)} - {None, own}
+            found.add_edges_from((own, target) for target in targets if target > own)
+    return nx.transitive_reduction(found), files
 
 
 def write(root, folder):
-    """Draw the parts, with an arrow from each to those that it imports."""
-    found, files = edges(root)
-    drawing = graphviz.Digraph(graph_attr={"rankdir": "TB", "bgcolor": "transparent"})
+    """Draw the rows from top to bottom."""
+    rows = layers(root)
+    found, files = graph(root, rows)
+    drawing = graphviz.Digraph(graph_attr={"bgcolor": "transparent", "ranksep": "0.25"})
     drawing.attr("node", shape="box", style="rounded,filled", fillcolor="white", color=BLUE)
     drawing.attr("node", fontname="Helvetica", fontsize="11", fontcolor="#1a202c")
     drawing.attr("edge", color=GREY, arrowsize="0.6")
-    for name, count in sorted(files.items()):
-        drawing.node(name, f"{name}\n{count} files")
-    for (source, target), count in sorted(found.items()):
-        drawing.edge(source, target, penwidth=f"{min(0.5 + count / 10, 3):.1f}")
+    named = [f"circuits: {', '.join(layer)}" for layer in rows] + list(PACKAGES)
+    for number, name in enumerate(named):
+        if number in found:
+            drawing.node(
+                str(number), f"{textwrap.fill(name, WIDTH)}\n{counted(files[number], 'file')}"
+            )
+    for source, target in sorted(found.edges):
+        drawing.edge(str(source), str(target))
     (folder / NAMES[0]).write_bytes(run(drawing.source, "dot", "svg"))

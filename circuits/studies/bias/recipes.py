@@ -70,7 +70,7 @@ class Evidence:
 
     All of it is small and lies in the CPU's memory, wherever the model does.
 
-    prior      mean log-probability of each letter over balanced questions, less its mean
+    prior      mean log-probability of each letter over balanced questions, minus its mean
     post       neuron activations of each layer at the last position of the questions
     norms      the final norm's mean scale there
     keys       second moment of a layer's neuron activations on other text, of the layers asked for

@@ -139,9 +139,10 @@ def _about(card: Mapping[str, Any]) -> tuple[Block, ...]:
         rows.append([*cells, *[""] * (6 - len(cells))])
     head = ["condition", "what it does", "tried", "the best of them", "gain in training", "verdict"]
     notes = (
-        "Gain: agreement between the orders of a question less the imbalance of the letters, minus "
-        f"that of doing nothing ({card['search']['nothing']:.3f}). Only a sure gain that harms "
-        "nothing can be chosen; of a recipe without one, the rows below show what came nearest."
+        "Gain: agreement between the orders of a question minus the imbalance of the letters, "
+        f"compared with that of doing nothing ({card['search']['nothing']:.3f}). Only a sure "
+        "gain that harms nothing can be chosen; of a recipe without one, the rows below show "
+        "what came nearest."
     )
     if len(heats := card["search"]["heats"]) > 1:
         notes += (

@@ -135,7 +135,7 @@ def _without(
     mid: Float[Tensor, "n d"],
     writes: Float[Tensor, "n h d"],
 ) -> Float[Tensor, "n h d"]:
-    """The stream after attention, less one head at a time."""
+    """The stream after attention, without one head at a time."""
     if block.ln1_post is None:
         return mid[:, None] - writes
     raw = block.attention_output(z)

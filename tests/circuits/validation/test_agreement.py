@@ -88,7 +88,7 @@ def test_the_command_tells_it_and_where_it_was_measured(monkeypatch):
 
 
 def test_a_page_is_renewed_where_its_table_is(root):
-    page = (root / "README.md").read_text(encoding="utf-8")
+    page = (root / "docs" / "explanation" / "trust.md").read_text(encoding="utf-8")
     assert renewed(page) == page
     table = "\n".join(agreement.agreement_table())
     assert renewed(page.replace(table, "| how far to trust it | |\n| --- | --- |")) == page
