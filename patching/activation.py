@@ -189,8 +189,7 @@ class ExactSweep:
         s = self.setting
         runs = s.ordered(self.kept.values, self.other)
         layout = layout_of(s.model.anatomy)
-        whole = all_deltas(s.model, layout, *runs)[:, :, self.kept.first :]
-        return s.sign() * whole.transpose(0, 1)
+        return s.sign() * all_deltas(s.model, layout, *runs)[:, :, self.kept.first :]
 
     def _edges_into(self, kind: str, layer: int, deltas: Tensor) -> Float[Tensor, "u b"]:
         """The metric with one sender at a time replaced in the input of an MLP or the logits."""

@@ -169,9 +169,13 @@ class Block:
         own = [weight_in_out(part) for part in dict.fromkeys(whole)]
         return own if self.experts is None else own + self.experts.matrices()
 
+    def matrix(self, port: str) -> Float[Tensor, "d ue"]:
+        """Projection weights of a port (q, k or v), of each unit once."""
+        return weight_in_out(self._matrix(port))
+
     def input_weight(self, port: str) -> Float[Tensor, "h d e"]:
         """Projection weights of a port (q, k or v) by query head."""
-        weight = weight_in_out(self._matrix(port))
+        weight = self.matrix(port)
         return self._by_query_head(weight.unflatten(-1, (-1, self.anatomy.d_head)).movedim(-2, 0))
 
     def input_bias(self, port: str) -> Float[Tensor, "h e"] | None:

@@ -8,7 +8,8 @@ each query head, so that edges are per query head there too.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -16,9 +17,17 @@ from torch import Tensor
 
 from patching.linearised import Kinds, Linearisation, Pass
 from patching.model import Model
-from patching.nodes.deltas import deltas, gradients, points_of, read_kinds, write_kinds
+from patching.nodes.deltas import (
+    deltas,
+    gradients,
+    points_of,
+    read_kinds,
+    value_kinds,
+    write_kinds,
+)
+from patching.nodes.gradients import PortGradient
 from patching.nodes.kind import Slopes
-from patching.nodes.layout import Layout
+from patching.nodes.layout import Layout, Ports
 from patching.norms import precise
 from patching.ops import Point, Where, cut
 from patching.runs import Batch
@@ -28,11 +37,17 @@ from patching.softmax_response import ANSWERED
 Response = Callable[[Pass, Group], Tensor]
 
 
-def edge_kinds(layout: Layout) -> Kinds:
-    """Kinds of points that edge scores need; what is scored is what senders write."""
+def edge_kinds(layout: Layout, model: Model | None = None) -> Kinds:
+    """Kinds of points that edge scores need; what is scored is what senders write.
+
+    A ``model`` without post-norms needs nothing of what stands before them.
+    """
     scored = tuple(dict.fromkeys(point[0] for point in points_of(layout)))
-    read = dict.fromkeys((*write_kinds(layout), *read_kinds(layout), *scored))
-    return Kinds(tuple(read), scored)
+    writes = write_kinds(layout)
+    if model is not None and all(b.ln1_post is b.ln2_post is None for b in model.blocks):
+        writes = tuple(kind for kind in writes if kind not in ("attn_raw", "mlp_raw"))
+    read = tuple(dict.fromkeys((*writes, *scored)))
+    return Kinds(read, scored, graded=read_kinds(layout), here=value_kinds(layout))
 
 
 TILE_BYTES = 16 * 2**20
@@ -90,79 +105,175 @@ def edge_scores(
 ) -> Float[Tensor, "b edges"]:
     """Score of every edge for every prompt, in the order of the layout.
 
-    With ``columns``, at each of these positions instead of over all: edge by edge, then label by
-    label.
+    ``E(u -> r) = sum over s of delta_u[s] . g_r[s]``, for a tile of prompts and positions at a
+    time: what senders write is multiplied out for the tile, and so are the gradients of one layer's
+    ports after the other. With ``columns``, at each of these positions instead of over all: edge
+    by edge, then label by label.
     """
-    if columns is None:
-        return combine(linearised, lambda each: _edge_pass(model, linearised, layout, each))
-    return combine(linearised, lambda each: _edges_at(model, linearised, layout, each, columns))
+    tiles = _Tiles(model, linearised, layout)
+
+    def scores(joined: _Joined) -> Tensor:
+        return tiles.together(joined) if columns is None else tiles.at(joined, columns)
+
+    made = _each_joined(model, layout, linearised.passes)
+    if linearised.dropped:
+        # GradDrop: the sign of the first pass, the summed sizes of all.
+        first = scores(next(made))
+        return first.sign() * sum(scores(each).abs() for each in made)
+    total: Tensor | None = None
+    for joined in _added(made):
+        part = scores(joined)
+        total = part if total is None else total + part
+    assert total is not None
+    return total
 
 
-def _edges_at(
-    model: Model,
-    linearised: Linearisation,
-    layout: Layout,
-    each: Pass,
-    columns: Int[Tensor, "b labels"],
-) -> Float[Tensor, "b edges_labels"]:
-    """Edge scores at single positions, prompt by prompt."""
-    given = model, linearised, layout, each
-    rows = []
-    for prompt, at in enumerate(columns.tolist()):
-        tiles = [edges_of_token(*given, prompt, column) for column in at]
-        rows.append(torch.stack(tiles, dim=-1).flatten(1))
-    return torch.cat(rows)
+@dataclass(frozen=True)
+class _Joined:
+    """Gradients at all ports from passes that speak for the same points, summed."""
+
+    covers: frozenset[Point] | None
+    gradients: list[tuple[Ports, PortGradient]]
+
+    @classmethod
+    def of(cls, model: Model, layout: Layout, each: Pass) -> _Joined:
+        run = each.gradients
+        slopes = Slopes(run.values, run.grads, each.ops, each.weight)
+        return cls(each.covers, gradients(model, layout, slopes))
+
+    def plus(self, other: _Joined) -> _Joined | None:
+        """With another's; None where they do not add up."""
+        if self.covers != other.covers:
+            return None
+        sums = []
+        for (group, mine), (_, theirs) in zip(self.gradients, other.gradients, strict=True):
+            both = mine.plus(theirs)
+            if both is None:
+                return None
+            sums.append((group, both))
+        return replace(self, gradients=sums)
+
+    def batches(self) -> Iterator[list[tuple[Ports, PortGradient]]]:
+        """Receivers whose products are taken together: an MLP with the heads that follow it.
+
+        One row alone would cost as much reading of the senders as all of them.
+        """
+        held: list[tuple[Ports, PortGradient]] = []
+        for each in self.gradients:
+            if held and held[-1][1].rows > 1:
+                yield held
+                held = []
+            held.append(each)
+        yield held
 
 
-def edges_of_token(
-    model: Model, linearised: Linearisation, layout: Layout, each: Pass, prompt: int, column: int
-) -> Float[Tensor, "1 edges"]:
-    """Edge scores of one pass at one token of one prompt."""
-    where = slice(prompt, prompt + 1), slice(column, column + 1)
-    return _edge_tile(model, linearised, layout, each, where)
+def _each_joined(model: Model, layout: Layout, passes: Iterator[Pass]) -> Iterator[_Joined]:
+    """Every pass in turn, let go of before the next is computed."""
+    while (each := next(passes, None)) is not None:
+        joined = _Joined.of(model, layout, each)
+        del each
+        yield joined
+        del joined
 
 
-def _edge_pass(
+def _added(every: Iterable[_Joined]) -> Iterator[_Joined]:
+    """Neighbours summed where they can be, so that all their products are taken once."""
+    held: _Joined | None = None
+    for each in every:
+        both = None if held is None else held.plus(each)
+        if held is not None and both is None:
+            yield held
+        held = each if both is None else both
+        del each, both
+    if held is not None:
+        yield held
+
+
+class _Tiles:
+    """Products of what senders write with gradients at ports, a tile of the batch at a time."""
+
+    def __init__(self, model: Model, linearised: Linearisation, layout: Layout) -> None:
+        self.model, self.layout = model, layout
+        self.runs = linearised.clean, linearised.corrupted
+        self.like = precise(linearised.clean["input", 0])
+
+    def together(self, joined: _Joined) -> Float[Tensor, "b edges"]:
+        """Over all positions. Before the first that differs, nothing does."""
+        size, length, width = self.like.shape
+        row = self.layout.n_senders * width * self.like.element_size()
+        differs = (self.runs[0]["input", 0] != self.runs[1]["input", 0]).any(-1).any(0)
+        begin = int(differs.long().argmax()) if bool(differs.any()) else length - 1
+        prompts = max(1, TILE_BYTES // (row * (length - begin)))
+        columns = length - begin if prompts > 1 else max(1, TILE_BYTES // row)
+        rows = []
+        for start in range(0, size, prompts):
+            which = slice(start, min(start + prompts, size))
+            parts = [
+                self.product(joined, (which, slice(at, min(at + columns, length))))
+                for at in range(begin, length, columns)
+            ]
+            rows.append(parts[0] if len(parts) == 1 else _sum(parts))
+        return torch.cat(rows)
+
+    def at(
+        self, joined: _Joined, columns: Int[Tensor, "b labels"]
+    ) -> Float[Tensor, "b edges_labels"]:
+        """At single positions, prompt by prompt."""
+        rows = []
+        for prompt, at in enumerate(columns.tolist()):
+            one = slice(prompt, prompt + 1)
+            tiles = [self.product(joined, (one, slice(c, c + 1))) for c in at]
+            rows.append(torch.stack(tiles, dim=-1).flatten(1))
+        return torch.cat(rows)
+
+    def product(self, joined: _Joined, where: Where) -> Float[Tensor, "b edges"]:
+        """Some prompts, summed over some positions."""
+        clean, corrupted = (_cut(run, where) for run in self.runs)
+        stack = deltas(self.model, self.layout, clean, corrupted)
+        if joined.covers is not None:
+            stack.mul_(_covered(self.layout, joined.covers).to(stack)[:, None, None, None])
+        # For every prompt, ports by positions and features times these by senders.
+        senders = stack.flatten(2).permute(1, 2, 0)
+        out = stack.new_empty(stack.shape[1], self.layout.n_edges)
+        for batch in joined.batches():
+            counts = [gradient.rows for _, gradient in batch]
+            filled = stack.new_empty(sum(counts), *stack.shape[1:])
+            for (_, gradient), rows in zip(batch, filled.split(counts), strict=True):
+                gradient.fill(rows, where)
+            most = batch[-1][0].reads
+            products = torch.bmm(filled.flatten(2).transpose(0, 1), senders[:, :, :most])
+            for (group, _), part in zip(batch, products.split(counts, dim=1), strict=True):
+                edges = part[:, :, : group.reads].flatten(1)
+                out[:, group.start : group.start + edges.shape[1]] = edges
+        return out
+
+
+def edges_of_tokens(
     model: Model, linearised: Linearisation, layout: Layout, each: Pass
-) -> Float[Tensor, "b edges"]:
-    size, length, width = linearised.clean["input", 0].shape
-    row = layout.n_senders * width * linearised.clean["input", 0].element_size()
-    prompts = max(1, TILE_BYTES // (row * length))
-    columns = length if prompts > 1 else max(1, TILE_BYTES // row)
-    rows = []
-    for start in range(0, size, prompts):
-        which = slice(start, start + prompts)
-        parts = [
-            _edge_tile(model, linearised, layout, each, (which, slice(at, at + columns)))
-            for at in range(0, length, columns)
-        ]
-        rows.append(torch.stack(parts).sum(0) if len(parts) > 1 else parts[0])
-    return torch.cat(rows)
+) -> Callable[[int, int], Float[Tensor, "1 edges"]]:
+    """Edge scores of one pass, its weight left out, at one token of one prompt after another."""
+    tiles = _Tiles(model, linearised, layout)
+    joined = _Joined.of(model, layout, replace(each, weight=1.0))
+
+    def at(prompt: int, column: int) -> Float[Tensor, "1 edges"]:
+        return tiles.product(joined, (slice(prompt, prompt + 1), slice(column, column + 1)))
+
+    return at
 
 
-def _edge_tile(
-    model: Model, linearised: Linearisation, layout: Layout, each: Pass, where: Where
-) -> Float[Tensor, "b edges"]:
-    """``E(u -> r) = sum over s of delta_u[s] . g_r[s]``: some prompts, over some positions."""
-    clean, corrupted = _cut(linearised.clean, where), _cut(linearised.corrupted, where)
-    stack = deltas(model, layout, clean, corrupted).flatten(2)
-    if each.covers is not None:
-        stack = stack * _covered(layout, each).to(stack)[:, None]
-    run, stop = each.gradients, where[1].stop
-    ends = stop is None or stop >= run.values["resid_pre", 0].shape[1]
-    slopes = Slopes(_cut(run.values, where), _cut(run.grads, where), each.ops, where, ends)
-    parts = []
-    for reads, gradient in gradients(model, layout, slopes):
-        product = precise(gradient.flatten(2)) @ stack[:, :reads].transpose(1, 2)
-        parts.append(product.flatten(1))
-    return torch.cat(parts, dim=1)
+def _sum(parts: Iterable[Tensor]) -> Tensor:
+    """The sum over positions, in float64."""
+    first, *others = parts
+    total = first.double()
+    for part in others:
+        total += part
+    return total.to(first.dtype)
 
 
-def _covered(layout: Layout, each: Pass) -> Bool[Tensor, " u"]:
-    """Which senders a pass speaks for."""
+def _covered(layout: Layout, covers: frozenset[Point]) -> Bool[Tensor, " u"]:
+    """Which senders some passes speak for."""
     groups = layout.senders
-    spoken = [each.speaks_for(point_of(g.site(0))) for g in groups for _ in range(g.count)]
-    return torch.tensor(spoken)
+    return torch.tensor([point_of(g.site(0)) in covers for g in groups for _ in range(g.count)])
 
 
 def _cut(values: dict[Point, Tensor], where: Where) -> dict[Point, Tensor]:

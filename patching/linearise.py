@@ -9,10 +9,11 @@ from typing import Any
 
 from torch import Tensor
 
-from patching.linearised import Kinds, Linearisation, Linearise, Pass
+from patching.backward import Beside
+from patching.linearised import Kinds, Linearisation, Linearise, Pass, gradients_at
 from patching.ops import PLAIN, Point
 from patching.rules import RelevanceOps, Rules
-from patching.runs import Gradients, record, record_gradients
+from patching.runs import Gradients, record
 from patching.secant import SecantOps
 from patching.setting import Setting
 from patching.softmax_response import ANSWERED, half_way
@@ -45,7 +46,7 @@ def at_receiver(rules: Rules | None = None) -> Linearise:
     def linearise(setting: Setting, kinds: Kinds) -> Linearisation:
         s = setting
         logits, other = record(s.model, s.batch, s.giving, kinds.read)
-        found = record_gradients(s.model, s.batch, s.receiving, s.metric, kinds.read, ops)
+        found = gradients_at(s, kinds, ops)
         return Linearisation(**_pair(s, found, logits, other), passes=iter([Pass(1.0, found, ops)]))
 
     return linearise
@@ -63,15 +64,12 @@ def dropping_layers() -> Linearise:
         if layers < 2:
             raise MethodError("grad_drop needs a model of at least two layers")
         logits, other = record(s.model, s.batch, s.giving, kinds.read)
-        plain = record_gradients(s.model, s.batch, s.receiving, s.metric, kinds.read)
+        plain = gradients_at(s, kinds)
 
         def passes() -> Iterator[Pass]:
             yield Pass(1.0, plain, PLAIN)
             for layer in range(layers):
-                shut = ("attn_out", layer)
-                found = record_gradients(
-                    s.model, s.batch, s.receiving, s.metric, kinds.read, closed_to=shut
-                )
+                found = gradients_at(s, kinds, closed_to=("attn_out", layer))
                 yield Pass(1.0 / (layers - 1), found, PLAIN)
 
         return Linearisation(**_pair(s, plain, logits, other), passes=passes(), dropped=True)
@@ -86,10 +84,13 @@ def between_runs(share: float = 1.0) -> Linearise:
 
     def linearise(setting: Setting, kinds: Kinds) -> Linearisation:
         s = setting
-        logits, other = record(s.model, s.batch, s.giving, kinds.also(*SecantOps.needs).read)
-        ops = SecantOps(other, share)
-        found = record_gradients(s.model, s.batch, s.receiving, s.metric, kinds.read, ops)
-        return Linearisation(**_pair(s, found, logits, other), passes=iter([Pass(1.0, found, ops)]))
+        stream = s.model.embed(s.batch.tokens(s.giving), s.model.frame(s.batch.mask))
+        other = Beside(stream, frozenset(SecantOps.needs), frozenset(kinds.kept))
+        ops = SecantOps(other.values, share)
+        found = gradients_at(s, kinds, ops, beside=other)
+        assert other.logits is not None
+        pair = _pair(s, found, other.logits, other.values)
+        return Linearisation(**pair, passes=iter([Pass(1.0, found, ops)]))
 
     return linearise
 
@@ -105,7 +106,7 @@ def secant_and_tangent() -> Linearise:
     def linearise(setting: Setting, kinds: Kinds) -> Linearisation:
         s = setting
         found = between_runs()(s, kinds)
-        plain = record_gradients(s.model, s.batch, s.receiving, s.metric, kinds.read)
+        plain = gradients_at(s, kinds)
         (secant,) = found.passes
         answered = [p for p in plain.values if p[0] in kinds.scored and p[0] in ANSWERED]
         linear = frozenset(plain.values.keys() - set(answered))

@@ -7,26 +7,33 @@ scored with them (nodes, finer sites, edges) is the same for all.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 from torch import Tensor
 
 from patching.norms import precise
-from patching.ops import Ops, Point
-from patching.runs import Gradients
+from patching.ops import PLAIN, Ops, Point
+from patching.runs import Gradients, record_gradients
 from patching.setting import Setting
 
 
 @dataclass(frozen=True)
 class Kinds:
-    """Kinds of points at which values and gradients are read, and those whose sites are scored.
+    """Kinds of points that scores are made of.
 
-    With ``alone``, a score needs the gradient at the scored point itself and at no other.
+    read    values of both runs are kept
+    scored  their sites are scored
+    graded  gradients are taken; those that are read where none are named
+    here    values are kept of the runs that gradients are taken at, or made of
+    alone   a score needs the gradient at the scored point itself and at no other
     """
 
     read: tuple[str, ...]
     scored: tuple[str, ...]
+    graded: tuple[str, ...] = ()
+    here: tuple[str, ...] = ()
     alone: bool = False
 
     @classmethod
@@ -37,6 +44,16 @@ class Kinds:
     def also(self, *kinds: str) -> Kinds:
         """With more kinds to read."""
         return replace(self, read=tuple(dict.fromkeys((*self.read, *kinds))))
+
+    @property
+    def gradients(self) -> tuple[str, ...]:
+        """The kinds at which gradients are taken."""
+        return self.graded or self.read
+
+    @property
+    def kept(self) -> tuple[str, ...]:
+        """The kinds whose values are kept of a run with gradients."""
+        return (*self.read, *self.here)
 
 
 @dataclass(frozen=True)
@@ -77,3 +94,18 @@ class Linearisation:
 
 
 Linearise = Callable[[Setting, Kinds], Linearisation]
+
+
+def gradients_at(
+    setting: Setting,
+    kinds: Kinds,
+    ops: Ops = PLAIN,
+    *,
+    values: Iterable[str] | None = None,
+    **changes: Any,
+) -> Gradients:
+    """Gradients at the receiving run, changed as :func:`patching.runs.record_gradients` may be."""
+    s, graded = setting, kinds.gradients
+    run = s.model, s.batch, s.receiving, s.metric, graded, ops
+    kept = kinds.kept if values is None else values
+    return record_gradients(*run, values=kept, again=s.again, **changes)

@@ -423,7 +423,7 @@ def _over(sweep: activation.ExactSweep, labels: Labels, tell: Told = _nobody) ->
 
 def _edges(setting: Setting, labels: Labels, linearise: Linearise, nodes: str) -> BatchScores:
     layout = layout_of(setting.model.anatomy, nodes)
-    found = linearise(setting, edge_kinds(layout))
+    found = linearise(setting, edge_kinds(layout, setting.model))
     columns = None if labels == (None,) else label_columns(labels, setting.batch)
     scores = edge_scores(setting.model, found, layout, columns)
     return BatchScores(scores, found.metric_clean, found.metric_corrupted)

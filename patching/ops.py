@@ -123,6 +123,19 @@ class RoutedTokens:
         return torch.ones_like(here) if asked else here
 
 
+@dataclass(frozen=True)
+class NormSlope:
+    """The derivative of a norm in factors, a multiple of the identity and some of rank one.
+
+    A gradient ``h``, which has the norm's weight already, becomes ``a C(h) + sum of m f (m . h)``,
+    with ``a`` the ``scale``, ``(f, m)`` each of those ``along`` a direction, and ``C`` the norm's
+    centring; every ``m`` is centred.
+    """
+
+    scale: Float[Tensor, "*b 1"]
+    along: tuple[tuple[Float[Tensor, "*b 1"], Float[Tensor, "*b d"]], ...] = ()
+
+
 class Ops:
     """The plain steps. ``point`` names the step's place in the model, as taps do."""
 
@@ -141,23 +154,32 @@ class Ops:
         Gradients have the shape of ``x``, or ``[b, ports, s, d]`` for an ``x`` of ``[b, s, d]``.
         ``where`` says which part of the batch ``x`` is.
         """
-        return (lambda g: g) if norm.does_nothing else self._norm_vjp(norm, x, point, where)
+        if norm.does_nothing:
+            return lambda g: g
+        slope, weight, dtype = self.norm_slope(norm, x, point, where), norm.weight, x.dtype
+
+        def vjp(g: Tensor) -> Tensor:
+            # C(w g) a + sum of m f (m . w g), with C the centring of the norm, if any.
+            (scale,) = beside(g, slope.scale)
+            g = g * weight
+            out = norm.centre_vjp(g) * scale
+            for factor, along in slope.along:
+                f, m = beside(g, factor, along)
+                out = out + m * (f * (g * m).sum(-1, keepdim=True))
+            return out.to(dtype)
+
+        return vjp
+
+    def norm_slope(
+        self, norm: Norm, x: Float[Tensor, "*b d"], point: Point, where: Where = EVERYWHERE
+    ) -> NormSlope:
+        """The derivative of a norm at ``x``, without its weight, in factors."""
+        # y = u(x) w + b with u = C(x) / s:  dL/dx = C(w g) / s - u (u . w g) / (d s).
+        scale = norm.scale(x)
+        return NormSlope(1 / scale, ((-1 / (scale * x.shape[-1]), norm.centre(x) / scale),))
 
     def _norm(self, norm: Norm, x: Tensor, point: Point) -> Tensor:
         return norm(x)
-
-    def _norm_vjp(self, norm: Norm, x: Tensor, point: Point, where: Where) -> Vjp:
-        scale = norm.scale(x)
-        unit = norm.centre(x) / scale
-        weight = norm.weight
-
-        def vjp(g: Tensor) -> Tensor:
-            s, u = beside(g, scale, unit)
-            g = g * weight
-            g = norm.centre_vjp(g - u * (g * u).mean(-1, keepdim=True))
-            return (g / s).to(x.dtype)
-
-        return vjp
 
     def activation(self, act: Callable[[Tensor], Tensor], x: Tensor, point: Point) -> Tensor:
         """An elementwise activation function."""

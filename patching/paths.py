@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from patching import softmax_response
-from patching.linearised import Kinds, Linearisation, Linearise, Pass
+from patching.linearised import Kinds, Linearisation, Linearise, Pass, gradients_at
 from patching.ops import PLAIN, Point
-from patching.runs import record, record_gradients
+from patching.runs import record
 from patching.setting import Setting
 from patching.softmax_response import gradient_from
 from tasks.errors import MethodError
@@ -36,10 +36,7 @@ def along_inputs(steps: int = 5) -> Linearise:
         def passes() -> Iterator[Pass]:
             begin, end = (values[run]["input", 0] for run in ("corrupted", "clean"))
             for put in _on_the_way(("input", 0), begin, end, steps):
-                found = record_gradients(
-                    s.model, s.batch, s.receiving, s.metric, kinds.read, put=put
-                )
-                yield Pass(1.0 / steps, found, PLAIN)
+                yield Pass(1.0 / steps, gradients_at(s, kinds, put=put, values=kinds.here), PLAIN)
 
         return _linearised(s, logits, values, passes())
 
@@ -82,11 +79,11 @@ def _through(
             at, ends = softmax_response.path(s, *runs, point)
         for put in _on_the_way(at, *ends, steps):
             if kinds.alone:
-                found = gradient_from(s, here["resid_pre", at[1]], put)
+                at_step = gradient_from(s, here["resid_pre", at[1]], put)
             else:
-                given = s.model, s.batch, s.receiving, s.metric, kinds.read
-                found = record_gradients(*given, put=put)
-            yield Pass(1.0 / steps, found, PLAIN, frozenset([point]))
+                at_step = gradients_at(s, kinds, put=put, values=kinds.here)
+            yield Pass(1.0 / steps, at_step, PLAIN, frozenset([point]))
+            del at_step
 
 
 def _on_the_way(

@@ -9,6 +9,7 @@ plain edges, and those of all pairs of places to the head's.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import torch
 from jaxtyping import Float, Int
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from patching import attention_edges
 from patching.activation import EDGE_KINDS, ExactSweep
-from patching.gradient_scores import combine, edge_kinds, edges_of_token
+from patching.gradient_scores import combine, edge_kinds, edges_of_tokens
 from patching.linearised import Kinds, Linearisation, Pass
 from patching.model import Model
 from patching.nodes.layout import Layout
@@ -29,7 +30,8 @@ EXACT_KINDS = (*EDGE_KINDS, *(kind for kind in attention_edges.KINDS.read if kin
 
 def kinds(layout: Layout) -> Kinds:
     """Kinds of points that both kinds of edges need."""
-    return edge_kinds(layout).also(*attention_edges.KINDS.read)
+    both = edge_kinds(layout).also(*attention_edges.KINDS.read)
+    return replace(both, graded=(*both.graded, *attention_edges.KINDS.scored))
 
 
 def estimates(
@@ -48,11 +50,11 @@ def estimates(
     first = int(differs.any(0).long().argmax())
 
     def one_pass(each: Pass) -> Tensor:
-        rows = []
+        rows, edges_at = [], edges_of_tokens(model, linearised, layout, each)
         for prompt in range(len(at)):
             total = None
             for token in range(first, at.shape[1]):
-                tile = edges_of_token(model, linearised, layout, each, prompt, token)
+                tile = edges_at(prompt, token)
                 if total is None:
                     total = tile.new_zeros(count + 1, tile.shape[1])
                 total[at[prompt, token]] += tile[0]

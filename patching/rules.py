@@ -20,11 +20,10 @@ from patching.experts import Experts
 from patching.norms import Norm, precise
 from patching.ops import (
     EVERYWHERE,
+    NormSlope,
     Ops,
     Point,
-    Vjp,
     Where,
-    beside,
     derivative,
     mix_vjp,
     scores_vjp,
@@ -168,21 +167,16 @@ class RelevanceOps(Ops):
     def _norm(self, norm: Norm, x: Tensor, point: Point) -> Tensor:
         if self.rules.norm == "plain":
             return norm(x)
-        vjp = self._norm_vjp(norm, x.detach(), point, EVERYWHERE)
+        vjp = self.norm_vjp(norm, x.detach(), point)
         return substitute(norm(x.detach()), lambda g: (vjp(g),), x)
 
     @override
-    def _norm_vjp(self, norm: Norm, x: Tensor, point: Point, where: Where) -> Vjp:
+    def norm_slope(
+        self, norm: Norm, x: Tensor, point: Point, where: Where = EVERYWHERE
+    ) -> NormSlope:
         if self.rules.norm == "plain":
-            return super()._norm_vjp(norm, x, point, where)
-        factor = 1 / norm.scale(x)
-        weight = norm.weight
-
-        def vjp(g: Tensor) -> Tensor:
-            (f,) = beside(g, factor)
-            return (norm.centre_vjp(g * weight) * f).to(x.dtype)
-
-        return vjp
+            return super().norm_slope(norm, x, point, where)
+        return NormSlope(1 / norm.scale(x))
 
     @override
     def activation(self, act: Callable[[Tensor], Tensor], x: Tensor, point: Point) -> Tensor:

@@ -10,10 +10,12 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from patching.forward import Record, Write, chain
+from patching.backward import Backward, Beside
+from patching.forward import Record, Tap, Write, chain, no_tap
 from patching.in_use import undisturbed
 from patching.metrics import CheckedMetric
 from patching.model import Model
+from patching.norms import precise
 from patching.ops import PLAIN, Ops, Point
 from tasks.errors import MethodError, TaskError
 from tasks.pairs import PromptPairs
@@ -111,45 +113,64 @@ def record_gradients(
     kinds: Iterable[str],
     ops: Ops = PLAIN,
     *,
+    values: Iterable[str] | None = None,
     put: tuple[Point, Tensor] | None = None,
     closed_to: Point | None = None,
+    beside: Beside | None = None,
+    again: bool = False,
 ) -> Gradients:
     """One forward and one backward pass: the gradient of each prompt's metric at every point.
 
     Prompts do not influence one another, so the gradient of the summed metric is the per-prompt
-    gradient, whatever the batch size. ``put`` replaces the value of one point, and gradients are
-    taken from there on: those at points before it are given as zero. No gradient passes the point
-    ``closed_to``.
+    gradient, whatever the batch size. ``values`` are kept of the same kinds of points unless others
+    are named. ``put`` replaces the value of one point, and gradients are taken from there on: those
+    at points before it are given as zero. No gradient passes the point ``closed_to``. ``beside``
+    is the other run where derivatives are made of both; with ``again`` every block runs twice and
+    memory is that of one (:mod:`patching.backward`).
 
     Raises:
         MethodError: an activation or a gradient is not a finite number; the site is named.
     """
-    tap = Record(kinds)
-    frame = model.frame(batch.mask)
+    graded = frozenset(kinds)
+    kept = graded if values is None else frozenset(values)
     edits: dict[Point, Callable[[Tensor], Tensor]] = {}
     if put is not None:
         edits[put[0]] = lambda _: put[1].detach().requires_grad_()
     if closed_to is not None:
         edits[closed_to] = torch.Tensor.detach
-    tapped = chain(Write(edits), tap) if edits else tap
+    tap = Write(edits) if edits else no_tap
+    frame = model.frame(batch.mask)
+    x = tap("input", 0, model.embed(batch.tokens(run), frame)).detach()
+    passing = Backward(model, frame, tap, kept, graded, ops, beside, again)
+    inside = put is not None and put[0][0] != "input"
+    logits = passing.run(x, put[0][1] if put and inside else 0, not inside)
+    if beside is not None and beside.logits is not None:
+        other = "corrupted" if run == "clean" else "clean"
+        _check_logits(beside.logits, model, batch, other, graded | kept, no_tap)
+    _check_logits(logits, model, batch, run, graded | kept, tap)
     with torch.enable_grad():
-        x = model.embed(batch.tokens(run), frame).detach().requires_grad_(put is None)
-        x = tapped("input", 0, x)
-        logits = model.run_from(0, x, frame, tapped, ops)
-        name_overflow(logits, tap.values)
         value = metric(logits, batch.pairs)
-        points = [point for point, v in tap.values.items() if v.requires_grad]
-        inputs = [tap.values[point] for point in points]
-        found = torch.autograd.grad(value.sum(), inputs, allow_unused=True)
-    values = {point: v.detach() for point, v in tap.values.items()}
-    on_the_way = dict(zip(points, found, strict=True))
-    grads = {
-        point: torch.zeros_like(v) if (g := on_the_way.get(point)) is None else g
-        for point, v in values.items()
-    }
-    check_finite(values, "activation")
+        grads = passing.gradients(value.sum())
+    if "input" in kept:
+        passing.values["input", 0] = x
+    check_finite(passing.values, "activation")
     check_finite(grads, "gradient")
-    return Gradients(values, grads, value.detach())
+    return Gradients(passing.values, grads, value.detach())
+
+
+def _check_logits(
+    logits: Tensor, model: Model, batch: Batch, run: str, kinds: Iterable[str], tap: Tap
+) -> None:
+    """Where logits are not finite, run again to name the first site that is not.
+
+    Raises:
+        MethodError: see :func:`name_overflow`.
+    """
+    if not torch.isfinite(logits).all():
+        kept = Record(kinds)
+        with torch.no_grad():
+            model.run(batch.tokens(run), batch.mask, chain(tap, kept))
+        name_overflow(logits, kept.values)
 
 
 def name_overflow(logits: Tensor, values: dict[Point, Tensor]) -> None:
@@ -169,7 +190,8 @@ def check_finite(values: dict[Point, Tensor], what: str) -> None:
         MethodError: see above.
     """
     for (kind, layer), value in values.items():
-        if not torch.isfinite(value).all():
+        # One sum is quicker than a look at every number, and is finite only if all of them are.
+        if not torch.isfinite(precise(value).sum()) and not torch.isfinite(value).all():
             raise MethodError(
                 f"{what} at {kind}.{layer} is not a finite number; the model overflows there, "
                 f"so no score is given (try float32)"

@@ -35,12 +35,11 @@ from patching.experts import Experts
 from patching.norms import Norm, precise
 from patching.ops import (
     EVERYWHERE,
+    NormSlope,
     Ops,
     Point,
     RoutedTokens,
-    Vjp,
     Where,
-    beside,
     cut,
     derivative,
     mix_vjp,
@@ -83,33 +82,33 @@ class SecantOps(Ops):
 
     @override
     def _norm(self, norm: Norm, x: Tensor, point: Point) -> Tensor:
-        vjp = self._norm_vjp(norm, x.detach(), point, EVERYWHERE)
+        vjp = self.norm_vjp(norm, x.detach(), point)
         return substitute(norm(x.detach()), lambda g: (vjp(g),), x)
 
     @override
-    def _norm_vjp(self, norm: Norm, x: Tensor, point: Point, where: Where) -> Vjp:
-        x2 = cut(self.other[point], where)
-        one, two = norm.centre(x), norm.centre(x2)
+    def norm_slope(
+        self, norm: Norm, x: Tensor, point: Point, where: Where = EVERYWHERE
+    ) -> NormSlope:
+        # x / s(x): x gets the mean of 1/s and 1/s2. 1/s = v^-1/2 gets m, the mean of both x, by
+        # its secant in v, (1/s2 - 1/s) / (v2 - v) = -1 / (s s2 (s + s2)), with dv = 2 m . dx / d.
+        x2, share = cut(self.other[point], where), self.share
         s1, s2 = norm.scale(x), norm.scale(x2)
-        inverse, middle = (1 / s1 + 1 / s2) / 2, (one + two) / 2
+        middle = (norm.centre(x) + norm.centre(x2)) / 2
         falling = -2 / (s1 * s2 * (s1 + s2)) / x.shape[-1]
-        weight = norm.weight
-        tangent = super()._norm_vjp(norm, x, point, where) if self.share < 1 else None
-
-        def vjp(g: Tensor) -> Tensor:
-            r, m, f = beside(g, inverse, middle, falling)
-            scaled = g * weight
-            scaled = scaled * r + m * (f * (scaled * m).sum(-1, keepdim=True))
-            secant = norm.centre_vjp(scaled).to(x.dtype)
-            return secant if tangent is None else torch.lerp(tangent(g), secant, self.share)
-
-        return vjp
+        secant = NormSlope((1 / s1 + 1 / s2) / 2, ((falling, middle),))
+        if share == 1:
+            return secant
+        tangent = super().norm_slope(norm, x, point, where)
+        parts = ((share, secant), (1 - share, tangent))
+        along = tuple((w * f, m) for w, part in parts for f, m in part.along)
+        return NormSlope(torch.lerp(tangent.scale, secant.scale, share), along)
 
     @override
     def activation(self, act: Callable[[Tensor], Tensor], x: Tensor, point: Point) -> Tensor:
         value = act(x.detach())
-        slope = self._slope(act, x.detach(), self.other[point], value)
-        return substitute(value, lambda g: ((g * slope).to(x.dtype),), x)
+        # Nothing but the slope is held for the backward pass.
+        slope, dtype = self._slope(act, x.detach(), self.other[point], value), x.dtype
+        return substitute(value, lambda g: ((g * slope).to(dtype),), x)
 
     @override
     def slope(
@@ -159,13 +158,15 @@ class SecantOps(Ops):
         both = (with_sinks(precise(s), sinks) for s in (scores.detach(), self.other[point]))
         mean = log_mean(*both)
         total, mean = mean.sum(-1, keepdim=True), mean[..., :keys]
+        share, here = self.share, None if self.share == 1 else value
 
         def vjp(g: Tensor) -> tuple[Tensor]:
+            # diag(l) - l l^T / sum(l), applied to g.
             secant = mean * (g - (g * mean).sum(-1, keepdim=True) / total)
-            if self.share == 1:
+            if here is None:
                 return (secant.to(g.dtype),)
-            tangent = value * (g - (g * value).sum(-1, keepdim=True))
-            return (torch.lerp(tangent.to(secant), secant, self.share).to(g.dtype),)
+            tangent = here * (g - (g * here).sum(-1, keepdim=True))
+            return (torch.lerp(tangent.to(secant), secant, share).to(g.dtype),)
 
         return substitute(value, vjp, scores)
 

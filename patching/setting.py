@@ -15,12 +15,16 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Setting:
-    """A batch of pairs, a metric and a direction."""
+    """A batch of pairs, a metric and a direction.
+
+    With ``again`` backward passes hold one block at a time, and run every block twice.
+    """
 
     model: Model
     batch: Batch
     metric: CheckedMetric
     direction: str
+    again: bool = False
 
     @property
     def receiving(self) -> str:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 from jaxtyping import Float
 from torch import Tensor
 
 from patching.model import Model
 from patching.nodes.ends import Input, Logits
+from patching.nodes.gradients import PortGradient
 from patching.nodes.heads import Heads
 from patching.nodes.kind import Receiver, Sender, Slopes, Values
-from patching.nodes.layout import Layout
+from patching.nodes.layout import Layout, Ports
 from patching.nodes.mlps import Mlps
 from patching.nodes.neurons import Neurons
 from patching.ops import Point
@@ -43,37 +44,42 @@ def write_kinds(layout: Layout) -> tuple[str, ...]:
 
 
 def read_kinds(layout: Layout) -> tuple[str, ...]:
-    """The kinds of points that gradients at a layout's ports are made of."""
+    """The kinds of points of whose gradients those at a layout's ports are made."""
     kinds = [kind for group in layout.ports for kind in RECEIVERS[group.kind].reads]
-    return tuple(dict.fromkeys(("resid_pre", *kinds)))
+    return tuple(dict.fromkeys(kinds))
+
+
+def value_kinds(layout: Layout) -> tuple[str, ...]:
+    """The kinds of points whose values are needed for that."""
+    kinds = [kind for group in layout.ports for kind in RECEIVERS[group.kind].values]
+    return tuple(dict.fromkeys(kinds))
 
 
 def deltas(
     model: Model, layout: Layout, clean: Values, corrupted: Values
-) -> Float[Tensor, "b u s d"]:
+) -> Float[Tensor, "u b s d"]:
     """Clean minus corrupted writes of every sender, in order, in float32 or better.
 
     Written in place group by group, so that they are never held twice.
     """
     first, *others = layout.senders
     start = SENDERS[first.kind].delta(model, first.layer, clean, corrupted)
-    size, _, length, width = start.shape
-    stack = start.new_empty(size, layout.n_senders, length, width)
-    stack[:, first.slice] = start
+    stack = start.new_empty(layout.n_senders, *start.shape[1:])
+    stack[first.slice] = start
     for group in others:
-        stack[:, group.slice] = SENDERS[group.kind].delta(model, group.layer, clean, corrupted)
+        stack[group.slice] = SENDERS[group.kind].delta(model, group.layer, clean, corrupted)
     return stack
 
 
-def gradients(
-    model: Model, layout: Layout, slopes: Slopes
-) -> Iterator[tuple[int, Float[Tensor, "b r s d"]]]:
-    """Receiver by receiver: how many senders it reads, and gradients at the stream its ports read.
+def gradients(model: Model, layout: Layout, slopes: Slopes) -> list[tuple[Ports, PortGradient]]:
+    """Gradients at the stream that all ports read, receiver by receiver.
 
-    In the order of the layout's ports; the three ports of a layer's heads come together.
+    In the order of the layout's ports; the three ports of a layer's heads come together, with the
+    first of them.
     """
-    seen: set[tuple[str, int]] = set()
+    made: dict[tuple[str, int], tuple[Ports, PortGradient]] = {}
     for group in layout.ports:
-        if (group.kind, group.layer) not in seen:
-            seen.add((group.kind, group.layer))
-            yield group.reads, RECEIVERS[group.kind].gradient(model, group.layer, slopes)
+        at = group.kind, group.layer
+        if at not in made:
+            made[at] = group, RECEIVERS[group.kind].gradient(model, group.layer, slopes)
+    return list(made.values())

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from patching.model import Model
+from patching.nodes.gradients import AtEnd, PortGradient
 from patching.nodes.kind import Slopes, Values, difference
 
 
@@ -21,24 +21,23 @@ class Input:
         layer: int,  # noqa: ARG002
         clean: Values,
         corrupted: Values,
-    ) -> Float[Tensor, "b 1 s d"]:
+    ) -> Float[Tensor, "1 b s d"]:
         """Clean minus corrupted embedding."""
-        return difference(clean, corrupted, ("input", 0))[:, None]
+        return difference(clean, corrupted, ("input", 0))[None]
 
 
 class Logits:
     """The final norm and the unembedding, at the last position. They send nothing."""
 
     reads: tuple[str, ...] = ("final_in",)
+    values: tuple[str, ...] = ("resid_pre",)
 
     def gradient(
         self,
         model: Model,  # noqa: ARG002
         layer: int,
         slopes: Slopes,
-    ) -> Float[Tensor, "b 1 s d"]:
+    ) -> PortGradient:
         """Zero everywhere but at the last position."""
-        at_end = torch.zeros_like(slopes.values["resid_pre", 0])
-        if slopes.ends:
-            at_end[:, -1] = slopes.grads["final_in", layer]
-        return at_end[:, None]
+        length = slopes.values["resid_pre", 0].shape[1]
+        return AtEnd(slopes.gradient("final_in", layer), length)

@@ -10,8 +10,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from patching.model import Model
+from patching.nodes.gradients import PortGradient
 from patching.norms import precise
-from patching.ops import EVERYWHERE, Ops, Point, Where
+from patching.ops import Ops, Point
 
 Values = Mapping[Point, Tensor]
 
@@ -20,15 +21,18 @@ Values = Mapping[Point, Tensor]
 class Slopes:
     """Values and gradients at some points of one run, and the derivatives that go with them.
 
-    ``where`` says which prompts and positions of the batch they are; ``ends`` whether its last
-    position is among them.
+    ``weight`` is what the gradients count for in the sum over backward passes.
     """
 
     values: Values
     grads: Values
     ops: Ops
-    where: Where = EVERYWHERE
-    ends: bool = True
+    weight: float = 1.0
+
+    def gradient(self, kind: str, layer: int) -> Tensor:
+        """One of the gradients in float32 or better, times the weight."""
+        grad = precise(self.grads[kind, layer])
+        return grad if self.weight == 1 else grad * self.weight
 
 
 class Sender(Protocol):
@@ -41,7 +45,7 @@ class Sender(Protocol):
 
     def delta(
         self, model: Model, layer: int, clean: Values, corrupted: Values
-    ) -> Float[Tensor, "b u s d"]:
+    ) -> Float[Tensor, "u b s d"]:
         """Clean minus corrupted writes of one layer's nodes, in float32 or better.
 
         Writes of all nodes of a layer add up to what the layer writes, without constant biases,
@@ -53,12 +57,14 @@ class Sender(Protocol):
 class Receiver(Protocol):
     """How nodes of one kind read the residual stream.
 
-    ``reads`` are the kinds of points of which gradients at their input ports are made.
+    ``reads`` are the kinds of points of whose gradients those at their input ports are made,
+    ``values`` the kinds whose values in the same run that takes.
     """
 
     reads: tuple[str, ...]
+    values: tuple[str, ...]
 
-    def gradient(self, model: Model, layer: int, slopes: Slopes) -> Float[Tensor, "b r s d"]:
+    def gradient(self, model: Model, layer: int, slopes: Slopes) -> PortGradient:
         """The metric's gradient at the residual stream that each of a layer's ports reads."""
         ...
 

@@ -6,6 +6,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from patching.model import Model
+from patching.nodes.gradients import PortGradient, Stream
 from patching.nodes.kind import Slopes, Values, difference
 
 
@@ -14,6 +15,7 @@ class Mlps:
 
     writes: tuple[str, ...] = ("mlp_out",)
     reads: tuple[str, ...] = ("mlp_in",)
+    values: tuple[str, ...] = ()
 
     def delta(
         self,
@@ -21,15 +23,15 @@ class Mlps:
         layer: int,
         clean: Values,
         corrupted: Values,
-    ) -> Float[Tensor, "b 1 s d"]:
+    ) -> Float[Tensor, "1 b s d"]:
         """Clean minus corrupted output, behind a post-norm where there is one."""
-        return difference(clean, corrupted, ("mlp_out", layer))[:, None]
+        return difference(clean, corrupted, ("mlp_out", layer))[None]
 
     def gradient(
         self,
         model: Model,  # noqa: ARG002
         layer: int,
         slopes: Slopes,
-    ) -> Float[Tensor, "b 1 s d"]:
+    ) -> PortGradient:
         """The gradient at the MLP's own view of the stream, as the backward pass has it."""
-        return slopes.grads["mlp_in", layer][:, None]
+        return Stream(slopes.gradient("mlp_in", layer))

@@ -12,38 +12,47 @@ from torch import Tensor, nn
 
 from patching.blocks import Block, weight_in_out
 from patching.model import Model
+from patching.nodes.gradients import PortGradient, Whole
 from patching.nodes.kind import Slopes, Values
 from patching.norms import precise
+from patching.ops import Where, cut
 
 
 class Neurons:
     """The neurons of a layer's MLP, in order."""
 
     writes: tuple[str, ...] = ("mlp_post", "mlp_raw")
-    reads: tuple[str, ...] = ("mlp_in", "mlp_pre", "mlp_up")
+    reads: tuple[str, ...] = ("mlp_pre", "mlp_up")
+    values: tuple[str, ...] = ("mlp_in",)
 
     def delta(
         self, model: Model, layer: int, clean: Values, corrupted: Values
-    ) -> Float[Tensor, "b n s d"]:
+    ) -> Float[Tensor, "n b s d"]:
         """Clean minus corrupted amounts, each times its neuron's direction."""
         block = model.blocks[layer]
         now, then = (
-            amounts(block, precise(run["mlp_post", layer]), run["mlp_raw", layer])
+            amounts(block, precise(run["mlp_post", layer]), run.get(("mlp_raw", layer)))
             for run in (clean, corrupted)
         )
-        return (now - then).transpose(1, 2)[..., None] * directions(block, now)[:, None]
+        return (now - then).movedim(-1, 0)[..., None] * directions(block, now)[:, None, None]
 
-    def gradient(self, model: Model, layer: int, slopes: Slopes) -> Float[Tensor, "b n s d"]:
-        """``norm_vjp(g_pre[n] W_in[n] + g_up[n] W_up[n])``, neuron by neuron."""
-        block, point = model.blocks[layer], ("mlp_in", layer)
-        at_norm: Tensor | float = 0.0
-        for kind, module in _inputs(block):
-            rows = weight_in_out(module).T.to(slopes.grads[kind, layer].dtype)
-            each = slopes.grads[kind, layer].transpose(1, 2)[..., None] * rows[:, None]
-            at_norm = at_norm + each
-        assert isinstance(at_norm, Tensor)
-        vjp = slopes.ops.norm_vjp(block.ln2, slopes.values[point], point, slopes.where)
-        return vjp(at_norm)
+    def gradient(self, model: Model, layer: int, slopes: Slopes) -> PortGradient:
+        """Neuron by neuron, made a tile at a time."""
+        block = model.blocks[layer]
+        return Whole(model.anatomy.d_mlp, lambda where: _gradient(block, slopes, where))
+
+
+def _gradient(block: Block, slopes: Slopes, where: Where) -> Float[Tensor, "b n s d"]:
+    """``norm_vjp(g_pre[n] W_in[n] + g_up[n] W_up[n])``, neuron by neuron."""
+    point = ("mlp_in", block.layer)
+    at_norm: Tensor | float = 0.0
+    for kind, module in _inputs(block):
+        grad = slopes.gradient(kind, block.layer)[where]
+        rows = weight_in_out(module).T.to(grad.dtype)
+        at_norm = at_norm + grad.transpose(1, 2)[..., None] * rows[:, None]
+    assert isinstance(at_norm, Tensor)
+    vjp = slopes.ops.norm_vjp(block.ln2, cut(slopes.values[point], where), point, where)
+    return precise(vjp(at_norm))
 
 
 def directions(block: Block, like: Tensor) -> Float[Tensor, "n d"]:
@@ -56,14 +65,17 @@ def directions(block: Block, like: Tensor) -> Float[Tensor, "n d"]:
 
 
 def amounts(
-    block: Block, post: Float[Tensor, "b s n"], raw: Float[Tensor, "b s d"]
+    block: Block, post: Float[Tensor, "b s n"], raw: Float[Tensor, "b s d"] | None
 ) -> Float[Tensor, "b s n"]:
     """How much each neuron writes of its direction; ``raw`` is what the whole MLP makes.
 
     Under a post-norm that is ``post_n / s(raw)``, with the scale of that run.
     """
     norm = block.ln2_post
-    return post if norm is None else (post / norm.scale(raw)).to(post.dtype)
+    if norm is None:
+        return post
+    assert raw is not None
+    return (post / norm.scale(raw)).to(post.dtype)
 
 
 def answers(

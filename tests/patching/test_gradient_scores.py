@@ -1,6 +1,8 @@
 """Estimates against their definitions: the rate at which the metric moves with a site or edge."""
 
 import copy
+import weakref
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -247,3 +249,60 @@ def test_a_model_with_one_layer():
     assert len(exact) == 12 + 5 + 6
     cut = sum(secant[name] for name in secant if name.endswith("->logits"))
     assert cut == pytest.approx(exact.total_effect, abs=1e-6)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_blocks_that_run_twice_give_the_same_to_the_bit(model, pairs, method):
+    """Only one block's graph is held at a time; the derivatives are those of the same values."""
+    batch, layout = families.one_batch(model, pairs), layout_of(model.anatomy)
+    linearise = linearisation(method, get(method).check(METHODS[method]))
+    once, twice = (
+        edge_scores(
+            model,
+            linearise(
+                Setting(model, batch, families.LOGIT_DIFF, "noising", again), edge_kinds(layout)
+            ),
+            layout,
+        )
+        for again in (False, True)
+    )
+    assert torch.equal(once, twice)
+
+
+def test_a_graph_is_held_for_one_block_at_a_time(gpt2, pairs):
+    """What autograd keeps at once: of all blocks, or with ``again`` of one."""
+    batch = families.one_batch(gpt2, pairs)
+    held = {}
+    for again in (False, True):
+        kept = weakref.WeakSet()
+        sizes = []
+
+        class Saved:
+            def __init__(self, value):
+                self.value = value
+
+        def pack(value, kept=kept, sizes=sizes, kind=Saved):
+            kept.add(saved := kind(value))
+            sizes.append(len(kept))
+            return saved
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda saved: saved.value):
+            record_gradients(gpt2, batch, "clean", families.LOGIT_DIFF, ("q",), again=again)
+        held[again] = max(sizes)
+    assert gpt2.anatomy.n_layers == 2
+    assert held[True] < 0.7 * held[False]
+
+
+def test_passes_that_speak_for_the_same_add_up_before_their_products(gpt2, pairs):
+    """Integrated gradients: the sum of every step's scores."""
+    batch, layout = families.one_batch(gpt2, pairs), layout_of(gpt2.anatomy)
+    setting = Setting(gpt2, batch, families.LOGIT_DIFF, "noising")
+
+    def linearised():
+        return linearisation("ig", {"steps": 3, "on": "inputs"})(setting, edge_kinds(layout))
+
+    together = edge_scores(gpt2, linearised(), layout)
+    steps = list(linearised().passes)
+    each = [edge_scores(gpt2, replace(linearised(), passes=iter([step])), layout) for step in steps]
+    assert len(each) == 3
+    assert_close(together, sum(each), "three steps")
