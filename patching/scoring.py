@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from patching.batch_scores import BatchScores
 from patching.choice import CHECKED, Check
 from patching.costs import exact_blocks
-from patching.measure import EXACT, BatchScores, Request, Sample, score_batches
+from patching.measure import EXACT, Request, Sample, score_batches
 from patching.metrics import Metric
 from patching.model import Model
 from patching.places import described
