@@ -90,6 +90,13 @@ Positions = Annotated[
         "--top is then a budget in plain edges."
     ),
 ]
+Clusters = Annotated[
+    int | None,
+    typer.Option(help="Also tell the prompts apart by their scores: so many circuits."),
+]
+Pairs = Annotated[
+    int | None, typer.Option("--n", help="Prompt pairs. Default: 64 of a task, all of a file.")
+]
 Top = Annotated[
     int | None, typer.Option(help="How many edges to keep. Default: 100 where that is chosen.")
 ]
@@ -207,18 +214,13 @@ def discover(
     metric: Metric = None,
     select: Select = "top",
     top: Top = None,
-    n: Annotated[
-        int | None, typer.Option("--n", help="Prompt pairs. Default: 64 of a task, all of a file.")
-    ] = None,
+    n: Pairs = None,
     seed: Annotated[int, typer.Option(help="Draws the prompt pairs.")] = 0,
     batch_size: BatchSize = 32,
     skip_bad: SkipBad = False,
     model_correct: ModelCorrect = False,
     ablation: Outside = "corrupted",
-    clusters: Annotated[
-        int | None,
-        typer.Option(help="Also tell the prompts apart by their scores: so many circuits."),
-    ] = None,
+    clusters: Clusters = None,
     out: Annotated[
         Path | None, typer.Option(help="The run folder to write. Default: runs/TASK.")
     ] = None,
