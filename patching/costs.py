@@ -16,6 +16,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from patching.anatomy import Anatomy
+from patching.choice import ESTIMATE, Chosen
+from patching.written import read_method
 from tasks.pairs import PromptPairs
 
 if TYPE_CHECKING:
@@ -43,3 +45,17 @@ def estimate_blocks(sites: SiteSet, anatomy: Anatomy, steps: int) -> float:
 def first_token(pairs: PromptPairs) -> int:
     """The first column in which any prompt differs between its runs; 0 if none does."""
     return int((pairs.clean != pairs.corrupted).any(0).argmax())
+
+
+def choose(wanted: SiteSet, pairs: PromptPairs, anatomy: Anatomy) -> Chosen:
+    """Kind by kind, the exact effects where they cost no more than the estimate."""
+    steps = int(read_method(ESTIMATE)[1]["steps"])
+    ways: dict[bool, list[str]] = {True: [], False: []}
+    cost = cost_exact = 2.0 * anatomy.n_layers
+    for kind in wanted.kinds:
+        some, _ = wanted.split([kind])
+        exact = exact_blocks(some, pairs, anatomy)
+        estimate = estimate_blocks(some, anatomy, steps)
+        ways[exact <= estimate].append(kind)
+        cost, cost_exact = cost + min(exact, estimate), cost_exact + exact
+    return Chosen(tuple(ways[True]), tuple(ways[False]), cost, cost_exact)

@@ -7,42 +7,28 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import torch
-from jaxtyping import Float, Int
-from torch import Tensor
+from jaxtyping import Int
 
-from patching import (
-    activation,
-    attention_edges,
-    exact_receivers,
-    placed_scores,
-    softmax_response,
-)
-from patching.anatomy import Anatomy
+from patching import attention_edges, batch_scores, softmax_response
+from patching.batch_scores import BatchScores, Labels, Told, nobody
 from patching.choice import ESTIMATE, Chosen
-from patching.circuit_run import CircuitRunner
-from patching.costs import estimate_blocks, exact_blocks
-from patching.gradient_scores import edge_kinds, edge_scores, site_scores
+from patching.costs import choose
 from patching.learned.settings import Settings
-from patching.linearised import Kinds, Linearise
 from patching.methods import check_effect, get, linearisation
 from patching.metrics import CheckedMetric, Metric, check_metric, metric_name
 from patching.model import Model
-from patching.nodes.edges import EdgeNames, EdgeSet
+from patching.nodes.edges import EdgeNames
 from patching.nodes.layout import Layout, layout_of
-from patching.places import place_numbers, places_of
+from patching.places import places_of
 from patching.rules import Rules
 from patching.runs import Batch
 from patching.setting import Setting, check_direction
-from patching.sitesets import SiteSet, label_columns, labels_of, site_set
+from patching.sitesets import SiteSet, labels_of, site_set
 from patching.sweep import Sweep, sweep
 from patching.written import read_method
 from tasks.errors import MethodError, ModelError, TaskError, unknown
 from tasks.pairs import PromptPairs
 
-Labels = tuple[int | str | None, ...]
-
-Told = Callable[[int], None]
 Sample = tuple[int, int]
 """How many sites at the most, and the seed that draws them."""
 
@@ -53,10 +39,6 @@ LEVELS = ("node", "edge", "site", "attention_edge", "placed")
 BETWEEN = ("edge", "attention_edge", "placed")
 AUTO, EXACT, FOR_EDGES = "auto", "activation", "secant"
 """The method that chooses, and what it takes where all is exact, and of edges."""
-
-
-def _nobody(step: int) -> None:
-    """Nobody is told."""
 
 
 @dataclass(frozen=True)
@@ -183,69 +165,32 @@ class Request:
             return len(self.wanted)
         return model.anatomy.n_layers + 1 if self.labels == (None,) else 1
 
-    def measure(self, tell: Told = _nobody) -> Callable[[Setting], BatchScores]:
+    def measure(self, tell: Told = nobody) -> Callable[[Setting], BatchScores]:
         """The function that scores one batch; ``tell`` is given how many of its steps are done."""
         wanted, labels, crosses = self.wanted, self.labels, self.level == "attention_edge"
         nodes = self.nodes
         if self.chosen is not None:
             parts = [(part.measure(tell), places) for part, places in self.parts]
-            return lambda setting: _together(setting, parts, len(self.names))
+            return lambda setting: batch_scores.together(setting, parts, len(self.names))
         if self.level == "placed":
-            return lambda setting: self._placed(setting)
+            estimated = self.method != EXACT
+            by = linearisation(self.method, self.options) if estimated else None
+            return lambda setting: batch_scores.placed(setting, labels, by)
         if self.method == "activation" and self.level == "edge" and nodes == "neurons":
-            return _neuron_edges
+            return batch_scores.neuron_edges
         if self.method == "activation":
-            return lambda setting: _exact(setting, wanted, labels, crosses, tell)
+            return lambda setting: batch_scores.exact(setting, wanted, labels, crosses, tell)
         linearise = linearisation(self.method, self.options)
         if crosses:
-            return lambda setting: _attention_edges(setting, labels, linearise)
+            return lambda setting: batch_scores.crossing(setting, labels, linearise)
         if wanted is None and self.options.get("exact_receivers"):
-            return lambda setting: _edges_answered(setting, labels, linearise)
+            return lambda setting: batch_scores.edges_answered(setting, labels, linearise)
         if wanted is None:
-            return lambda setting: _edges(setting, labels, linearise, nodes)
+            return lambda setting: batch_scores.edges(setting, labels, linearise, nodes)
         fixed = self.method == "ensemble" or bool(self.options.get("qk_fix"))
         if not fixed or not set(softmax_response.ANSWERED) & set(wanted.kinds):
-            return lambda setting: _estimate(setting, wanted, linearise)
-        return lambda setting: _estimate_with_response(setting, wanted, linearise)
-
-    def _placed(self, setting: Setting) -> BatchScores:
-        """Edges at places, and crossing edges between them."""
-        at, count = place_numbers(self.labels, setting.batch), len(self.labels)
-        if self.method == EXACT:
-            sweep = activation.ExactSweep(setting, placed_scores.EXACT_KINDS)
-            other = setting.metric(sweep.other_logits, setting.batch.pairs)
-            clean, corrupted = setting.ordered(sweep.base, other)
-            return BatchScores(placed_scores.exact(sweep, at, count), clean, corrupted)
-        layout = layout_of(setting.model.anatomy)
-        linearise = linearisation(self.method, self.options)
-        found = linearise(setting, placed_scores.kinds(layout))
-        scores = placed_scores.estimates(setting.model, found, layout, at, count)
-        return BatchScores(scores, found.metric_clean, found.metric_corrupted)
-
-
-def choose(wanted: SiteSet, pairs: PromptPairs, anatomy: Anatomy) -> Chosen:
-    """Kind by kind, the exact effects where they cost no more than the estimate."""
-    steps = int(read_method(ESTIMATE)[1]["steps"])
-    ways: dict[bool, list[str]] = {True: [], False: []}
-    cost = cost_exact = 2.0 * anatomy.n_layers
-    for kind in wanted.kinds:
-        some, _ = wanted.split([kind])
-        exact = exact_blocks(some, pairs, anatomy)
-        estimate = estimate_blocks(some, anatomy, steps)
-        ways[exact <= estimate].append(kind)
-        cost, cost_exact = cost + min(exact, estimate), cost_exact + exact
-    return Chosen(tuple(ways[True]), tuple(ways[False]), cost, cost_exact)
-
-
-def _together(setting: Setting, parts: Sequence[Any], count: int) -> BatchScores:
-    """The scores of several requests, each at its places."""
-    found = [(part(setting), places) for part, places in parts]
-    first = found[0][0]
-    kind = torch.promote_types(found[0][0].scores.dtype, found[-1][0].scores.dtype)
-    scores = first.scores.new_empty(len(setting.batch), count, dtype=kind)
-    for each, places in found:
-        scores[:, torch.from_numpy(places).to(scores.device)] = each.scores.to(kind)
-    return replace(first, scores=scores)
+            return lambda setting: batch_scores.estimate(setting, wanted, linearise)
+        return lambda setting: batch_scores.estimate_with_response(setting, wanted, linearise)
 
 
 def check_set(
@@ -314,15 +259,6 @@ def check_reached(method: str, options: Mapping[str, Any], kind: str) -> None:
         )
 
 
-@dataclass(frozen=True)
-class BatchScores:
-    """What one batch gives: per-prompt scores and the metric in both runs."""
-
-    scores: Float[Tensor, "b names"]
-    clean: Float[Tensor, " b"]
-    corrupted: Float[Tensor, " b"]
-
-
 def score_batches(
     model: Model,
     pairs: PromptPairs,
@@ -351,93 +287,3 @@ def score_batches(
         return made(request.measure(tell)(setting))
 
     return sweep(model, pairs, work, options, steps)
-
-
-@torch.no_grad()
-def _exact(
-    setting: Setting, wanted: SiteSet | None, labels: Labels, crosses: bool, tell: Told
-) -> BatchScores:
-    kinds = activation.EDGE_KINDS if wanted is None else wanted.kinds
-    sweep = activation.ExactSweep(setting, attention_edges.KINDS.read if crosses else kinds)
-    if crosses:
-        found = attention_edges.exact(sweep, labels)
-    elif wanted is not None:
-        parts, scored = [], 0
-        for part in sweep.sites(wanted):
-            parts.append(part)
-            scored += part.shape[1]
-            tell(scored)
-        found = torch.cat(parts, dim=1)
-    else:
-        found = _over(sweep, labels, tell)
-    other = setting.metric(sweep.other_logits, setting.batch.pairs)
-    clean, corrupted = setting.ordered(sweep.base, other)
-    return BatchScores(found, clean, corrupted)
-
-
-def _attention_edges(setting: Setting, labels: Labels, linearise: Linearise) -> BatchScores:
-    found = linearise(setting, attention_edges.KINDS)
-    scores = attention_edges.estimates(found, labels, setting.batch)
-    return BatchScores(scores, found.metric_clean, found.metric_corrupted)
-
-
-@torch.no_grad()
-def _edges_answered(setting: Setting, labels: Labels, linearise: Linearise) -> BatchScores:
-    """Edges whose receivers answer exactly."""
-    found = linearise(setting, exact_receivers.KINDS)
-    sweep = exact_receivers.ReceiverSweep(setting, found)
-    return BatchScores(_over(sweep, labels), found.metric_clean, found.metric_corrupted)
-
-
-@torch.no_grad()
-def _neuron_edges(setting: Setting) -> BatchScores:
-    """Exact effects between heads and neurons, by their definition: one run for each edge.
-
-    Noising leaves one edge out of all, denoising puts one edge into none.
-    """
-    runner = CircuitRunner(setting.model, setting.batch, nodes="neurons")
-    layout, sign = runner.layout, setting.sign()
-    whole = EdgeSet.all(layout)
-    start = whole if setting.direction == "noising" else EdgeSet.none(layout)
-
-    def metric(kept: EdgeSet) -> Tensor:
-        return setting.metric(runner.logits(kept), setting.batch.pairs)
-
-    base = metric(start)
-    columns = []
-    for number in range(layout.n_edges):
-        kept = start.kept.copy()
-        kept[number] ^= True
-        columns.append(sign * (base - metric(EdgeSet(layout, kept))))
-    clean, corrupted = metric(whole), metric(EdgeSet.none(layout))
-    return BatchScores(torch.stack(columns, dim=1), clean, corrupted)
-
-
-def _over(sweep: activation.ExactSweep, labels: Labels, tell: Told = _nobody) -> Tensor:
-    """All edges, over all positions or at each labelled one."""
-    if labels == (None,):
-        return sweep.edges(tell=tell)
-    masks = softmax_response.label_masks(labels, sweep.setting, sweep.kept.first)
-    return torch.stack([sweep.edges(at) for at in masks], dim=-1).flatten(1)
-
-
-def _edges(setting: Setting, labels: Labels, linearise: Linearise, nodes: str) -> BatchScores:
-    layout = layout_of(setting.model.anatomy, nodes)
-    found = linearise(setting, edge_kinds(layout, setting.model))
-    columns = None if labels == (None,) else label_columns(labels, setting.batch)
-    scores = edge_scores(setting.model, found, layout, columns)
-    return BatchScores(scores, found.metric_clean, found.metric_corrupted)
-
-
-def _estimate(setting: Setting, wanted: SiteSet, linearise: Linearise) -> BatchScores:
-    found = linearise(setting, Kinds.scoring(wanted.kinds))
-    scores = wanted.select(site_scores(found, wanted, setting.batch))
-    return BatchScores(scores, found.metric_clean, found.metric_corrupted)
-
-
-def _estimate_with_response(setting: Setting, wanted: SiteSet, linearise: Linearise) -> BatchScores:
-    """Query and key sites answered by the exact softmax (the QK fix)."""
-    found = linearise(setting, Kinds.scoring(wanted.kinds).also(*softmax_response.KINDS))
-    response = softmax_response.SoftmaxResponse(setting, found, wanted)
-    scores = wanted.select(site_scores(found, wanted, setting.batch, response))
-    return BatchScores(scores, found.metric_clean, found.metric_corrupted)

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from patching.batch_scores import BatchScores
 from patching.choice import CHECKED, Check
 from patching.choices import Direction, MethodName, MetricName, Nodes, Positions, ScoreLevel
 from patching.costs import exact_blocks
-from patching.measure import EXACT, BatchScores, Request, Sample, score_batches
+from patching.measure import EXACT, Request, Sample, score_batches
 from patching.methods import check_effect, get
 from patching.metrics import Metric
 from patching.model import Model

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -13,6 +11,8 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from tasks.chat import Message
+from tasks.columns import column as column_of
+from tasks.digest import digest as digest_of
 from tasks.errors import TaskError, all_faults, counted
 from tasks.pairs_check import content_faults, read_positions, shape_faults
 from tasks.row import NO_ID, Row
@@ -61,10 +61,8 @@ class PromptPairs:
     templates:               what each pair was made from, its words left out; empty for none
     about:                   what to know of all of them, such as what was left out of their file
     prompt:                  int64 [n], whose row each is, where a prompt has several; or empty
-    columns:                 what else their file says of each pair, by name; results can be told
-                             apart by it
-    spans:                   name -> int64 [n, 2], first column of a place and the one behind its
-                             last; of prompts that have any, every token is in exactly one
+    columns:                 name -> what else their file says of each pair
+    spans:                   name -> int64 [n, 2], from a column to another, see tasks.spans
 
     The prediction is read at the last column. Arrays are copied and read-only. Anything that does
     not fit raises one `TaskError` that lists every fault.
@@ -94,7 +92,7 @@ class PromptPairs:
     spans: Mapping[str, Int[np.ndarray, "n 2"]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name in ("clean", "corrupted", "answer", "counterfactual"):
+        for name in ("clean", "corrupted", "answer", "counterfactual", "prompt"):
             object.__setattr__(self, name, _frozen(getattr(self, name), np.int64))
         object.__setattr__(self, "mask", _frozen(self.mask, np.bool_))
         for where in ("positions", "spans"):
@@ -104,7 +102,6 @@ class PromptPairs:
         object.__setattr__(self, "texts", texts)
         self._fill_spelling()
         object.__setattr__(self, "templates", tuple(self.templates) or ("",) * len(self.clean))
-        object.__setattr__(self, "prompt", _frozen(self.prompt, np.int64))
         if faults := shape_faults(self) or content_faults(self):
             raise TaskError(all_faults(HEADLINE, faults))
 
@@ -235,21 +232,13 @@ class PromptPairs:
             remarks=tuple(self.remarks[i] for i in chosen),
             templates=tuple(self.templates[i] for i in chosen),
             prompt=self.prompt[chosen] if len(self.prompt) else self.prompt,
-            columns={
-                name: tuple(values[i] for i in chosen) for name, values in self.columns.items()
-            },
+            columns={name: tuple(at[i] for i in chosen) for name, at in self.columns.items()},
             spans={name: at[chosen] for name, at in self.spans.items()},
         )
 
     def column(self, name: str) -> tuple[str, ...]:
-        """What is said of each prompt under a name: ``template``, ``length``, or a file's column.
-
-        Raises:
-            TaskError: nothing is, with the names there are.
-        """
-        from tasks.columns import column
-
-        return column(self, name)
+        """What is said of each prompt under a name; see :func:`tasks.columns.column`."""
+        return column_of(self, name)
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -315,17 +304,7 @@ class PromptPairs:
     @cached_property
     def digest(self) -> str:
         """SHA-256 of the contents, in hex; what is written on padding does not count."""
-        prompts = [np.where(self.mask, ids, 0) for ids in (self.clean, self.corrupted)]
-        arrays = [*prompts, self.mask, self.answer, self.counterfactual]
-        names = sorted(self.positions)
-        arrays += [self.positions[name] for name in names]
-        arrays += [self.rest] if self.rest.size else []
-        arrays += [self.spans[name] for name in sorted(self.spans)]
-        header = [self.task, self.metric, names, self.texts, [array.shape for array in arrays]]
-        digest = hashlib.sha256(json.dumps(header).encode())
-        for array in arrays:
-            digest.update(array.tobytes())
-        return digest.hexdigest()
+        return digest_of(self)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, PromptPairs) and self.digest == other.digest

@@ -11,7 +11,7 @@ from importlinter.cli import lint_imports
 HEAVY = ("torch", "transformers", "transformer_lens")
 VOCABULARY = {
     *("patching.anatomy", "patching.sites", "patching.scores"),
-    *("patching.nodes.layout", "patching.nodes.edges"),
+    *("patching.nodes.layout", "patching.nodes.edges", "patching.placed"),
     "patching.choices",
 }
 

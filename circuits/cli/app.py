@@ -109,6 +109,14 @@ Positions = Annotated[
         "--top is then a budget in plain edges."
     ),
 ]
+Clusters = Annotated[
+    int | None,
+    typer.Option(help="Also tell the prompts apart by their scores: so many circuits."),
+]
+Pairs = Annotated[
+    int | None,
+    typer.Option("--n", help="Number of prompt pairs. Default: 64 of a task, all of a file."),
+]
 Top = Annotated[
     int | None,
     typer.Option(
@@ -272,19 +280,13 @@ def discover(
         float | None,
         typer.Option(help="Keep as many as give this share of the answer, not a number (--top)."),
     ] = None,
-    n: Annotated[
-        int | None,
-        typer.Option("--n", help="Number of prompt pairs. Default: 64 of a task, all of a file."),
-    ] = None,
+    n: Pairs = None,
     seed: Annotated[int, typer.Option(help="Random seed for the prompt pairs.")] = 0,
     batch_size: BatchSize = 32,
     skip_bad: SkipBad = False,
     model_correct: ModelCorrect = False,
     ablation: Outside = "corrupted",
-    clusters: Annotated[
-        int | None,
-        typer.Option(help="Also tell the prompts apart by their scores: so many circuits."),
-    ] = None,
+    clusters: Clusters = None,
     out: Annotated[
         Path | None, typer.Option(help="The run folder to write. Default: runs/TASK.")
     ] = None,

@@ -22,7 +22,8 @@ from circuits.evaluation.outcomes import Outcomes, measure, undefined
 from circuits.evaluation.running import PLAIN, Running
 from circuits.results.intervals import Draws, Ends, bootstrap, weights
 from patching.nodes.edges import EdgeSet
-from patching.placed import PlacedScores, Wiring, plain_at_cost, whole_cost
+from patching.placed import Wiring, whole_cost
+from patching.placed_budget import PlacedScores, plain_at_cost
 from tasks.errors import MethodError, RunError, unknown
 
 if TYPE_CHECKING:

@@ -10,7 +10,8 @@ import numpy as np
 from graphs import CircuitGraph
 from graphs.info import CircuitInfo
 from graphs.parts import ScoredEdge
-from patching.placed import PlacedScores, whole_cost
+from patching.placed import whole_cost
+from patching.placed_budget import PlacedScores
 from tasks.errors import MethodError
 
 if TYPE_CHECKING:
