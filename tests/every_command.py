@@ -17,7 +17,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.faults import EVENTS, FAULTS, child, inject, status
+from tests.faults import EVENTS, FAULTS, child, inject, status, within
 from tests.soak import carried_out, check_whole, contents
 
 CODES = {"kill": (-9, 0), "interrupt": (130, 0)}
@@ -73,7 +73,7 @@ def counted(words: list[str], folder: Path) -> int:
 
     def count() -> None:
         def hook(event: str, given: tuple[object, ...]) -> None:
-            if event in EVENTS and str(folder) in str(given[0]):
+            if event in EVENTS and within(given[0], str(folder)):
                 os.write(number, b".")
 
         number = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
@@ -140,6 +140,7 @@ def main(tried: int, names: list[str]) -> None:
         plan_for(model, (remove("m3.n1"),)).save(folder / "plan.toml")
         for each in names or COMMANDS:
             hit, events = disturbed(each, tried, folder)
+            assert hit, (each, "was never disturbed")
             sys.stdout.write(f"{each}: {hit} of {events} events, nothing lost, done again\n")
             sys.stdout.flush()
             for place in folder.glob("written*"):

@@ -50,6 +50,17 @@ PASSED = 9
 FAULTS: dict[str, Fault] = {"kill": kill, "interrupt": interrupt, "full": fill_disk}
 
 
+def within(given: object, folder: str) -> bool:
+    """Whether what an event is about lies in a folder; it may be named from where we are.
+
+    >>> within("means", os.getcwd()), within(b"/elsewhere/means", os.getcwd()), within(3, "/")
+    (True, False, False)
+    """
+    if not isinstance(given, str | bytes | os.PathLike):
+        return False
+    return os.path.abspath(os.fsdecode(given)).startswith(folder)
+
+
 def inject(fault: Fault, at: int, folder: Path) -> list[str]:
     """Have a fault happen at an event of files in a folder, counted from 0; for this process.
 
@@ -60,7 +71,7 @@ def inject(fault: Fault, at: int, folder: Path) -> list[str]:
 
     def hook(event: str, given: tuple[object, ...]) -> None:
         nonlocal count
-        if event in EVENTS and place in str(given[0]):
+        if event in EVENTS and within(given[0], place):
             count += 1
             if count == at:
                 fired.append(event)

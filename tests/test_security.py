@@ -10,7 +10,7 @@ import pytest
 import typer
 
 from circuits.cli.app import app
-from tests import audit, every_command, lock
+from tests import audit, every_command, faults, lock
 
 FAULT = {"id": "A", "fix_versions": []}
 CLEAN = {"name": "x", "version": "1", "vulns": []}
@@ -45,7 +45,7 @@ def test_every_command_that_writes_is_killed():
     assert written == set(every_command.COMMANDS)
 
 
-@pytest.mark.parametrize("tool", [audit, lock, every_command])
+@pytest.mark.parametrize("tool", [audit, lock, every_command, faults])
 def test_the_examples_of_the_tools_run(tool):
     done = doctest.testmod(tool)
     assert done.attempted
