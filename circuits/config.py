@@ -49,6 +49,7 @@ class Config:
     select      how the circuit is chosen: see circuits.selectors
     top         how many edges (of level node: nodes) make the circuit; None: as the choice has it
     n           how many prompt pairs; None: 64 of a task, all of a file
+    memory      what scores may take beside the model, such as 20GB; None: no limit
     ablation    what stands in for everything outside the circuit when it is run
     bos         whether every text begins with the beginning-of-sequence token; None: as the
                 model's tokenizer does it
@@ -73,6 +74,7 @@ class Config:
     n: int | None = None
     seed: int = 0
     batch_size: int = 32
+    memory: str | None = None
     ablation: str = "corrupted"
     bos: bool | None = None
     chat: str = ""
@@ -150,7 +152,10 @@ class Config:
         filled: dict[str, Any] = {"n": self.count, "select": self.choice.name, "top": self.size}
         filled["ablation"] = outside(self.ablation).name
         filled["asked"] = [list(question) for question in self.asked]
-        return asdict(self) | filled | {"options": dict(self.options)}
+        plain = asdict(self) | filled | {"options": dict(self.options)}
+        if self.memory is None:
+            del plain["memory"]
+        return plain
 
     def digest(self) -> str:
         """SHA-256 of the choices and of the local files they name.
@@ -174,9 +179,11 @@ class Config:
 
     def sweep(self, progress: Progress | None = None, journal: Journal | None = None) -> Sweep:
         """How loops over the prompts run."""
+        from patching.sizes import bytes_of
         from patching.sweep import Sweep
 
-        return Sweep(self.batch_size, progress, journal)
+        limit = None if self.memory is None else bytes_of(self.memory)
+        return Sweep(self.batch_size, progress, journal, memory=limit)
 
     def settled(self, model: str | None = None) -> Self:
         """With the split of the task's prompts that goes with the model, where none is given.
@@ -200,7 +207,7 @@ class Config:
         """
         checks = (
             *(self._check_task, self._check_model, self._check_method, self._check_metric),
-            *(self._check_choice, self._check_ablation, self._check_chat),
+            *(self._check_choice, self._check_ablation, self._check_chat, self._check_memory),
         )
         faults = [fault for check in checks if (fault := _fault(check)) is not None]
         numbers = [("top", self.top, 1), ("n", self.count, 1)]
@@ -271,6 +278,12 @@ class Config:
             )
         if self.level in LEVELS and self.level not in selector.levels:
             raise MethodError(f"the selector '{selector.name}' chooses edges, not {self.level}s")
+
+    def _check_memory(self) -> None:
+        from patching.sizes import bytes_of
+
+        if self.memory is not None:
+            bytes_of(self.memory)
 
     def _check_ablation(self) -> None:
         from patching.ablation.kinds import outside

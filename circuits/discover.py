@@ -43,6 +43,7 @@ def discover(
     n: int | None = None,
     seed: int = 0,
     batch_size: int = 32,
+    memory: str | None = None,
     ablation: str = "corrupted",
     bos: bool | None = None,
     chat: bool | str = "",
@@ -65,6 +66,8 @@ def discover(
     a split, the embedded model is asked what it was not trained on, any other model everything.
     `model_correct` leaves out pairs on which the model does not prefer the right answer of both
     runs. `bos` and `chat` say how texts are put to the model: see :meth:`tasks.base.Task.pairs`.
+    `memory`, such as `20GB`, is what scores may take beside the model: see
+    :func:`patching.scoring.score`.
     `progress` is called with (done, total, what). Further options are the method's. Equal arguments
     give equal circuits. Right answers to which the model gives practically no probability are named
     in a warning of the logger `circuits`.
@@ -92,6 +95,7 @@ def discover(
         n=n,
         seed=seed,
         batch_size=batch_size,
+        memory=memory,
         ablation=ablation,
         bos=bos,
         chat=form_of(chat),

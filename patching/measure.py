@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,27 +11,31 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from patching import activation, attention_edges, exact_receivers, softmax_response
-from patching.circuit_run import CircuitRunner
+from patching import (
+    activation,
+    attention_edges,
+    exact_neurons,
+    exact_receivers,
+    softmax_response,
+)
 from patching.gradient_scores import edge_kinds, edge_scores, site_scores
 from patching.linearised import Kinds, Linearise
+from patching.memory import fit
 from patching.methods import get, linearisation
 from patching.metrics import CheckedMetric, Metric, check_metric
 from patching.model import Model
-from patching.nodes.edges import EdgeNames, EdgeSet
+from patching.nodes.edges import EdgeNames
 from patching.nodes.layout import Layout, layout_of
+from patching.progress import Step, unheard
 from patching.rules import Rules
 from patching.runs import Batch
 from patching.setting import Setting, check_direction
-from patching.sitesets import SiteSet, label_columns, labels_of, site_set
+from patching.sitesets import Labels, SiteSet, label_columns, labels_of, site_set
 from patching.sweep import Sweep, sweep
 from patching.written import read_method
 from tasks.errors import MethodError, ModelError, TaskError, unknown
 from tasks.pairs import PromptPairs
 
-Labels = tuple[int | str | None, ...]
-
-Told = Callable[[int], None]
 Sample = tuple[int, int]
 """How many sites at the most, and the seed that draws them."""
 
@@ -39,10 +43,6 @@ MOST_EDGES, MOST_EXACT = 20_000_000, 20_000
 """Edges between neurons that are scored at most, and that are scored exactly at most."""
 
 LEVELS = ("node", "edge", "site", "attention_edge")
-
-
-def _nobody(step: int) -> None:
-    """Nobody is told."""
 
 
 @dataclass(frozen=True)
@@ -125,12 +125,12 @@ class Request:
             return len(self.wanted)
         return model.anatomy.n_layers + 1 if self.labels == (None,) else 1
 
-    def measure(self, tell: Told = _nobody) -> Callable[[Setting], BatchScores]:
+    def measure(self, tell: Step = unheard) -> Callable[[Setting], BatchScores]:
         """The function that scores one batch; ``tell`` is given how many of its steps are done."""
         wanted, labels, crosses = self.wanted, self.labels, self.level == "attention_edge"
         nodes = self.nodes
         if self.method == "activation" and self.level == "edge" and nodes == "neurons":
-            return _neuron_edges
+            return lambda setting: BatchScores(*exact_neurons.edges(setting))
         if self.method == "activation":
             return lambda setting: _exact(setting, wanted, labels, crosses, tell)
         linearise = linearisation(self.method, self.options)
@@ -215,7 +215,11 @@ def score_batches(
         MethodError: a result that is not finite.
         TaskError: tokens outside the model's vocabulary.
     """
-    steps, what = request.steps(model), f"{request.method} {request.level} scores"
+    steps, what, again = request.steps(model), f"{request.method} {request.level} scores", False
+    if options.memory is not None and request.method != "activation":
+        picked = fit(model, pairs.clean.shape[1], options.batch_size, options.memory)
+        options, again = replace(options, batch_size=picked.batch_size), picked.again
+        what = f"{what}, {picked}"
     options = options.counting(len(pairs) * steps, what)
 
     def work(batch: Batch) -> tuple[np.ndarray, ...]:
@@ -226,7 +230,7 @@ def score_batches(
             options.tell(len(batch) * (step - done))
             done = step
 
-        setting = Setting(model, batch, request.metric, request.direction)
+        setting = Setting(model, batch, request.metric, request.direction, again)
         return made(request.measure(tell)(setting))
 
     return sweep(model, pairs, work, options, steps)
@@ -234,7 +238,7 @@ def score_batches(
 
 @torch.no_grad()
 def _exact(
-    setting: Setting, wanted: SiteSet | None, labels: Labels, crosses: bool, tell: Told
+    setting: Setting, wanted: SiteSet | None, labels: Labels, crosses: bool, tell: Step
 ) -> BatchScores:
     kinds = activation.EDGE_KINDS if wanted is None else wanted.kinds
     sweep = activation.ExactSweep(setting, attention_edges.KINDS.read if crosses else kinds)
@@ -268,31 +272,7 @@ def _edges_answered(setting: Setting, labels: Labels, linearise: Linearise) -> B
     return BatchScores(_over(sweep, labels), found.metric_clean, found.metric_corrupted)
 
 
-@torch.no_grad()
-def _neuron_edges(setting: Setting) -> BatchScores:
-    """Exact effects between heads and neurons, by their definition: one run for each edge.
-
-    Noising leaves one edge out of all, denoising puts one edge into none.
-    """
-    runner = CircuitRunner(setting.model, setting.batch, nodes="neurons")
-    layout, sign = runner.layout, setting.sign()
-    whole = EdgeSet.all(layout)
-    start = whole if setting.direction == "noising" else EdgeSet.none(layout)
-
-    def metric(kept: EdgeSet) -> Tensor:
-        return setting.metric(runner.logits(kept), setting.batch.pairs)
-
-    base = metric(start)
-    columns = []
-    for number in range(layout.n_edges):
-        kept = start.kept.copy()
-        kept[number] ^= True
-        columns.append(sign * (base - metric(EdgeSet(layout, kept))))
-    clean, corrupted = metric(whole), metric(EdgeSet.none(layout))
-    return BatchScores(torch.stack(columns, dim=1), clean, corrupted)
-
-
-def _over(sweep: activation.ExactSweep, labels: Labels, tell: Told = _nobody) -> Tensor:
+def _over(sweep: activation.ExactSweep, labels: Labels, tell: Step = unheard) -> Tensor:
     """All edges, over all positions or at each labelled one."""
     if labels == (None,):
         return sweep.edges(tell=tell)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from patching.metrics import Metric
 from patching.model import Model
 from patching.progress import Progress
 from patching.scores import Scores
+from patching.sizes import bytes_of
 from patching.sweep import Sweep, added
 from tasks.pairs import PromptPairs
 
@@ -34,6 +36,7 @@ def score(
     positions: str = "all",
     nodes: str = "heads",
     batch_size: int | Sweep = 32,
+    memory: str | int | None = None,
     progress: Progress | None = None,
     **options: Any,
 ) -> Scores:
@@ -49,7 +52,10 @@ def score(
     Scores are means over prompts in units of the metric; positive always means that the clean
     activation pushes the metric towards the clean answer. The batch size changes nothing but time
     and memory, and the rounding of sums: in float32, scores of other batch sizes differ by at most
-    1e-5 of the largest. When memory runs out it is halved and the work goes on.
+    1e-5 of the largest. When memory runs out it is halved and the work goes on. ``memory``, such
+    as ``"20GB"``, is what gradients may take beside the model: if all graphs of a backward pass do
+    not fit, every block runs twice and one graph is held at a time, else batches are halved. What
+    was picked is said in the progress.
 
     >>> scores = circuits.score(model, pairs, "ig:steps=3", level="node")
     >>> scores.ranked()[:3]
@@ -62,7 +68,10 @@ def score(
     """
     where = sites, positions, options
     request = Request.of(model, pairs, method, level, direction, metric, *where, nodes=nodes)
-    parts = score_batches(model, pairs, request, _totals, Sweep.of(batch_size, progress))
+    sweep = Sweep.of(batch_size, progress)
+    if memory is not None:
+        sweep = replace(sweep, memory=bytes_of(memory))
+    parts = score_batches(model, pairs, request, _totals, sweep)
     return _scores(parts, request, _given(level, sites, positions, nodes), model, pairs)
 
 

@@ -31,7 +31,7 @@ from circuits.cli.asking import (
     how_of,
     questions_of,
 )
-from circuits.cli.options import BatchSize, Device, Metric, Model, ModelCorrect, SkipBad
+from circuits.cli.options import BatchSize, Device, Memory, Metric, Model, ModelCorrect, SkipBad
 from tasks.errors import CircuitsError, TaskError
 
 INTERRUPTED = 130
@@ -203,6 +203,7 @@ def discover(
     ] = None,
     seed: Annotated[int, typer.Option(help="Draws the prompt pairs.")] = 0,
     batch_size: BatchSize = 32,
+    memory: Memory = None,
     skip_bad: SkipBad = False,
     model_correct: ModelCorrect = False,
     ablation: Outside = "corrupted",
@@ -232,6 +233,7 @@ def discover(
         n=n,
         seed=seed,
         batch_size=batch_size,
+        memory=memory,
         ablation=ablation,
         **how_of(bos, chat, chat_plain),
         asked=questions_of(task, prompt, corrupted, answer, counterfactual),

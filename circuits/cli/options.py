@@ -8,6 +8,10 @@ import typer
 
 Model = Annotated[str, typer.Option(help="What to open: see 'circuits models'.")]
 BatchSize = Annotated[int, typer.Option(help="Prompt pairs per forward pass.")]
+Memory = Annotated[
+    str | None,
+    typer.Option(help="What scores may take beside the model, such as 20GB."),
+]
 TaskOrFile = Annotated[
     str,
     typer.Argument(
