@@ -55,6 +55,7 @@ class Config:
     top         how many edges (of level node: nodes) make the circuit; None: as the choice has it
     faithful    the share of the answer that the circuit is to give, in the place of ``top``
     n           how many prompt pairs; None: 64 of a task, all of a file
+    memory      what scores may take beside the model, such as 20GB; None: no limit
     ablation    what stands in for everything outside the circuit when it is run
     bos         whether every text begins with the beginning-of-sequence token; None: as the
                 model's tokenizer does it
@@ -80,6 +81,7 @@ class Config:
     n: int | None = None
     seed: int = 0
     batch_size: int = 32
+    memory: str | None = None
     ablation: str = "corrupted"
     bos: bool | None = None
     chat: str = ""
@@ -165,9 +167,10 @@ class Config:
         filled["ablation"] = outside(self.ablation).name
         filled["asked"] = [list(question) for question in self.asked]
         plain = asdict(self) | filled | {"options": dict(self.options)}
-        if self.faithful is None:
-            # Runs made before there was this choice are the same runs.
-            del plain["faithful"]
+        for name in ("faithful", "memory"):
+            # Runs made before there were these choices are the same runs.
+            if plain[name] is None:
+                del plain[name]
         return plain
 
     def digest(self) -> str:
@@ -192,9 +195,11 @@ class Config:
 
     def sweep(self, progress: Progress | None = None, journal: Journal | None = None) -> Sweep:
         """How loops over the prompts run."""
+        from patching.sizes import bytes_of
         from patching.sweep import Sweep
 
-        return Sweep(self.batch_size, progress, journal)
+        limit = None if self.memory is None else bytes_of(self.memory)
+        return Sweep(self.batch_size, progress, journal, memory=limit)
 
     def settled(self, model: str | None = None) -> Self:
         """With the split of the task's prompts that goes with the model, where none is given.
@@ -219,6 +224,7 @@ class Config:
         checks = (
             *(self._check_task, self._check_model, self._check_method, self._check_metric),
             *(self._check_choice, self._check_positions, self._check_ablation, self._check_chat),
+            self._check_memory,
         )
         faults = [fault for check in checks if (fault := _fault(check)) is not None]
         numbers = [("top", self.top, 1), ("n", self.count, 1)]
@@ -360,6 +366,12 @@ class Config:
                 f"a share of the answer chooses how many of the strongest are kept, which the "
                 f"selector '{self.choice.selector.name}' does not do; take --select top"
             )
+
+    def _check_memory(self) -> None:
+        from patching.sizes import bytes_of
+
+        if self.memory is not None:
+            bytes_of(self.memory)
 
     def _check_ablation(self) -> None:
         from patching.ablation.kinds import outside

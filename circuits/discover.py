@@ -50,6 +50,7 @@ def discover(
     n: int | None = None,
     seed: int = 0,
     batch_size: int = 32,
+    memory: str | None = None,
     ablation: AblationName | str = "corrupted",
     bos: bool | None = None,
     chat: bool | str = "",
@@ -79,6 +80,8 @@ def discover(
     a split, the embedded model is asked what it was not trained on, any other model everything.
     `model_correct` leaves out pairs on which the model does not prefer the right answer of both
     runs. `bos` and `chat` say how texts are put to the model: see :meth:`tasks.base.Task.pairs`.
+    `memory`, such as `20GB`, is what scores may take beside the model: see
+    :func:`patching.scoring.score`.
     `progress` is called with (done, total, what). With `out` the run folder is written there, as
     the command does, and :func:`circuits.load_run` opens it; a folder that holds this very run is
     read instead of computed, and `force` replaces another one. Further options are the method's.
@@ -113,6 +116,7 @@ def discover(
         n=n,
         seed=seed,
         batch_size=batch_size,
+        memory=memory,
         ablation=ablation,
         bos=bos,
         chat=form_of(chat),

@@ -22,12 +22,10 @@ from patching.norms import precise
 from patching.ops import Point
 from patching.runs import Batch
 from patching.sites import Edge, head
-from patching.sitesets import label_columns
+from patching.sitesets import Labels, label_columns
 
 KINDS = Kinds(read=("z", "pattern", "v_read"), scored=("z",))
 """Kinds of points of both runs that crossing edges need."""
-
-Labels = tuple[int | str | None, ...]
 
 
 def names(anatomy: Anatomy, labels: Labels) -> tuple[str, ...]:

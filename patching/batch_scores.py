@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,26 +13,18 @@ from torch import Tensor
 from patching import (
     activation,
     attention_edges,
+    exact_neurons,
     exact_receivers,
     placed_scores,
     softmax_response,
 )
-from patching.circuit_run import CircuitRunner
 from patching.gradient_scores import edge_kinds, edge_scores, site_scores
 from patching.linearised import Kinds, Linearise
-from patching.nodes.edges import EdgeSet
 from patching.nodes.layout import layout_of
 from patching.places import place_numbers
+from patching.progress import Step, unheard
 from patching.setting import Setting
-from patching.sitesets import SiteSet, label_columns
-
-Labels = tuple[int | str | None, ...]
-
-Told = Callable[[int], None]
-
-
-def nobody(step: int) -> None:
-    """Nobody is told."""
+from patching.sitesets import Labels, SiteSet, label_columns
 
 
 @dataclass(frozen=True)
@@ -57,7 +49,7 @@ def together(setting: Setting, parts: Sequence[Any], count: int) -> BatchScores:
 
 @torch.no_grad()
 def exact(
-    setting: Setting, wanted: SiteSet | None, labels: Labels, crosses: bool, tell: Told
+    setting: Setting, wanted: SiteSet | None, labels: Labels, crosses: bool, tell: Step
 ) -> BatchScores:
     """Exact effects of sites, of edges, or of what crosses between positions."""
     kinds = activation.EDGE_KINDS if wanted is None else wanted.kinds
@@ -93,31 +85,12 @@ def edges_answered(setting: Setting, labels: Labels, linearise: Linearise) -> Ba
     return BatchScores(_over(sweep, labels), found.metric_clean, found.metric_corrupted)
 
 
-@torch.no_grad()
 def neuron_edges(setting: Setting) -> BatchScores:
-    """Exact effects between heads and neurons, by their definition: one run for each edge.
-
-    Noising leaves one edge out of all, denoising puts one edge into none.
-    """
-    runner = CircuitRunner(setting.model, setting.batch, nodes="neurons")
-    layout, sign = runner.layout, setting.sign()
-    whole = EdgeSet.all(layout)
-    start = whole if setting.direction == "noising" else EdgeSet.none(layout)
-
-    def metric(kept: EdgeSet) -> Tensor:
-        return setting.metric(runner.logits(kept), setting.batch.pairs)
-
-    base = metric(start)
-    columns = []
-    for number in range(layout.n_edges):
-        kept = start.kept.copy()
-        kept[number] ^= True
-        columns.append(sign * (base - metric(EdgeSet(layout, kept))))
-    clean, corrupted = metric(whole), metric(EdgeSet.none(layout))
-    return BatchScores(torch.stack(columns, dim=1), clean, corrupted)
+    """Exact effects between heads and neurons, by their definition."""
+    return BatchScores(*exact_neurons.edges(setting))
 
 
-def _over(sweep: activation.ExactSweep, labels: Labels, tell: Told = nobody) -> Tensor:
+def _over(sweep: activation.ExactSweep, labels: Labels, tell: Step = unheard) -> Tensor:
     """All edges, over all positions or at each labelled one."""
     if labels == (None,):
         return sweep.edges(tell=tell)

@@ -10,20 +10,22 @@ import numpy as np
 from jaxtyping import Int
 
 from patching import attention_edges, batch_scores, softmax_response
-from patching.batch_scores import BatchScores, Labels, Told, nobody
+from patching.batch_scores import BatchScores
 from patching.choice import ESTIMATE, Chosen
 from patching.costs import choose
 from patching.learned.settings import Settings
+from patching.memory import fit
 from patching.methods import check_effect, get, linearisation
 from patching.metrics import CheckedMetric, Metric, check_metric, metric_name
 from patching.model import Model
 from patching.nodes.edges import EdgeNames
 from patching.nodes.layout import Layout, layout_of
 from patching.places import places_of
+from patching.progress import Step, unheard
 from patching.rules import Rules
 from patching.runs import Batch
 from patching.setting import Setting, check_direction
-from patching.sitesets import SiteSet, labels_of, site_set
+from patching.sitesets import Labels, SiteSet, labels_of, site_set
 from patching.sweep import Sweep, sweep
 from patching.written import read_method
 from tasks.errors import MethodError, ModelError, TaskError, unknown
@@ -165,7 +167,7 @@ class Request:
             return len(self.wanted)
         return model.anatomy.n_layers + 1 if self.labels == (None,) else 1
 
-    def measure(self, tell: Told = nobody) -> Callable[[Setting], BatchScores]:
+    def measure(self, tell: Step = unheard) -> Callable[[Setting], BatchScores]:
         """The function that scores one batch; ``tell`` is given how many of its steps are done."""
         wanted, labels, crosses = self.wanted, self.labels, self.level == "attention_edge"
         nodes = self.nodes
@@ -272,7 +274,11 @@ def score_batches(
         MethodError: a result that is not finite.
         TaskError: tokens outside the model's vocabulary.
     """
-    steps, what = request.steps(model), f"{request.method} {request.level} scores"
+    steps, what, again = request.steps(model), f"{request.method} {request.level} scores", False
+    if options.memory is not None and request.method != "activation":
+        picked = fit(model, pairs.clean.shape[1], options.batch_size, options.memory)
+        options, again = replace(options, batch_size=picked.batch_size), picked.again
+        what = f"{what}, {picked}"
     options = options.counting(len(pairs) * steps, what)
 
     def work(batch: Batch) -> tuple[np.ndarray, ...]:
@@ -283,7 +289,7 @@ def score_batches(
             options.tell(len(batch) * (step - done))
             done = step
 
-        setting = Setting(model, batch, request.metric, request.direction)
+        setting = Setting(model, batch, request.metric, request.direction, again)
         return made(request.measure(tell)(setting))
 
     return sweep(model, pairs, work, options, steps)

@@ -12,8 +12,16 @@ Tell = Callable[[], None]
 """Called after every piece of work."""
 
 
+Step = Callable[[int], None]
+"""Called with how many steps of a piece are done."""
+
+
 def nobody() -> None:
     """For work that nobody counts."""
+
+
+def unheard(step: int) -> None:
+    """For steps that nobody counts."""
 
 
 @dataclass(slots=True)

@@ -20,6 +20,7 @@ from patching.model import Model
 from patching.places import described
 from patching.progress import Progress
 from patching.scores import Scores
+from patching.sizes import bytes_of
 from patching.sweep import Sweep, added
 from tasks.pairs import PromptPairs
 
@@ -41,6 +42,7 @@ def score(
     positions: Positions = "all",
     nodes: Nodes = "heads",
     batch_size: int | Sweep = 32,
+    memory: str | int | None = None,
     progress: Progress | None = None,
     **options: Any,
 ) -> Scores:
@@ -62,6 +64,9 @@ def score(
     tokens of one prompt's answer are one prompt: errors are over prompts. The batch size changes
     nothing but time and memory, and the rounding of sums: in float32, scores of other batch sizes
     differ by at most 1e-5 of the largest. When memory runs out it is halved and the work goes on.
+    ``memory``, such as ``"20GB"``, is what gradients may take beside the model: if all graphs of a
+    backward pass do not fit, every block runs twice and one graph is held at a time, else batches
+    are halved. What was picked is said in the progress.
 
     >>> scores = circuits.score(model, pairs, "ig:steps=3", level="node")
     >>> scores.ranked()[:3]
@@ -75,6 +80,8 @@ def score(
     where = sites, positions, options
     request = Request.of(model, pairs, method, level, direction, metric, *where, nodes=nodes)
     loops, given = Sweep.of(batch_size, progress), _given(level, sites, positions, nodes)
+    if memory is not None:
+        loops = replace(loops, memory=bytes_of(memory))
     if get(request.method).tier == "set":
         return _learned(request, model, pairs, nodes, loops)
     if len(pairs.prompt):

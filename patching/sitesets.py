@@ -28,6 +28,9 @@ KINDS = ("node", *STREAMS, "z", "q", "k", "v", "pattern", "neuron", *MIXTURE_PAR
 
 POSITIONS = ("all", "token", "named")
 
+Labels = tuple[int | str | None, ...]
+"""Positions: token indices, names of positions, or ``None`` alone for all together."""
+
 _POINT_OF = {
     "input": "input",
     "head": "z",

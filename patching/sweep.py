@@ -40,12 +40,14 @@ class Sweep:
     progress    is called with (done, total, what), in prompts
     journal     keeps what shards give, so that a killed command goes on from there
     count       counts the work of several loops as one; without one, each loop counts its own
+    memory      bytes that scores may take beside the model, as far as they can be told beforehand
     """
 
     batch_size: int = 32
     progress: Progress | None = None
     journal: Journal | None = None
     count: Count | None = None
+    memory: int | None = None
 
     def __post_init__(self) -> None:
         size = self.batch_size

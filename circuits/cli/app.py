@@ -37,7 +37,7 @@ from circuits.cli.asking import (
     questions_of,
 )
 from circuits.cli.config_file import ConfigFile
-from circuits.cli.options import BatchSize, Device, Metric, Model, ModelCorrect, SkipBad
+from circuits.cli.options import BatchSize, Device, Memory, Metric, Model, ModelCorrect, SkipBad
 from circuits.cli.output import AsJson, print_json, saying
 from patching.choices import Direction, Level, Nodes
 from tasks.errors import CircuitsError, TaskError
@@ -283,6 +283,7 @@ def discover(
     n: Pairs = None,
     seed: Annotated[int, typer.Option(help="Random seed for the prompt pairs.")] = 0,
     batch_size: BatchSize = 32,
+    memory: Memory = None,
     skip_bad: SkipBad = False,
     model_correct: ModelCorrect = False,
     ablation: Outside = "corrupted",
@@ -317,6 +318,7 @@ def discover(
         n=n,
         seed=seed,
         batch_size=batch_size,
+        memory=memory,
         ablation=ablation,
         **how_of(bos, chat, chat_plain),
         asked=questions_of(task, prompt, corrupted, answer, counterfactual),

@@ -20,6 +20,10 @@ Model = Annotated[
 BatchSize = Annotated[
     int, typer.Option(envvar="CIRCUITS_BATCH_SIZE", help="Prompt pairs per forward pass.")
 ]
+Memory = Annotated[
+    str | None,
+    typer.Option(help="What scores may take beside the model, such as 20GB."),
+]
 TaskOrFile = Annotated[
     str,
     typer.Argument(
