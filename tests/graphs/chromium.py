@@ -17,9 +17,12 @@ def find():
 
 
 class Browser:
-    """One browser with one page. Every request and every complaint of the page is kept."""
+    """One browser with one page. Every request and every complaint of the page is kept.
 
-    def __init__(self, folder: Path):
+    No host is found but those that ``hosts`` leaves out.
+    """
+
+    def __init__(self, folder: Path, hosts: str = "MAP * ~NOTFOUND"):
         to_read, to_write = os.pipe(), os.pipe()
         self._out, self._in = to_read[1], to_write[0]
         command = [
@@ -31,7 +34,7 @@ class Browser:
             "--disable-background-networking",
             "--disable-component-update",
             "--no-first-run",
-            "--host-resolver-rules=MAP * ~NOTFOUND",
+            f"--host-resolver-rules={hosts}",
             f"--user-data-dir={folder}",
             "--window-size=1400,1000",
             "--remote-debugging-pipe",

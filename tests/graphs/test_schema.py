@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 
 import graphs
 from graphs.files import write_json
+from graphs.formats.neuronpedia import to_neuronpedia
 from graphs.schema import from_document, from_json, json_schema, to_document, to_json
+from graphs.view import Group, View
 from tasks.errors import FormatError
 from tests.graphs.strategies import circuit, circuits, node_circuits
 
@@ -222,3 +224,23 @@ def test_documents_are_not_changed_by_reading(graph):
     before = json.dumps(plain)
     from_document(plain)
     assert json.dumps(plain) == before
+
+
+def test_marks_are_read_and_those_of_nothing_are_refused():
+    marks = {"pinned": ["a0.h1"], "groups": [{"name": "x", "members": ["a0.h1"], "note": "why"}]}
+    given = document()
+    given["graph"]["view"] = marks
+    found = from_document(given)
+    assert found.info.view == View(("a0.h1",), (Group("x", ("a0.h1",), "why"),))
+    assert found.prune().info.view.among(["logits"]) == View()
+    supernodes = json.loads(to_neuronpedia(found))["qParams"]
+    assert supernodes["supernodes"] == [["x", *supernodes["pinnedIds"]]]
+    for wrong, told in (
+        ({"pinned": ["a1.h9"]}, "is marked and not in the circuit"),
+        ({"groups": [{"name": "x", "members": []}]}, "at least 1 item"),
+    ):
+        given["graph"]["view"] = wrong
+        with pytest.raises(FormatError, match=told):
+            from_document(given)
+    with pytest.raises(FormatError, match="the supernode 'x' has no members"):
+        found.with_info(view=View((), (Group("x", ()),)))
