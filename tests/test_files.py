@@ -26,7 +26,7 @@ COMMANDS = (
     "evaluate run --n 4 --rediscoveries 2 --reference run --ablation mean",
     "compare run run --n 4 --rediscoveries 2 --ablation mean --by template --out compared",
     "discover ioi --n 8 --top 30 --clusters 2 --out clustered",
-    "consensus run run --n 4 --out agreed",
+    "consensus run run --n 4 --ablation mean --out agreed",
     "validate ioi --n 4 --method attribution --kind z --out validated",
     "means ioi --n 4 --out means.safetensors",
     "af1 mental_math --n 8 --samples 8 --set form=+ --out search",

@@ -118,6 +118,8 @@ class Clusters(Reported):
         return [
             Table([name, *head], [[value, *map(str, counts)] for value, counts in rows])
             for name, rows in self.columns.items()
+            # A column that tells nearly every prompt apart says nothing of clusters.
+            if 1 < len(rows) <= len(self.labels) // 2
         ]
 
     def report(self) -> Report:
@@ -286,9 +288,8 @@ def _columns(
     for name in dict.fromkeys(names):
         values = np.array(pairs.column(name))
         kinds = list(dict.fromkeys(values.tolist()))
-        if 1 < len(kinds) <= len(values) // 2:
-            counts = [np.bincount(labels[values == kind], minlength=k) for kind in kinds]
-            found[name] = tuple(
-                (kind, tuple(row.tolist())) for kind, row in zip(kinds, counts, strict=True)
-            )
+        counts = [np.bincount(labels[values == kind], minlength=k) for kind in kinds]
+        found[name] = tuple(
+            (kind, tuple(row.tolist())) for kind, row in zip(kinds, counts, strict=True)
+        )
     return found
