@@ -87,7 +87,9 @@ def test_a_run_tells_it_of_prompts_that_it_was_not_found_on(model, tmp_path, mon
     check_disjoint(prompts_of(config, model), asked[0])
     assert record.enough.prompts == asked[0].prompts == 8
     assert [each.share for each in record.enough.needed] == list(SHARES)
-    assert record.enough.circuit.size == len(circuits.CircuitGraph.load(tmp_path / "run"))
+    assert record.enough.circuit.size == len(
+        circuits.CircuitGraph.load(tmp_path / "run" / "circuit.json")
+    )
     assert np.isfinite(record.enough.circuit.faithfulness)
 
 
