@@ -166,12 +166,7 @@ class Config:
         filled: dict[str, Any] = {"n": self.count, "select": self.choice.name, "top": self.size}
         filled["ablation"] = outside(self.ablation).name
         filled["asked"] = [list(question) for question in self.asked]
-        plain = asdict(self) | filled | {"options": dict(self.options)}
-        for name in ("faithful", "memory"):
-            # Runs made before there were these choices are the same runs.
-            if plain[name] is None:
-                del plain[name]
-        return plain
+        return asdict(self) | filled | {"options": dict(self.options)}
 
     def digest(self) -> str:
         """SHA-256 of the choices and of the local files they name.
@@ -180,6 +175,9 @@ class Config:
         count: to look at them means to load them.
         """
         named = self.to_json()
+        if self.faithful is None:
+            # Runs made before there was this choice are the same runs.
+            del named["faithful"]
         if self.model is not None:
             named["model_files"] = fingerprint(self.model)
         if self.task is not None:

@@ -70,7 +70,7 @@ SELECTORS: dict[str, Selector] = {
     for selector in (
         Selector(
             "top",
-            "the strongest, without those that do not connect input to logits",
+            "the strongest that connect input to logits: a number, or as many as give --faithful",
             "nothing",
             "Syed et al. 2023",
             levels=("edge", "node"),

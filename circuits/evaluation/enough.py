@@ -153,11 +153,10 @@ def sizes_needed(
     sizes = _Sizes(model, pairs, scores, absolute, running)
     if not sizes.doubled(max(shares)):
         return ()
-    found = []
     for share in sorted(shares):
         sizes.divided(share)
-        found.append(sizes.first(share))
-    return tuple(found)
+    # Only now: what was run for one share may be smaller than what another took before.
+    return tuple(sizes.first(share) for share in sorted(shares))
 
 
 class _Sizes:
