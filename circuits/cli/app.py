@@ -116,6 +116,16 @@ Outside = Annotated[
         help="What replaces everything outside the circuit: see 'circuits ablations'.",
     ),
 ]
+Patched = Annotated[
+    Direction, typer.Option(help="Patch the clean run (noising) or the corrupted one.")
+]
+Count = Annotated[
+    int | None,
+    typer.Option("--n", help="Number of prompt pairs. Default: 64 of a task, all of a file."),
+]
+RunFolder = Annotated[
+    Path | None, typer.Option(help="The run folder to write. Default: runs/TASK.")
+]
 Setting = Annotated[
     list[str] | None,
     typer.Option("--set", help="An option of the method, such as steps=3: see 'circuits methods'."),
@@ -244,24 +254,17 @@ def discover(
     method: Method = "secant",
     level: Annotated[Level, typer.Option(help="What is scored and chosen.")] = "edge",
     nodes: NodeKind = "heads",
-    direction: Annotated[
-        Direction, typer.Option(help="Patch the clean run (noising) or the corrupted one.")
-    ] = "noising",
+    direction: Patched = "noising",
     metric: Metric = None,
     select: Select = "top",
     top: Top = None,
-    n: Annotated[
-        int | None,
-        typer.Option("--n", help="Number of prompt pairs. Default: 64 of a task, all of a file."),
-    ] = None,
+    n: Count = None,
     seed: Annotated[int, typer.Option(help="Random seed for the prompt pairs.")] = 0,
     batch_size: BatchSize = 32,
     skip_bad: SkipBad = False,
     model_correct: ModelCorrect = False,
     ablation: Outside = "corrupted",
-    out: Annotated[
-        Path | None, typer.Option(help="The run folder to write. Default: runs/TASK.")
-    ] = None,
+    out: RunFolder = None,
     setting: Setting = None,
     force: Annotated[
         bool, typer.Option("--force", help="Replace a run that is in the folder.")
