@@ -32,10 +32,21 @@ from circuits.cli.asking import (
     how_of,
     questions_of,
 )
+from circuits.cli.choosing import (
+    Count,
+    Method,
+    NodeKind,
+    Outside,
+    Patched,
+    RunFolder,
+    Select,
+    Setting,
+    Top,
+)
 from circuits.cli.config_file import ConfigFile
 from circuits.cli.options import BatchSize, Device, Metric, Model, ModelCorrect, SkipBad
 from circuits.cli.output import AsJson, print_json, saying
-from patching.choices import Direction, Level, Nodes
+from patching.choices import Level
 from tasks.errors import CircuitsError, TaskError
 
 INTERRUPTED = 130
@@ -87,49 +98,6 @@ app = typer.Typer(
     rich_markup_mode=None,
     help="Find, draw and test the circuit in a language model that answers a question.",
 )
-
-Method = Annotated[
-    str,
-    typer.Option(
-        autocompletion=complete.methods,
-        help="See 'circuits methods'. Several, separated by commas: their mean.",
-    ),
-]
-NodeKind = Annotated[
-    Nodes, typer.Option(help="What nodes are: heads and whole MLPs, or heads and single neurons.")
-]
-Top = Annotated[
-    int | None,
-    typer.Option(help="How many edges to keep. Default: 100, if the selector takes a number."),
-]
-Select = Annotated[
-    str,
-    typer.Option(
-        autocompletion=complete.selectors,
-        help="How the circuit is selected, such as threshold:least=0.1: see 'circuits selectors'.",
-    ),
-]
-Outside = Annotated[
-    str,
-    typer.Option(
-        autocompletion=complete.outside,
-        help="What replaces everything outside the circuit: see 'circuits ablations'.",
-    ),
-]
-Patched = Annotated[
-    Direction, typer.Option(help="Patch the clean run (noising) or the corrupted one.")
-]
-Count = Annotated[
-    int | None,
-    typer.Option("--n", help="Number of prompt pairs. Default: 64 of a task, all of a file."),
-]
-RunFolder = Annotated[
-    Path | None, typer.Option(help="The run folder to write. Default: runs/TASK.")
-]
-Setting = Annotated[
-    list[str] | None,
-    typer.Option("--set", help="An option of the method, such as steps=3: see 'circuits methods'."),
-]
 
 
 def _version(wanted: bool) -> None:
