@@ -36,10 +36,24 @@ from circuits.cli.asking import (
     how_of,
     questions_of,
 )
+from circuits.cli.choosing import (
+    Clusters,
+    Count,
+    Faithful,
+    Method,
+    NodeKind,
+    Outside,
+    Patched,
+    Positions,
+    RunFolder,
+    Select,
+    Setting,
+    Top,
+)
 from circuits.cli.config_file import ConfigFile
 from circuits.cli.options import BatchSize, Device, Memory, Metric, Model, ModelCorrect, SkipBad
 from circuits.cli.output import AsJson, print_json, saying
-from patching.choices import Direction, Level, Nodes
+from patching.choices import Level
 from tasks.errors import CircuitsError, TaskError
 
 INTERRUPTED = 130
@@ -91,56 +105,6 @@ app = typer.Typer(
     rich_markup_mode=None,
     help="Find, draw and test the circuit in a language model that answers a question.",
 )
-
-Method = Annotated[
-    str,
-    typer.Option(
-        autocompletion=complete.methods,
-        help="See 'circuits methods'. Several, separated by commas: their mean.",
-    ),
-]
-NodeKind = Annotated[
-    Nodes, typer.Option(help="What nodes are: heads and whole MLPs, or heads and single neurons.")
-]
-Positions = Annotated[
-    str,
-    typer.Option(
-        help="Tie edges to positions: named (those of the task, and the rest), or all tokens. "
-        "--top is then a budget in plain edges."
-    ),
-]
-Clusters = Annotated[
-    int | None,
-    typer.Option(help="Also tell the prompts apart by their scores: so many circuits."),
-]
-Pairs = Annotated[
-    int | None,
-    typer.Option("--n", help="Number of prompt pairs. Default: 64 of a task, all of a file."),
-]
-Top = Annotated[
-    int | None,
-    typer.Option(
-        help="How many edges to keep, all connected. Default: 100, if the selector takes a number."
-    ),
-]
-Select = Annotated[
-    str,
-    typer.Option(
-        autocompletion=complete.selectors,
-        help="How the circuit is selected, such as threshold:least=0.1: see 'circuits selectors'.",
-    ),
-]
-Outside = Annotated[
-    str,
-    typer.Option(
-        autocompletion=complete.outside,
-        help="What replaces everything outside the circuit: see 'circuits ablations'.",
-    ),
-]
-Setting = Annotated[
-    list[str] | None,
-    typer.Option("--set", help="An option of the method, such as steps=3: see 'circuits methods'."),
-]
 
 
 def _version(wanted: bool) -> None:
@@ -270,17 +234,12 @@ def discover(
     level: Annotated[Level, typer.Option(help="What is scored and chosen.")] = "edge",
     nodes: NodeKind = "heads",
     positions: Positions = "",
-    direction: Annotated[
-        Direction, typer.Option(help="Patch the clean run (noising) or the corrupted one.")
-    ] = "noising",
+    direction: Patched = "noising",
     metric: Metric = None,
     select: Select = "top",
     top: Top = None,
-    faithful: Annotated[
-        float | None,
-        typer.Option(help="Keep as many as give this share of the answer, not a number (--top)."),
-    ] = None,
-    n: Pairs = None,
+    faithful: Faithful = None,
+    n: Count = None,
     seed: Annotated[int, typer.Option(help="Random seed for the prompt pairs.")] = 0,
     batch_size: BatchSize = 32,
     memory: Memory = None,
@@ -288,9 +247,7 @@ def discover(
     model_correct: ModelCorrect = False,
     ablation: Outside = "corrupted",
     clusters: Clusters = None,
-    out: Annotated[
-        Path | None, typer.Option(help="The run folder to write. Default: runs/TASK.")
-    ] = None,
+    out: RunFolder = None,
     setting: Setting = None,
     force: Annotated[
         bool, typer.Option("--force", help="Replace a run that is in the folder.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -12,11 +12,23 @@ from circuits.cli.options import Device, Model
 from circuits.cli.output import AsJson, print_json
 from tasks.errors import MethodError
 
+if TYPE_CHECKING:
+    from circuits.studies.emotion.pipeline import Study
+
 Opening = Annotated[
     str | None, typer.Option(help="The beginning of replies. Default for emotions: ' I feel'.")
 ]
 Layers = Annotated[
     str | None, typer.Option(help="Layers to steer, such as 2,3. Default: the stable ones.")
+]
+Prompts = Annotated[
+    Path | None, typer.Option(help="A JSON file of labels and prompts. Default: emotions.")
+]
+Positions = Annotated[
+    Literal["last", "all"], typer.Option(help="The positions where control acts.")
+]
+Threshold = Annotated[
+    float, typer.Option(help="Least cosine between neighbouring layers that count as stable.")
 ]
 
 
@@ -32,9 +44,7 @@ def command(
     bos: Bos = None,
     chat: Chat = False,
     chat_plain: ChatPlain = False,
-    prompts: Annotated[
-        Path | None, typer.Option(help="A JSON file of labels and prompts. Default: emotions.")
-    ] = None,
+    prompts: Prompts = None,
     opening: Opening = None,
     groups: Annotated[int, typer.Option(help="Groups of prompts to find the components.")] = 48,
     tests: Annotated[int, typer.Option(help="Groups of prompts to test control.")] = 40,
@@ -46,13 +56,9 @@ def command(
     neuron_floor: Annotated[int | None, typer.Option(help="Fewest neurons of a layer.")] = None,
     head_floor: Annotated[int | None, typer.Option(help="Fewest heads of a layer.")] = None,
     layers: Layers = None,
-    threshold: Annotated[
-        float, typer.Option(help="Least cosine between neighbouring layers that count as stable.")
-    ] = 0.9,
+    threshold: Threshold = 0.9,
     after_norm: Annotated[bool, typer.Option(help="Read heads after the norm.")] = False,
-    positions: Annotated[
-        Literal["last", "all"], typer.Option(help="The positions where control acts.")
-    ] = "last",
+    positions: Positions = "last",
     seed: Annotated[int, typer.Option(help="Random seed for components and stories.")] = 0,
     batch_size: Annotated[int, typer.Option(help="Prompts per forward pass.")] = 64,
     force: Annotated[
@@ -61,7 +67,6 @@ def command(
     as_json: AsJson = False,
 ) -> None:
     """Find and drive the circuits with which a model shows the emotion it is asked to show."""
-    from circuits.cli.printing import print_report, printable
     from circuits.cli.progress import shown_progress
     from circuits.studies.emotion.folder import emotion
 
@@ -90,6 +95,13 @@ def command(
             batch_size=batch_size,
             **how_of(bos, chat, chat_plain),
         )
+    _print(study, out, as_json)
+
+
+def _print(study: Study, out: Path, as_json: bool) -> None:
+    """The whole report as JSON, or its tables."""
+    from circuits.cli.printing import print_report, printable
+
     if as_json:
         print_json(study.results)
         return

@@ -39,6 +39,10 @@ Rediscovery = Annotated[
     int,
     typer.Option(help="How often to discover again, on resamples of the discovery's prompts."),
 ]
+NewFolder = Annotated[
+    Path | None,
+    typer.Option(help="A new folder for evaluation.json and curves.svg. Default: the run's."),
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -66,10 +70,7 @@ def evaluate(
     batch_size: BatchSize = 64,
     skip_bad: SkipBad = False,
     _device: Device = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(help="A new folder for evaluation.json and curves.svg. Default: the run's."),
-    ] = None,
+    out: NewFolder = None,
     force: Annotated[
         bool, typer.Option("--force", help="Replace an evaluation that is there.")
     ] = False,

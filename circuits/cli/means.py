@@ -16,6 +16,11 @@ from circuits.cli.options import Device, Model, SkipBad, TaskOrFile
 from circuits.cli.output import AsJson, print_json
 from tasks.errors import RunError
 
+Kind = Annotated[
+    Literal["mean", "mean-by-position", "mean-by-token"],
+    typer.Option(help="The ablation that will use them."),
+]
+
 
 def register(app: typer.Typer) -> None:
     """Add the command to the application."""
@@ -24,10 +29,7 @@ def register(app: typer.Typer) -> None:
 
 def means(
     task: TaskOrFile,
-    ablation: Annotated[
-        Literal["mean", "mean-by-position", "mean-by-token"],
-        typer.Option(help="The ablation that will use them."),
-    ] = "mean",
+    ablation: Kind = "mean",
     model: Model = "nano",
     _device: Device = None,
     bos: Bos = None,

@@ -28,6 +28,16 @@ Kinds = Annotated[
     list[str] | None,
     typer.Option(help="A kind of site (resid_pre, z, q, ..., edge). Default: seven of them."),
 ]
+Sites = Annotated[
+    int,
+    typer.Option(help="Most sites of each kind to compare. If there are more, they are sampled."),
+]
+NewFolder = Annotated[
+    Path | None,
+    typer.Option(
+        help="A new folder for validation.json, .csv and .svg. Default: nothing is written."
+    ),
+]
 
 
 def validate(
@@ -43,23 +53,13 @@ def validate(
         int | None,
         typer.Option("--n", help="Number of prompt pairs. Default: 32; 16 or 8 for large models."),
     ] = None,
-    sites: Annotated[
-        int,
-        typer.Option(
-            help="Most sites of each kind to compare. If there are more, they are sampled."
-        ),
-    ] = 96,
+    sites: Sites = 96,
     seed: Annotated[
         int, typer.Option(help="Random seed for prompt pairs, sites and resamples.")
     ] = 0,
     batch_size: BatchSize = 32,
     skip_bad: SkipBad = False,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            help="A new folder for validation.json, .csv and .svg. Default: nothing is written."
-        ),
-    ] = None,
+    out: NewFolder = None,
     force: Annotated[
         bool, typer.Option("--force", help="Replace a validation that is in the folder.")
     ] = False,

@@ -135,7 +135,6 @@ def test_no_command_is_answered_with_help(cli):
         (["discover", "iou"], "unknown task 'iou'; did you mean 'ioi'? choose from: "),
         (["discover", "ioi", "--method", "relevence"], "did you mean 'relevance'?"),
         (["discover", "ioi", "--model", "nanno"], "did you mean 'nano'?"),
-        (["discover", "ioi", "--level", "site"], "unknown level 'site'"),
         (["discover", "ioi", "--set", "rules"], "write NAME=VALUE"),
         (["discover", "gone.jsonl"], "there is no file 'gone.jsonl'"),
         (["discover", "ioi", "--top", "0"], "top is 0"),

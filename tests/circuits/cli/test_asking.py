@@ -62,7 +62,6 @@ def test_a_question_is_evaluated_on_other_prompts(run, tmp_path):
         ((), "nothing is asked; name a task"),
         (MARY, "--corrupted 0, --answer 1, --counterfactual 0"),
         (("ioi", *MARY, *JOHN), "a task (ioi) and questions of your own are given"),
-        (("ioi", "--bos", "maybe"), "unknown value of --bos 'maybe'"),
         (("ioi", "--chat", "--chat-plain"), "two forms of the same"),
         (("ioi", "--chat"), "this model's tokenizer has no chat template"),
         ((*MARY, "--answer", " Tom", *JOHN), "--prompt 1, --corrupted 1, --answer 2"),

@@ -153,8 +153,16 @@ def test_the_shell_offers_names():
     assert "cama" in complete.ablations("ca")
 
 
-def test_a_choice_is_listed_in_the_help_and_in_the_refusal():
-    assert "[edge|node]" in cli("discover", "--help").stdout.replace("<", "[").replace(">", "]")
-    wrong = cli("discover", "ioi", "--level", "edges")
-    assert wrong.exit_code == 2
-    assert "'edge', 'node'" in wrong.stderr
+@pytest.mark.parametrize(
+    ("option", "wrong", "allowed"),
+    [
+        ("--level", "site", ("edge", "node")),
+        ("--bos", "maybe", ("yes", "no")),
+        ("--direction", "up", ("noising", "denoising")),
+    ],
+)
+def test_a_choice_is_listed_in_the_help_and_in_the_refusal(option, wrong, allowed):
+    assert f"{option} <{'|'.join(allowed)}>" in cli("discover", "--help").stdout
+    refused = cli("discover", "ioi", option, wrong)
+    assert refused.exit_code == 2
+    assert all(f"'{name}'" in refused.stderr for name in (wrong, *allowed))
