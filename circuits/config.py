@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from circuits.models import EMBEDDED, check_chat, fingerprint, locate, name_of
+from circuits.config_check import AUTO, FOR_EDGES, faults_of
+from circuits.models import fingerprint, name_of
 from circuits.prompts import WRITTEN as WRITTEN_BY_HAND
 from circuits.settings import Choice, read_methods
 from circuits.split import with_split
@@ -19,8 +20,6 @@ from tasks.errors import (
     MethodError,
     TaskError,
     all_faults,
-    number_faults,
-    unknown,
 )
 from tasks.written import WRITTEN, parted
 
@@ -32,11 +31,6 @@ if TYPE_CHECKING:
 N_FROM_TASK = 64
 PROMPTS = "prompts"
 FILES = (".jsonl", ".json", ".csv", ".tsv", ".txt", ".parquet")
-LEVELS = ("edge", "node")
-POSITIONS = ("named", "all")
-AUTO, EXACT, FOR_EDGES = "auto", "activation", "secant"
-ROWS_ONLY = ("bootstrap",)
-"""Selectors that choose from every prompt's own scores."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +88,12 @@ class Config:
     def __post_init__(self) -> None:
         if self.method == AUTO and self.level == "edge":
             object.__setattr__(self, "method", FOR_EDGES)
+
+    @classmethod
+    def named(cls, given: Mapping[str, Any], **more: Any) -> Self:
+        """From whatever is called like a field; all else that is given is left out."""
+        own = {each.name for each in fields(cls)}
+        return cls(**{name: value for name, value in given.items() if name in own} | more)
 
     @property
     def from_file(self) -> bool:
@@ -219,175 +219,9 @@ class Config:
         Raises:
             CircuitsError: one fault as it is, several listed together.
         """
-        checks = (
-            *(self._check_task, self._check_model, self._check_method, self._check_metric),
-            *(self._check_choice, self._check_positions, self._check_ablation, self._check_chat),
-            self._check_memory,
-        )
-        faults = [fault for check in checks if (fault := _fault(check)) is not None]
-        numbers = [("top", self.top, 1), ("n", self.count, 1)]
-        given = [(name, value, least) for name, value, least in numbers if value is not None]
-        wrong = number_faults(*given, ("seed", self.seed, 0), ("batch size", self.batch_size, 1))
-        faults += [MethodError(text) for text in wrong]
+        faults = faults_of(self)
         if len(faults) == 1:
             raise faults[0]
         if faults:
             lines = [str(fault) for fault in faults]
             raise CircuitsError(all_faults("this discovery cannot be carried out:", lines))
-
-    def _check_task(self) -> None:
-        import tasks
-        from tasks.files import check_lines
-
-        if self.task is None:
-            return
-        if self.asked:
-            raise TaskError(
-                f"a task ({self.task}) and questions of your own are given; choose one of them"
-            )
-        if self.from_file:
-            if not Path(self.task).is_file():
-                raise TaskError(
-                    f"there is no file '{self.task}'; give a file of prompt pairs, "
-                    f"or a task: {', '.join(tasks.names())}"
-                )
-            check_lines(self.task, self.skip_bad)
-        elif self.task in EMBEDDED:
-            raise TaskError(f"'{self.task}' is a model, not a task; the task comes first")
-        elif (name := parted(self.task)[0]) not in tasks.names():
-            raise TaskError(
-                f"{unknown('task', name, tasks.names())}, or a file such as pairs.jsonl"
-            )
-        else:
-            tasks.get(self.task)
-
-    def _check_model(self) -> None:
-        if self.model is not None:
-            locate(self.model)
-
-    def _check_chat(self) -> None:
-        check_chat(self.model, self.chat)
-
-    def _check_method(self) -> None:
-        from patching.methods import get, linearisation
-        from patching.scores import DIRECTIONS
-        from patching.sites import NODES
-
-        if self.direction not in DIRECTIONS:
-            raise MethodError(unknown("direction", self.direction, DIRECTIONS))
-        if self.level not in LEVELS:
-            raise MethodError(unknown("level", self.level, LEVELS))
-        if self.nodes not in NODES:
-            raise MethodError(unknown("kind of nodes", self.nodes, NODES))
-        for name, given in self.methods:
-            options = get(name).check(given)
-            if get(name).tier == "set":
-                self._check_learned(name, options)
-            elif given and name not in (AUTO, EXACT):
-                linearisation(name, options)
-
-    def _check_learned(self, name: str, options: Mapping[str, Any]) -> None:
-        """Refuse what a training of circuits cannot give.
-
-        Raises:
-            MethodError: a mean with other methods, a choice from every prompt's own scores,
-                settings that cannot be meant, or a loss that the metric cannot give.
-        """
-        from patching.learned.settings import Settings
-
-        if len(self.methods) > 1:
-            raise MethodError(
-                f"'{name}' gives shares of circuits, of which there is no mean with effects in "
-                f"units of the metric; take it alone"
-            )
-        if self.choice.selector.name in ROWS_ONLY:
-            raise MethodError(
-                f"the selector '{self.choice.selector.name}' chooses by the spread over prompts, "
-                f"and '{name}' has one ranking for all prompts; take another selector"
-            )
-        settings = Settings.of(options)
-        if (metric := self.metric or self._task_metric()) is not None:
-            settings.check_metric(metric)
-
-    def _task_metric(self) -> str | None:
-        """The metric of the task; None where only its prompts tell, or there is no such task."""
-        import tasks
-
-        if self.task is None or self.from_file:
-            return None
-        return tasks.get(self.task).metric if parted(self.task)[0] in tasks.names() else None
-
-    def _check_choice(self) -> None:
-        selector = self.choice.selector
-        if self.top is not None and not selector.limited:
-            raise MethodError(
-                f"the selector '{selector.name}' keeps as many as pass; leave out the number to "
-                f"keep ({self.top}), or take another selector"
-            )
-        if self.faithful is not None:
-            self._check_faithful()
-        if self.level in LEVELS and self.level not in selector.levels:
-            raise MethodError(f"the selector '{selector.name}' chooses edges, not {self.level}s")
-
-    def _check_positions(self) -> None:
-        if not self.positions:
-            return
-        if self.positions not in POSITIONS:
-            raise MethodError(unknown("positions", self.positions, POSITIONS))
-        if self.level != "edge" or self.nodes != "heads":
-            raise MethodError(
-                "at positions a circuit is made of edges between heads and whole MLPs; leave out "
-                "--level and --nodes, or --positions"
-            )
-        choice = self.choice
-        several = len(self.methods) > 1
-        if choice.selector.name != "top" or several or self.faithful is not None:
-            raise MethodError(
-                "at positions the strongest edges of one method are taken that a budget pays for; "
-                "give one --method, no --faithful, and no --select but top (absolute=false)"
-            )
-
-    def _check_faithful(self) -> None:
-        """Refuse a share that no number of edges can be found for."""
-        if not 0 < (self.faithful or 0) < 1:
-            raise MethodError(
-                f"faithful is {self.faithful}; give the share of the answer that the circuit is to "
-                f"give, between 0 and 1, such as 0.85"
-            )
-        if self.top is not None:
-            raise MethodError(
-                f"a number of edges to keep ({self.top}) and a share of the answer to give "
-                f"({self.faithful}) are given; choose one of them"
-            )
-        if self.choice.selector.name != "top":
-            raise MethodError(
-                f"a share of the answer chooses how many of the strongest are kept, which the "
-                f"selector '{self.choice.selector.name}' does not do; take --select top"
-            )
-
-    def _check_memory(self) -> None:
-        from patching.sizes import bytes_of
-
-        if self.memory is not None:
-            bytes_of(self.memory)
-
-    def _check_ablation(self) -> None:
-        from patching.ablation.kinds import outside
-
-        outside(self.ablation)
-
-    def _check_metric(self) -> None:
-        if self.metric is None:
-            return
-        from patching.metrics import METRICS
-
-        if self.metric not in METRICS:
-            raise MethodError(unknown("metric", self.metric, METRICS))
-
-
-def _fault(check: Callable[[], None]) -> CircuitsError | None:
-    try:
-        check()
-    except CircuitsError as fault:
-        return fault
-    return None
