@@ -276,7 +276,8 @@ def score_batches(
     """
     steps, what, again = request.steps(model), f"{request.method} {request.level} scores", False
     if options.memory is not None and request.method != "activation":
-        picked = fit(model, pairs.clean.shape[1], options.batch_size, options.memory)
+        most = min(options.batch_size, len(pairs))
+        picked = fit(model, pairs.clean.shape[1], most, options.memory)
         options, again = replace(options, batch_size=picked.batch_size), picked.again
         what = f"{what}, {picked}"
     options = options.counting(len(pairs) * steps, what)
