@@ -102,7 +102,7 @@ def test_n_is_resolved_by_where_the_prompts_come_from():
     "changes",
     [
         *({"seed": 1}, {"top": 99}, {"method": "ig"}, {"batch_size": 8}, {"level": "node"}),
-        *({"select": "greedy"}, {"select": "top:fill=true"}, {"ablation": "mean"}),
+        *({"select": "greedy"}, {"select": "top:fill=false"}, {"ablation": "mean"}),
         {"method": "relevance,ig"},
     ],
 )
