@@ -243,6 +243,9 @@ def strongest_alone(
     if evaluation.faithfulness is None or tied or not len(graph):
         return ()
     parts = [step for step in steps(strongest(graph, MOST_EDGES)) if len(step.graph) < len(graph)]
+    whole = CurvePoint(asked=len(graph), kept=len(graph), faithfulness=evaluation.faithfulness)
+    if not parts:
+        return (whole,)
     runs = run_circuits(
         model,
         pairs,
@@ -252,12 +255,11 @@ def strongest_alone(
         ablation=evaluation.ablation,
     )
     span = evaluation.full - evaluation.empty
-    shares = ((runs.mean(axis=1) - evaluation.empty) / span).tolist() if parts else []
+    shares = ((runs.mean(axis=1) - evaluation.empty) / span).tolist()
     points = [
         CurvePoint(asked=step.asked, kept=len(step.graph), faithfulness=share)
         for step, share in zip(parts, shares, strict=True)
     ]
-    whole = CurvePoint(asked=len(graph), kept=len(graph), faithfulness=evaluation.faithfulness)
     return (*points, whole)
 
 

@@ -214,7 +214,9 @@ def test_a_circuit_found_in_memory_shows_its_prompts_name_and_faithfulness():
     graph = circuits.discover(pairs, model=model, top=12)
     data = embedded(graph.interactive().page)
     assert data["caption"][0] == "ioi on in memory"
-    assert data["prompts"][1]["clean"][-1] == " to"
+    assert len(data["prompts"]) == 2
+    assert data["prompts"][1]["words"]
     assert all(step["faithfulness"] is not None for step in data["steps"])
     assert pickle.loads(pickle.dumps(graph)) == graph
-    assert embedded(graph.top(5).interactive().page)["prompts"] == data["prompts"]
+    smaller = embedded(graph.top(5).interactive().page)
+    assert [p["clean"] for p in smaller["prompts"]] == [p["clean"] for p in data["prompts"]]

@@ -37,14 +37,13 @@ def test_the_page_of_a_run_has_its_prompts_and_the_faithfulness_of_its_strongest
     data = embedded((runs[0] / "circuit.html").read_text(encoding="utf-8"))
     assert len(data["prompts"]) == 6
     for prompt in data["prompts"]:
-        s1, s2 = (prompt["tokens"][prompt["positions"][name]] for name in ("S1", "S2"))
+        s1, s2 = (prompt["clean"][prompt["positions"][name]] for name in ("S1", "S2"))
         assert s1.strip() == s2.strip()
-        assert prompt["positions"]["END"] == len(prompt["tokens"]) - 1
+        assert prompt["positions"]["END"] == len(prompt["clean"]) - 1
     edges = len(CircuitGraph.load(runs[0] / "circuit.json").edges)
-    sizes = [size for size, _ in data["curve"]]
-    assert sizes == [size for size in (5, 10, 20, 50, 80) if size < edges]
-    assert all(-1 < share < 2 for _, share in data["curve"])
-    assert data["curve"][-1][1] != data["faithfulness"]
+    assert data["steps"][-1]["asked"] == edges
+    assert data["steps"][-1]["faithfulness"] == data["faithfulness"]
+    assert all(-2 < step["faithfulness"] < 2 for step in data["steps"])
 
 
 def test_the_help_names_every_format():

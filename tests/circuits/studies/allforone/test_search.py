@@ -326,7 +326,7 @@ def test_the_command_writes_a_run(directory, tmp_path):
     assert CliRunner().invoke(app, ["show", str(out)]).exit_code == 0
     data = re.search(r'id="data">(.*?)</script>', (out / "circuit.html").read_text("utf-8"))
     prompts = json.loads(data[1])["prompts"]
-    assert len(prompts) == 20
+    assert len(prompts) == 8
     assert {"A", "B", "END"} <= set(prompts[0]["positions"])
 
     again = cli(*asked)
