@@ -19,6 +19,7 @@ from typing_extensions import override
 import circuits
 from circuits.clock import Clock, Progress
 from circuits.config import Config
+from circuits.config_check import check_model, check_task, check_the_chat
 from circuits.folder import CIRCUIT, OF_A_SEARCH, PAGE, PICTURE, RUN, SCORES
 from circuits.inside import bare_prompts
 from circuits.output import written
@@ -73,9 +74,9 @@ class SearchConfig(Config):
         """
         import tasks
 
-        self._check_task()
-        self._check_model()
-        self._check_chat()
+        check_task(self)
+        check_model(self)
+        check_the_chat(self)
         if not self.from_file:
             tasks.get(self.task or "").settings(**self.options)
         elif self.options:
