@@ -101,27 +101,11 @@ def discover(
     from tasks import Task
     from tasks.chat import form_of
 
-    config = Config(
+    config = Config.named(
+        locals(),
         task=str(task) if isinstance(task, str | Path) else None,
         model=str(model) if isinstance(model, str | Path) else None,
-        method=method,
-        level=level,
-        nodes=nodes,
-        positions=positions,
-        direction=direction,
-        metric=metric,
-        select=select,
-        top=top,
-        faithful=faithful,
-        n=n,
-        seed=seed,
-        batch_size=batch_size,
-        memory=memory,
-        ablation=ablation,
-        bos=bos,
         chat=form_of(chat),
-        options=options,
-        model_correct=model_correct,
     )
     config.check()
     if out is not None:

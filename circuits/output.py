@@ -7,6 +7,7 @@ is kept beside it, under a name that the error tells.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -14,11 +15,11 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from circuits.lock import locked, state
 from graphs.files import read_bytes, read_json
-from tasks.atomic import left_behind, temporary
+from tasks.atomic import left_behind, temporary, write_atomically
 from tasks.errors import FormatError, RunError
 
 MOST_BESIDE = 1000
@@ -205,6 +206,24 @@ def _keep_beside(place: Path, keep: Callable[[Path], object]) -> NoReturn:
     raise RunError(
         f"{place} was made or changed by another process meanwhile; this result is kept in {other}"
     )
+
+
+def write_json(path: Path, data: dict[str, Any]) -> None:
+    """Write a JSON file; it is there whole or not at all."""
+    write_atomically(path, (json.dumps(data, indent=2, allow_nan=False) + "\n").encode())
+
+
+@contextmanager
+def adding(folder: Path) -> Iterator[Path]:
+    """Where to write, so that all files appear in the folder at once.
+
+    A folder in which the user stands is not replaced under their feet.
+    """
+    if Path.cwd().is_relative_to(folder.resolve()):
+        yield folder
+        return
+    with written(folder, lambda _: None, add=True) as partial:
+        yield partial
 
 
 def _open_up(folder: Path) -> None:

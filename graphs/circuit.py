@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from graphs import choose
 from graphs.diff import CircuitDiff
-from graphs.info import CircuitInfo, Metrics
+from graphs.info import CircuitInfo
 from graphs.order import edge_key, node_key
 from graphs.parts import ScoredEdge, ScoredNode, part_faults
 from graphs.paths import CircuitPath, strongest_paths
@@ -280,19 +280,6 @@ class CircuitGraph:
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_look": None}
-
-    def with_metrics(
-        self,
-        full: float,
-        empty: float,
-        circuit: float,
-        faithfulness: float | None = None,
-        ablation: str = "",
-    ) -> CircuitGraph:
-        """With measured metrics; faithfulness follows from the others where it is not given."""
-        if faithfulness is None and full != empty:
-            faithfulness = (circuit - empty) / (full - empty)
-        return self.with_info(metrics=Metrics(full, empty, circuit, faithfulness, ablation))
 
     def save(self, path: str | Path, format: str | None = None) -> None:
         """Write the file that the suffix of ``path`` (or ``format``) asks for; replaces ``path``.

@@ -20,8 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from circuits.folder import EVALUATION, RUN
-from circuits.held_out.run import _both
-from circuits.output import guarded, to_read, write_file, written
+from circuits.output import adding, guarded, to_read, write_file, written
 from tasks.atomic import write_atomically
 from tasks.errors import CircuitsError
 
@@ -96,7 +95,7 @@ def replace_run(folder: Path, mark: str = "new") -> None:
 
 def evaluate(folder: Path) -> None:
     """An evaluation instead of another: two files of a run."""
-    with guarded(folder / "run"), _both(folder / "run") as place:
+    with guarded(folder / "run"), adding(folder / "run") as place:
         for name in (EVALUATION, "curves.svg"):
             write_atomically(place / name, b"new")
 

@@ -260,28 +260,11 @@ def discover(
     from circuits.config import Config
     from circuits.settings import read_settings
 
-    config = Config(
-        task=task,
-        model=model,
-        method=method,
-        level=level,
-        nodes=nodes,
-        positions=positions,
-        direction=direction,
-        metric=metric,
-        select=select,
-        top=top,
-        faithful=faithful,
-        n=n,
-        seed=seed,
-        batch_size=batch_size,
-        memory=memory,
-        ablation=ablation,
+    config = Config.named(
+        locals(),
         **how_of(bos, chat, chat_plain),
         asked=questions_of(task, prompt, corrupted, answer, counterfactual),
         options=read_settings(method, setting or []),
-        skip_bad=skip_bad,
-        model_correct=model_correct,
     )
     carry_out(config.settled(), out or Path("runs") / config.folder_name, force, as_json, clusters)
 

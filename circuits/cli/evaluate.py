@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -11,6 +12,9 @@ from circuits import __version__
 from circuits.cli.options import BatchSize, Device, SkipBad
 from circuits.cli.output import AsJson, print_json
 from tasks.errors import RunError
+
+if TYPE_CHECKING:
+    from circuits.results.tables import Table
 
 Prompts = Annotated[
     Path | None,
@@ -149,7 +153,6 @@ def compare(
     as_json: AsJson = False,
 ) -> None:
     """Compare runs on the same prompts, which no run was found on."""
-    from circuits.cli.printing import print_table
     from circuits.cli.progress import shown_progress
     from circuits.evaluation.plot_curves import curve_tables
     from circuits.held_out.comparison import OUTPUT, REPORT, compare_runs
@@ -173,13 +176,20 @@ def compare(
                 found = compare_runs(runs, terms, progress, model, journal, by)
                 written = found.write(out) if out is not None else []
                 tables = found.tables() + curve_tables(found.curves, seed)
-        if as_json:
-            print_json(found.to_json())
-            return
-        for table in tables:
-            print_table(table)
-        for path in written:
-            typer.echo(f"written {path}")
+        _present(found, tables, written, as_json)
+
+
+def _present(found: Any, tables: Sequence[Table], written: Sequence[Path], as_json: bool) -> None:
+    """Print what was found, and where it is."""
+    from circuits.cli.printing import print_table
+
+    if as_json:
+        print_json(found.to_json())
+        return
+    for table in tables:
+        print_table(table)
+    for path in written:
+        typer.echo(f"written {path}")
 
 
 def _tasks(on: str, by: str | None) -> list[str]:

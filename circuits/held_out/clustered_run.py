@@ -9,9 +9,9 @@ import circuits
 from circuits.folder import CLUSTERS, cluster_file, read_clusters
 from circuits.held_out.clusters import Clusters, check_clusters, clusters
 from circuits.held_out.fresh_prompts import config_of, used_prompts
-from circuits.held_out.run import Run, adding, describe, fresh_prompts, write_json
+from circuits.held_out.run import Run, describe, fresh_prompts
 from circuits.held_out.terms import Terms
-from circuits.output import guarded
+from circuits.output import adding, guarded, write_json
 from patching.journal import kept
 
 if TYPE_CHECKING:

@@ -18,9 +18,9 @@ from circuits.evaluation.running import Running
 from circuits.folder import CURVES
 from circuits.held_out.breakdown import Breakdown
 from circuits.held_out.rediscovery import Rediscovery, spread_text
-from circuits.held_out.run import Run, describe, fresh_prompts, write_json
+from circuits.held_out.run import Run, describe, fresh_prompts
 from circuits.held_out.terms import Terms
-from circuits.output import Output, written
+from circuits.output import Output, write_json, written
 from circuits.results.intervals import Ends, percentiles
 from circuits.results.pictures import save
 from circuits.results.report import Picture, Report, Reported

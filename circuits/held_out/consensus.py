@@ -21,10 +21,10 @@ import numpy as np
 from circuits.evaluate import edges_of
 from circuits.evaluation.completeness import random_circuit
 from circuits.evaluation.outcomes import Outcomes, measure, undefined
-from circuits.held_out.run import Run, describe, fresh_prompts, write_json
+from circuits.held_out.run import Run, describe, fresh_prompts
 from circuits.held_out.terms import Terms
 from circuits.held_out.transfer import check_one_model
-from circuits.output import Output, written
+from circuits.output import Output, write_json, written
 from circuits.results.intervals import Ends, bootstrap, percent, weights
 from circuits.results.report import Report, Reported
 from circuits.results.tables import Rows, Table

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,7 +25,7 @@ from circuits.held_out.evaluation import (
 from circuits.held_out.fresh_prompts import config_of, from_file, used_prompts
 from circuits.held_out.terms import Terms
 from circuits.knowledge import describe_known, knowledge
-from circuits.output import Output, guarded, written
+from circuits.output import Output, adding, guarded, write_json, written
 from circuits.results.pictures import save
 from circuits.results.record import RECORD, RunRecord, read_record
 from circuits.results.report import Report, Reported
@@ -35,7 +34,6 @@ from graphs import CircuitGraph
 from graphs.choose import check_comparable
 from patching.journal import kept
 from patching.scores import Scores
-from tasks.atomic import write_atomically
 from tasks.errors import RunError, counted
 
 if TYPE_CHECKING:
@@ -306,11 +304,6 @@ def describe(model: Model, pairs: PromptPairs, measured: dict[str, Any]) -> dict
     }
 
 
-def write_json(path: Path, data: dict[str, Any]) -> None:
-    """Write a JSON file; it is there whole or not at all."""
-    write_atomically(path, (json.dumps(data, indent=2, allow_nan=False) + "\n").encode())
-
-
 def _write(
     run: Run, examination: HeldOutEvaluation, described: dict[str, Any], out: Path | None
 ) -> tuple[Path, ...]:
@@ -324,16 +317,3 @@ def _write(
             circuit = size, examination.faithfulness, examination.interval
             save(draw(examination.curves, circuit, run.name), place / CURVES)
     return tuple((out or run.folder) / name for name in names)
-
-
-@contextmanager
-def adding(folder: Path) -> Iterator[Path]:
-    """Where to write, so that all files appear in the folder at once.
-
-    A folder in which the user stands is not replaced under their feet.
-    """
-    if Path.cwd().is_relative_to(folder.resolve()):
-        yield folder
-        return
-    with written(folder, lambda _: None, add=True) as partial:
-        yield partial

@@ -12,9 +12,9 @@ from circuits.evaluation.outcomes import Outcomes, measure
 from circuits.evaluation.unseen import held_out
 from circuits.held_out.evaluation import SCHEMA_VERSION
 from circuits.held_out.fresh_prompts import config_of
-from circuits.held_out.run import Run, used_by, write_json
+from circuits.held_out.run import Run, used_by
 from circuits.held_out.terms import Terms
-from circuits.output import Output, written
+from circuits.output import Output, write_json, written
 from circuits.results.intervals import Ends, percent
 from circuits.results.report import Report, Reported
 from circuits.results.tables import Table

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import platform
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -17,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 import circuits
 from circuits.config import Config
 from circuits.models import fingerprint, name_of
+from circuits.results.program import commit_of, versions
 from graphs.files import read_bytes, read_json
 from tasks.errors import FormatError, all_faults
 from tasks.limits import MAX_PLAN
@@ -35,16 +34,6 @@ KIND = "circuits run"
 SCHEMA_VERSION = "1.4"
 STRONGEST = 10
 Count = Annotated[int, Field(ge=0, le=2**53)]
-LIBRARIES = (
-    "torch",
-    "transformers",
-    "transformer-lens",
-    "tokenizers",
-    "networkx",
-    "numpy",
-    "safetensors",
-    "pygraphviz",
-)
 
 
 class Part(BaseModel):
@@ -247,7 +236,7 @@ def describe_run(
         argv=tuple(sys.argv),
         config=config.to_json(),
         config_sha256=config.digest(),
-        versions=_versions(),
+        versions=versions(),
         platform=platform.platform(),
         threads=torch.get_num_threads(),
         device=str(model.device),
@@ -319,28 +308,7 @@ def read_record(path: Path) -> RunRecord:
 
 
 def _program() -> Program:
-    home = Path(__file__).resolve().parent.parent
-    commit = _git(home, "rev-parse", "HEAD") if (home / ".git").exists() else None
+    commit, changed = commit_of(Path(__file__).resolve().parent.parent.parent)
     if commit is None:
         return Program(version=circuits.__version__)
-    changes = _git(home, "status", "--porcelain")
-    return Program(version=circuits.__version__, commit=commit, changed=bool(changes))
-
-
-def _git(folder: Path, *arguments: str) -> str | None:
-    command = ["git", "-C", str(folder), *arguments]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout.strip()
-
-
-def _versions() -> dict[str, str]:
-    versions = {"python": platform.python_version()}
-    for name in LIBRARIES:
-        try:
-            versions[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return versions
+    return Program(version=circuits.__version__, commit=commit, changed=changed)

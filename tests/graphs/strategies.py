@@ -127,3 +127,9 @@ def large(n):
     names = [edge.name for edge in edges(anatomy)]
     values = [((i * 7919) % 10007) / 10007 - 0.4 for i in range(len(names))]
     return top_edges(scores_of(names, values, anatomy), n, fill=True)
+
+
+def with_metrics(graph, full, empty, circuit, ablation=""):
+    """The graph with measured metrics, and the faithfulness that follows from them."""
+    share = None if full == empty else (circuit - empty) / (full - empty)
+    return graph.with_info(metrics=Metrics(full, empty, circuit, share, ablation))

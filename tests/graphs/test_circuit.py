@@ -14,7 +14,7 @@ from patching.nodes.edges import edges
 from patching.nodes.layout import nodes
 from patching.sites import INPUT, LOGITS, Edge, head, mlp, parse_edge
 from tasks.errors import FormatError, SiteError
-from tests.graphs.strategies import SMALL, circuit, circuits, node_circuits
+from tests.graphs.strategies import SMALL, circuit, circuits, node_circuits, with_metrics
 
 CHAIN = [
     ("input->a0.h0<q>", 1.0),
@@ -148,7 +148,7 @@ def test_a_folder_is_no_file_of_a_circuit(tmp_path):
 
 
 def test_changing_the_edges_forgets_the_circuits_metric_only():
-    graph = circuit(*CHAIN).with_metrics(full=3.0, empty=1.0, circuit=2.0, ablation="corrupted")
+    graph = with_metrics(circuit(*CHAIN), full=3.0, empty=1.0, circuit=2.0, ablation="corrupted")
     assert graph.faithfulness == 0.5
     smaller = graph.top(3).info.metrics
     assert (smaller.full, smaller.empty, smaller.circuit) == (3.0, 1.0, None)
@@ -156,7 +156,7 @@ def test_changing_the_edges_forgets_the_circuits_metric_only():
 
 
 def test_faithfulness_is_unknown_when_the_metric_does_not_move():
-    assert circuit(*CHAIN).with_metrics(full=1.0, empty=1.0, circuit=1.0).faithfulness is None
+    assert with_metrics(circuit(*CHAIN), full=1.0, empty=1.0, circuit=1.0).faithfulness is None
 
 
 def test_subgraph_names_the_nodes_it_does_not_have():
@@ -176,7 +176,7 @@ def test_data_frame_is_strongest_first():
 def test_repr_is_one_short_line():
     graph = circuit(*CHAIN, task="ioi", method="relevance")
     assert repr(graph) == "CircuitGraph(ioi relevance noising: 4 nodes, 5 edges)"
-    assert repr(graph.with_metrics(2, 0, 1)).endswith("5 edges, faithfulness 0.50)")
+    assert repr(with_metrics(graph, 2, 0, 1)).endswith("5 edges, faithfulness 0.50)")
 
 
 def test_circuits_of_different_models_are_not_compared():

@@ -23,7 +23,15 @@ from graphs.draw import picture, to_svg
 from patching.nodes.edges import edges
 from patching.sites import Site, mlp
 from tasks.errors import FormatError
-from tests.graphs.strategies import SMALL, circuit, circuits, large, node_circuits, scores_of
+from tests.graphs.strategies import (
+    SMALL,
+    circuit,
+    circuits,
+    large,
+    node_circuits,
+    scores_of,
+    with_metrics,
+)
 
 GOLDEN = Path(__file__).parent / "golden"
 SVG = "{http://www.w3.org/2000/svg}"
@@ -43,7 +51,7 @@ def sample():
         prompts=64,
         selection=Selection("top", True, 5, None, 46, 5, 4),
     )
-    return graph.with_metrics(full=3.0, empty=-1.0, circuit=2.0, ablation="corrupted")
+    return with_metrics(graph, full=3.0, empty=-1.0, circuit=2.0, ablation="corrupted")
 
 
 def skeleton(svg):

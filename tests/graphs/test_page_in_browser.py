@@ -15,7 +15,7 @@ from patching.anatomy import Anatomy
 from patching.nodes.edges import edges
 from patching.sites import Site, head, mlp
 from tests.graphs import chromium
-from tests.graphs.strategies import SMALL, circuit, large, scores_of
+from tests.graphs.strategies import SMALL, circuit, large, scores_of, with_metrics
 from tests.graphs.test_layout import deep
 
 pytestmark = pytest.mark.skipif(
@@ -40,7 +40,7 @@ def sample(**info):
         ("input->logits", 1.0),
         **info,
     )
-    return graph.with_metrics(full=3.0, empty=-1.0, circuit=2.0)
+    return with_metrics(graph, full=3.0, empty=-1.0, circuit=2.0)
 
 
 def enter(name, value):

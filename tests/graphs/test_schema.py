@@ -14,7 +14,7 @@ from graphs.formats.neuronpedia import to_neuronpedia
 from graphs.schema import from_document, from_json, json_schema, to_document, to_json
 from graphs.view import Group, View
 from tasks.errors import FormatError
-from tests.graphs.strategies import circuit, circuits, node_circuits
+from tests.graphs.strategies import circuit, circuits, node_circuits, with_metrics
 
 COMMITTED = Path(graphs.__file__).parent / "data" / "circuit.schema.json"
 GOLDEN = Path(__file__).parent / "golden" / "circuit.json"
@@ -32,7 +32,7 @@ def sample():
         options={"steps": 5, "rules": ["half"]},
         seed=0,
     )
-    return graph.with_metrics(full=3.0, empty=-1.0, circuit=2.0, ablation="corrupted")
+    return with_metrics(graph, full=3.0, empty=-1.0, circuit=2.0, ablation="corrupted")
 
 
 def document(**changes):
