@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from copy import copy
 from dataclasses import replace
 from functools import cached_property
@@ -263,7 +264,7 @@ class CircuitGraph:
         The metric of the circuit itself is dropped, since it was another circuit's.
         """
         edges, nodes = tuple(edges), tuple(nodes)
-        left = {node.name for node in nodes}.union(*(item.ends for item in edges))
+        left = {node.name for node in nodes}.union(*(e.ends for e in edges))
         info = replace(self.info.selected(**selection), view=self.info.view.among(left))
         return CircuitGraph(info, edges, nodes).seen_by(self._look)
 
@@ -303,11 +304,7 @@ class CircuitGraph:
         return load(path, format)
 
     def draw(self, path: str | Path) -> None:
-        """Write a picture: ``.svg``, ``.png``, ``.pdf`` or ``.dot``.
-
-        Raises:
-            FormatError: another suffix, or Graphviz is missing.
-        """
+        """Write a ``.svg``, ``.png``, ``.pdf`` or ``.dot``; FormatError for another suffix."""
         from graphs.draw import draw
 
         draw(self, path)
@@ -326,7 +323,6 @@ class CircuitGraph:
 
     def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
         text = {"text/plain": repr(self)}
-        try:
-            return {"image/svg+xml": self.to_svg(), **text}
-        except FormatError:
-            return text
+        with suppress(FormatError):
+            text["image/svg+xml"] = self.to_svg()
+        return text

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tasks import PromptPairs
 
 KINDS: Mapping[str, tuple[type, ...]] = {
-    **dict.fromkeys(("task", "model", "metric"), (str, NoneType)),
+    **dict.fromkeys(("task", "model", "metric", "memory"), (str, NoneType)),
     **dict.fromkeys(
         ("method", "level", "nodes", "positions", "direction", "select", "ablation", "chat"), (str,)
     ),

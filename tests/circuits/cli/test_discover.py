@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 import circuits
 from circuits.cli.app import app
 from circuits.cli.text import print_summary
-from circuits.folder import FILES, SCORES
+from circuits.folder import FILES, INSIDE, SCORES
 from circuits.results.record import RoutingRecord
 from graphs import CircuitGraph
 from patching.scores import Scores
@@ -47,7 +47,7 @@ def run(tmp_path_factory):
 
 def test_the_folder_holds_the_run(run):
     folder, _ = run
-    assert sorted(entry.name for entry in folder.iterdir()) == sorted(FILES)
+    assert sorted(entry.name for entry in folder.iterdir()) == sorted((*FILES, INSIDE))
     record = json.loads((folder / "run.json").read_text())
     assert record["config"]["n"] == record["prompts"]["n"] == 6
     assert {"python", "torch", "transformers", "networkx"} <= set(record["versions"])
@@ -199,7 +199,8 @@ def test_the_faithfulness_of_a_run_is_said_to_be_on_its_own_prompts(run):
 
 
 def test_an_empty_circuit_says_why_and_what_to_do(tmp_path):
-    done = cli("discover", "ioi", "--n", "4", "--top", "1", "--out", tmp_path / "run")
+    alone = "--top", "1", "--select", "top:fill=false"
+    done = cli("discover", "ioi", "--n", "4", *alone, "--out", tmp_path / "run")
     assert done.exit_code == 0, done.stderr
     assert "0 nodes, 0 edges" in done.stdout
     assert "no path from the input to the logits is among what was chosen" in done.stdout

@@ -189,7 +189,7 @@ def test_what_cannot_stand_in_is_refused_before_work(done, home, monkeypatch, ar
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["ioi", "--ablation", "zero"], "'zero' puts no means there; choose from: mean"),
+        (["ioi", "--ablation", "zero"], "'zero' is not one of 'mean'"),
         (["iou"], "did you mean 'ioi'?"),
         (["ioi", "--out", "gone/means.safetensors"], "there is no folder"),
     ],

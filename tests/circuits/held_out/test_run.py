@@ -64,7 +64,9 @@ def test_evaluate_prints_tables_and_completes_the_run(done, home, monkeypatch):
     assert report["interval"][0] <= report["faithfulness"] <= report["interval"][1]
     assert {curve["name"] for curve in report["curves"]} == {"secant", "random"}
     assert report["minimality"]["share_below_noise"] == 0
-    assert report["agreement"]["jaccard"] == 1.0 or report["agreement"]["both"] < 8
+    mine, theirs = (set(CircuitGraph.load(path)) for path in (done, home / "attribution"))
+    assert report["agreement"]["both"] == len(mine & theirs)
+    assert report["agreement"]["jaccard"] == pytest.approx(len(mine & theirs) / len(mine | theirs))
     assert (done / "curves.svg").read_text().startswith("<?xml")
     assert not [path for path in done.iterdir() if path.name.startswith(".")]
 
