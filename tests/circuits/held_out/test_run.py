@@ -15,6 +15,7 @@ from circuits.evaluation.unseen import held_out
 from circuits.held_out.run import Run, carry_out
 from circuits.held_out.terms import Terms
 from circuits.prompts import prompts_of
+from graphs import CircuitGraph
 from tasks.errors import ModelError, RunError
 from tests.known import interchange
 
