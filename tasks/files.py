@@ -42,6 +42,8 @@ QUESTION_CELLS = 6
 LETTERS = tuple("ABCDE")
 _WANTED = f"give one JSON object per line, or a table with a header, with {', '.join(KEYS)}"
 _ASK = "ask them with mcq_bias:file="
+_OBJECT = re.compile(r'\s*\{\s*"\w+"\s*:')
+_NO_JSON = re.compile(r"not JSON \(.*\): (.)")
 _DETAIL = re.compile(r"'(?:[^'\\]|\\.)*'|\"[^\"]*\"|\[[^\]]*\]|\d[\d,.]*")
 
 
@@ -220,11 +222,24 @@ def _line(record: Record, form: Form) -> _Line:
         )
     elif not faults:
         faults += [f"missing key '{key}'" for key in form.keys if key not in given]
+    strange = _written_otherwise(record)
+    if strange:
+        faults.append("a row written in another format than the first; give one format per file")
     wrong = dict(form.misspelt(given))
     faults += [unknown("key", key, form.keys) for key in wrong]
     extra = tuple(key for key in given if key and key not in form.keys and key not in wrong)
     said = {key: given[key] for key in extra}
-    return _Line(record.where, given, tuple(faults), extra, other is not None, said)
+    mixed = other is not None or strange
+    return _Line(record.where, given, tuple(faults), extra, mixed, said)
+
+
+def _written_otherwise(record: Record) -> bool:
+    """Whether a line among lines of JSON is a table's, or one of a table is JSON."""
+    first = next(iter(record.values.values()), None)
+    if isinstance(first, str):
+        return _OBJECT.match(first) is not None
+    found = _NO_JSON.match(record.faults[0]) if record.faults else None
+    return found is not None and found[1] != "{"
 
 
 def _refuse_others(path: Path, rows: Rows, records: Sequence[Record]) -> None:

@@ -11,17 +11,19 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from circuits.dictionaries.text import TASKS, text_rows
-from circuits.results.report import Report
+from circuits.results.report import Report, Reported
 from circuits.results.tables import Rows, Table
 from tasks.errors import SiteError
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from circuits.clock import Progress
     from patching.dictionaries.dictionary import Dictionary
     from patching.model import Model
@@ -40,8 +42,8 @@ class Context:
     after: str
 
 
-@dataclass(frozen=True)
-class Meaning:
+@dataclass(frozen=True, repr=False)
+class Meaning(Reported):
     """Where a latent fires, and what it does.
 
     fires       at how many of ``tokens`` tokens
@@ -66,13 +68,19 @@ class Meaning:
             "tokens": self.tokens,
             "mean": self.mean,
             "tokens_of": [list(pair) for pair in self.tokens_of],
-            "contexts": [
-                {"amount": c.amount, "before": c.before, "token": c.token, "after": c.after}
-                for c in self.contexts
-            ],
+            "contexts": [asdict(context) for context in self.contexts],
             "out": [list(pair) for pair in self.out],
             "against": [list(pair) for pair in self.against],
         }
+
+    def to_frame(self) -> pd.DataFrame:
+        """A row per context, the strongest first."""
+        import pandas as pd
+
+        return pd.DataFrame([asdict(context) for context in self.contexts])
+
+    def __repr__(self) -> str:
+        return f"Meaning({self.name}: fires at {self.fires} of {self.tokens} tokens)"
 
     def report(self) -> Report:
         """Everything, for terminal and notebook."""
@@ -89,10 +97,7 @@ class Meaning:
             ("amount", "context"),
             [[f"{c.amount:.2f}", f"{c.before}[{c.token}]{c.after}"] for c in self.contexts],
         )
-        return Report((Rows(rows), contexts))
-
-    def _repr_html_(self) -> str:
-        return self.report().html()
+        return Report.of(Rows(rows), contexts)
 
 
 def latent(

@@ -23,6 +23,8 @@ from circuits.results.report import Report, Reported
 from circuits.results.tables import Rows, Table
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from circuits.clock import Progress
     from circuits.dictionaries.quality import Quality
     from patching.dictionaries.dictionary import Dictionary
@@ -67,6 +69,11 @@ class LatentStudy(Reported):
         ]
         told = [quality.line() for quality in self.quality]
         return Report.of(*told, Rows(rows), best, Table(head, lines))
+
+    def to_frame(self) -> pd.DataFrame:
+        """A row per latent and error term, the strongest first: its name, score and error."""
+        frame = self.scores.to_frame()
+        return frame.iloc[self.scores.order()].reset_index(drop=True)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for a file."""

@@ -13,9 +13,12 @@ from typing import TYPE_CHECKING, Any
 from circuits import __version__
 from circuits.dictionaries.text import TASKS, text_rows
 from circuits.output import Output, written
+from circuits.results.report import Report, Reported
 from tasks.errors import MethodError, SiteError
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from circuits.clock import Progress
     from circuits.dictionaries.quality import Quality
     from patching.dictionaries.dictionary import Dictionary
@@ -30,13 +33,24 @@ HELD_OUT = 97
 WORDED = ("ioi", "mental_math", "mcq_bias", "emotion")
 
 
-@dataclass(frozen=True)
-class Trained:
+@dataclass(frozen=True, repr=False)
+class Trained(Reported):
     """A dictionary, its measured worth, and how it came about."""
 
     dictionary: Dictionary
     quality: Quality
     card: dict[str, Any]
+
+    def to_frame(self) -> pd.DataFrame:
+        """A row per task, with and without the dictionary in place."""
+        import pandas as pd
+
+        table = self.quality.table()
+        return pd.DataFrame(table.rows, columns=list(table.head)).set_index(table.head[0])
+
+    def report(self) -> Report:
+        """What the dictionary is worth."""
+        return Report.of(self.quality.line(), self.quality.table())
 
     def __repr__(self) -> str:
         return f"Trained({self.dictionary!r}, {self.quality.explained:.1%} explained)"

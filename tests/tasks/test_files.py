@@ -115,6 +115,17 @@ def test_lines_are_checked_without_a_tokenizer(tmp_path):
     assert [fault.split(":")[0] for fault in faults] == ["  line 1", *["  line 3"] * 3]
 
 
+@pytest.mark.parametrize("first", ["json", "table"])
+def test_rows_of_two_formats_are_refused_without_a_tokenizer(tmp_path, first):
+    row = '{"clean": "a b", "corrupted": "a c", "answer": " x", "counterfactual": " y"}'
+    table = ["clean,corrupted,answer,counterfactual", "a b,a c, x, y"]
+    lines = [row, *table] if first == "json" else [*table, row]
+    path = tmp_path / ("pairs.jsonl" if first == "json" else "pairs.csv")
+    path.write_text("\n".join(lines))
+    with pytest.raises(TaskError, match="written in another format than the first"):
+        check_lines(path)
+
+
 def test_rows_of_two_kinds_are_refused_without_a_tokenizer(tmp_path):
     path = tmp_path / "pairs.jsonl"
     other = {"clean_prefix": "a", "patch_prefix": "b", "clean_answer": "c", "patch_answer": "d"}

@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 
 import circuits
+from circuits.dictionaries.meaning import Context
 from circuits.edits import edit, plan
 from circuits.held_out.comparison import Comparison
 from circuits.held_out.evaluation import evaluate_held_out
@@ -35,6 +36,14 @@ NO_RESULTS = {
     "Circuit": "an edit; the table of edits is that of its plan",
     "Iterator[EditedModel]": "a model for the length of a with block",
     "Path": "a folder of the caller's own",
+    "Dictionary": "directions, which say their place and number in one line",
+    "MeanActivations": "what ablations put elsewhere, which says what it is of in one line",
+    "Installation": "versions, devices and models that are there: a report without numbers",
+    "Run": "a folder: its circuit, scores and record are results of their own",
+    "RunEvaluation": "the evaluation of a run, and the files it was written to",
+    "list[Row]": "a list of what there is to choose from, as plain values",
+    "list[Ability]": "plain values, one for each task",
+    "dict[str, Any]": "a JSON schema",
 }
 
 
@@ -138,7 +147,40 @@ def probes():
     return circuits.probe(interchange.opened(), prompts, labels, positions={SCRIPT: -1})
 
 
+def nano_pairs():
+    return circuits.load_task("ioi").pairs(circuits.load_model("nano").tokenizer, n=4, seed=0)
+
+
+@cache
+def trained():
+    small = {"latents": 64, "k": 8, "steps": 40, "tokens": 2000, "n": 4, "tasks": ["ioi"]}
+    return circuits.train_dictionary("nano", **small)
+
+
+def meaning():
+    model, given = circuits.load_model("nano"), [trained().dictionary]
+    found = circuits.latent(model, given, "resid_post.1.f3", tokens=500, top=2)
+    context = Context(1.0, SCRIPT, "$", "</table>")
+    return replace(found, contexts=(context,), out=((SCRIPT, 1.0),))
+
+
+def latent_study():
+    given = {"n": 4, "held_out": 4, "sizes": (5, 20), "force_dictionary": True}
+    return circuits.latents("nano", "ioi", [trained().dictionary], **given)
+
+
+def instrument(name):
+    return getattr(circuits, name)(circuits.load_model("nano"), nano_pairs())
+
+
 RESULTS = {
+    "Trained": trained,
+    "Meaning": meaning,
+    "LatentStudy": latent_study,
+    "AttentionScores": lambda: instrument("attention"),
+    "DirectEffects": lambda: instrument("direct_logit_attribution"),
+    "LogitLens": lambda: instrument("logit_lens"),
+    "PatchingMap": lambda: instrument("heat_map"),
     "CircuitGraph": graph,
     "CircuitDiff": lambda: graph().diff(graph().top(4)),
     "Scores": scores,
@@ -198,7 +240,7 @@ def test_what_a_public_function_gives_is_a_result_tested_here(name):
         given = str(inspect.signature(value).return_annotation)
         assert given in {*RESULTS, *NO_RESULTS}, f"{name} gives {given}"
     elif not issubclass(value, Exception):
-        assert name in RESULTS
+        assert name in {*RESULTS, *NO_RESULTS}
 
 
 @pytest.mark.parametrize("name", RESULTS)
