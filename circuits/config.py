@@ -175,9 +175,10 @@ class Config:
         count: to look at them means to load them.
         """
         named = self.to_json()
-        if self.faithful is None:
-            # Runs made before there was this choice are the same runs.
-            del named["faithful"]
+        for name in ("faithful", "memory"):
+            # Runs made before there were these choices are the same runs.
+            if named.get(name) is None:
+                named.pop(name, None)
         if self.model is not None:
             named["model_files"] = fingerprint(self.model)
         if self.task is not None:

@@ -122,7 +122,8 @@ class Request:
         for each in kind.split(","):
             check_reached(method, filled, each)
         wanted = wanted if sample is None else wanted.sample(*sample)
-        request = cls(method, filled, level, direction, checked, wanted.names, wanted, labels)
+        found = wanted.names, wanted, labels, nodes
+        request = cls(method, filled, level, direction, checked, *found)
         if method != AUTO:
             return request
         return replace(request, chosen=choose(wanted, pairs, model.anatomy))

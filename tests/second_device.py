@@ -15,6 +15,7 @@ from unittest.mock import patch
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import GradientEdge, get_gradient_edge
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map
 
@@ -39,10 +40,17 @@ def second_device() -> Iterator[str]:
     overwrites = torch.__future__.get_overwrite_module_params_on_conversion()
     torch.__future__.set_overwrite_module_params_on_conversion(True)
     try:
-        with patch("torch.cuda.device_count", lambda: 1), _Mode():
+        places = patch("patching.backward.get_gradient_edge", _place)
+        with patch("torch.cuda.device_count", lambda: 1), places, _Mode():
             yield NAME
     finally:
         torch.__future__.set_overwrite_module_params_on_conversion(overwrites)
+
+
+def _place(tensor: Tensor) -> GradientEdge:
+    """A tensor's place in its graph, found without a step that this module would add to it."""
+    with torch._C.DisableTorchFunction():
+        return get_gradient_edge(tensor)
 
 
 class _Mode(TorchFunctionMode):

@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from patching.measure import Request
 
 
+DIGITS = 5
+"""Of sizes that rank what is not trained, in parts of the largest."""
+
+
 @dataclass(frozen=True)
 class Learned:
     """A ranking: shares of all edges or nodes, and what it was made with.
@@ -88,13 +92,17 @@ def _ends(prepared: Prepared, size: int) -> tuple[torch.Tensor, torch.Tensor]:
 def _cheap(
     model: Model, pairs: PromptPairs, request: Request, options: Sweep
 ) -> Float[np.ndarray, " all"]:
-    """Sizes of two-run secants, which say what is worth training."""
+    """Sizes of two-run secants, which say what is worth training.
+
+    Rounded, so that what is the same but for rounding stays in the order of computation.
+    """
     from patching.scoring import score
 
     nodes: Any = request.nodes
     what: tuple[Any, ...] = "secant", request.level, request.direction, request.metric.function
     found = score(model, pairs, *what, nodes=nodes, batch_size=options.afresh())
-    return np.abs(found.values)
+    sizes = np.abs(found.values)
+    return np.round(sizes / max(sizes.max(), np.finfo(float).tiny), DIGITS)
 
 
 def _strongest(ranking: Float[np.ndarray, " all"], count: int) -> Bool[np.ndarray, " all"]:

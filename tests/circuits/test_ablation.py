@@ -135,7 +135,7 @@ def test_the_command_prints_what_the_function_finds(prompts):
     [
         (["m99"], "the nearest is"),
         (["m0", "--ablation", "zero", "--means", "x.safetensors"], "takes no such means"),
-        (["m0", "--metric", "logitdiff"], "did you mean 'logit_diff'"),
+        (["m0", "--metric", "logitdiff"], "'logitdiff' is not one of 'logit_diff'"),
         ([], "name a site or an edge"),
     ],
 )

@@ -176,7 +176,8 @@ def test_every_method_scores_the_parts_of_a_mixture(model, method):
         if kind in (*PARTS, "mlp_out")
     }
     assert all(np.isfinite(found.values).all() for found in values.values())
-    if method == "activation":
+    # Exact effects of parts do not add up to that of their sum, and auto takes some of them.
+    if method in ("activation", "auto"):
         return
     for label, layer in itertools.product(("X", "END"), model.anatomy.mixtures):
         parts = [f"m{layer}.e{e}" for e in range(model.anatomy.n_experts)]
