@@ -20,6 +20,10 @@ SIZES = (0.05, 0.1, 0.2, 0.35, 0.5, 0.75)
 """The shares of candidates at which circuits are run to choose among them."""
 
 
+DIGITS = 9
+"""Of shares that are ranked: what is below is rounding."""
+
+
 def followed(
     training: Training, shares: Float[np.ndarray, " n"], cheap: Float[np.ndarray, " n"]
 ) -> tuple[Float[np.ndarray, " n"], int]:
@@ -27,7 +31,7 @@ def followed(
 
     The values stay; who has which changes beyond that place.
     """
-    order, n = np.argsort(-shares, kind="stable"), len(shares)
+    order, n = np.argsort(-np.round(shares, DIGITS), kind="stable"), len(shares)
     sizes = sorted({max(1, round(share * n)) for share in SIZES})
     places = sorted({max(1, round(share * n)) for share in DECIDED}, reverse=True)
     known: dict[bytes, float] = {}
@@ -53,5 +57,6 @@ def _ranked(
     order: Int[np.ndarray, " n"], cheap: Float[np.ndarray, " n"], place: int
 ) -> Int[np.ndarray, " n"]:
     """The trained order up to a place, and the others from there on."""
-    rest = order[place:]
+    # Of equal ones the first in the order of computation, whatever rounding made of training.
+    rest = np.sort(order[place:])
     return np.concatenate([order[:place], rest[np.argsort(-cheap[rest], kind="stable")]])
