@@ -35,7 +35,7 @@ def list_methods() -> list[Row]:
     """Every method with its claim, its cost and how far it is trusted.
 
     >>> [row["name"] for row in circuits.list_methods()]
-    ['activation', 'attribution', 'ig', 'relevance', 'secant', 'ensemble']
+    ['auto', 'activation', 'attribution', 'ig', 'relevance', 'secant', 'ensemble', 'learned']
     """
     from patching.methods import METHODS
 
