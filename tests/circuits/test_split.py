@@ -55,7 +55,7 @@ def test_help_and_the_list_of_tasks_say_so():
     run = CliRunner().invoke
     for command in ("discover", "validate", "ablate", "means"):
         text = " ".join(run(app, [command, "--help"]).stdout.replace("│", " ").split())
-        assert "any other model everything (split=all)" in text, command
+        assert "other models are asked all prompts (split=all)" in text, command
     assert "other models split=all" in run(app, ["tasks"]).stdout
 
 
