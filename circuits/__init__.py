@@ -28,13 +28,14 @@ if TYPE_CHECKING:
     from circuits.ablation import ablate
     from circuits.averages import means
     from circuits.dictionaries.meaning import latent
+    from circuits.dictionaries.quality import check_dictionary
     from circuits.dictionaries.study import latents
     from circuits.dictionaries.training import train_dictionary
     from circuits.edits.edit import keep, remove, scale
     from circuits.edits.live import editing
     from circuits.edits.plan import EditPlan, plan_schema, read_plan
     from circuits.edits.save_model import save_edited
-    from circuits.held_out.by_folder import compare, evaluate_run, load_run
+    from circuits.held_out.by_folder import compare, consensus, evaluate_run, load_run
     from circuits.held_out.evaluation import evaluate_held_out
     from circuits.held_out.run import Run
     from circuits.installation import doctor
@@ -121,6 +122,8 @@ _LAZY = {
     "af1": ("circuits.studies.allforone.folder", "af1"),
     "ask": ("circuits.question", "ask"),
     "attention": ("circuits.studies.instruments.attention", "attention"),
+    "check_dictionary": ("circuits.dictionaries.quality", "check_dictionary"),
+    "consensus": ("circuits.held_out.by_folder", "consensus"),
     "compare": ("circuits.held_out.by_folder", "compare"),
     "direct_logit_attribution": (
         "circuits.studies.instruments.direct_logit_attribution",
@@ -187,7 +190,9 @@ __all__ = [
     "af1",
     "ask",
     "attention",
+    "check_dictionary",
     "compare",
+    "consensus",
     "direct_logit_attribution",
     "discover",
     "doctor",

@@ -47,7 +47,7 @@ class Config:
     metric      None: the task's own
     select      how the circuit is chosen: see circuits.selectors
     top         how many edges (of level node: nodes) make the circuit; None: as the choice has it
-    faithful    the share of the answer that the circuit is to give, in the place of ``top``
+    faithful    the share of the answer that the circuit is to give, instead of ``top``
     n           how many prompt pairs; None: 64 of a task, all of a file
     memory      what scores may take beside the model, such as 20GB; None: no limit
     ablation    what stands in for everything outside the circuit when it is run

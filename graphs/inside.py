@@ -26,7 +26,7 @@ Index = Annotated[int, Field(ge=0, le=2**31)]
 
 
 class Part(BaseModel):
-    """A part of the record: immutable; fields of a later minor version are passed over."""
+    """A part of the record: immutable; fields of a later minor version are ignored."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 

@@ -25,7 +25,7 @@ def steps(graph: CircuitGraph) -> tuple[Step, ...]:
     """Growing parts of a circuit, the last of which is the circuit itself.
 
     A part holds the strongest edges, without those that are then on no path from input to logits;
-    sizes at which nothing is left, or no more than at the one before, are passed over.
+    sizes at which nothing is left, or no more than at the one before, are skipped.
     """
     found: list[Step] = []
     for size in SIZES:

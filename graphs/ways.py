@@ -52,7 +52,7 @@ def ways(
 
     Heads and the ends of the model are left to the right and entered from the left; MLPs and
     neurons, which stand below, are entered and left at their upper side. Between two of these, or
-    an end, an edge that passes over others swings below them.
+    an end, an edge that crosses others swings below them.
     """
     lower = sorted({spot.x for name, spot in ends.spots.items() if name[:1] == "m"})
     found = {}

@@ -6,10 +6,10 @@ the norm's weight and ``W_U`` the unembedding. A part that writes ``y`` into ``x
     direct(t) = (w * centre(y) / s(x)) . (W_U[t] - mean over words of W_U)
 
 to the logit of word ``t``, in logits (before a soft-cap, where a model has one). The norm's scale
-is held as it is in that run. What is added to the logits of all words alike changes no probability
-and is left out, so the numbers of one part have mean zero over the vocabulary. Summed over all
-parts, with the biases, they are the logits less their mean (direct logit attribution, Elhage et al.
-2021; Wang et al. 2022).
+is held as it is in that run. What is added to the logits of all words by the same amount changes no
+probability and is left out, so the numbers of one part have mean zero over the vocabulary. Summed
+over all parts, with the biases, they are the logits minus their mean (direct logit attribution,
+Elhage et al. 2021; Wang et al. 2022).
 """
 
 from __future__ import annotations

@@ -66,7 +66,7 @@ class PlacedScores:
         return int(np.searchsorted(spent, budget * (1 + 1e-9), side="right"))
 
     def circuit(self, chosen: Int[np.ndarray, " some"]) -> PlacedEdges:
-        """Some of the edges, less those that connect nothing."""
+        """Some of the edges, without those that connect nothing."""
         found = PlacedEdges.none(self.layout, self.places)
         flat = np.zeros(len(self.values), dtype=bool)
         flat[chosen] = True

@@ -1,7 +1,7 @@
 """Places: which tokens of a prompt a label of a circuit stands for.
 
 A circuit whose edges are tied to positions splits every prompt into places. A place is one token,
-or several that are treated alike. Of ``token`` every token is a place of its own, by its index. Of
+or several that are treated as one. Of ``token`` every token is a place of its own, by its index. Of
 ``named`` each position that the task names is one, and all tokens without a name are together the
 place ``rest``; where the prompts have spans (:mod:`tasks.spans`), these are the places instead. So
 every token is in exactly one place, and a circuit of all edges at all places is the whole model.

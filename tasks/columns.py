@@ -1,4 +1,4 @@
-"""What is said of each prompt beside its question: by what results can be told apart."""
+"""What is said of each prompt beside its question: by what results can be grouped."""
 
 from __future__ import annotations
 

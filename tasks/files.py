@@ -8,7 +8,7 @@ With a tokenizer a row holds strings (answers as they follow the prompt, usually
 Without one, `clean`, `corrupted` and the answers are token ids. An answer may be a list; then any
 of its entries counts. Rows come as JSON lines, as a JSON list (or one under "prompts"), as a table
 with a header (commas, tabs or semicolons) or as Parquet; further keys are no part of the question,
-but results can be told apart by them (tasks/columns.py), and `spans` says which tokens are one
+but results can be grouped by them (tasks/columns.py), and `spans` says which tokens are one
 place (tasks/spans.py). The files
 of EAP-IG, auto-circuit and feature-circuits are known by their keys (tasks/pair_forms.py).
 """

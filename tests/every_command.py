@@ -25,6 +25,7 @@ DISTURBED = tuple(CODES)
 MADE = (
     "discover ioi --n 4 --top 20 --method attribution --out runs/a",
     "discover ioi --n 4 --top 30 --method attribution --out runs/b",
+    "train-dictionary --latents 32 --k 4 --steps 20 --batch 128 --tokens 1000 --n 4 --out runs/sae",
 )
 """What the commands find there."""
 COMMANDS = {
@@ -41,6 +42,16 @@ COMMANDS = {
     "show": "show runs/a -o written.graphml",
     "diff": "diff runs/a runs/b -o written.svg",
     "edit apply": "edit apply plan.toml --out written",
+    "consensus": "consensus runs/a runs/b --n 4 --out written --force",
+    "view": "view runs/a --no-open -o written.html",
+    "attention": "attention ioi --n 4 -o written.svg",
+    "logit-lens": "logit-lens ioi --n 4 -o written.svg",
+    "direct-logit-attribution": "direct-logit-attribution ioi --n 4 -o written.svg",
+    "heat-map": "heat-map ioi --n 4 -o written.svg",
+    "train-dictionary": "train-dictionary --latents 32 --k 4 --steps 20 --batch 128 --tokens 1000 "
+    "--n 4 --out written --force",
+    "latents": "latents ioi --dictionary runs/sae --force-dictionary --n 4 --held-out 4 "
+    "--out written --force",
 }
 LAST = 0.5
 """This share of the events tried are the last ones."""

@@ -10,6 +10,7 @@ import typer
 from circuits import __version__
 from circuits.cli.evaluate import AllowOther, Count, MeansFile, Outside, Prompts, Seed
 from circuits.cli.options import BatchSize, Device, SkipBad
+from circuits.cli.output import AsJson, print_json
 
 
 def register(app: typer.Typer) -> None:
@@ -41,6 +42,7 @@ def consensus(
     force: Annotated[
         bool, typer.Option("--force", help="Replace a consensus that is in the folder.")
     ] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Find the edges that runs agree on, and test their circuit against ones of equal size."""
     from circuits.cli.printing import print_report
@@ -56,6 +58,9 @@ def consensus(
         with kept(out, *about) as journal, shown_progress() as progress:
             found = agree(runs, terms, share, progress, model, journal)
             written = found.write(out) if out is not None else []
+        if as_json:
+            print_json(found.to_json())
+            return
         print_report(found.report())
         for path in written:
             typer.echo(f"written {path}")

@@ -10,8 +10,8 @@ import typer
 
 from circuits.cli.options import BatchSize, Device, Metric, Model
 from circuits.cli.printing import print_report, print_table
+from circuits.dictionaries.quality import WORDED
 from circuits.dictionaries.text import TASKS
-from circuits.dictionaries.training import WORDED
 
 Dictionaries = Annotated[
     list[str],
@@ -59,6 +59,7 @@ def train_dictionary(
     seed: Annotated[int, typer.Option(help="Draws text, start and steps.")] = 0,
     out: Annotated[Path, typer.Option(help="The folder to write.")] = Path("dictionary"),
     force: Annotated[bool, typer.Option("--force", help="Replace the folder.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     _device: Device = None,
 ) -> None:
     """Train a sparse dictionary of one site of a model, and measure what it is worth.
@@ -87,8 +88,10 @@ def train_dictionary(
             force=force,
             progress=progress,
         )
-    typer.echo(made.quality.line())
-    print_table(made.quality.table())
+    if as_json:
+        typer.echo(json.dumps(made.card, indent=2))
+        return
+    print_report(made.report())
     typer.echo(f"written {out}")
 
 

@@ -25,7 +25,7 @@ def carry_out(
 ) -> None:
     """Run the discovery, unless the folder holds it already, and print what was found.
 
-    With ``clusters`` its prompts are also told apart by their scores, a circuit each.
+    With ``clusters`` its prompts are also grouped by their scores, a circuit each.
     """
     config.check()
     if clusters is not None:
@@ -72,7 +72,7 @@ def _cluster(config: Config, folder: Path, clusters: int, quiet: bool) -> None:
         print_report(found.report())
         return
     gain = "undefined" if told.get("gain") is None else f"{100 * told['gain']:.1f} points"
-    print_rows({"clusters": f"{clusters}, told apart before: gain {gain} (clusters.json)"})
+    print_rows({"clusters": f"{clusters}, made before: gain {gain} (clusters.json)"})
 
 
 def prepare(config: Config) -> None:

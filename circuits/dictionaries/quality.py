@@ -17,15 +17,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from circuits.results.intervals import Proportion
+from circuits.results.report import Report, Reported
 from circuits.results.tables import Table
 from tasks.errors import MethodError, TaskError
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from patching.dictionaries.dictionary import Dictionary
     from patching.model import Model
     from patching.runs import Batch
     from patching.sweep import Sweep
     from tasks import PromptPairs
+
+WORDED = ("ioi", "mental_math", "mcq_bias", "emotion")
+"""The tasks that a dictionary is measured on where none are named."""
 
 LEAST_EXPLAINED = 0.5
 """Below this share of the variance a dictionary is refused, unless it is forced."""
@@ -56,8 +62,8 @@ class TaskQuality:
         return {"task": self.task, **shares, **losses}
 
 
-@dataclass(frozen=True, slots=True)
-class Quality:
+@dataclass(frozen=True, repr=False)
+class Quality(Reported):
     """What one dictionary is worth.
 
     explained  share of the variance, over the tokens of all prompts
@@ -101,6 +107,20 @@ class Quality:
             f"{self.per_token:.1f} latents a token; {self.silent} of {self.latents} latents were "
             f"silent on {self.tokens:,} tokens"
         )
+
+    def to_frame(self) -> pd.DataFrame:
+        """A row per task, with and without the splice."""
+        import pandas as pd
+
+        table = self.table()
+        return pd.DataFrame(table.rows, columns=list(table.head)).set_index(table.head[0])
+
+    def report(self) -> Report:
+        """The dictionary as a whole, then task by task."""
+        return Report.of(self.line(), self.table())
+
+    def __repr__(self) -> str:
+        return f"Quality({self.place}: {self.explained:.1%} explained)"
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for a file."""
@@ -153,6 +173,37 @@ def quality(
         tokens=int(tokens),
         tasks=tuple(tasks),
     )
+
+
+def check_dictionary(
+    model: Model | str,
+    dictionary: Dictionary | str,
+    tasks: Iterable[str] = WORDED,
+    *,
+    n: int = 64,
+    seed: int = 0,
+    batch_size: int = 32,
+) -> Quality:
+    """Measure a dictionary on ``n`` prompts of each of some tasks that the model can be asked.
+
+    ``dictionary`` is a read one, ``PATH`` or ``SITE=PATH``. Shares are of right answers, losses are
+    in nats; see :mod:`circuits.dictionaries.quality`.
+
+    >>> made = circuits.train_dictionary(model, latents=64, k=8, steps=40, tokens=2000, n=8)
+    >>> circuits.check_dictionary(model, made.dictionary, ["ioi"], n=8)
+    Quality(resid_post.1: ... explained)
+
+    Raises:
+        SiteError: the dictionary does not fit the model.
+        FormatError: it cannot be read.
+        TaskError: none of the tasks can be asked.
+    """
+    from circuits.models import load_model
+    from patching.dictionaries.read import read_dictionaries
+
+    read = read_dictionaries([dictionary])[0] if isinstance(dictionary, str) else dictionary
+    opened = load_model(model)
+    return quality(opened, read, prompts_for(opened, tasks, n, seed)[0], batch_size)
 
 
 def check_quality(found: Quality, force: bool = False) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from circuits import __version__
+from circuits.dictionaries.quality import WORDED
 from circuits.dictionaries.text import TASKS, text_rows
 from circuits.output import Output, written
 from circuits.results.report import Report, Reported
@@ -30,7 +31,6 @@ FILES = re.compile(r"card\.json|cfg\.json|(sae|sae_weights)\.safetensors")
 OUTPUT = Output("dictionary", REPORT, KIND, FILES)
 HELD_OUT = 97
 """Seed of the tasks' prompts on which a dictionary is measured."""
-WORDED = ("ioi", "mental_math", "mcq_bias", "emotion")
 
 
 @dataclass(frozen=True, repr=False)
@@ -43,14 +43,11 @@ class Trained(Reported):
 
     def to_frame(self) -> pd.DataFrame:
         """A row per task, with and without the dictionary in place."""
-        import pandas as pd
-
-        table = self.quality.table()
-        return pd.DataFrame(table.rows, columns=list(table.head)).set_index(table.head[0])
+        return self.quality.to_frame()
 
     def report(self) -> Report:
         """What the dictionary is worth."""
-        return Report.of(self.quality.line(), self.quality.table())
+        return self.quality.report()
 
     def __repr__(self) -> str:
         return f"Trained({self.dictionary!r}, {self.quality.explained:.1%} explained)"

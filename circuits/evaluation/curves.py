@@ -206,7 +206,7 @@ def plain_plan(scores: Scores, ranking: str = "absolute", sizes: Sequence[float]
 
 
 def at_counts(scores: Scores, counts: Sequence[int], absolute: bool) -> tuple[EdgeSet, ...]:
-    """The circuits of the strongest edges, or nodes, so many each, less what connects nothing."""
+    """The circuits of the strongest edges, or nodes, without what connects nothing."""
     order = np.argsort(-(np.abs(scores.values) if absolute else scores.values))
     choose = _edges_among if scores.level == "edge" else _edges_between
     return choose(scores, order, counts)

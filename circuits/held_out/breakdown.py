@@ -43,7 +43,7 @@ class Breakdown:
 
     @classmethod
     def of(cls, by: str, names: Sequence[str], pairs: PromptPairs, outcomes: Outcomes) -> Breakdown:
-        """The prompts told apart by a column.
+        """The prompts grouped by a column.
 
         Raises:
             TaskError: they have no such column.

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from circuits.clock import Progress
     from circuits.held_out.comparison import Comparison
+    from circuits.held_out.consensus import Consensus
     from circuits.held_out.run import Run, RunEvaluation
 
 
@@ -94,3 +95,32 @@ def compare(
 
     asked = Terms(n=n, seed=seed, **terms)
     return compare_runs([Path(folder) for folder in folders], asked, progress, model)
+
+
+def consensus(
+    folders: Sequence[str | Path],
+    *,
+    share: float = 0.5,
+    n: int = 64,
+    seed: int = 0,
+    model: str | None = None,
+    progress: Progress | None = None,
+    **terms: Any,
+) -> Consensus:
+    """The edges that at least `share` of several runs hold, as a circuit, tested on `n` prompts.
+
+    The prompts are ones that no run was found on. `terms` as for :func:`evaluate_run`.
+
+    >>> for seed in (0, 1):
+    ...     _ = circuits.discover("ioi", "nano", n=8, top=20, seed=seed, out=f"runs/seed{seed}")
+    >>> circuits.consensus(["runs/seed0", "runs/seed1"], n=8).graph
+    CircuitGraph(ioi ...)
+
+    Raises:
+        CircuitsError: fewer than two runs, runs of different models or tasks, or no prompts left.
+    """
+    from circuits.held_out.consensus import consensus as agreed
+    from circuits.held_out.terms import Terms
+
+    asked = Terms(n=n, seed=seed, **terms)
+    return agreed([Path(folder) for folder in folders], asked, share, progress, model)

@@ -1,4 +1,4 @@
-"""The clusters of a finished run: its prompts told apart, written into its folder."""
+"""The clusters of a finished run: its prompts grouped, written into its folder."""
 
 from __future__ import annotations
 

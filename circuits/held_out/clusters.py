@@ -1,4 +1,4 @@
-"""Does one circuit answer all prompts? Prompts told apart by their own scores, a circuit each.
+"""Does one circuit answer all prompts? Prompts grouped by their own scores, a circuit each.
 
 1. Every prompt has its own scores of all edges. They are scaled to length 1, so that what counts is
    which edges carry the difference and not how large it is, and clustered by k-means.
@@ -118,7 +118,7 @@ class Clusters(Reported):
         return [
             Table([name, *head], [[value, *map(str, counts)] for value, counts in rows])
             for name, rows in self.columns.items()
-            # A column that tells nearly every prompt apart says nothing of clusters.
+            # A column with nearly a value for every prompt says nothing of clusters.
             if 1 < len(rows) <= len(self.labels) // 2
         ]
 
@@ -166,7 +166,7 @@ def check_clusters(k: int, prompts: int | None) -> None:
         raise RunError(f"--clusters {k}: give at least 2; one circuit for all is found without it")
     if prompts is not None and k > prompts:
         raise RunError(
-            f"--clusters {k}: there are {counted(prompts, 'prompt')} to be told apart; give at "
+            f"--clusters {k}: there are {counted(prompts, 'prompt')} to be grouped; give at "
             f"most that many clusters, or more prompts (--n)"
         )
 
@@ -183,7 +183,7 @@ def clusters(
     """Cluster ``pairs`` by their scores, find a circuit for each, and test all on ``others``.
 
     Raises:
-        RunError: fewer than two clusters, more than prompts, or prompts that all score alike.
+        RunError: fewer than two clusters, more than prompts, or prompts that all score the same.
     """
     check_clusters(k, pairs.prompts)
     options = running.afresh(config.batch_size)
@@ -237,7 +237,7 @@ def _told_apart(rows: Float[np.ndarray, "n names"], k: int, seed: int) -> Int[np
     """The cluster of every prompt, the largest first.
 
     Raises:
-        RunError: the prompts score too much alike for so many clusters.
+        RunError: the prompts have too similar scores for so many clusters.
     """
     from sklearn.cluster import KMeans
 
@@ -246,7 +246,7 @@ def _told_apart(rows: Float[np.ndarray, "n names"], k: int, seed: int) -> Int[np
     points = left * sizes
     if len(np.unique(points.round(9), axis=0)) < k:
         raise RunError(
-            f"these prompts score too much alike for {k} clusters: {len(rows)} prompts have fewer "
+            f"these prompts have too similar scores for {k} clusters: {len(rows)} have fewer "
             f"different scores than that; give fewer clusters"
         )
     found = KMeans(k, n_init=10, random_state=seed).fit(points).labels_

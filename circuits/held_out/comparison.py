@@ -172,8 +172,8 @@ def compare_runs(
 ) -> Comparison:
     """Curves and circuits of several runs on prompts that none of them was made with.
 
-    ``model`` is what to open; without it the first run's own. ``by`` names a column that tells the
-    prompts apart: faithfulness is then also given for each of its groups. What is in ``journal``
+    ``model`` is what to open; without it the first run's own. ``by`` names a column that groups the
+    prompts: faithfulness is then also given for each of its groups. What is in ``journal``
     already is not computed again. With ``rediscoveries`` every discovery is made again on resamples
     of its prompts, the same ones for runs of the same prompts, and gaps have intervals over both
     draws.

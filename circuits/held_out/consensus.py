@@ -76,7 +76,7 @@ class Consensus(Reported):
         return slice(1, 1 + len(self.names))
 
     def gain(self) -> tuple[float, Ends | None]:
-        """Faithfulness of the consensus less the mean of the runs' circuits of equal size."""
+        """Faithfulness of the consensus minus the mean of the runs' circuits of equal size."""
         every = np.full((1, self.outcomes.n), 1 / self.outcomes.n)
         ends = bootstrap(lambda d: self._gains(weights(d)), self.outcomes.n, self.seed)
         return float(self._gains(every)[0]), ends
@@ -241,7 +241,7 @@ def _check_alike(runs: Sequence[Run]) -> None:
 
 
 def _circuit(runs: Sequence[Run], shares: dict[str, float], least: float) -> CircuitGraph:
-    """The edges that enough runs hold, less those that connect nothing.
+    """The edges that enough runs hold, without edges that connect nothing.
 
     Raises:
         RunError: none is left.

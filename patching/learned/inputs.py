@@ -91,7 +91,7 @@ def inputs_of(
     first: int = 0,
     logits: bool = False,
 ) -> Inputs:
-    """Both runs of some prompt pairs, which are alike before the column ``first``.
+    """Both runs of some prompt pairs, which are the same before the column ``first``.
 
     With ``logits``, also what both runs say of every token.
 

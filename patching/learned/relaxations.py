@@ -85,7 +85,7 @@ class Budgets:
     stops: bool = True
 
     def start(self, n: int, rng: np.random.Generator) -> Float[np.ndarray, " m"]:
-        """All alike."""
+        """All the same."""
         del rng
         return np.zeros(n)
 

@@ -38,6 +38,7 @@ NO_RESULTS = {
     "Path": "a folder of the caller's own",
     "Dictionary": "directions, which say their place and number in one line",
     "MeanActivations": "what ablations put elsewhere, which says what it is of in one line",
+    "Consensus": "a circuit of its own, with its test: tested where it is made",
     "Installation": "versions, devices and models that are there: a report without numbers",
     "Run": "a folder: its circuit, scores and record are results of their own",
     "RunEvaluation": "the evaluation of a run, and the files it was written to",
@@ -175,6 +176,7 @@ def instrument(name):
 
 RESULTS = {
     "Trained": trained,
+    "Quality": lambda: trained().quality,
     "Meaning": meaning,
     "LatentStudy": latent_study,
     "AttentionScores": lambda: instrument("attention"),
