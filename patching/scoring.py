@@ -59,10 +59,10 @@ def score(
     ``method="auto"`` does single sites exactly where that is cheap and estimates the others, with a
     check (:attr:`patching.scores.Scores.chosen`); edges it scores by ``secant``.
     Scores are means over prompts in units of the metric; positive always means that the clean
-    activation pushes the metric towards the clean answer. Those of ``learned`` are shares between
-    0 and 1 of the circuits that need an edge or node, and the same in both directions. Rows that
-    are tokens of one prompt's answer are one prompt: errors are over prompts. The batch size
-    changes nothing but time and memory, and the rounding of sums: in float32, scores of other batch sizes
+    activation pushes the metric towards the clean answer. Those of ``learned`` are shares between 0
+    and 1 of the circuits that need an edge or node, and the same in both directions. Rows that are
+    tokens of one prompt's answer are one prompt: errors are over prompts. The batch size changes
+    nothing but time and memory, and the rounding of sums: in float32, scores of other batch sizes
     differ by at most 1e-5 of the largest. When memory runs out it is halved and the work goes on.
     ``memory``, such as ``"20GB"``, is what gradients may take beside the model: if all graphs of a
     backward pass do not fit, every block runs twice and one graph is held at a time, else batches
