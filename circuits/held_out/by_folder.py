@@ -113,7 +113,7 @@ def consensus(
 
     >>> for seed in (0, 1):
     ...     _ = circuits.discover("ioi", "nano", n=8, top=20, seed=seed, out=f"runs/seed{seed}")
-    >>> circuits.consensus(["runs/seed0", "runs/seed1"], n=8).graph
+    >>> circuits.consensus(["runs/seed0", "runs/seed1"], n=8).circuit
     CircuitGraph(ioi ...)
 
     Raises:
