@@ -122,7 +122,7 @@ def test_clusters_are_written_into_the_run_and_not_computed_twice(home, tmp_path
     assert (told["kind"], told["clusters"]) == ("circuits clusters", 2)
     again = cli(*ask)
     assert again.exit_code == 0, again.stderr
-    assert "told apart before" in again.stdout
+    assert "made before" in again.stdout
     for number in (1, 2):
         graph = circuits.CircuitGraph.load(where / f"cluster-{number}.json")
         assert len(heads_of(graph)) == 1
@@ -133,7 +133,7 @@ def test_clusters_are_written_into_the_run_and_not_computed_twice(home, tmp_path
 
 
 @pytest.mark.parametrize(
-    ("k", "words"), [(1, "give at least 2"), (17, "16 prompts to be told apart")]
+    ("k", "words"), [(1, "give at least 2"), (17, "16 prompts to be grouped")]
 )
 def test_clusters_that_cannot_be_are_refused_before_anything_is_computed(home, tmp_path, k, words):
     out = tmp_path / "none"
@@ -149,7 +149,7 @@ def test_prompts_that_score_alike_are_not_told_apart(home):
     pairs = read_file(home / "first.jsonl").pairs
     same = pairs[[0] * 6]
     config = Config(str(home / "first.jsonl"), None, top=20)
-    with pytest.raises(RunError, match="score too much alike for 2 clusters"):
+    with pytest.raises(RunError, match="too similar scores for 2 clusters"):
         clusters(config, model, same, pairs[1:9], 2)
 
 
