@@ -144,11 +144,18 @@ class SiteSet:
 
     def at_positions(self, values: Float[Tensor, "b s u"], batch: Batch) -> Float[Tensor, "b m"]:
         """Per-position values gathered into one column per unit and label."""
-        if self.labels == (None,):
-            return values.sum(1)
-        columns = label_columns(self.labels, batch)
-        index = columns[:, :, None].expand(-1, -1, values.shape[2])
-        return values.gather(1, index).transpose(1, 2).flatten(1)
+        return at_labels(values, self.labels, batch)
+
+
+def at_labels(
+    values: Float[Tensor, "b s u"], labels: Labels, batch: Batch
+) -> Float[Tensor, "b units_labels"]:
+    """Per-position values at every label, or their sum over positions for the one label None."""
+    if labels == (None,):
+        return values.sum(1)
+    columns = label_columns(labels, batch)
+    index = columns[:, :, None].expand(-1, -1, values.shape[2])
+    return values.gather(1, index).transpose(1, 2).flatten(1)
 
 
 def label_columns(labels: Sequence[int | str | None], batch: Batch) -> Int[Tensor, "b labels"]:

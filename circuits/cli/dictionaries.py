@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from circuits.cli.options import BatchSize, Device, Metric, Model
+from circuits.cli.output import AsJson, print_json
 from circuits.cli.printing import print_report, print_table
 from circuits.dictionaries.quality import WORDED
 from circuits.dictionaries.text import TASKS
@@ -59,7 +59,7 @@ def train_dictionary(
     seed: Annotated[int, typer.Option(help="Draws text, start and steps.")] = 0,
     out: Annotated[Path, typer.Option(help="The folder to write.")] = Path("dictionary"),
     force: Annotated[bool, typer.Option("--force", help="Replace the folder.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
     _device: Device = None,
 ) -> None:
     """Train a sparse dictionary of one site of a model, and measure what it is worth.
@@ -89,7 +89,7 @@ def train_dictionary(
             progress=progress,
         )
     if as_json:
-        typer.echo(json.dumps(made.card, indent=2))
+        print_json(made.card)
         return
     print_report(made.report())
     typer.echo(f"written {out}")
@@ -104,7 +104,7 @@ def check_dictionary(
     n: Annotated[int, typer.Option("--n", help="Prompts per task.")] = 64,
     seed: Annotated[int, typer.Option(help="Draws the prompts.")] = 0,
     batch_size: BatchSize = 32,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
     _device: Device = None,
 ) -> None:
     """Say what a dictionary explains, and what the model still can do with it in place."""
@@ -120,7 +120,7 @@ def check_dictionary(
         prompts, refused = prompts_for(opened, task or WORDED, n, seed)
         found = quality(opened, read, prompts, batch_size)
     if as_json:
-        typer.echo(json.dumps({**found.to_json(), "refused": dict(refused)}, indent=2))
+        print_json({**found.to_json(), "refused": dict(refused)})
         return
     typer.echo(repr(read))
     typer.echo(found.line())
@@ -145,7 +145,7 @@ def latents(
     out: Annotated[Path | None, typer.Option(help="A folder for scores and report.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the folder.")] = False,
     force_dictionary: Force = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
     _device: Device = None,
 ) -> None:
     """Find the latents that carry an answer, and test how much the strongest ones recover.
@@ -176,7 +176,7 @@ def latents(
             progress=progress,
         )
     if as_json:
-        typer.echo(json.dumps(found.to_json(), indent=2))
+        print_json(found.to_json())
         return
     print_report(found.report(top))
     if out is not None:
@@ -191,7 +191,7 @@ def latent(
     tokens: Annotated[int, typer.Option(help="Tokens to look through.")] = 20_000,
     top: Annotated[int, typer.Option(help="Contexts and words to show.")] = 10,
     seed: Annotated[int, typer.Option(help="Draws the text.")] = 0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
     _device: Device = None,
 ) -> None:
     """Show where a latent fires, and which words it makes more likely."""
@@ -205,6 +205,6 @@ def latent(
         progress(0, 0, "opening the model")
         found = meaning(load_model(model), read, name, text, tokens, top, seed, progress)
     if as_json:
-        typer.echo(json.dumps(found.to_json(), indent=2, ensure_ascii=False))
+        print_json(found.to_json())
         return
     print_report(found.report())

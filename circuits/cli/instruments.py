@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Protocol
@@ -10,16 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Protocol
 import typer
 
 from circuits.cli.asking import Bos, Chat, ChatPlain, How, how_of
+from circuits.cli.choosing import Count
 from circuits.cli.options import BatchSize, Device, Metric, Model, SkipBad, TaskOrFile
+from circuits.cli.output import AsJson, print_json
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-N = Annotated[
-    int | None, typer.Option("--n", help="Prompt pairs. Default: 64 of a task, all of a file.")
-]
 Seed = Annotated[int, typer.Option(help="Draws the prompt pairs and the intervals.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for other programs.")]
 Output = Annotated[
     Path | None,
     typer.Option("--output", "-o", help="Draw the picture here: .svg, .png or .pdf."),
@@ -57,7 +54,7 @@ def attention(
             help="With -o: draw this head's attention, the mean over prompts by named position."
         ),
     ] = None,
-    n: N = None,
+    n: Count = None,
     seed: Seed = 0,
     batch_size: BatchSize = 32,
     bos: Bos = None,
@@ -87,7 +84,7 @@ def logit_lens(
     model: Model = "nano",
     _device: Device = None,
     metric: Metric = None,
-    n: N = None,
+    n: Count = None,
     seed: Seed = 0,
     batch_size: BatchSize = 32,
     bos: Bos = None,
@@ -112,7 +109,7 @@ def direct_logit_attribution(
     task: TaskOrFile,
     model: Model = "nano",
     _device: Device = None,
-    n: N = None,
+    n: Count = None,
     seed: Seed = 0,
     batch_size: BatchSize = 32,
     bos: Bos = None,
@@ -150,7 +147,7 @@ def heat_map(
     ] = "activation",
     direction: Annotated[str, typer.Option(help="noising or denoising.")] = "noising",
     metric: Metric = None,
-    n: N = None,
+    n: Count = None,
     seed: Seed = 0,
     batch_size: BatchSize = 32,
     bos: Bos = None,
@@ -222,7 +219,10 @@ class _Asked:
 def _tell(found: Found, as_json: bool) -> None:
     from circuits.cli.printing import printable
 
-    typer.echo(json.dumps(found.to_json(), indent=1) if as_json else printable(str(found)))
+    if as_json:
+        print_json(found.to_json())
+    else:
+        typer.echo(printable(str(found)))
 
 
 def _draw(drawn: Figure, path: Path) -> None:

@@ -21,8 +21,8 @@ from torch import Tensor
 
 from patching.dictionaries.dictionary import Dictionary
 from patching.dictionaries.places import Place
-from patching.dictionaries.readings import kinds_of, value_at
-from patching.dictionaries.splice import Splice, in_order
+from patching.dictionaries.readings import kinds_of
+from patching.dictionaries.splice import Splice, held, in_order
 from patching.model import Model
 from patching.norms import precise
 from patching.ops import Point
@@ -98,6 +98,5 @@ def _parts(
     model: Model, dictionary: Dictionary, values: Mapping[Point, Tensor]
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The value, the amounts, and what they leave over."""
-    y = precise(value_at(model, dictionary.writes, values))
-    amounts = dictionary.amounts(precise(value_at(model, dictionary.reads, values)))
+    y, amounts = held(model, dictionary, values)
     return y, amounts, y - amounts @ dictionary.W_dec

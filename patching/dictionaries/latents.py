@@ -29,7 +29,7 @@ from patching.activation import ExactSweep
 from patching.dictionaries.dictionary import Dictionary
 from patching.dictionaries.read import check_apart
 from patching.dictionaries.readings import check_fit, kinds_of, like_point, point_of, value_at
-from patching.dictionaries.splice import in_order
+from patching.dictionaries.splice import held, in_order
 from patching.gradient_scores import combine
 from patching.linearised import Kinds, Pass
 from patching.methods import get, linearisation
@@ -42,7 +42,7 @@ from patching.runs import Batch
 from patching.scores import Scores
 from patching.setting import Setting, check_direction
 from patching.sites import nearest
-from patching.sitesets import label_columns, labels_of
+from patching.sitesets import at_labels, labels_of
 from patching.softmax_response import label_masks
 from patching.sweep import Sweep, added, sweep
 from patching.written import read_method
@@ -66,15 +66,9 @@ def difference(
     model: Model, dictionary: Dictionary, clean: dict[Point, Tensor], corrupted: dict[Point, Tensor]
 ) -> Difference:
     """The difference in amounts, and all of the rest of the value's difference."""
-    one, two = (
-        dictionary.amounts(precise(value_at(model, dictionary.reads, run)))
-        for run in (clean, corrupted)
-    )
-    whole = precise(value_at(model, dictionary.writes, clean)) - precise(
-        value_at(model, dictionary.writes, corrupted)
-    )
-    amounts = one - two
-    return Difference(amounts, whole - amounts @ dictionary.W_dec)
+    (y, here), (y2, there) = (held(model, dictionary, run) for run in (clean, corrupted))
+    amounts = here - there
+    return Difference(amounts, y - y2 - amounts @ dictionary.W_dec)
 
 
 def latent_scores(
@@ -225,14 +219,8 @@ class _Work:
         g = g.flatten(-2) if dictionary.writes.kind == "z" else g
         latents = of.amounts * (g @ dictionary.W_dec.T)
         error = (of.rest * g).sum(-1, keepdim=True)
-        return self._at_positions(torch.cat([latents, error], dim=-1), setting.batch)
-
-    def _at_positions(self, values: Float[Tensor, "b s u"], batch: Batch) -> Tensor:
-        if self.labels == (None,):
-            return values.sum(1)
-        columns = label_columns(self.labels, batch)
-        index = columns[:, :, None].expand(-1, -1, values.shape[2])
-        return values.gather(1, index).transpose(1, 2).flatten(1)
+        both = torch.cat([latents, error], dim=-1)
+        return at_labels(both, self.labels, setting.batch)
 
     @torch.no_grad()
     def _exact(self, setting: Setting) -> tuple[Tensor, Tensor, Tensor]:

@@ -18,6 +18,7 @@ from patching.dictionaries.dictionary import Dictionary
 from patching.dictionaries.places import Place
 from patching.dictionaries.readings import like_point, point_of, value_at
 from patching.model import Model
+from patching.norms import precise
 from patching.ops import Point
 
 Replace = Callable[[Dictionary, Tensor, Tensor], Tensor]
@@ -69,26 +70,14 @@ class Splice:
         return like_point(dictionary.writes, made, self.model.anatomy.n_heads)
 
 
-@dataclass(frozen=True)
-class Parts:
-    """Latents' amounts and the error of one place in one run.
-
-    ``y = amounts W_dec + constant + error`` position by position.
-    """
-
-    amounts: Float[Tensor, "b s m"]
-    error: Float[Tensor, "b s d"]
-    constant: Float[Tensor, "b s d"]
-
-
-def take_apart(model: Model, dictionary: Dictionary, values: Mapping[Point, Tensor]) -> Parts:
-    """What a run holds at a dictionary's place, as latents and error."""
-    x = value_at(model, dictionary.reads, values)
-    y = value_at(model, dictionary.writes, values)
-    amounts = dictionary.amounts(x)
-    made = dictionary.decode(amounts, x)
-    constant = dictionary.decode(torch.zeros_like(amounts), x)
-    return Parts(amounts, y - made, constant)
+def held(
+    model: Model, dictionary: Dictionary, values: Mapping[Point, Tensor]
+) -> tuple[Float[Tensor, "b s d"], Float[Tensor, "b s m"]]:
+    """What a run holds at a dictionary's place, and the latents' amounts, in float32 or better."""
+    x, y = (
+        precise(value_at(model, place, values)) for place in (dictionary.reads, dictionary.writes)
+    )
+    return y, dictionary.amounts(x)
 
 
 def in_order(dictionaries: Iterable[Dictionary]) -> tuple[Dictionary, ...]:

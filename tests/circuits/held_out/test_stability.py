@@ -132,9 +132,7 @@ def test_clusters_are_written_into_the_run_and_not_computed_twice(home, tmp_path
     assert not (where / "cluster-3.json").exists()
 
 
-@pytest.mark.parametrize(
-    ("k", "words"), [(1, "give at least 2"), (17, "16 prompts to be grouped")]
-)
+@pytest.mark.parametrize(("k", "words"), [(1, "give at least 2"), (17, "16 prompts to be grouped")])
 def test_clusters_that_cannot_be_are_refused_before_anything_is_computed(home, tmp_path, k, words):
     out = tmp_path / "none"
     ask = ["--model", home / "model", "--n", 16, "--clusters", k, "--out", out]
