@@ -10,6 +10,7 @@ process of its own, which dies, is interrupted or finds the disk full at one eve
 from __future__ import annotations
 
 import errno
+import multiprocessing
 import os
 import shutil
 import signal
@@ -17,6 +18,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 from circuits.folder import EVALUATION, RUN
@@ -226,29 +228,32 @@ def race(kind: str, folder: Path) -> list[int]:
     """The statuses of two processes that write the same run or file at the same time."""
     folder.mkdir(parents=True)
     start, ready = os.pipe()
+    both = multiprocessing.get_context("fork").Barrier(2)
     for mark in "ab":
         with child() as inside:
             if inside:
                 os.close(ready)
                 os.read(start, 1)
-                RACES[kind](folder, mark)
+                RACES[kind](folder, mark, both)
     # Both wait for this end to be closed.
     os.close(ready)
     os.close(start)
     return sorted(status(os.wait()[1]) for _ in "ab")
 
 
-def _reserve(folder: Path, mark: str) -> None:
+def _reserve(folder: Path, mark: str, _: Barrier) -> None:
     with RUN.reserved(folder / "run"):
         replace_run(folder, mark)
 
 
-def _at_the_end(folder: Path, mark: str) -> None:
+def _at_the_end(folder: Path, mark: str, both: Barrier) -> None:
     with written(folder / "run", RUN.check) as partial:
+        # Without this, a process that starts late finds a finished run, which it may replace.
+        both.wait(60)
         (partial / "run.json").write_text(f'{{"kind": "circuits run", "mark": "{mark}"}}')
 
 
-def _file(folder: Path, mark: str) -> None:
+def _file(folder: Path, mark: str, _: Barrier) -> None:
     with guarded(folder / "means"):
         if (folder / "means").exists():
             raise CircuitsError("exists")
