@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from circuits.studies.instruments.direct_logit_attribution import direct_logit_attribution
     from circuits.studies.instruments.heat_map import heat_map
     from circuits.studies.instruments.logit_lens import logit_lens
+    from circuits.studies.mib.track import mib
     from circuits.validation.validation import validate
     from graphs import CircuitDiff, CircuitGraph
     from patching.dictionaries.dictionary import Dictionary
@@ -151,6 +152,7 @@ _LAZY = {
     "localise_bias": ("circuits.studies.bias.localise", "localise_bias"),
     "logit_lens": ("circuits.studies.instruments.logit_lens", "logit_lens"),
     "means": ("circuits.averages", "means"),
+    "mib": ("circuits.studies.mib.track", "mib"),
     "mitigate": ("circuits.studies.bias.folder", "mitigate"),
     "plan_schema": ("circuits.edits.plan", "plan_schema"),
     "probe": ("circuits.probes", "probe"),
@@ -218,6 +220,7 @@ __all__ = [
     "localise_bias",
     "logit_lens",
     "means",
+    "mib",
     "mitigate",
     "plan_schema",
     "probe",

@@ -38,6 +38,7 @@ COMMANDS = {
     "evaluate": "evaluate runs/a --n 4 --rediscoveries 2",
     "compare": "compare runs/a runs/b --n 4 --out written --force",
     "means": "means ioi --n 4 --out written --force",
+    "mib": "mib --task ioi --n 4 --test 4 --method attribution --out written --force",
     "validate": "validate ioi --n 4 --method attribution --kind z --sites 4 --out written --force",
     "show": "show runs/a -o written.graphml",
     "diff": "diff runs/a runs/b -o written.svg",

@@ -27,6 +27,8 @@ COMMANDS = (
     "compare run run --n 4 --rediscoveries 2 --ablation mean --by template --out compared",
     "discover ioi --n 8 --top 30 --clusters 2 --out clustered",
     "consensus run run --n 4 --ablation mean --out agreed",
+    "mib --task ioi --task arithmetic_addition --n 4 --test 4 --method attribution "
+    "--reference ioi=run/circuit.json --least 1 --out track",
     "validate ioi --n 4 --method attribution --kind z --out validated",
     "means ioi --n 4 --out means.safetensors",
     "af1 mental_math --n 8 --samples 8 --set form=+ --out search",
@@ -48,6 +50,7 @@ FILES = {
     "comparison.json": ["compared/comparison.json"],
     "clusters.json": ["clustered/clusters.json"],
     "consensus.json": ["agreed/consensus.json"],
+    "mib.json": ["track/mib.json"],
     "validation.json": ["validated/validation.json"],
     "validation.csv": ["validated/validation.csv"],
     "means.safetensors": ["means.safetensors", "search/means.safetensors"],

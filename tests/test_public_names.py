@@ -83,6 +83,7 @@ FUNCTION_OF = {
     "emotion": "emotion",
     "evaluate": "evaluate_run",
     "means": "means",
+    "mib": "mib",
     "methods": "list_methods",
     "mitigate": "mitigate",
     "models": "list_models",

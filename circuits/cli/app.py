@@ -21,6 +21,7 @@ from circuits.cli import emotion as cli_emotion
 from circuits.cli import evaluate as cli_evaluate
 from circuits.cli import instruments as cli_instruments
 from circuits.cli import means as cli_means
+from circuits.cli import mib as cli_mib
 from circuits.cli import models as cli_models
 from circuits.cli import validate as cli_validate
 from circuits.cli import view as cli_view
@@ -293,6 +294,7 @@ cli_emotion.register(app)
 cli_evaluate.register(app)
 cli_instruments.register(app)
 cli_means.register(app)
+cli_mib.register(app)
 cli_models.register(app)
 cli_ablate.register(app)
 cli_diff.register(app)
