@@ -17,8 +17,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.faults import EVENTS, FAULTS, child, inject, status, within
-from tests.soak import carried_out, check_whole, contents
+from tests.faults import FAULTS, child, inject, status
+from tests.soak import carried_out, check_whole, contents, counted
 
 CODES = {"kill": (-9, 0), "interrupt": (130, 0)}
 DISTURBED = tuple(CODES)
@@ -77,27 +77,6 @@ def run(words: list[str], folder: Path, fault: str = "", at: int = -1) -> int:
             os.chdir(folder)
             carried_out(words, lambda: inject(FAULTS[fault or "kill"], at, folder))
     return status(os.wait()[1])
-
-
-def counted(words: list[str], folder: Path) -> int:
-    """How many events of files a command has; it is carried out."""
-    log = folder.parent / "events"
-
-    def count() -> None:
-        def hook(event: str, given: tuple[object, ...]) -> None:
-            if event in EVENTS and within(given[0], str(folder)):
-                os.write(number, b".")
-
-        number = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        sys.addaudithook(hook)
-
-    with child() as inside:
-        if inside:
-            os.chdir(folder)
-            carried_out(words, count)
-    code = status(os.wait()[1])
-    assert code == 0, (words, code)
-    return log.stat().st_size
 
 
 def disturbed(name: str, tried: int, folder: Path) -> tuple[int, int]:

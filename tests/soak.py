@@ -15,6 +15,7 @@ import json
 import os
 import random
 import resource
+import shutil
 import sys
 import tempfile
 import time
@@ -28,11 +29,10 @@ from circuits.folder import FILES
 from circuits.lock import state
 from circuits.results.record import RECORD, read_record
 from graphs import CircuitGraph
-from tests.faults import FAULTS, child, inject, status
+from tests.faults import EVENTS, FAULTS, child, inject, status, within
 
 FLAT = 150
 """Megabytes by which this process may grow, after a first round."""
-EVENTS = {"discover": 120, "evaluate": 140, "compare": 60, "means": 40, "validate": 60, "show": 40}
 COMMANDS = (
     "discover ioi --n 4 --top {top} --method attribution --out {run}",
     "discover ioi --n 4 --top {top} --method attribution --out {run} --force",
@@ -53,11 +53,14 @@ def out_of_memory() -> None:
     raise MemoryError("injected")
 
 
-def drawn(draw: random.Random) -> list[str]:
-    """A command and its words."""
+def drawn(draw: random.Random, command: str, folder: Path) -> list[str]:
+    """A command's words; where nothing may be in its place, nothing is."""
     names = [f"runs/{name}" for name in "abc"]
-    words = {"run": draw.choice(names), "other": draw.choice(names), "top": draw.choice((20, 30))}
-    return draw.choice(COMMANDS).format(**words).split()
+    given = {"run": draw.choice(names), "other": draw.choice(names), "top": draw.choice((20, 30))}
+    words = command.format(**given).split()
+    if command == COMMANDS[0]:
+        shutil.rmtree(folder / words[-1], ignore_errors=True)
+    return words
 
 
 def carried_out(words: list[str], disturb: Callable[[], object]) -> None:
@@ -71,6 +74,27 @@ def carried_out(words: list[str], disturb: Callable[[], object]) -> None:
         sys.stdout.write(f"{words}: {done.exception!r}\n{done.output}\n")
     sys.stdout.flush()
     os._exit(done.exit_code)
+
+
+def counted(words: list[str], folder: Path) -> int:
+    """How many events of files a command has; it is carried out."""
+    log = folder.parent / "events"
+
+    def count() -> None:
+        def hook(event: str, given: tuple[object, ...]) -> None:
+            if event in EVENTS and within(given[0], str(folder)):
+                os.write(number, b".")
+
+        number = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        sys.addaudithook(hook)
+
+    with child() as inside:
+        if inside:
+            os.chdir(folder)
+            carried_out(words, count)
+    code = status(os.wait()[1])
+    assert code == 0, (words, code)
+    return log.stat().st_size
 
 
 def contents(folder: Path) -> dict[str, str]:
@@ -116,15 +140,17 @@ def check_whole(place: Path) -> None:
             MeanActivations.load(file)
 
 
-def one_round(folder: Path, draw: random.Random, counts: Counter[str]) -> None:
+def one_round(
+    folder: Path, draw: random.Random, counts: Counter[str], events: dict[str, int]
+) -> None:
     """One command, or two at once on the same places, and what must hold after it."""
-    words = drawn(draw)
+    command = draw.choice(COMMANDS)
+    words = drawn(draw, command, folder)
     faults = [*FAULTS.values(), out_of_memory]
     before, several = contents(folder), draw.random() < 0.2
     for _ in range(2 if several else 1):
         fault = draw.choice(faults)
-        # More often early: many a command finds its result there, and has few events.
-        at = int(draw.random() ** 2 * EVENTS.get(words[0], 40)) if draw.random() < 0.8 else -1
+        at = int(draw.random() * events[command]) if draw.random() < 0.9 else -1
         with child() as inside:
             if inside:
                 os.chdir(folder)
@@ -192,13 +218,16 @@ def main(seconds: float, seed: int) -> None:
     circuits.load_model("nano")
     draw, counts, end = random.Random(seed), Counter[str](), time.monotonic() + seconds
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name).resolve()
+        folder = Path(name).resolve() / "work"
+        folder.mkdir()
         settled(folder)
         assert state(folder / "runs" / "a")
         edited(draw)
+        events = {each: counted(drawn(draw, each, folder), folder) for each in COMMANDS}
+        settled(folder)
         start, rounds = megabytes(), 0
         while time.monotonic() < end:
-            one_round(folder, draw, counts)
+            one_round(folder, draw, counts, events)
             rounds += 1
             if rounds % 20 == 0:
                 edited(draw)

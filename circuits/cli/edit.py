@@ -36,7 +36,10 @@ def mitigate(
     chat: Chat = False,
     chat_plain: ChatPlain = False,
     train: Annotated[int, typer.Option(help="Questions to choose the edit on.")] = 48,
-    test: Annotated[int, typer.Option(help="Questions to measure it on.")] = 400,
+    test: Annotated[
+        int | None,
+        typer.Option(help="Questions to measure it on. Default: 400; 200 or 100 for large models."),
+    ] = None,
     others: Annotated[
         int, typer.Option(help="Prompts of each other task, and texts, to check for harm.")
     ] = 100,

@@ -40,10 +40,14 @@ IN_MIDDLE = ("scale head", VECTORS, HEAD_SETS, BOTH)
 
 @dataclass(frozen=True)
 class Forecast:
-    """What every step costs, in tokens times blocks, by its name on screen and in its order."""
+    """What every step costs, in tokens times blocks, by its name on screen and in its order.
+
+    ``test`` is how many questions edits are tested on.
+    """
 
     steps: Mapping[str, float]
     unit_seconds: float
+    test: int
 
     @property
     def seconds(self) -> float:
@@ -56,7 +60,7 @@ class Forecast:
         if self.seconds <= LONG:
             return lines
         share = LONG / self.seconds
-        given = {"train": settings.train, "test": settings.test, "others": settings.others}
+        given = {"train": settings.train, "test": self.test, "others": settings.others}
         fewer = " ".join(f"--{name} {max(4, int(n * share))}" for name, n in given.items())
         return [*lines, f"{fewer} takes {in_words(LONG)}."]
 
@@ -87,7 +91,7 @@ def forecast(model: Model, material: Material, settings: Settings) -> Forecast:
             chunk.logits(model, 0)
         times.append(perf_counter() - begin)
     cost = steps.cost(_Prompts.of(Start(0, (chunk,))))
-    return Forecast(dict(steps.all()), min(times) / cost)
+    return Forecast(dict(steps.all()), min(times) / cost, len(material.test))
 
 
 class _Steps:

@@ -98,10 +98,11 @@ def prepare(model: Model, settings: Settings) -> Material:
         return draw_questions(tokenizer, n, settings.seed, split, n_options)
 
     train = make_items(tokenizer, drawn(settings.train, "train"), **put)
-    asked = drawn(settings.test, "test")
+    n_test = settings.questions_to_test(model)
+    asked = drawn(n_test, "test")
     test = make_items(tokenizer, asked, **put)
     templates = {}
-    few = max(settings.test // 4, FEWEST)
+    few = max(n_test // 4, FEWEST)
     for name, make in {
         "one option per line": lambda: (drawn(few, "test"), "newline"),
         f"{NUMBERS[k - 1]} options": lambda: (drawn(few, "test", k - 1), "line"),

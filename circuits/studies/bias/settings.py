@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from tasks.chat import form_of
 from tasks.errors import TaskError, all_faults, number_faults, unknown
 from tasks.mcq_files import read_questions
 
+if TYPE_CHECKING:
+    from patching.model import Model
+
 FEWEST = 4
+MOST_TESTED, LEAST_TESTED = 400, 100
+"""Questions to test on where nobody says how many: at most, and at least."""
+
+AFFORDABLE = 4e10
+"""Such questions times weights: a mitigation then takes some twenty minutes of two slow cores."""
+
 RECIPES = (
     "least squares",
     "zero",
@@ -25,6 +35,7 @@ RECIPES = (
 class Settings:
     """How many questions to choose on and to test on, from where, and the seed of all draws.
 
+    Without ``test`` they are 400, and fewer for large models (:meth:`questions_to_test`).
     ``file`` holds questions of your own (:mod:`tasks.mcq_files`), of which those with a fault are
     left out with ``skip_bad``; ``others`` is the number of
     prompts of every other task, and of texts, that side effects are measured on; while an edit is
@@ -37,7 +48,7 @@ class Settings:
     """
 
     train: int = 48
-    test: int = 400
+    test: int | None = None
     seed: int = 0
     file: str = ""
     others: int = 100
@@ -49,7 +60,7 @@ class Settings:
     def __post_init__(self) -> None:
         faults = number_faults(
             ("train", self.train, FEWEST),
-            ("test", self.test, FEWEST),
+            ("test", MOST_TESTED if self.test is None else self.test, FEWEST),
             ("others", self.others, FEWEST),
             ("seed", self.seed, 0),
         )
@@ -64,3 +75,16 @@ class Settings:
         ]
         if faults:
             raise TaskError(all_faults("these settings cannot be used:", faults))
+
+    def questions_to_test(self, model: Model) -> int:
+        """As many as were asked for; else 400, or for large models half of them, and again.
+
+        It depends on the model, not on the machine.
+        """
+        if self.test is not None:
+            return self.test
+        weights = sum(weight.numel() for weight in model.hf.parameters())
+        n = MOST_TESTED
+        while n > LEAST_TESTED and n * weights > AFFORDABLE:
+            n //= 2
+        return n

@@ -1,5 +1,7 @@
 """What is said of a mitigation's time beforehand, beside the work that is then done."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from circuits.clock import Whole
@@ -53,12 +55,29 @@ def test_the_work_is_about_what_was_said(biased, material, work):
 
 def test_where_it_is_long_a_smaller_setting_is_named():
     settings = mitigate.Settings(train=48, test=400, others=200)
-    short, long = Forecast({"one": 600.0}, 1.0), Forecast({"one": 1200.0, "two": 1200.0}, 1.0)
+    short = Forecast({"one": 600.0}, 1.0, 400)
+    long = Forecast({"one": 1200.0, "two": 1200.0}, 1.0, 400)
     assert short.lines(settings) == ["This takes about 10 minutes."]
     assert long.lines(settings) == [
         "This takes about 40 minutes.",
         "--train 24 --test 200 --others 100 takes about 20 minutes.",
     ]
+
+
+@pytest.mark.parametrize(
+    ("weights", "asked", "n"),
+    [
+        (1_000_000, None, 400),
+        (134_515_008, None, 200),
+        (268_000_000, None, 100),
+        (8_000_000_000, None, 100),
+        (8_000_000_000, 400, 400),
+    ],
+)
+def test_large_models_are_tested_on_fewer_questions_unless_they_are_asked_for(weights, asked, n):
+    matrix = SimpleNamespace(numel=lambda: weights)
+    model = SimpleNamespace(hf=SimpleNamespace(parameters=lambda: [matrix]))
+    assert mitigate.Settings(test=asked).questions_to_test(model) == n
 
 
 def test_a_whole_is_shared_out_by_what_steps_cost():
