@@ -62,6 +62,18 @@ def test_estimates_find_a_compiled_circuit(name, method):
     assert auroc(score(case.model, case.pairs, method), case.edges) == 1.0
 
 
+@pytest.mark.parametrize("name", COMPILED)
+def test_learned_masks_find_a_compiled_circuit(name):
+    case = known(name)
+    learned = score(case.model, case.pairs, "learned", steps=100)
+    assert auroc(learned, case.edges) == 1.0
+
+
+def test_learned_masks_find_the_interchange_trained_circuit():
+    learned = score(interchange.opened(), interchange.pairs(), "learned", steps=100)
+    assert auroc(learned, interchange.CIRCUIT) == 1.0
+
+
 def test_a_score_off_by_one_edge_is_noticed():
     case = known("parity")
     exact = score(case.model, case.pairs, "activation")
