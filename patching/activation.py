@@ -130,15 +130,15 @@ class ExactSweep:
         groups: int,
         units: Sequence[int],
     ) -> Float[Tensor, "u b"]:
-        found = []
+        effects = []
         for start in range(0, len(units), self.rows):
             some = units[start : start + self.rows]
             rows = base.expand(len(some), *base.shape).clone()
             for row, unit in enumerate(some):
                 which = slice(unit * groups, (unit + 1) * groups)
                 rows[row, :, :, which] = patched[:, :, which]
-            found.append(self.kept.go_on(kind, layer, rows))
-        return torch.cat(found)
+            effects.append(self.kept.go_on(kind, layer, rows))
+        return torch.cat(effects)
 
     def _summands(
         self, layer: int, change: Float[Tensor, "b s *u d"], units: Sequence[int]
@@ -204,10 +204,10 @@ class ExactSweep:
 
     def _edges_into_heads(self, block: Block, deltas: Tensor) -> list[Tensor]:
         """The metric per port, head and sender, flattened in that order."""
-        found: list[list[Tensor]] = []
+        effects: list[list[Tensor]] = []
         for chunk in deltas.split(max(1, self.rows // 4)):
-            found.append([self._port(block, chunk, port) for port in ("q", "k", "v")])
-        return [torch.cat(port, dim=1).flatten(0, 1) for port in zip(*found, strict=True)]
+            effects.append([self._port(block, chunk, port) for port in ("q", "k", "v")])
+        return [torch.cat(port, dim=1).flatten(0, 1) for port in zip(*effects, strict=True)]
 
     def _port(self, block: Block, deltas: Tensor, port: str) -> Float[Tensor, "h u b"]:
         """The metric with a head's port reading each sender from the other run."""

@@ -67,7 +67,7 @@ def exact(sweep: ExactSweep, labels: Labels) -> Float[Tensor, "b names"]:
     """The exact effect of every crossing edge, in the order of :func:`names`."""
     at = label_columns(labels, sweep.setting.batch)
     prompts = torch.arange(len(at), device=at.device)
-    found = []
+    effects = []
     for layer in range(sweep.setting.model.anatomy.n_layers):
         carried = [_carried(run, layer, at) for run in (sweep.kept.values, sweep.other)]
         change = (carried[1] - carried[0]).flatten(2, 3)
@@ -78,8 +78,8 @@ def exact(sweep: ExactSweep, labels: Labels) -> Float[Tensor, "b names"]:
                 for row, cell in zip(rows, which.tolist(), strict=True):
                     row[prompts, at[:, cell // at.shape[1]], unit] += change[:, unit, cell]
                 patched = rows[:, :, sweep.kept.first :].contiguous()
-                found.append(sweep.effect(sweep.kept.go_on("z", layer, patched)))
-    return torch.cat(found).T
+                effects.append(sweep.effect(sweep.kept.go_on("z", layer, patched)))
+    return torch.cat(effects).T
 
 
 def _carried(run: Mapping[Point, Tensor], layer: int, at: Tensor) -> Float[Tensor, "b h q k e"]:

@@ -188,8 +188,8 @@ class Backward:
         del last
         while self._pieces:
             piece = self._pieces.pop()
-            found, entering = self._back(piece, g)
-            grads |= found
+            gradients, entering = self._back(piece, g)
+            grads |= gradients
             if entering is None:
                 g = torch.zeros_like(g)
                 break
@@ -230,7 +230,7 @@ def _pull(
     entry = piece.entry.requires_grad
     inputs += [get_gradient_edge(piece.entry)] if entry else []
     assert made is not None
-    found = torch.autograd.grad(made, inputs, g, allow_unused=True) if inputs else ()
+    gradients = torch.autograd.grad(made, inputs, g, allow_unused=True) if inputs else ()
     grads = {point: torch.zeros_like(like) for point, (_, like) in piece.places.items()}
-    grads |= {p: value for p, value in zip(points, found, strict=False) if value is not None}
-    return grads, found[-1] if entry else None
+    grads |= {p: value for p, value in zip(points, gradients, strict=False) if value is not None}
+    return grads, gradients[-1] if entry else None

@@ -38,11 +38,11 @@ class BatchScores:
 
 def together(setting: Setting, parts: Sequence[Any], count: int) -> BatchScores:
     """The scores of several requests, each at its places."""
-    found = [(part(setting), places) for part, places in parts]
-    first = found[0][0]
-    kind = torch.promote_types(found[0][0].scores.dtype, found[-1][0].scores.dtype)
+    scored = [(part(setting), places) for part, places in parts]
+    first = scored[0][0]
+    kind = torch.promote_types(scored[0][0].scores.dtype, scored[-1][0].scores.dtype)
     scores = first.scores.new_empty(len(setting.batch), count, dtype=kind)
-    for each, places in found:
+    for each, places in scored:
         scores[:, torch.from_numpy(places).to(scores.device)] = each.scores.to(kind)
     return replace(first, scores=scores)
 
@@ -55,34 +55,34 @@ def exact(
     kinds = activation.EDGE_KINDS if wanted is None else wanted.kinds
     sweep = activation.ExactSweep(setting, attention_edges.KINDS.read if crosses else kinds)
     if crosses:
-        found = attention_edges.exact(sweep, labels)
+        crossing = attention_edges.exact(sweep, labels)
     elif wanted is not None:
         parts, scored = [], 0
         for part in sweep.sites(wanted):
             parts.append(part)
             scored += part.shape[1]
             tell(scored)
-        found = torch.cat(parts, dim=1)
+        crossing = torch.cat(parts, dim=1)
     else:
-        found = _over(sweep, labels, tell)
+        crossing = _over(sweep, labels, tell)
     other = setting.metric(sweep.other_logits, setting.batch.pairs)
     clean, corrupted = setting.ordered(sweep.base, other)
-    return BatchScores(found, clean, corrupted)
+    return BatchScores(crossing, clean, corrupted)
 
 
 def crossing(setting: Setting, labels: Labels, linearise: Linearise) -> BatchScores:
     """What heads carry from one position to another, estimated."""
-    found = linearise(setting, attention_edges.KINDS)
-    scores = attention_edges.estimates(found, labels, setting.batch)
-    return BatchScores(scores, found.metric_clean, found.metric_corrupted)
+    gradients = linearise(setting, attention_edges.KINDS)
+    scores = attention_edges.estimates(gradients, labels, setting.batch)
+    return BatchScores(scores, gradients.metric_clean, gradients.metric_corrupted)
 
 
 @torch.no_grad()
 def edges_answered(setting: Setting, labels: Labels, linearise: Linearise) -> BatchScores:
     """Edges whose receivers answer exactly."""
-    found = linearise(setting, exact_receivers.KINDS)
-    sweep = exact_receivers.ReceiverSweep(setting, found)
-    return BatchScores(_over(sweep, labels), found.metric_clean, found.metric_corrupted)
+    gradients = linearise(setting, exact_receivers.KINDS)
+    sweep = exact_receivers.ReceiverSweep(setting, gradients)
+    return BatchScores(_over(sweep, labels), gradients.metric_clean, gradients.metric_corrupted)
 
 
 def neuron_edges(setting: Setting) -> BatchScores:
@@ -101,25 +101,25 @@ def _over(sweep: activation.ExactSweep, labels: Labels, tell: Step = unheard) ->
 def edges(setting: Setting, labels: Labels, linearise: Linearise, nodes: str) -> BatchScores:
     """Edges, over all positions or at each labelled one, estimated."""
     layout = layout_of(setting.model.anatomy, nodes)
-    found = linearise(setting, edge_kinds(layout, setting.model))
+    gradients = linearise(setting, edge_kinds(layout, setting.model))
     columns = None if labels == (None,) else label_columns(labels, setting.batch)
-    scores = edge_scores(setting.model, found, layout, columns)
-    return BatchScores(scores, found.metric_clean, found.metric_corrupted)
+    scores = edge_scores(setting.model, gradients, layout, columns)
+    return BatchScores(scores, gradients.metric_clean, gradients.metric_corrupted)
 
 
 def estimate(setting: Setting, wanted: SiteSet, linearise: Linearise) -> BatchScores:
     """Sites, estimated."""
-    found = linearise(setting, Kinds.scoring(wanted.kinds))
-    scores = wanted.select(site_scores(found, wanted, setting.batch))
-    return BatchScores(scores, found.metric_clean, found.metric_corrupted)
+    gradients = linearise(setting, Kinds.scoring(wanted.kinds))
+    scores = wanted.select(site_scores(gradients, wanted, setting.batch))
+    return BatchScores(scores, gradients.metric_clean, gradients.metric_corrupted)
 
 
 def estimate_with_response(setting: Setting, wanted: SiteSet, linearise: Linearise) -> BatchScores:
     """Query and key sites answered by the exact softmax (the QK fix)."""
-    found = linearise(setting, Kinds.scoring(wanted.kinds).also(*softmax_response.KINDS))
-    response = softmax_response.SoftmaxResponse(setting, found, wanted)
-    scores = wanted.select(site_scores(found, wanted, setting.batch, response))
-    return BatchScores(scores, found.metric_clean, found.metric_corrupted)
+    gradients = linearise(setting, Kinds.scoring(wanted.kinds).also(*softmax_response.KINDS))
+    response = softmax_response.SoftmaxResponse(setting, gradients, wanted)
+    scores = wanted.select(site_scores(gradients, wanted, setting.batch, response))
+    return BatchScores(scores, gradients.metric_clean, gradients.metric_corrupted)
 
 
 def placed(setting: Setting, labels: Labels, linearise: Linearise | None) -> BatchScores:
@@ -132,6 +132,6 @@ def placed(setting: Setting, labels: Labels, linearise: Linearise | None) -> Bat
         clean, corrupted = setting.ordered(sweep.base, other)
         return BatchScores(placed_scores.exact(sweep, at, count), clean, corrupted)
     layout = layout_of(setting.model.anatomy)
-    found = linearise(setting, placed_scores.kinds(layout))
-    scores = placed_scores.estimates(setting.model, found, layout, at, count)
-    return BatchScores(scores, found.metric_clean, found.metric_corrupted)
+    gradients = linearise(setting, placed_scores.kinds(layout))
+    scores = placed_scores.estimates(setting.model, gradients, layout, at, count)
+    return BatchScores(scores, gradients.metric_clean, gradients.metric_corrupted)

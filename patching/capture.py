@@ -44,8 +44,8 @@ class Prompts:
         """
         empty = [number for number, row in enumerate(rows) if not len(row)]
         if not rows or empty:
-            told = f"prompts {', '.join(map(str, empty[:5]))} are empty" if empty else "no prompts"
-            raise TaskError(f"{told}; every prompt needs at least one token")
+            fault = f"prompts {', '.join(map(str, empty[:5]))} are empty" if empty else "no prompts"
+            raise TaskError(f"{fault}; every prompt needs at least one token")
         width = max(map(len, rows))
         tokens = np.full((len(rows), width), pad, dtype=np.int64)
         mask = np.zeros((len(rows), width), dtype=bool)
@@ -118,9 +118,9 @@ class Capture:
     @classmethod
     def joined(cls, parts: Iterable[Capture]) -> Capture:
         """The values of several captures after one another."""
-        found = list(parts)
+        batches = list(parts)
         return cls(
-            **{f.name: torch.cat([getattr(part, f.name) for part in found]) for f in fields(cls)}
+            **{f.name: torch.cat([getattr(part, f.name) for part in batches]) for f in fields(cls)}
         )
 
 
@@ -224,8 +224,8 @@ def streams(
     kinds = ("resid_mid", "resid_post")
     parts = _read(model, prompts, kinds, columns, Sweep.of(batch_size), None)
     # Layers are the second axis; behind the columns, their two points follow one another.
-    found = [torch.stack([kept[kind] for kind in kinds], dim=2) for kept in parts]
-    return torch.cat(found).flatten(1, 2).movedim(2, 1)
+    stacked = [torch.stack([kept[kind] for kind in kinds], dim=2) for kept in parts]
+    return torch.cat(stacked).flatten(1, 2).movedim(2, 1)
 
 
 def _read(

@@ -64,12 +64,16 @@ class Check:
 
     def __str__(self) -> str:
         pearson = "undefined" if self.pearson is None else f"{self.pearson:.3f}"
-        told = (
+        agreement = (
             f"{counted(self.sites, 'estimated site')} were also done exactly: Pearson {pearson}, "
             f"{self.signs:.0%} of the signs of the strongest right, largest difference "
             f"{self.worst:.3g} beside a largest effect of {self.largest:.3g}"
         )
-        return told if self.right else f"{told}. The estimate misses here: use activation (exact)"
+        return (
+            agreement
+            if self.right
+            else f"{agreement}. The estimate misses here: use activation (exact)"
+        )
 
 
 @dataclass(frozen=True)
@@ -90,10 +94,10 @@ class Chosen:
         ways = [f"{', '.join(self.exact)} exactly"] if self.exact else []
         if self.estimated:
             ways.append(f"{', '.join(self.estimated)} by {ESTIMATE}")
-        told = f"{' and '.join(ways)}, {self.cost:,.0f} block passes per prompt"
+        line = f"{' and '.join(ways)}, {self.cost:,.0f} block passes per prompt"
         if self.estimated:
-            told += f" (all exactly: {self.cost_exact:,.0f})"
-        return told if self.check is None else f"{told}; {self.check}"
+            line += f" (all exactly: {self.cost_exact:,.0f})"
+        return line if self.check is None else f"{line}; {self.check}"
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for a file."""

@@ -75,5 +75,5 @@ def token_direction(model: Model, basis: str, weights: Mapping[int, float]) -> F
     ids = torch.tensor(list(weights), device=model.device)
     directions = directions_of(model, basis, ids)
     by = torch.tensor(list(weights.values()), device=directions.device, dtype=directions.dtype)
-    found: Tensor = by @ directions
-    return found
+    direction: Tensor = by @ directions
+    return direction

@@ -44,10 +44,10 @@ class ReceiverSweep(ExactSweep):
             return super()._edges_into(kind, layer, deltas)
         block, base = self.setting.model.blocks[layer], self.kept.tail(kind, layer)
         before, gradient = self.kept.tail("mlp_out", layer), self._gradient("mlp_out", layer)
-        found = []
+        effects = []
         for chunk in deltas.split(self.rows):
             patched = (base - chunk).to(base.dtype).flatten(0, 1)
             out = write_mlp(block, patched).unflatten(0, (len(chunk), -1))
             change = precise(out) - precise(before)
-            found.append(self.base + (change * gradient).sum((2, 3)))
-        return torch.cat(found)
+            effects.append(self.base + (change * gradient).sum((2, 3)))
+        return torch.cat(effects)

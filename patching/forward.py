@@ -253,8 +253,10 @@ def _experts(block: Block, n: Float[Tensor, "b s d"], tap: Tap, ops: Ops) -> Ten
     assert experts is not None
     routed = ops.route(experts, n.flatten(0, -2), block)
     weights = tap("router", layer, routed.weights.unflatten(0, n.shape[:-1]))
-    asked = weights.requires_grad and wants(tap, "router", layer)
-    answers = mixture.answers(ops, routed, weights.flatten(0, -2), block.write_scale, asked)
+    answers_routers = weights.requires_grad and wants(tap, "router", layer)
+    answers = mixture.answers(
+        ops, routed, weights.flatten(0, -2), block.write_scale, answers_routers
+    )
     if wants(tap, "expert_out", layer):
         out = mixture.added_up(tap("expert_out", layer, mixture.kept_apart(answers, weights, n)))
     else:

@@ -21,12 +21,12 @@ from tasks.errors import MethodError
 
 
 def _pair(
-    setting: Setting, found: Gradients, other_logits: Tensor, other: dict[Point, Tensor]
+    setting: Setting, gradients: Gradients, other_logits: Tensor, other: dict[Point, Tensor]
 ) -> dict[str, Any]:
     """The two runs in the order clean, corrupted, when one of them came with gradients."""
     other_metric = setting.metric(other_logits, setting.batch.pairs)
-    clean, corrupted = setting.ordered(found.values, other)
-    m_clean, m_corrupted = setting.ordered(found.metric, other_metric)
+    clean, corrupted = setting.ordered(gradients.values, other)
+    m_clean, m_corrupted = setting.ordered(gradients.metric, other_metric)
     return {
         "clean": clean,
         "corrupted": corrupted,
@@ -46,8 +46,10 @@ def at_receiver(rules: Rules | None = None) -> Linearise:
     def linearise(setting: Setting, kinds: Kinds) -> Linearisation:
         s = setting
         logits, other = record(s.model, s.batch, s.giving, kinds.read)
-        found = gradients_at(s, kinds, ops)
-        return Linearisation(**_pair(s, found, logits, other), passes=iter([Pass(1.0, found, ops)]))
+        gradients = gradients_at(s, kinds, ops)
+        return Linearisation(
+            **_pair(s, gradients, logits, other), passes=iter([Pass(1.0, gradients, ops)])
+        )
 
     return linearise
 
@@ -69,8 +71,8 @@ def dropping_layers() -> Linearise:
         def passes() -> Iterator[Pass]:
             yield Pass(1.0, plain, PLAIN)
             for layer in range(layers):
-                found = gradients_at(s, kinds, closed_to=("attn_out", layer))
-                yield Pass(1.0 / (layers - 1), found, PLAIN)
+                gradients = gradients_at(s, kinds, closed_to=("attn_out", layer))
+                yield Pass(1.0 / (layers - 1), gradients, PLAIN)
 
         return Linearisation(**_pair(s, plain, logits, other), passes=passes(), dropped=True)
 
@@ -87,10 +89,10 @@ def between_runs(share: float = 1.0) -> Linearise:
         stream = s.model.embed(s.batch.tokens(s.giving), s.model.frame(s.batch.mask))
         other = Beside(stream, frozenset(SecantOps.needs), frozenset(kinds.kept))
         ops = SecantOps(other.values, share)
-        found = gradients_at(s, kinds, ops, beside=other)
+        gradients = gradients_at(s, kinds, ops, beside=other)
         assert other.logits is not None
-        pair = _pair(s, found, other.logits, other.values)
-        return Linearisation(**pair, passes=iter([Pass(1.0, found, ops)]))
+        pair = _pair(s, gradients, other.logits, other.values)
+        return Linearisation(**pair, passes=iter([Pass(1.0, gradients, ops)]))
 
     return linearise
 
@@ -105,13 +107,13 @@ def secant_and_tangent() -> Linearise:
 
     def linearise(setting: Setting, kinds: Kinds) -> Linearisation:
         s = setting
-        found = between_runs()(s, kinds)
+        gradients = between_runs()(s, kinds)
         plain = gradients_at(s, kinds)
-        (secant,) = found.passes
+        (secant,) = gradients.passes
         answered = [p for p in plain.values if p[0] in kinds.scored and p[0] in ANSWERED]
         linear = frozenset(plain.values.keys() - set(answered))
         both = (replace(secant, weight=0.5, covers=linear), Pass(0.5, plain, PLAIN, linear))
-        fixed = (half_way(s, found.clean, found.corrupted, point) for point in answered)
-        return replace(found, passes=chain(both, fixed))
+        fixed = (half_way(s, gradients.clean, gradients.corrupted, point) for point in answered)
+        return replace(gradients, passes=chain(both, fixed))
 
     return linearise

@@ -122,8 +122,8 @@ class Request:
         for each in kind.split(","):
             check_reached(method, filled, each)
         wanted = wanted if sample is None else wanted.sample(*sample)
-        found = wanted.names, wanted, labels, nodes
-        request = cls(method, filled, level, direction, checked, *found)
+        parts = wanted.names, wanted, labels, nodes
+        request = cls(method, filled, level, direction, checked, *parts)
         if method != AUTO:
             return request
         return replace(request, chosen=choose(wanted, pairs, model.anatomy))

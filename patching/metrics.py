@@ -44,8 +44,8 @@ def answer_logit(logits: Float[Tensor, "n v"], pairs: PromptPairs) -> Float[Tens
 def log_prob(logits: Float[Tensor, "n v"], pairs: PromptPairs) -> Float[Tensor, " n"]:
     """Log-probability of the answers, in nats."""
     index, used = _ids(pairs.answer, logits)
-    found = logits.log_softmax(-1).gather(-1, index)
-    return found.masked_fill(~used, float("-inf")).logsumexp(-1)
+    log_probs = logits.log_softmax(-1).gather(-1, index)
+    return log_probs.masked_fill(~used, float("-inf")).logsumexp(-1)
 
 
 def sequence_log_prob(logits: Float[Tensor, "n v"], pairs: PromptPairs) -> Float[Tensor, " n"]:

@@ -70,33 +70,33 @@ class PlacedEdges:
                 f"them one, or none"
             )
         named = [end.position for e in read for end in (e.sender, e.receiver)]
-        found = cls.none(layout_of(anatomy), tuple(places) or tuple(dict.fromkeys(named)))
-        number = {label: i for i, label in enumerate(found.places)}
+        edges_placed = cls.none(layout_of(anatomy), tuple(places) or tuple(dict.fromkeys(named)))
+        number = {label: i for i, label in enumerate(edges_placed.places)}
         for edge in read:
             source, query = number[edge.sender.position], number[edge.receiver.position]
             if crosses(edge):
-                found.crossing[edge.sender.layer, edge.sender.unit, query, source] = True
+                edges_placed.crossing[edge.sender.layer, edge.sender.unit, query, source] = True
             elif source != query:
                 raise SiteError(f"'{edge}' leads from one position to another, and is no head's v")
             else:
-                found.kept[found.layout.number(edge), source] = True
-        return found
+                edges_placed.kept[edges_placed.layout.number(edge), source] = True
+        return edges_placed
 
     @classmethod
     def all(cls, layout: Layout, places: Sequence[Label]) -> PlacedEdges:
         """Every edge at every place."""
-        found = cls.none(layout, places)
-        return cls(layout, found.places, ~found.kept, ~found.crossing)
+        everything = cls.none(layout, places)
+        return cls(layout, everything.places, ~everything.kept, ~everything.crossing)
 
     @classmethod
     def plain(cls, edges: EdgeSet, places: Sequence[Label]) -> PlacedEdges:
         """A plain circuit: its edges at every place, and all that its heads carry."""
-        found = cls.none(edges.layout, places)
+        everywhere = cls.none(edges.layout, places)
         return cls(
             edges.layout,
-            found.places,
+            everywhere.places,
             np.repeat(edges.kept[:, None], len(places), axis=1),
-            np.broadcast_to(fed_heads(edges)[..., None, None], found.crossing.shape).copy(),
+            np.broadcast_to(fed_heads(edges)[..., None, None], everywhere.crossing.shape).copy(),
         )
 
     def __len__(self) -> int:
@@ -210,11 +210,11 @@ class _Needed:
 def fed_heads(edges: EdgeSet) -> Bool[np.ndarray, "layers heads"]:
     """Which heads any edge of a plain circuit leads to."""
     layout = edges.layout
-    found = np.zeros((layout.anatomy.n_layers, layout.anatomy.n_heads), dtype=bool)
+    fed = np.zeros((layout.anatomy.n_layers, layout.anatomy.n_heads), dtype=bool)
     for group in layout.ports:
         if group.kind == "head":
-            found[group.layer] |= edges.rows(group).any(1)
-    return found
+            fed[group.layer] |= edges.rows(group).any(1)
+    return fed
 
 
 def plain_cost(edges: EdgeSet) -> float:

@@ -37,11 +37,11 @@ class PlacedScores:
         Raises:
             SiteError: they are not of all edges at their places.
         """
-        told = scores.options
-        if "pair_shares" not in told:
+        options = scores.options
+        if "pair_shares" not in options:
             return None
-        layout, places = layout_of(scores.anatomy), tuple(told["places"])
-        sizes, between = np.array(told["token_shares"]), np.array(told["pair_shares"])
+        layout, places = layout_of(scores.anatomy), tuple(options["places"])
+        sizes, between = np.array(options["token_shares"]), np.array(options["pair_shares"])
         heads = scores.anatomy.n_layers * scores.anatomy.n_heads
         if len(scores) != layout.n_edges * len(places) + heads * len(places) ** 2:
             raise SiteError(f"{len(scores)} scores are not those of all edges at {len(places)}")
@@ -67,12 +67,12 @@ class PlacedScores:
 
     def circuit(self, chosen: Int[np.ndarray, " some"]) -> PlacedEdges:
         """Some of the edges, without those that connect nothing."""
-        found = PlacedEdges.none(self.layout, self.places)
+        circuit = PlacedEdges.none(self.layout, self.places)
         flat = np.zeros(len(self.values), dtype=bool)
         flat[chosen] = True
-        found.kept[:] = flat[: found.kept.size].reshape(found.kept.shape)
-        found.crossing[:] = flat[found.kept.size :].reshape(found.crossing.shape)
-        return found.connected()
+        circuit.kept[:] = flat[: circuit.kept.size].reshape(circuit.kept.shape)
+        circuit.crossing[:] = flat[circuit.kept.size :].reshape(circuit.crossing.shape)
+        return circuit.connected()
 
     def plain(self) -> Float[np.ndarray, " edges"]:
         """The plain edges' scores: the sums over places."""

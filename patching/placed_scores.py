@@ -99,7 +99,7 @@ def exact(sweep: ExactSweep, at: Int[Tensor, "b s"], count: int) -> Float[Tensor
 def _exact_crossing(
     sweep: ExactSweep, at: Int[Tensor, "b s"], count: int
 ) -> Float[Tensor, "b names"]:
-    found, hot = [], torch.nn.functional.one_hot(at, count + 1)[..., :count].bool()
+    effects, hot = [], torch.nn.functional.one_hot(at, count + 1)[..., :count].bool()
     for layer in range(sweep.setting.model.anatomy.n_layers):
         base = sweep.kept.values["z", layer]
         for unit in range(base.shape[2]):
@@ -111,8 +111,8 @@ def _exact_crossing(
                 rows = base.expand(len(some), *base.shape).clone()
                 rows[:, :, :, unit] += some
                 patched = rows[:, :, sweep.kept.first :].contiguous()
-                found.append(sweep.effect(sweep.kept.go_on("z", layer, patched)))
-    return torch.cat(found).T
+                effects.append(sweep.effect(sweep.kept.go_on("z", layer, patched)))
+    return torch.cat(effects).T
 
 
 def _carried(

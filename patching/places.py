@@ -77,10 +77,10 @@ def place_numbers(labels: Sequence[Label], batch: Batch) -> Int[Tensor, "b s"]:
     """
     first = batch.mask.long().argmax(1)
     columns = torch.arange(batch.mask.shape[1], device=batch.mask.device)
-    found = torch.full(batch.mask.shape, len(labels), device=batch.mask.device)
+    numbers = torch.full(batch.mask.shape, len(labels), device=batch.mask.device)
     for number, label in enumerate(labels):
-        found[_tokens(label, batch, first, columns)] = number
-    return torch.where(batch.mask, found, len(labels))
+        numbers[_tokens(label, batch, first, columns)] = number
+    return torch.where(batch.mask, numbers, len(labels))
 
 
 def _tokens(
@@ -149,5 +149,5 @@ def numbers_of(
     dropped = int(pairs.mask.any(0).argmax())
     mask = torch.tensor(pairs.mask[:, dropped:])
     batch = Batch(pairs, mask.long(), mask.long(), mask, dropped)
-    found = place_numbers(labels, batch).numpy()
-    return list(zip(found, mask.numpy(), strict=True))
+    numbers = place_numbers(labels, batch).numpy()
+    return list(zip(numbers, mask.numpy(), strict=True))

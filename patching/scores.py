@@ -304,5 +304,5 @@ def _faults(about: Mapping[str, Any], tensors: Mapping[str, Described]) -> Itera
         if name not in ARRAYS:
             yield f"it holds {name[:40]!r}, which no scores have"
         elif tensor != Described("F64", (len(names),)):
-            told = f"{tensor.dtype} of shape {list(tensor.shape)}"
-            yield f"its {name} are {told}, for {len(names)} names in F64"
+            shape = f"{tensor.dtype} of shape {list(tensor.shape)}"
+            yield f"its {name} are {shape}, for {len(names)} names in F64"

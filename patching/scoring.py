@@ -144,21 +144,21 @@ def _learned(
     """The shares of a training, with what it was trained on among the options."""
     from patching.learned.learn import learned
 
-    found = learned(model, pairs, request, options)
+    result = learned(model, pairs, request, options)
     return Scores(
         names=request.names,
-        totals=found.shares * len(pairs),
+        totals=result.shares * len(pairs),
         count=len(pairs),
         level=request.level,
         method=request.method,
         direction=request.direction,
         metric=request.metric.name,
         anatomy=model.anatomy,
-        clean=found.clean,
-        corrupted=found.corrupted,
+        clean=result.clean,
+        corrupted=result.corrupted,
         task=pairs.task,
         model_hash=model.hash,
-        options={**request.options, **_given(request.level, "node", "all", nodes), **found.told},
+        options={**request.options, **_given(request.level, "node", "all", nodes), **result.told},
     )
 
 

@@ -204,8 +204,8 @@ def site_set(
 def set_of(sites: Sequence[Site], anatomy: Anatomy) -> SiteSet:
     """Given sites, each once and without a position, in the order of :attr:`SiteSet.names`."""
     wanted = set(sites)
-    found = dict.fromkeys((s.kind, point_of(s)) for s in sorted(sites, key=lambda s: s.layer))
-    groups = tuple(_group(kind, point, anatomy) for kind, point in found)
+    points = dict.fromkeys((s.kind, point_of(s)) for s in sorted(sites, key=lambda s: s.layer))
+    groups = tuple(_group(kind, point, anatomy) for kind, point in points)
     every = [site for group in groups for site in group.sites]
     return SiteSet(groups, (None,), tuple(i for i, site in enumerate(every) if site in wanted))
 

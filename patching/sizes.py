@@ -17,9 +17,9 @@ def bytes_of(memory: str | int) -> int:
         MethodError: it is no size, or nothing.
     """
     text = str(memory).strip()
-    found = _SIZE.fullmatch(text)
+    match = _SIZE.fullmatch(text)
     try:
-        size = int(float(found[1]) * UNITS[found[2].lower()]) if found else 0
+        size = int(float(match[1]) * UNITS[match[2].lower()]) if match else 0
     except ValueError:
         size = 0
     if size < 1:

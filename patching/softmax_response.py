@@ -101,9 +101,9 @@ def half_way(setting: Setting, clean: Values, corrupted: Values, point: Point) -
     for turn in range(TURNS):
         moving = (turns == turn)[:, None, None]
         value = torch.where(moving, torch.lerp(begin, end, 0.5), begin)
-        found = gradient_from(s, here["resid_pre", layer], (at, value))
-        total = torch.where(moving, found.grads[at], total)
-    return Pass(1.0, replace(found, grads={at: total}), PLAIN, frozenset([(kind, layer)]))
+        gradients = gradient_from(s, here["resid_pre", layer], (at, value))
+        total = torch.where(moving, gradients.grads[at], total)
+    return Pass(1.0, replace(gradients, grads={at: total}), PLAIN, frozenset([(kind, layer)]))
 
 
 def gradient_from(

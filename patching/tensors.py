@@ -60,28 +60,28 @@ def read_header(path: Path, most: int = MAX_HEADER) -> Header:
     except ValueError as error:
         raise TensorFileError(f"is no safetensors file: {str(error)[:200]}") from None
     texts = header.pop("__metadata__", {}) if isinstance(header, dict) else {}
-    found, ends = _described(header)
+    tensors, ends = _described(header)
     complete = 8 + length + max(ends, default=0)
     if size < complete:
         raise TensorFileError(f"is incomplete: {size:,} of {complete:,} bytes are there; {AGAIN}")
     if size > complete:
         raise TensorFileError(f"is {size - complete:,} bytes longer than its header says; {AGAIN}")
-    return Header(found, texts if isinstance(texts, dict) else {})
+    return Header(tensors, texts if isinstance(texts, dict) else {})
 
 
 def _described(header: Any) -> tuple[dict[str, Described], list[int]]:
     """Every tensor, and the ends of their data."""
     try:
-        found = {
+        tensors = {
             name: Described(str(row["dtype"]), tuple(row["shape"])) for name, row in header.items()
         }
         ends = [row["data_offsets"][1] for row in header.values()]
     except (AttributeError, LookupError, TypeError):
         raise TensorFileError(f"is broken: its header describes no tensors; {AGAIN}") from None
-    sizes = [number for tensor in found.values() for number in tensor.shape]
+    sizes = [number for tensor in tensors.values() for number in tensor.shape]
     if not all(isinstance(number, int) and 0 <= number < 1 << 63 for number in (*sizes, *ends)):
         raise TensorFileError(f"is broken: its header holds sizes that cannot be; {AGAIN}")
-    return found, ends
+    return tensors, ends
 
 
 def read_described(

@@ -36,17 +36,17 @@ def read_options(name: str, table: Mapping[str, Option], settings: Sequence[str]
     Raises:
         MethodError: a text that is no such setting, an unknown option, a value of another type.
     """
-    found: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for text in settings:
         option, equals, value = text.partition("=")
         if not equals:
             raise MethodError(f"'{text}' is not a setting; write NAME=VALUE")
         if option not in table:
             raise MethodError(unknown(f"option of {name}", option, table or ["none"]))
-        if option in found:
+        if option in values:
             raise MethodError(f"option {option} of {name} is set twice: leave one out")
-        found[option] = _read_value(option, value, table[option].type)
-    return found
+        values[option] = _read_value(option, value, table[option].type)
+    return values
 
 
 def _read_value(name: str, text: str, kind: type) -> Any:

@@ -58,20 +58,20 @@ def answer_tokens(
     """
     if not answer:
         raise ValueError("'' is empty; an answer is one token or more")
-    found: dict[Ids, str] = {}
+    spellings: dict[Ids, str] = {}
     for prompt in prompts or ("",):
         after = following(tokenizer, prompt, answer, bos)
         if after is None:
             raise ValueError(_joined(tokenizer, prompt, answer, bos))
-        found.setdefault(tuple(after), prompt)
-    if unknown_id(tokenizer) in {token for ids in found for token in ids}:
+        spellings.setdefault(tuple(after), prompt)
+    if unknown_id(tokenizer) in {token for ids in spellings for token in ids}:
         raise ValueError(f"{answer!r} is not in this tokenizer's vocabulary")
-    if len(found) > 1:
+    if len(spellings) > 1:
         cuts = " and ".join(
-            f"{_shown(tokenizer, ids)} after {_tail(prompt)!r}" for ids, prompt in found.items()
+            f"{_shown(tokenizer, ids)} after {_tail(prompt)!r}" for ids, prompt in spellings.items()
         )
         raise ValueError(f"{answer!r} is cut differently after the two prompts: {cuts}")
-    (ids,) = found
+    (ids,) = spellings
     if not ids:
         raise ValueError(f"{answer!r} adds no token to the prompt")
     return ids
@@ -146,16 +146,16 @@ def _joined(tokenizer: Tokenizer, prompt: str, answer: str, bos: bool | None) ->
     before = encode(tokenizer, prompt, bos)
     whole = encode(tokenizer, prompt + answer, bos)
     at = begin_alike([tuple(before), tuple(whole)])
-    told = (
+    fault = (
         f"{answer!r} does not follow this prompt as tokens of its own: the end of "
         f"{_tail(prompt + answer, len(answer))!r} is cut as {_shown(tokenizer, whole[at:])}"
     )
     stem, bare = prompt.rstrip(" "), f" {answer.lstrip(' ')}"
     if not following(tokenizer, stem, bare, bos):
-        return told
+        return fault
     if stem != prompt:
-        return f"{told}; give the prompt without the space at its end, and {bare!r}"
-    return f"{told}; with a leading space, {bare!r}, it does"
+        return f"{fault}; give the prompt without the space at its end, and {bare!r}"
+    return f"{fault}; with a leading space, {bare!r}, it does"
 
 
 def _shown(tokenizer: Tokenizer, ids: Sequence[int]) -> str:

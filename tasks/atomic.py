@@ -75,8 +75,8 @@ def temporary(path: Path, role: str = "partial") -> Path:
 def left_behind(path: Path, role: str = "partial") -> list[Path]:
     """What dead processes of this machine left beside ``path`` under temporary names."""
     prefix = _prefix(path)
-    found = sorted(path.parent.glob(f"{escape(prefix)}*.{role}"))
-    return [left for left in found if not alive(left.name[len(prefix) :].partition(".")[0])]
+    places = sorted(path.parent.glob(f"{escape(prefix)}*.{role}"))
+    return [left for left in places if not alive(left.name[len(prefix) :].partition(".")[0])]
 
 
 def alive(process: str | int) -> bool:

@@ -66,9 +66,9 @@ class Task(ABC):
     def set(self, **options: Any) -> Self:
         """The same task with these options set; one `TaskError` lists all faults."""
         self.settings(**options)
-        found = copy(self)
-        found.given = {**self.given, **options}
-        return found
+        task = copy(self)
+        task.given = {**self.given, **options}
+        return task
 
     def pairs(
         self,
@@ -122,8 +122,8 @@ class Task(ABC):
         return values
 
     def __repr__(self) -> str:
-        told = "".join(f", {name}={value}" for name, value in self.given.items())
-        return f"<task {self.name}{told}: {self.claim}>"
+        options = "".join(f", {name}={value}" for name, value in self.given.items())
+        return f"<task {self.name}{options}: {self.claim}>"
 
     @abstractmethod
     def make(

@@ -52,12 +52,12 @@ def recalls(
 ) -> Float[np.ndarray, " n_letters"]:
     """For each letter the share of its questions that are answered rightly; nan without any."""
     predicted, gold = _checked(predicted, gold, n_letters)
-    found = np.full(n_letters, np.nan)
+    shares = np.full(n_letters, np.nan)
     for letter in range(n_letters):
         mine = gold == letter
         if mine.any():
-            found[letter] = (predicted[mine] == letter).mean()
-    return found
+            shares[letter] = (predicted[mine] == letter).mean()
+    return shares
 
 
 def rstd(predicted: Int[np.ndarray, " n"], gold: Int[np.ndarray, " n"], n_letters: int) -> float:

@@ -24,7 +24,7 @@ def digest(pairs: PromptPairs) -> str:
     # Without spans the header is what it always was, so that digests of old runs stay.
     if pairs.spans:
         header.append(sorted(pairs.spans))
-    found = hashlib.sha256(json.dumps(header).encode())
+    hasher = hashlib.sha256(json.dumps(header).encode())
     for array in arrays:
-        found.update(array.tobytes())
-    return found.hexdigest()
+        hasher.update(array.tobytes())
+    return hasher.hexdigest()

@@ -218,7 +218,7 @@ def _prompt(asked: Asked, case: Case) -> str:
 
 
 def _positions(asked: Asked, drawn: Sequence[Case]) -> dict[str, list[int]]:
-    found: dict[str, list[int]] = {"emotion": [], "scenario": [], "event": []}
+    positions: dict[str, list[int]] = {"emotion": [], "scenario": [], "event": []}
     for case in drawn:
         scenario, valence, emotion = case
         named = ASKED.format(emotion=emotion)
@@ -229,5 +229,5 @@ def _positions(asked: Asked, drawn: Sequence[Case]) -> dict[str, list[int]]:
             "event": start + len(scenario.story(valence)),
         }
         for name, index in asked.indices(_question(case, bool(asked.form)), ends).items():
-            found[name].append(index)
-    return found | {"END": [-1] * len(drawn)}
+            positions[name].append(index)
+    return positions | {"END": [-1] * len(drawn)}

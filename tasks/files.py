@@ -238,8 +238,8 @@ def _written_otherwise(record: Record) -> bool:
     first = next(iter(record.values.values()), None)
     if isinstance(first, str):
         return _OBJECT.match(first) is not None
-    found = _NO_JSON.match(record.faults[0]) if record.faults else None
-    return found is not None and found[1] != "{"
+    match = _NO_JSON.match(record.faults[0]) if record.faults else None
+    return match is not None and match[1] != "{"
 
 
 def _refuse_others(path: Path, rows: Rows, records: Sequence[Record]) -> None:

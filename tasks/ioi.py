@@ -246,13 +246,13 @@ def _corrupt(
 
 
 def _positions(asked: Asked, scenes: Sequence[Scene]) -> dict[str, list[int]]:
-    found: dict[str, list[int]] = {"IO": [], "S1": [], "S1+1": [], "S2": []}
+    positions: dict[str, list[int]] = {"IO": [], "S1": [], "S1+1": [], "S2": []}
     for scene in scenes:
         at = asked.indices(scene.text(), scene.ends())
         at["S1+1"] = at["S1"] + 1
-        for name, indices in found.items():
+        for name, indices in positions.items():
             indices.append(at[name])
-    return found | {"END": [-1] * len(scenes)}
+    return positions | {"END": [-1] * len(scenes)}
 
 
 def _held_out(first: str, second: str, place: str, object: str) -> bool:

@@ -49,9 +49,9 @@ class LexiconJudge:
 
     def counts(self, text: str) -> dict[str, int]:
         """How many words of each emotion the text has."""
-        found = Counter(WORD.findall(text.lower()))
+        by_word = Counter(WORD.findall(text.lower()))
         return {
-            emotion: sum(found[word] for word in words) for emotion, words in self.words.items()
+            emotion: sum(by_word[word] for word in words) for emotion, words in self.words.items()
         }
 
 
@@ -92,7 +92,7 @@ def agreement(
     hits: dict[str | None, list[bool]] = {}
     for text, emotion in zip(texts, wanted, strict=True):
         hits.setdefault(emotion, []).append(judge(text) == emotion)
-    return {emotion: sum(found) / len(found) for emotion, found in hits.items()}
+    return {emotion: sum(each) / len(each) for emotion, each in hits.items()}
 
 
 def _best(answer: Any) -> tuple[str, float]:

@@ -262,8 +262,8 @@ def _aligned(tokenizer: Tokenizer, question: Question, other: Question, layout: 
 
 def _letter_indices(tokenizer: Tokenizer, question: Question, layout: str) -> list[int]:
     text, ends = question.text(layout), question.ends(layout)
-    found = [token_index(tokenizer, text, ends[f"option_{place}"]) for place in _named(question)]
-    return [*found, len(encode(tokenizer, text))]
+    indices = [token_index(tokenizer, text, ends[f"option_{place}"]) for place in _named(question)]
+    return [*indices, len(encode(tokenizer, text))]
 
 
 def _letters_moved(question: Question, other: Question) -> Question:
@@ -290,11 +290,11 @@ def _against(question: Question, other: Question, against: str) -> list[str]:
 def _positions(asked: Asked, questions: Sequence[Question], layout: str) -> dict[str, list[int]]:
     """Positions that every question has: letters up to the smallest number of options."""
     fewest = min(len(question.options) for question in questions)
-    found: dict[str, list[int]] = {f"option_{place}": [] for place in LETTERS[:fewest]}
-    found["gold"] = []
+    positions: dict[str, list[int]] = {f"option_{place}": [] for place in LETTERS[:fewest]}
+    positions["gold"] = []
     for question in questions:
         ends = question.ends(layout)
-        named = {name: ends[name] for name in found}
+        named = {name: ends[name] for name in positions}
         for name, index in asked.indices(question.text(layout), named).items():
-            found[name].append(index)
-    return found | {"END": [-1] * len(questions)}
+            positions[name].append(index)
+    return positions | {"END": [-1] * len(questions)}

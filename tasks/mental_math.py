@@ -211,18 +211,18 @@ def _redrawn(
 
 
 def _positions(asked: Asked, problems: Sequence[Problem]) -> dict[str, list[int]]:
-    found: dict[str, list[int]] = {slot: [] for slot in problems[0].ends()}
+    positions: dict[str, list[int]] = {slot: [] for slot in problems[0].ends()}
     for problem in problems:
         for slot, index in asked.indices(problem.text(), problem.ends()).items():
-            found[slot].append(index)
-    return found | {"END": [-1] * len(problems)}
+            positions[slot].append(index)
+    return positions | {"END": [-1] * len(problems)}
 
 
-def _too_few(n: int, found: int, bounds: Range, settings: Mapping[str, Any]) -> str:
+def _too_few(n: int, distinct: int, bounds: Range, settings: Mapping[str, Any]) -> str:
     form, numbers = settings["form"], bounds.numbers
     alone = ", each of them one token (tokens=one)" if settings["tokens"] == "one" else ""
     return (
-        f"task mental_math: n={n}, but there are {found} distinct prompts of form "
+        f"task mental_math: n={n}, but there are {distinct} distinct prompts of form "
         f"A{''.join(map('{}{}'.format, form, SLOTS[1:]))} in split '{settings['split']}' with "
         f"{len(numbers)} operands from {numbers[0]} to {numbers[-1]}, running totals of at least "
         f"{bounds.least} and results up to {bounds.most}{alone}; ask for fewer, or widen the range"

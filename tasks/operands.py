@@ -45,8 +45,8 @@ class Range:
         """Which rows keep every running total at or above `least` and the result below `most`."""
         signs = np.array([1, *(1 if sign == "+" else -1 for sign in form)])
         totals = (operands * signs).cumsum(axis=1)[:, 1:]
-        found: Bool[np.ndarray, " n"] = (totals >= self.least).all(axis=1)
-        return found & (totals[:, -1] <= self.most)
+        allowed: Bool[np.ndarray, " n"] = (totals >= self.least).all(axis=1)
+        return allowed & (totals[:, -1] <= self.most)
 
 
 class Results:
@@ -88,8 +88,8 @@ class Results:
 
 def operands(tokenizer: Tokenizer, settings: Mapping[str, Any]) -> Range:
     """The operands that can be used in this form and style; `TaskError` with counts if < 2."""
-    asked = range(settings["smallest"], settings["largest"] + 1)
-    if settings["smallest"] < 0 or len(asked) < 2:
+    numbers = range(settings["smallest"], settings["largest"] + 1)
+    if settings["smallest"] < 0 or len(numbers) < 2:
         raise TaskError(
             f"task mental_math: operands from {settings['smallest']} to {settings['largest']}; "
             "give at least two numbers, none below 0"
@@ -99,14 +99,14 @@ def operands(tokenizer: Tokenizer, settings: Mapping[str, Any]) -> Range:
     gaps = {text[i - 1 : i] == " " for i, sign in enumerate(text) if sign == "#" and i}
     written = [" " * gap for gap in sorted(gaps)] + [""] * (text[0] == "#")
     sizes = {
-        number: tuple(size_of(tokenizer, f"{gap}{number}") for gap in written) for number in asked
+        number: tuple(size_of(tokenizer, f"{gap}{number}") for gap in written) for number in numbers
     }
     most = 1 if settings["tokens"] == "one" else max(max(size) for size in sizes.values())
     kept = {number: size for number, size in sizes.items() if all(1 <= k <= most for k in size)}
     if len(kept) < 2:
         wanted = "one token for" if settings["tokens"] == "one" else "in the vocabulary of"
         raise TaskError(
-            f"task mental_math: {len(kept)} of {len(asked)} numbers from {asked[0]} to "
-            f"{asked[-1]} are {wanted} this tokenizer; at least 2 are needed"
+            f"task mental_math: {len(kept)} of {len(numbers)} numbers from {numbers[0]} to "
+            f"{numbers[-1]} are {wanted} this tokenizer; at least 2 are needed"
         )
     return Range(kept, settings["least"], settings["most"])

@@ -35,11 +35,11 @@ class Problem:
     @property
     def totals(self) -> tuple[int, ...]:
         """The running totals, the first operand left out; the last one is the result."""
-        total, found = self.operands[0], []
+        total, totals = self.operands[0], []
         for sign, operand in zip(self.form, self.operands[1:], strict=True):
             total += operand if sign == "+" else -operand
-            found.append(total)
-        return tuple(found)
+            totals.append(total)
+        return tuple(totals)
 
     @property
     def result(self) -> int:
@@ -57,26 +57,26 @@ class Problem:
 
     def ends(self) -> dict[str, int]:
         """Character in `text()` at which each operand (A, B, C) and operator (op, op2) ends."""
-        found, at = {}, 0
+        ends, at = {}, 0
         for slot, text in self.parts():
             at += len(text)
             if slot:
-                found[slot] = at
-        return found
+                ends[slot] = at
+        return ends
 
     def parts(self) -> list[tuple[str, str]]:
         """(slot, text) pairs that make up the prompt; the slot is "" between the named parts."""
-        template, found, at, operators = _templates()[self.style][self.form], [], 0, 0
+        template, parts, at, operators = _templates()[self.style][self.form], [], 0, 0
         for match in PART.finditer(template):
-            found.append(("", template[at : match.start()]))
+            parts.append(("", template[at : match.start()]))
             operand, operator = match.groups()
             if operand:
-                found.append((operand, str(self.operands[SLOTS.index(operand)])))
+                parts.append((operand, str(self.operands[SLOTS.index(operand)])))
             else:
                 operators += 1
-                found.append(("op" if operators == 1 else f"op{operators}", operator))
+                parts.append(("op" if operators == 1 else f"op{operators}", operator))
             at = match.end()
-        return [*found, ("", template[at:])]
+        return [*parts, ("", template[at:])]
 
     def held_out(self) -> bool:
         """Whether the operands belong to the test split, a tenth of all, in every style.
@@ -93,5 +93,5 @@ class Problem:
 @cache
 def _templates() -> Mapping[str, Mapping[str, str]]:
     text = (files("tasks") / "data" / "mental_math.json").read_text(encoding="utf-8")
-    found: Mapping[str, Mapping[str, str]] = json.loads(text)
-    return found
+    templates: Mapping[str, Mapping[str, str]] = json.loads(text)
+    return templates

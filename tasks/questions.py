@@ -49,20 +49,20 @@ class Question:
 
         Names count places, not symbols: `option_A` is the first option whatever its letter.
         """
-        found, at = {}, 0
+        ends, at = {}, 0
         for slot, text in self.parts(layout):
             at += len(text)
             if slot:
-                found[slot] = at
-        return found | {"gold": found[f"option_{LETTERS[self.gold]}"]}
+                ends[slot] = at
+        return ends | {"gold": ends[f"option_{LETTERS[self.gold]}"]}
 
     def parts(self, layout: str) -> list[tuple[str, str]]:
         """(slot, text) pairs that make up the prompt; only the letters have a slot."""
         gap, head = ("\n", "") if layout == "newline" else (" ", " Answer Choices:")
-        found = [("", f"Question: {self.stem}{head}")]
+        parts = [("", f"Question: {self.stem}{head}")]
         for place, letter, option in zip(LETTERS, self.letters, self.options, strict=False):
-            found += [("", gap), (f"option_{place}", letter), ("", f": {option}")]
-        return [*found, ("", f"{gap}Answer:")]
+            parts += [("", gap), (f"option_{place}", letter), ("", f": {option}")]
+        return [*parts, ("", f"{gap}Answer:")]
 
     def turned(self, by: int) -> Question:
         """The options moved `by` places down, the last ones coming round to the top."""

@@ -31,10 +31,10 @@ def id_list(value: Any) -> list[int]:
         raise ValueError(f"ids of shape {ids.shape}, where one row is wanted")
     if ids.size and ids.dtype.kind not in "iu":
         raise ValueError(f"{shorten(repr(value))}, where whole-number token ids are wanted")
-    found = [int(token) for token in ids.reshape(-1)]
-    if found and max(found) > MAX_ID:
-        raise ValueError(f"token id {max(found)}, and no vocabulary is larger than {MAX_ID}")
-    return found
+    tokens = [int(token) for token in ids.reshape(-1)]
+    if tokens and max(tokens) > MAX_ID:
+        raise ValueError(f"token id {max(tokens)}, and no vocabulary is larger than {MAX_ID}")
+    return tokens
 
 
 Cells = Mapping[str, Any]
@@ -106,10 +106,10 @@ def _answered(row: Row, tokenizer: Tokenizer, cells: Cells, bos: bool | None) ->
         answer, counterfactual = ([ids[0] for ids in every] for every in (right, wrong))
         return replace(row, answer=answer, counterfactual=counterfactual)
     try:
-        found = measured(right, wrong)
+        place = measured(right, wrong)
     except ValueError as fault:
         return replace(row, unreadable=faults | {BOTH: f"{_named(words)}: {fault}"})
-    shared, texts = found.shared, row.texts
+    shared, texts = place.shared, row.texts
     if shared and len(prompts) == len(texts):
         clean, corrupted = (text_with(tokenizer, t, words[0][0], shared, bos) for t in texts)
         texts = clean, corrupted
@@ -118,12 +118,12 @@ def _answered(row: Row, tokenizer: Tokenizer, cells: Cells, bos: bool | None) ->
         row,
         clean=[*row.clean, *shared],
         corrupted=[*row.corrupted, *shared],
-        answer=list(found.answer),
-        counterfactual=list(found.counterfactual),
+        answer=list(place.answer),
+        counterfactual=list(place.counterfactual),
         texts=texts,
         shared=len(shared),
-        rest=found.rest,
-        longer=found.longer,
+        rest=place.rest,
+        longer=place.longer,
         remark=next(filter(None, remarks), ""),
     )
 
@@ -156,17 +156,17 @@ def _each_word(
     tokenizer: Tokenizer, prompts: Sequence[str], bos: bool | None, words: Sequence[str]
 ) -> list[Ids]:
     """The tokens of every answer, none twice; ValueError lists all that cannot follow."""
-    found: dict[Ids, None] = {}
+    distinct: dict[Ids, None] = {}
     faults = []
     for word in words:
         try:
             _check_text(word)
-            found[answer_tokens(tokenizer, prompts, word, bos)] = None
+            distinct[answer_tokens(tokenizer, prompts, word, bos)] = None
         except ValueError as fault:
             faults.append(str(fault))
     if faults:
         raise ValueError("; ".join(faults))
-    return list(found)
+    return list(distinct)
 
 
 def _check_text(text: str) -> None:

@@ -43,21 +43,21 @@ class Scenario:
 
     def prompt(self, valence: str, emotion: str | None) -> str:
         """The elicitation prompt, with the emotion asked for or, given None, without one."""
-        asked = ASKED.format(emotion=emotion) if emotion else ""
-        return f"{asked}{BRIEF}{self.story(valence)}{CUE}"
+        request = ASKED.format(emotion=emotion) if emotion else ""
+        return f"{request}{BRIEF}{self.story(valence)}{CUE}"
 
     @property
     def topic(self) -> str:
         """The thing with its article: "my" where the scenario calls it so."""
-        told = " ".join((self.scenario, self.positive, self.neutral, self.negative))
-        return f"my {self.thing}" if f"my {self.thing}" in told.lower() else f"the {self.thing}"
+        text = " ".join((self.scenario, self.positive, self.neutral, self.negative))
+        return f"my {self.thing}" if f"my {self.thing}" in text.lower() else f"the {self.thing}"
 
 
 @cache
 def scenarios(split: str) -> tuple[Scenario, ...]:
     """The scenarios of the split: `discovery` or `test`, which share none."""
-    found = tuple(Scenario(**row) for row in _data()["scenarios"])
-    return tuple(scenario for scenario in found if scenario.split == split)
+    every = tuple(Scenario(**row) for row in _data()["scenarios"])
+    return tuple(scenario for scenario in every if scenario.split == split)
 
 
 @cache
@@ -78,5 +78,5 @@ def lexicon() -> Mapping[str, frozenset[str]]:
 @cache
 def _data() -> dict[str, Any]:
     text = (files("tasks") / "data" / "emotion.json").read_text(encoding="utf-8")
-    found: dict[str, Any] = json.loads(text)
-    return found
+    data: dict[str, Any] = json.loads(text)
+    return data

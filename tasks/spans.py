@@ -43,10 +43,10 @@ def with_spans(pairs: PromptPairs, given: Sequence[Any], where: Sequence[str]) -
     if faults:
         raise TaskError(all_faults("these spans cannot be used:", faults))
     start = pairs.clean.shape[1] - lengths
-    found = {name: np.array([row[name] for row in given]) + start[:, None] for name in first}
+    spans = {name: np.array([row[name] for row in given]) + start[:, None] for name in first}
     last = max(first, key=lambda name: int(first[name][1]))
-    found[last][:, 1] += pairs.shared
-    return replace(pairs, spans=found)
+    spans[last][:, 1] += pairs.shared
+    return replace(pairs, spans=spans)
 
 
 def _faults(row: Any, length: int, names: list[str]) -> Iterator[str]:

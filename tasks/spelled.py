@@ -29,22 +29,22 @@ def notes(pairs: PromptPairs) -> tuple[str, ...]:
             f"asked for in turn; means are over tokens, intervals over prompts",
         )
     n, shared, first = len(pairs), pairs.shared > 0, pairs.longer & (pairs.shared == 0)
-    found = [*pairs.about]
+    notes = [*pairs.about]
     if shared.any():
-        found.append(
+        notes.append(
             f"in {shared.sum()} of {n} pairs answer and counterfactual begin with the same tokens: "
             f"these were added to both prompts, and the first token that differs is measured"
         )
     if first.any():
-        found.append(
+        notes.append(
             f"in {first.sum()} of {n} pairs the answer or the counterfactual is several tokens: "
             f"the first one is measured"
         )
     remarks = Counter(filter(None, pairs.remarks)).most_common()
-    found += [f"{remark} ({count} of {n} pairs)" for remark, count in remarks[:SHOWN]]
+    notes += [f"{remark} ({count} of {n} pairs)" for remark, count in remarks[:SHOWN]]
     if len(remarks) > SHOWN:
-        found.append(f"and {len(remarks) - SHOWN} more remarks on single pairs")
-    return tuple(found)
+        notes.append(f"and {len(remarks) - SHOWN} more remarks on single pairs")
+    return tuple(notes)
 
 
 def each_token(pairs: PromptPairs) -> PromptPairs:

@@ -75,5 +75,5 @@ def _held_out(cast: dict[str, str]) -> bool:
 @cache
 def _data() -> dict[str, Any]:
     text = (files("tasks") / "data" / "story.json").read_text(encoding="utf-8")
-    found: dict[str, Any] = json.loads(text)
-    return found
+    data: dict[str, Any] = json.loads(text)
+    return data

@@ -38,9 +38,9 @@ def check_tokenizer(given: object) -> None:
         TaskError: it is None, or something else.
     """
     if not hasattr(given, "encode"):
-        told = "None" if given is None else f"of the kind {type(given).__name__}"
+        kind = "None" if given is None else f"of the kind {type(given).__name__}"
         raise TaskError(
-            f"texts need a tokenizer, and the one given is {told}; give model.tokenizer, or "
+            f"texts need a tokenizer, and the one given is {kind}; give model.tokenizer, or "
             f"token ids"
         )
 

@@ -25,16 +25,16 @@ def parted(text: str) -> tuple[str, dict[str, str]]:
     if not isinstance(text, str):
         raise TaskError(f"a task is named by a text such as 'ioi', given {text!r}")
     name, colon, rest = text.partition(":")
-    found: dict[str, str] = {}
+    options: dict[str, str] = {}
     faults = []
     for part in BETWEEN.split(rest) if colon else ():
         option, equals, value = part.partition("=")
         if not equals:
             faults.append(f"'{part}' is not OPTION=VALUE")
-        elif option in found:
+        elif option in options:
             faults.append(f"option {option} is set twice: leave one out")
         else:
-            found[option] = value
+            options[option] = value
     if faults:
         raise TaskError(all_faults(f"task {name}:", faults))
-    return name, found
+    return name, options

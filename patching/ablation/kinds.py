@@ -147,10 +147,12 @@ def get_ablation(ablation: str | Ablation) -> Ablation:
     Raises:
         MethodError: no such ablation, or one that cuts attention instead.
     """
-    found = parse_ablation(ablation) if isinstance(ablation, str) else ablation
-    if not isinstance(found, Ablation):
-        raise MethodError(f"'{found}' cuts attention; here something must stand in for activations")
-    return found
+    chosen = parse_ablation(ablation) if isinstance(ablation, str) else ablation
+    if not isinstance(chosen, Ablation):
+        raise MethodError(
+            f"'{chosen}' cuts attention; here something must stand in for activations"
+        )
+    return chosen
 
 
 def outside(ablation: str | Ablation) -> Ablation:
@@ -177,10 +179,10 @@ def outside(ablation: str | Ablation) -> Ablation:
 
 
 def _parse_cut(text: str) -> AttentionCut:
-    found = _CUT.fullmatch(text)
-    if found is None:
+    match = _CUT.fullmatch(text)
+    if match is None:
         raise MethodError(f"'{text}' is no attention cut; write full-peek:3-4 or cut-last:2.h1")
-    first = int(found["first"])
-    last = first if found["last"] is None else int(found["last"])
-    head = None if found["head"] is None else int(found["head"])
-    return AttentionCut(found["kind"], first, last, head)
+    first = int(match["first"])
+    last = first if match["last"] is None else int(match["last"])
+    head = None if match["head"] is None else int(match["head"])
+    return AttentionCut(match["kind"], first, last, head)

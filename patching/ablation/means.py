@@ -99,13 +99,13 @@ class MeanActivations:
         real = mask.cpu().numpy()
         keys = token_keys(tokens.cpu().numpy(), real, self.by)
         wanted, which = np.unique(keys[real], axis=0, return_inverse=True)
-        found = [self._row.get(tuple(key), -1) for key in wanted.tolist()]
-        missing = [key for key, row in zip(wanted.tolist(), found, strict=True) if row < 0]
+        at = [self._row.get(tuple(key), -1) for key in wanted.tolist()]
+        missing = [key for key, row in zip(wanted.tolist(), at, strict=True) if row < 0]
         if missing:
             lines = [f"token {t} at position {p} of prompts of {n} tokens" for n, p, t in missing]
             raise MethodError(all_faults("these means have no value for:", lines, shown=5))
         rows = np.zeros(real.shape, dtype=np.int64)
-        rows[real] = np.array(found, dtype=np.int64)[which.reshape(-1)]
+        rows[real] = np.array(at, dtype=np.int64)[which.reshape(-1)]
         return torch.as_tensor(rows, device=tokens.device)
 
     def check(self, model: Model, pairs: PromptPairs, points: Iterable[Point] = ()) -> None:
@@ -210,8 +210,8 @@ def _faults(about: Mapping[str, Any], tensors: Mapping[str, Described]) -> Itera
 
 def _point(name: str) -> Point | None:
     """The point that a tensor's name stands for; None where it is none."""
-    found = re.fullmatch(r"([a-z_]+)\.(\d{1,6})", name)
-    return (found[1], int(found[2])) if found else None
+    match = re.fullmatch(r"([a-z_]+)\.(\d{1,6})", name)
+    return (match[1], int(match[2])) if match else None
 
 
 def listed(values: Iterable[object]) -> str:

@@ -148,8 +148,8 @@ def effects_ablated(
             options.tell(part.shape[1] * len(batch))
         return torch.cat(rows, dim=1).T.double().cpu().numpy()
 
-    found = np.concatenate([*sweep(model, pairs, work, options, len(wanted))], axis=1)
-    by_name = dict(zip(wanted.names, found, strict=True))
+    metrics = np.concatenate([*sweep(model, pairs, work, options, len(wanted))], axis=1)
+    by_name = dict(zip(wanted.names, metrics, strict=True))
     return np.stack([by_name[site.name] for site in sites])
 
 

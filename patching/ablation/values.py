@@ -31,8 +31,8 @@ class Replace:
 
     def __call__(self, kind: str, layer: int, value: Tensor) -> Tensor:
         """The value that stands in, or the value itself."""
-        found = self.values.get((kind, layer))
-        return value if found is None else found.to(value.dtype).expand_as(value)
+        stand_in = self.values.get((kind, layer))
+        return value if stand_in is None else stand_in.to(value.dtype).expand_as(value)
 
     def wants(self, kind: str, layer: int) -> bool:
         """The points it replaces."""
@@ -100,17 +100,17 @@ def donors(pairs: PromptPairs, seed: int) -> Int[np.ndarray, " n"]:
     """
     rng = np.random.default_rng(seed)
     lengths = pairs.mask.sum(1)
-    found = np.zeros(len(pairs), dtype=np.int64)
+    rows = np.zeros(len(pairs), dtype=np.int64)
     alone = []
     for length in np.unique(lengths):
         order = rng.permutation(np.flatnonzero(lengths == length))
-        found[order] = np.roll(order, 1)
+        rows[order] = np.roll(order, 1)
         if len(order) == 1:
             alone.append(f"prompt {order[0]} is the only one of {length} tokens")
     if alone:
         headline = "nothing to resample from; draw more prompts, or of one length:"
         raise MethodError(all_faults(headline, alone))
-    return found
+    return rows
 
 
 def settled_means(

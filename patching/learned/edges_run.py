@@ -92,11 +92,11 @@ class EdgesRun:
             leaf = x.detach().requires_grad_()
             loss = loss_of(self.model.unembed(leaf[0, :, 0]))
             (at_end,) = torch.autograd.grad(loss, [leaf])
-        grads, found = torch.zeros_like(tape.stack), torch.zeros_like(tape.masks)
-        tape.give(end, at_end, grads, found)
+        grads, slopes = torch.zeros_like(tape.stack), torch.zeros_like(tape.masks)
+        tape.give(end, at_end, grads, slopes)
         for done in reversed(tape.done):
-            tape.back(done, grads, found)
-        return loss.detach(), found.to(masks)
+            tape.back(done, grads, slopes)
+        return loss.detach(), slopes.to(masks)
 
     def _forward(self, masks: Float[Tensor, " edges"], back: bool = False) -> Tape:
         """Every node's change, in the order of computation; ``back`` where one will go back."""
@@ -198,14 +198,14 @@ class Tape:
             self.done.append(Done(step))
         self.stack[step.writes][:, :, step.at] = made.detach()
 
-    def back(self, done: Done, grads: Tensor, found: Tensor) -> None:
+    def back(self, done: Done, grads: Tensor, slopes: Tensor) -> None:
         """Differentiate one step alone, from the gradient at what it writes."""
         step, leaves, made = done.step, done.leaves, done.made
         if leaves is None or made is None:
             leaves, made = self._graph(step)
         into = grads[step.writes][:, :, step.at]
         for look, part in zip(step.looks, torch.autograd.grad(made, leaves, into), strict=True):
-            self.give(look, part, grads, found)
+            self.give(look, part, grads, slopes)
 
     def _graph(self, step: Step) -> tuple[list[Tensor], Tensor]:
         leaves = [self.read(look).requires_grad_() for look in step.looks]
@@ -224,10 +224,10 @@ class Tape:
         weights, seen = self._weights(self.masks, look), self._seen(self.stack, look)
         return torch.addmm(look.off.reshape(1, -1), weights, seen).unflatten(1, look.off.shape)
 
-    def give(self, look: Look, g: Float[Tensor, "r b s d"], grads: Tensor, found: Tensor) -> None:
+    def give(self, look: Look, g: Float[Tensor, "r b s d"], grads: Tensor, slopes: Tensor) -> None:
         """From the gradient at what ports read: that at their masks, and each sender's share."""
         flat = g.flatten(1)
-        self._weights(found, look).add_(flat @ self._seen(self.stack, look).T)
+        self._weights(slopes, look).add_(flat @ self._seen(self.stack, look).T)
         into = grads[: look.group.reads, :, look.at]
         if into.is_contiguous():
             into.flatten(1).addmm_(self._weights(self.masks, look).T, flat)

@@ -73,13 +73,13 @@ def learned(model: Model, pairs: PromptPairs, request: Request, options: Sweep) 
         owners = pairs.prompt if len(pairs.prompt) else np.arange(len(pairs))
         parts = split(owners, settings.seed)
         training = Training(prepared, loss, chosen, settings, *parts, edges=edges)
-        found = training.carried_out(options)
-        shares, decided = found.shares, count
-        if settings.rest == "secant" and settings.masks == "budget" and len(found.held_out):
+        trained = training.carried_out(options)
+        shares, decided = trained.shares, count
+        if settings.rest == "secant" and settings.masks == "budget" and len(trained.held_out):
             shares, decided = followed(training, shares, cheap[chosen])
     shares = _whole(shares, chosen, cheap)
-    told = _told(found, pairs, count) | {"training_decides": decided}
-    return Learned(shares, float(full.double().sum()), float(empty.double().sum()), told)
+    options_used = _told(trained, pairs, count) | {"training_decides": decided}
+    return Learned(shares, float(full.double().sum()), float(empty.double().sum()), options_used)
 
 
 def _ends(prepared: Prepared, size: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -100,8 +100,8 @@ def _cheap(
 
     nodes: Any = request.nodes
     what: tuple[Any, ...] = "secant", request.level, request.direction, request.metric.function
-    found = score(model, pairs, *what, nodes=nodes, batch_size=options.afresh())
-    sizes = np.abs(found.values)
+    scores = score(model, pairs, *what, nodes=nodes, batch_size=options.afresh())
+    sizes = np.abs(scores.values)
     return np.round(sizes / max(sizes.max(), np.finfo(float).tiny), DIGITS)
 
 
@@ -126,15 +126,15 @@ def _whole(
     return every
 
 
-def _told(found: Trained, pairs: PromptPairs, candidates: int) -> dict[str, Any]:
+def _told(trained: Trained, pairs: PromptPairs, candidates: int) -> dict[str, Any]:
     """What a result says of its training, as plain values."""
     return {
         "trained_on": pairs.digest,
-        "pairs_learned": len(found.learned_on),
-        "pairs_held_out": len(found.held_out),
-        "steps_done": found.steps,
+        "pairs_learned": len(trained.learned_on),
+        "pairs_held_out": len(trained.held_out),
+        "steps_done": trained.steps,
         "candidates_trained": candidates,
-        "held_out_losses": [round(loss, 6) for loss in found.losses],
+        "held_out_losses": [round(loss, 6) for loss in trained.losses],
     }
 
 

@@ -48,8 +48,8 @@ class NodesRun:
         with torch.enable_grad():
             leaf = masks.detach().requires_grad_()
             loss = loss_of(self.logits(leaf))
-            (found,) = torch.autograd.grad(loss, [leaf])
-        return loss.detach(), found
+            (slopes,) = torch.autograd.grad(loss, [leaf])
+        return loss.detach(), slopes
 
 
 @dataclass

@@ -37,13 +37,13 @@ def followed(
     known: dict[bytes, float] = {}
 
     def loss(ranked: Int[np.ndarray, " n"]) -> float:
-        found = []
+        losses = []
         for size in sizes:
             kept = np.sort(ranked[:size])
             if (key := kept.tobytes()) not in known:
                 known[key] = training.held_out_loss(kept)
-            found.append(known[key])
-        return float(np.mean(found))
+            losses.append(known[key])
+        return float(np.mean(losses))
 
     ranked = {place: _ranked(order, cheap, place) for place in places}
     # Of equal losses the first counts, up to which training decides most.

@@ -44,10 +44,10 @@ def folder(sha256: str) -> Path:
 def about(path: Path) -> dict[str, Any]:
     """What a directory says it was converted from; empty where it says nothing."""
     try:
-        found = json.loads((path / ABOUT).read_bytes())
+        record = json.loads((path / ABOUT).read_bytes())
     except (OSError, ValueError, RecursionError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return record if isinstance(record, dict) else {}
 
 
 @contextmanager
@@ -136,12 +136,12 @@ def stamped(path: Path, compute: Callable[[], str]) -> str:
             return known["sha256"]
     except (OSError, ValueError, KeyError, RecursionError):
         pass
-    found = compute()
+    value = compute()
     # A note that cannot be kept costs no more than the time to hash again.
     with suppress(OSError, FormatError):
         home().mkdir(parents=True, exist_ok=True)
-        write_atomically(note, json.dumps(stamp | {"sha256": found}).encode())
-    return found
+        write_atomically(note, json.dumps(stamp | {"sha256": value}).encode())
+    return value
 
 
 def clear() -> int:

@@ -91,19 +91,19 @@ def check_directory(folder: Path) -> Weights:
 
 
 def _method(config: Mapping[str, Any]) -> str:
-    found = config["quantization_config"]
-    return str(found.get("quant_method", "?")) if isinstance(found, dict) else str(found)
+    method = config["quantization_config"]
+    return str(method.get("quant_method", "?")) if isinstance(method, dict) else str(method)
 
 
 def _config(folder: Path, faults: list[str]) -> dict[str, Any]:
-    found = _object(folder / CONFIG, faults)
-    if found is None:
+    config = _object(folder / CONFIG, faults)
+    if config is None:
         return {}
-    kind = found.get("model_type")
+    kind = config.get("model_type")
     if not isinstance(kind, str) or not kind:
         given = "is missing" if kind is None else f"is {shortened(kind)}, not a name"
         faults.append(f"{CONFIG}: model_type {given}, so nobody knows what kind of model it is")
-    return found
+    return config
 
 
 def _too_large(config: Mapping[str, Any], limit: int, where: str = "") -> Iterator[str]:
@@ -125,7 +125,7 @@ def _object(path: Path, faults: list[str]) -> dict[str, Any] | None:
             data = file.read(MOST_BYTES + 1)
         if len(data) > MOST_BYTES:
             raise ValueError(f"is larger than {MOST_BYTES >> 20} MB")
-        found = json.loads(data)
+        value = json.loads(data)
     except FileNotFoundError:
         faults.append(f"it has no {path.name}")
     except OSError as error:
@@ -135,9 +135,9 @@ def _object(path: Path, faults: list[str]) -> dict[str, Any] | None:
     except ValueError as error:
         faults.append(f"{path.name} is not JSON: {shortened(error)}")
     else:
-        if isinstance(found, dict):
-            return found
-        faults.append(f"{path.name} holds {shortened(found)}, not a JSON object")
+        if isinstance(value, dict):
+            return value
+        faults.append(f"{path.name} holds {shortened(value)}, not a JSON object")
     return None
 
 

@@ -152,7 +152,7 @@ def check_complete(path: Path, header: Header) -> None:
         faults.append("it does not say which architecture it holds")
     if not header.tensors:
         faults.append("it holds no weights")
-    blocks = {int(found[1]) for t in header.tensors if (found := BLOCK_NAME.match(t.name))}
+    blocks = {int(match[1]) for t in header.tensors if (match := BLOCK_NAME.match(t.name))}
     counted = header.facts.get(f"{header.architecture}.block_count")
     if blocks and isinstance(counted, int) and max(blocks) + 1 != counted:
         faults.append(f"it says that it has {counted} layers, and holds {max(blocks) + 1}")
