@@ -26,6 +26,7 @@ from circuits.output import Output, vacant, written
 from circuits.results.record import KIND, RECORD, RunRecord, read_record
 from graphs.files import read_bytes, read_json
 from graphs.inside import FILE, Inside
+from patching.processes import leads, of_first
 from tasks.errors import FormatError, RunError, all_faults
 from tasks.limits import MAX_PLAN
 
@@ -49,10 +50,19 @@ RUN = Output("run", RECORD, KIND, re.compile(NAMES))
 def finished(folder: Path, config: Config, force: bool = False) -> RunRecord | None:
     """The record of the run that `folder` holds already; None where the run is still to be done.
 
+    Of several processes the first looks.
+
     Raises:
         RunError: the folder holds something else, which only `force` may replace, and only if it
             is a run.
     """
+    record = _finished(folder, config, force) if leads() else None
+    if of_first(record is not None, f"looking for {folder.name}"):
+        return record or _record(folder)
+    return None
+
+
+def _finished(folder: Path, config: Config, force: bool) -> RunRecord | None:
     if vacant(folder):
         return None
     RUN.check(folder)

@@ -3,6 +3,9 @@
 What stands in a place when a command starts decides: :func:`guarded` keeps the place for the
 command, and what was not there at the start is never replaced. A result that finds its place taken
 is kept beside it, under a name that the error tells.
+
+Of several processes that carry out one command (:mod:`patching.processes`) the first keeps places
+and writes; what the others make goes nowhere, and they wait until the result is there.
 """
 
 from __future__ import annotations
@@ -15,10 +18,12 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NoReturn
 
 from circuits.lock import locked, state
 from graphs.files import read_bytes, read_json
+from patching.processes import leads, of_first
 from tasks.atomic import left_behind, temporary, write_atomically
 from tasks.errors import FormatError, RunError
 
@@ -72,7 +77,7 @@ class Output:
             RunError: it holds something else, or one of this kind and `force` is not given;
                 nothing can be written there, or another process is at it.
         """
-        if folder is None:
+        if folder is None or not leads():
             yield
             return
         with guarded(folder):
@@ -107,6 +112,9 @@ def guarded(place: Path) -> Iterator[None]:
     Raises:
         RunError: another process or thread is at it, or nothing can be written there.
     """
+    if not leads():
+        yield
+        return
     place = make_ready(place)
     with locked(place):
         yield
@@ -149,7 +157,12 @@ def written(folder: Path, check: Callable[[Path], None], add: bool = False) -> I
     Raises:
         RunError: `check` refuses, nothing can be written, or the place is taken.
     """
-    folder = folder.resolve()
+    with _shared(folder) as folder, _replaced(folder, check, add) as partial:
+        yield partial
+
+
+@contextmanager
+def _replaced(folder: Path, check: Callable[[Path], None], add: bool) -> Iterator[Path]:
     partial = temporary(folder)
     with _owned(folder) as before:
         try:
@@ -175,11 +188,25 @@ def write_file(path: Path, write: Callable[[Path], None]) -> None:
     Raises:
         RunError: see above; the file is written beside it then.
     """
-    path = path.resolve()
-    with _owned(path) as before:
+    with _shared(path) as path, _owned(path) as before:
         if before is None or state(path) != before:
             _keep_beside(path, write)
         write(path)
+
+
+@contextmanager
+def _shared(place: Path) -> Iterator[Path]:
+    """Where this process writes: the place itself, or if it is not the first, one that goes.
+
+    All processes leave the block once the first has.
+    """
+    place = place.resolve()
+    if leads():
+        yield place
+    else:
+        with TemporaryDirectory() as scratch:
+            yield Path(scratch).resolve() / place.name
+    of_first(None, f"writing {place.name}")
 
 
 @contextmanager
@@ -219,8 +246,9 @@ def adding(folder: Path) -> Iterator[Path]:
 
     A folder in which the user stands is not replaced under their feet.
     """
-    if Path.cwd().is_relative_to(folder.resolve()):
+    if leads() and Path.cwd().is_relative_to(folder.resolve()):
         yield folder
+        of_first(None, f"writing {folder.resolve().name}")
         return
     with written(folder, lambda _: None, add=True) as partial:
         yield partial

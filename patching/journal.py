@@ -24,6 +24,7 @@ from zlib import crc32
 
 import numpy as np
 
+from patching.processes import leads
 from tasks.errors import CircuitsError
 
 Arrays = np.ndarray | tuple[np.ndarray, ...]
@@ -119,9 +120,10 @@ def kept(output: Path | None, *about: object) -> Iterator[Journal | None]:
     """The journal of a command that writes ``output``, beside it as ``.NAME.journal``; or none.
 
     It is removed when the command ends, also with a message about its input or with Ctrl-C; after
-    anything else, such as a kill or a full disk, it stays, and the same command goes on from it.
+    anything else, such as a kill or a full disk, it stays, and the same command goes on from it. Of
+    several processes the first has it.
     """
-    if output is None:
+    if output is None or not leads():
         yield None
         return
     output = output.resolve()

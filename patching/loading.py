@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from patching.processes import own_device
 from patching.sources import gguf_of
 from patching.sources.boundary import opening, quiet, without_bars
 from patching.sources.convert import converted
@@ -41,7 +42,7 @@ TOKENIZER_WAY = (
 
 
 def check_device(name: str | torch.device) -> torch.device:
-    """A device that torch can use here.
+    """A device that torch can use here; of several processes each has a CUDA device of its own.
 
     Raises:
         ModelError: torch knows no such device, or does not see one on this machine.
@@ -50,12 +51,14 @@ def check_device(name: str | torch.device) -> torch.device:
         device = torch.device(name)
     except RuntimeError:
         raise ModelError(f"'{name}' is not a device; write cpu, cuda, cuda:1 or mps") from None
+    if device.index is None and (own := own_device(device.type)) is not None:
+        device = torch.device(device.type, own)
     seen = {"cpu": 1, "cuda": torch.cuda.device_count()}
     seen["mps"] = int(torch.backends.mps.is_available())
     number = seen.get(device.type, 0)
     if (device.index or 0) >= number:
         here = ", ".join(f"{kind} ({n})" if n > 1 else kind for kind, n in seen.items() if n)
-        raise ModelError(f"torch sees no device '{name}' on this machine; it sees: {here}")
+        raise ModelError(f"torch sees no device '{device}' on this machine; it sees: {here}")
     return device
 
 

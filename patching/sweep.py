@@ -2,16 +2,17 @@
 
 1. The prompts are cut into whole batches, one after the other; each is a shard.
 2. What a shard gives depends on its own prompts alone, and on what was settled for all of them
-   before the loop began. So shards may be dealt to several processes, in runs of whole batches.
+   before the loop began. So shards are dealt to several processes, where there are some
+   (:mod:`patching.processes`): in every turn each has the next whole batch.
 3. Where memory runs out, a shard is halved, and so are all that follow.
 4. What a shard gave is written to the journal, if there is one, and read from it the next time.
-5. Shards are handed out in the order of the prompts: what is added up over them is the same sum,
-   wherever they were computed.
+5. Shards are handed out in the order of the prompts, in every process: what is added up over them
+   is the same sum, wherever they were computed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 from hashlib import sha256
@@ -22,6 +23,7 @@ from typing import Any, Self, TypeVar
 import numpy as np
 import torch
 
+from patching import processes
 from patching.journal import Journal, Shard
 from patching.model import Model
 from patching.progress import Count, Progress, Tell, nobody
@@ -98,7 +100,8 @@ def sweep(
         TaskError: tokens outside the model's vocabulary, or more of them than it has positions.
     """
     check_tokens(model, pairs)
-    about = f"{model.hash} {model.device} {pairs.digest}" if options.journal else ""
+    known = options.journal or processes.dealt()
+    about = f"model {model.hash} on {model.device.type}, {pairs.digest}, " if known else ""
 
     def of_rows(rows: slice) -> T:
         with model.reading():
@@ -114,31 +117,93 @@ def shards(
     steps: int = 1,
     spare: Tell = nobody,
     about: str = "",
+    chained: bool = False,
 ) -> Iterator[T]:
-    """The same for anything of ``n`` rows: ``work`` is given those of one shard after another."""
-    start, size, journal, count = 0, int(options.batch_size), options.journal, options.count
-    key = sha256(f"{about} {n}".encode()).digest()
+    """The same for anything of ``n`` rows: ``work`` is given those of one shard after another.
+
+    Where shards are ``chained``, each begins with what the last one gave, and none is dealt.
+    """
+    start, size, count = 0, int(options.batch_size), options.count
     before = 0 if count is None else count.done
+    source = _Source(work, options.journal, f"{about} {n}", chained)
     while start < n:
-        rows = slice(start, min(start + size, n))
-        shard = journal.recall(key, start) if journal else None
-        if shard is None:
-            shard = _computed(work, rows)
+        ahead = [slice(at, min(at + size, n)) for at in range(start, n, size)]
+        for rows, shard in source.next(ahead):
             if shard is None:
                 size = (rows.stop - rows.start) // 2
                 spare()
                 _free()
                 if count is not None:
                     count.reach(before + steps * start)
-                continue
-            if journal is not None:
-                journal.append(key, shard)
-        elif shard.stop < n:
-            size = shard.stop - start
-        start = shard.stop
-        if count is not None:
-            count.reach(before + steps * start)
-        yield shard.value
+                break
+            if shard.stop - start != size and shard.stop < n:
+                size = shard.stop - start
+            start = shard.stop
+            if count is not None:
+                count.reach(before + steps * start)
+            yield shard.value
+
+
+@dataclass
+class _Source:
+    """Where shards come from: the journal, this process, or all of them."""
+
+    work: Callable[[slice], Any]
+    journal: Journal | None
+    about: str
+    chained: bool
+
+    def __post_init__(self) -> None:
+        self.key = sha256(self.about.encode()).digest()
+        self.read = True
+
+    def next(self, ahead: Sequence[slice]) -> Iterator[tuple[slice, Shard | None]]:
+        """The next shards of those ahead, in their order; None where memory ran out for one.
+
+        A shard of the journal may have other rows than those asked for, from the same one on.
+        """
+        if (shard := self._recalled(ahead[0].start)) is not None:
+            yield ahead[0], shard
+            return
+        for rows, found in self._made(ahead):
+            if found is not None and self.journal is not None:
+                self.journal.append(self.key, found)
+            yield rows, found
+            if found is None:
+                return
+
+    def _recalled(self, start: int) -> Shard | None:
+        """The shard that the journal has next; it is in the first process alone."""
+        found = self.journal.recall(self.key, start) if self.journal else None
+        if processes.dealt() and self.read:
+            told = None if found is None else (found.stop, found.value, found.seconds)
+            told = processes.of_first(told, f"{self.about}, read back")
+            found = Shard(start, told[0], told[1], told[2]) if told else None
+        self.read = found is not None
+        return found
+
+    def _made(self, ahead: Sequence[slice]) -> list[tuple[slice, Shard | None]]:
+        """The next shard, or of several processes the next of each."""
+        if not processes.dealt():
+            return [(ahead[0], _computed(self.work, ahead[0]))]
+        turn = ahead[: 1 if self.chained else processes.count()]
+        mine: Shard | None = None
+        number = processes.rank()
+        if self.chained:
+            mine = _computed(self.work, turn[0])
+        elif number < len(turn):
+            with processes.own_part():
+                mine = _computed(self.work, turn[number])
+        told = None if mine is None else (mine.value, mine.seconds)
+        if self.chained and not processes.leads():
+            told = told and (None, 0.0)
+        every = processes.gathered(told, f"{self.about} {turn[0].start}")
+        if self.chained:
+            every = [every[0] if all(each is not None for each in every) else None]
+        return [
+            (rows, None if found is None else Shard(rows.start, rows.stop, *found))
+            for rows, found in zip(turn, every, strict=False)
+        ]
 
 
 def added(parts: Iterable[tuple[np.ndarray, ...]]) -> tuple[np.ndarray, ...]:

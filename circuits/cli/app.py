@@ -55,6 +55,7 @@ from circuits.cli.config_file import ConfigFile
 from circuits.cli.options import BatchSize, Device, Memory, Metric, Model, ModelCorrect, SkipBad
 from circuits.cli.output import AsJson, print_json, saying
 from patching.choices import Level
+from patching.processes import OtherProcessError, leads, speaks
 from tasks.errors import CircuitsError, TaskError
 
 INTERRUPTED = 130
@@ -79,6 +80,8 @@ class Commands(TyperGroup):
         """Exit 2 on an error the user can mend, 130 on Ctrl-C."""
         try:
             return super().invoke(ctx)
+        except OtherProcessError:
+            raise typer.Exit(2) from None
         except CircuitsError as error:
             fault = str(error)
         except MemoryError as error:
@@ -90,11 +93,13 @@ class Commands(TyperGroup):
                 f"{error.strerror}: {error.filename or 'the disk'}; nothing half-written is left"
             )
         except KeyboardInterrupt:
-            typer.echo("circuits: interrupted; nothing half-written is left", err=True)
+            if leads():
+                typer.echo("circuits: interrupted; nothing half-written is left", err=True)
             raise typer.Exit(INTERRUPTED) from None
         from circuits.cli.printing import printable
 
-        typer.echo(f"circuits: {printable(fault)}", err=True)
+        if speaks(fault):
+            typer.echo(f"circuits: {printable(fault)}", err=True)
         raise typer.Exit(2)
 
 

@@ -228,5 +228,6 @@ def _tell(found: Found, as_json: bool) -> None:
 def _draw(drawn: Figure, path: Path) -> None:
     from circuits.results.pictures import save
 
-    save(drawn, path)
-    typer.echo(str(path), err=True)
+    if leads():
+        save(drawn, path)
+        typer.echo(str(path), err=True)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from contextvars import ContextVar
 from typing import Annotated, Any
 
 import typer
+
+from patching.processes import leads
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for other programs.")]
 
@@ -29,7 +32,14 @@ def verbose() -> bool:
 
 @contextmanager
 def saying(quietly: bool, at_length: bool) -> Iterator[None]:
-    """For the length of a command: no progress, or all steps and what the library logs."""
+    """For the length of a command: no progress, or all steps and what the library logs.
+
+    Of several processes that carry it out the first speaks, and the others are silent.
+    """
+    if not leads():
+        with _silent():
+            yield
+        return
     tokens = _QUIET.set(quietly), _VERBOSE.set(at_length)
     logger, handler = logging.getLogger("circuits"), logging.StreamHandler()
     handler.setFormatter(logging.Formatter("circuits: %(message)s"))
@@ -43,6 +53,20 @@ def saying(quietly: bool, at_length: bool) -> Iterator[None]:
         _QUIET.reset(tokens[0])
         _VERBOSE.reset(tokens[1])
         logger.removeHandler(handler)
+        logger.setLevel(level)
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Neither results, nor progress, nor warnings; errors go on."""
+    token, logger = _QUIET.set(True), logging.getLogger("circuits")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with open(os.devnull, "w", encoding="utf-8") as nowhere, redirect_stdout(nowhere):
+            yield
+    finally:
+        _QUIET.reset(token)
         logger.setLevel(level)
 
 

@@ -164,11 +164,11 @@ def score_parts(
     ``label`` names columns. ``clean`` is the metric of the subgraph, ``corrupted`` that of the
     same with nothing transferred.
     """
-    checked, names = check_metric(metric), list[str]()
+    checked = check_metric(metric)
     plain, mean_writes = subgraph.cuts(), _mean_writes(subgraph)
     nothing = subgraph.cuts(dict.fromkeys(subgraph.heads, subgraph.columns))
 
-    def work(stages: Stages) -> tuple[np.ndarray, np.ndarray]:
+    def work(stages: Stages) -> tuple[list[str], np.ndarray, np.ndarray]:
         def measured(cuts: Cuts, tap: Tap = no_tap) -> Float[Tensor, " b"]:
             return checked(_run(subgraph, stages, cuts, tap), stages.batch.pairs)
 
@@ -176,14 +176,13 @@ def score_parts(
         base = measured(plain, tap)
         for name, cuts, change in _edges(subgraph, stages, tap.values, mean_writes, label):
             rows[name] = base - measured(cuts, Add(change) if change else no_tap)
-        names[:] = rows
         drops = torch.stack([*rows.values()]) if rows else base.new_zeros(0, len(base))
         ends = float(base.sum()), float(measured(nothing).sum())
-        return drops.double().cpu().numpy(), np.array(ends)
+        return [*rows], drops.double().cpu().numpy(), np.array(ends)
 
     # A journal holds no names.
     unrecorded = replace(subgraph, options=subgraph.options.afresh(journal=None))
-    drops, ends = zip(*unrecorded.sweep(work), strict=True)
+    (names, *_), drops, ends = zip(*unrecorded.sweep(work), strict=True)
     values, (full, empty) = np.concatenate(drops, axis=1), sum(ends, np.zeros(2))
     return Scores(
         names=tuple(names),

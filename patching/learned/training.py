@@ -27,6 +27,7 @@ from patching.learned.losses import Loss
 from patching.learned.nodes_run import NodesRun
 from patching.learned.relaxations import Relaxation, relaxation
 from patching.learned.settings import Settings
+from patching.processes import each
 from patching.sweep import Sweep, shards
 
 Run = EdgesRun | NodesRun
@@ -106,7 +107,7 @@ class Training:
             return self._stretch(relaxed, state, steps, options)
 
         plain = Sweep(size, journal=options.journal)
-        for state in shards(settings.steps, stretch, plain, about=self._about()):
+        for state in shards(settings.steps, stretch, plain, about=self._about(), chained=True):
             done = min(done + size, settings.steps)
             losses.append(float(state[-1][1]))
             late = 2 * done >= settings.steps
@@ -166,15 +167,19 @@ class Training:
         self, masks: Float[Tensor, " n"], keep: bool, rows: Int[np.ndarray, " r"]
     ) -> tuple[float, Float[Tensor, " n"]]:
         """Mean loss over some pairs and its slopes at the masks, part by part where many."""
-        total, slopes = 0.0, torch.zeros_like(masks)
-        for some in self._parts(rows):
+
+        def of_part(some: Int[np.ndarray, " p"]) -> tuple[float, Tensor]:
             inputs = self.prepared.at(some)
             put = self._put(masks, keep)
             loss, found = self._run(inputs).gradient(put, self.loss.mean(inputs, keep))
-            weight = len(some) / len(rows)
-            total += weight * float(loss)
             kept = found[torch.as_tensor(self.chosen)].to(masks)
-            slopes += weight * (kept if keep else -kept)
+            return float(loss), kept if keep else -kept
+
+        total, slopes, parts = 0.0, torch.zeros_like(masks), self._parts(rows)
+        for some, (loss, found) in zip(parts, each(parts, of_part, "slopes"), strict=True):
+            weight = len(some) / len(rows)
+            total += weight * loss
+            slopes += weight * found
         return total, slopes
 
     def _put(self, masks: Float[Tensor, " n"], keep: bool) -> Float[Tensor, " all"]:
@@ -192,8 +197,8 @@ class Training:
         """Rows in parts whose stacks fit."""
         length = self.prepared.pairs.clean.shape[1] - self.prepared.first
         model = self.prepared.model
-        each = self.prepared.layout.n_senders * length * model.anatomy.d_model * 8
-        size = max(1, STACK_BYTES // each) if self.edges else len(rows)
+        pair = self.prepared.layout.n_senders * length * model.anatomy.d_model * 8
+        size = max(1, STACK_BYTES // pair) if self.edges else len(rows)
         return [rows[start : start + size] for start in range(0, len(rows), size)]
 
     def _rows(self, step: int) -> Int[np.ndarray, " r"]:
@@ -210,7 +215,8 @@ class Training:
             return 0.0
         order = np.argsort(-relaxed.shares(torch.as_tensor(numbers)).numpy(), kind="stable")
         sizes = np.unique(np.geomspace(1, len(order), SIZES + 1).round().astype(int))[:-1]
-        return float(np.mean([self.held_out_loss(order[:size]) for size in sizes]))
+        circuits = [order[:size] for size in sizes]
+        return float(np.mean(each(circuits, self.held_out_loss, "held-out losses")))
 
     def held_out_loss(self, kept: Int[np.ndarray, " k"]) -> float:
         """Mean loss of one circuit, some of the candidates, on the held-out pairs."""
