@@ -15,7 +15,7 @@ from tasks.errors import CircuitsError
 
 LIBRARIES = (
     *("torch", "transformers", "transformer-lens", "tokenizers", "safetensors", "networkx"),
-    *("numpy", "pandas", "pydantic", "typer", "pygraphviz", "gguf"),
+    *("numpy", "pandas", "pydantic", "typer", "matplotlib", "gguf"),
 )
 MISSING = "not installed"
 
@@ -138,9 +138,11 @@ def _model() -> str:
 
 
 def _picture() -> str:
-    from graphs.engine import run
+    from graphs.printed import families, printed
+    from graphs.sheet import Sheet
 
-    return f"Graphviz drew {len(run('digraph { a -> b }', 'dot', 'svg'))} bytes"
+    drawn = printed(Sheet(0.0, 0.0, 72.0, 72.0, ()), "pdf", 72)
+    return f"{len(drawn):,} bytes drawn; the font of pictures is {families()[0]}"
 
 
 def _cache() -> str:

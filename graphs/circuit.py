@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import suppress
 from copy import copy
 from dataclasses import replace
 from functools import cached_property
@@ -286,7 +285,7 @@ class CircuitGraph:
         """Write the file that the suffix of ``path`` (or ``format``) asks for; replaces ``path``.
 
         Raises:
-            FormatError: no such format, or a picture is asked for and Graphviz is missing.
+            FormatError: no such format.
         """
         from graphs.formats import save
 
@@ -303,14 +302,20 @@ class CircuitGraph:
 
         return load(path, format)
 
-    def draw(self, path: str | Path) -> None:
-        """Write a ``.svg``, ``.png``, ``.pdf`` or ``.dot``; FormatError for another suffix."""
+    def draw(self, path: str | Path, **options: Any) -> None:
+        """Write a ``.svg``, ``.png``, ``.pdf`` or ``.dot``.
+
+        ``width`` (inches), ``caption``, ``font``, ``highlight`` (names) and ``dpi`` are those of
+        :func:`graphs.draw.draw`, and so are the errors.
+
+        >>> graph.draw("ioi.pdf", width=6.5, caption="", highlight=["a3.h0"])
+        """
         from graphs.draw import draw
 
-        draw(self, path)
+        draw(self, path, **options)
 
     def to_svg(self) -> str:
-        """The picture as SVG text, always the same; FormatError where Graphviz is missing."""
+        """The picture as SVG text, always the same."""
         from graphs.draw import to_svg
 
         return to_svg(self)
@@ -322,7 +327,4 @@ class CircuitGraph:
         return interactive(self, self._look, height, **options)
 
     def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
-        text = {"text/plain": repr(self)}
-        with suppress(FormatError):
-            text["image/svg+xml"] = self.to_svg()
-        return text
+        return {"image/svg+xml": self.to_svg(), "text/plain": repr(self)}

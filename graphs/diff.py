@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from graphs.choose import check_comparable, keep, minus
-from tasks.errors import FormatError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -78,24 +77,20 @@ class CircuitDiff:
 
         return diff_frame(self)
 
-    def draw(self, path: str | Path) -> None:
+    def draw(self, path: str | Path, **options: Any) -> None:
         """Write a picture of both in one: ``.svg``, ``.png``, ``.pdf`` or ``.dot``.
 
-        Raises:
-            FormatError: another suffix, or Graphviz is missing.
+        ``options`` and errors are those of :func:`graphs.draw.draw`.
         """
-        from graphs.draw import draw_diff
+        from graphs.draw import Options, draw_diff
 
-        draw_diff(self, path)
+        draw_diff(self, path, Options(**options))
 
     def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
         from graphs.draw import diff_picture
 
-        text = {"text/plain": repr(self)}
-        try:
-            return {"image/svg+xml": diff_picture(self, "svg").decode(), **text}
-        except FormatError:
-            return text
+        drawn = diff_picture(self, "svg").decode()
+        return {"image/svg+xml": drawn, "text/plain": repr(self)}
 
     def _shared(self) -> list[str]:
         theirs = set(self.right)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby, pairwise
 from typing import TYPE_CHECKING
 
 from graphs import style
 from graphs.order import layer_of
+from graphs.pen import Pen
 
 if TYPE_CHECKING:
     from graphs.circuit import CircuitGraph
@@ -29,16 +28,16 @@ def to_dot(graph: CircuitGraph) -> str:
 
     Loses the options and the standard errors; scores are in tooltips, with three digits.
     """
-    return captioned(Pen(graph), style.caption(graph.info))
+    return captioned(DotPen(graph), style.caption(graph.info))
 
 
-def captioned(pen: Pen, caption: list[str]) -> str:
+def captioned(pen: DotPen, caption: list[str]) -> str:
     """DOT text with lines of text below the graph."""
     label = "".join(f"{style.quoted(line)[1:-1]}\\l" for line in caption)
     return layout_source(pen, f'label="{label}" labelloc=b labeljust=l fontsize=10')
 
 
-def layout_source(pen: Pen, *further: str) -> str:
+def layout_source(pen: DotPen, *further: str) -> str:
     """Nodes, ranks and edges in order of computation, for Graphviz to place."""
     graph = pen.graph
     lines = [
@@ -58,28 +57,8 @@ def layout_source(pen: Pen, *further: str) -> str:
     return "\n".join([*lines, "}"]) + "\n"
 
 
-@dataclass(frozen=True)
-class Pen:
-    """How the parts of one circuit are drawn: DOT attributes, relative to its strongest score.
-
-    Colours stand for the sign of the score, unless ``signs`` gives edges (of a node circuit:
-    nodes) other ones by name, and ``words`` says what they mean.
-    """
-
-    graph: CircuitGraph
-    words: tuple[tuple[float, str], ...] = ()
-    signs: Mapping[str, float] | None = None
-
-    @property
-    def meaning(self) -> tuple[tuple[float, str], ...]:
-        """What the colours stand for: a sign and its words."""
-        return self.words or tuple(zip((1.0, -1.0), style.meaning(self.graph.info), strict=True))
-
-    def sign(self, part: ScoredEdge | ScoredNode) -> float:
-        """What the colour of a part says: positive, negative, or 0 for neither."""
-        if self.signs is not None:
-            return self.signs.get(part.name, 0.0)
-        return -1.0 if (part.score or 0.0) < 0 else 1.0
+class DotPen(Pen):
+    """A pen that writes the attributes of DOT."""
 
     @cached_property
     def ids(self) -> dict[str, str]:
@@ -89,12 +68,6 @@ class Pen:
             name: style.quoted(name if plain.fullmatch(name) else f"node {index}")
             for index, name in enumerate(self.graph.nodes)
         }
-
-    @cached_property
-    def largest(self) -> float:
-        """The largest ``|score|`` of edges or, where there are none, of nodes."""
-        parts = self.graph.scored_edges or self.graph.scored_nodes
-        return max((abs(part.score) for part in parts if part.score is not None), default=0.0)
 
     @cached_property
     def _ports(self) -> dict[str, set[str]]:

@@ -1,92 +1,165 @@
-"""The static picture, drawn by Graphviz: input at the top, logits at the bottom."""
+"""The static picture: the places of the page, as SVG, PNG or PDF; Graphviz' language to export."""
 
 from __future__ import annotations
 
-import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from graphs import engine, style
+from graphs import style
 from graphs.choose import strongest
-from graphs.dot import Pen, captioned, layout_source, to_dot
-from graphs.place import in_rows, read_placement
-from graphs.plate import plate
+from graphs.dot import DotPen, captioned, to_dot
+from graphs.fold import folded
+from graphs.pen import Pen
+from graphs.picture import Wish, compose
+from graphs.printed import printed
+from graphs.svg import svg
+from patching.sites import nearest
 from tasks.atomic import write_atomically
-from tasks.errors import FormatError, unknown
+from tasks.errors import FormatError, SiteError, all_faults, number_faults, unknown
 
 if TYPE_CHECKING:
     from graphs.circuit import CircuitGraph
     from graphs.diff import CircuitDiff
+    from graphs.sheet import Sheet
 
-PICTURES = ("dot", "pdf", "png", "svg")
-MOST_EDGES = 250
+DRAWN = ("pdf", "png", "svg")
+PICTURES = ("dot", *DRAWN)
+MOST_EDGES, MOST_INCHES, MOST_DPI = 500, 100, 2400
 DPI = 144
 
-_NOISE = re.compile(
-    r'<\?xml.*?\?>\s*|<!--.*?-->\s*|<!DOCTYPE.*?>\s*| xml:space="preserve"', re.DOTALL
-)
-_TITLE = re.compile(r'(<g id="([^"]*)" class="[a-z]+"[^>]*>)\s*<title>[^<]*</title>')
-_PLACES = re.compile(r' (?:points|d|x|y)="[^"]*"')
-_DECIMALS = re.compile(r"(?<=\d\.\d)\d+")
-_CELL = re.compile(
-    r'<polygon fill="([^"]+)" stroke="none" points="[^"]+"/>\s*'
-    r'<polygon fill="none" stroke="([^"]+)" points="([^"]+)"/>\s*'
-    r'<text text-anchor="start" x="[^"]+"( y=)'
-)
 
-
-def draw(graph: CircuitGraph, path: str | Path) -> None:
-    """Write a picture in the format that the suffix of ``path`` names; replaces ``path``.
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How a picture is asked for; see :func:`draw`.
 
     Raises:
-        FormatError: another suffix than .svg, .png, .pdf or .dot, or Graphviz is missing.
+        FormatError: listing every option that cannot be used.
     """
-    write_atomically(path, picture(graph, _form(path)))
+
+    width: float | None = None
+    caption: str | None = None
+    font: str = ""
+    highlight: str | Iterable[str] = ()
+    dpi: int = DPI
+
+    def __post_init__(self) -> None:
+        faults = number_faults(("dpi", self.dpi, 1))
+        if not faults and self.dpi > MOST_DPI:
+            faults.append(f"dpi is {self.dpi}; give at most {MOST_DPI}")
+        width = self.width
+        if width is not None and not (isinstance(width, Real) and 1 <= width <= MOST_INCHES):
+            faults.append(f"width is {width!r}; give inches, from 1 to {MOST_INCHES}")
+        faults += [
+            f"{name} is {given!r}; give text"
+            for name, given in (("caption", self.caption), ("font", self.font))
+            if not isinstance(given, str | None)
+        ]
+        if faults:
+            raise FormatError(all_faults("this picture cannot be drawn:", faults))
+
+    def lines(self, usual: list[str]) -> list[str]:
+        """The lines above the key."""
+        return usual if self.caption is None else self.caption.splitlines()
+
+    def wish(self, graph: CircuitGraph) -> Wish:
+        """What the picture needs to know.
+
+        Raises:
+            SiteError: listing what is to be highlighted and not in the circuit.
+        """
+        given = self.highlight
+        names = [given] if isinstance(given, str) else [str(name) for name in given]
+        known = [*graph.nodes, *graph.edges]
+        faults = [
+            f"'{name}' is not in this circuit{nearest(name, known)}"
+            for name in dict.fromkeys(names)
+            if name not in graph
+        ]
+        if faults:
+            raise SiteError(all_faults("cannot highlight:", faults))
+        return Wish(self.width, self.font or "", frozenset(names))
 
 
-def draw_diff(diff: CircuitDiff, path: str | Path) -> None:
+def draw(
+    graph: CircuitGraph,
+    path: str | Path,
+    *,
+    width: float | None = None,
+    caption: str | None = None,
+    font: str = "",
+    highlight: str | Iterable[str] = (),
+    dpi: int = DPI,
+) -> None:
+    """Write a picture in the format that the suffix of ``path`` names; replaces ``path``.
+
+    ``width`` is in inches: the columns are set as narrow as it asks, and what then is still too
+    wide is made smaller. ``caption`` stands above the key instead of what the circuit says of
+    itself, ``""`` leaves it out. ``font`` is the name of a font. ``highlight`` names nodes and
+    edges (a node stands for all its edges); the rest is drawn faintly. ``dpi`` is dots per inch,
+    of PNG.
+
+    Raises:
+        FormatError: another suffix than .svg, .png, .pdf or .dot, or an option that cannot be used.
+        SiteError: what is to be highlighted is not in the circuit.
+    """
+    options = Options(width, caption, font, highlight, dpi)
+    write_atomically(path, picture(graph, _form(path), options))
+
+
+def draw_diff(diff: CircuitDiff, path: str | Path, options: Options | None = None) -> None:
     """Write a picture of what changed; formats and errors are those of :func:`draw`."""
-    write_atomically(path, diff_picture(diff, _form(path)))
+    write_atomically(path, diff_picture(diff, _form(path), options))
 
 
-def picture(graph: CircuitGraph, form: str) -> bytes:
+def picture(graph: CircuitGraph, form: str, options: Options | None = None) -> bytes:
     """The picture as bytes of the format ``svg``, ``png``, ``pdf`` or ``dot``.
 
     More than :data:`MOST_EDGES` edges are no picture any more: the strongest are drawn, and the
     legend says so.
 
     Raises:
-        FormatError: Graphviz is missing or fails.
+        FormatError: an option that cannot be used.
+        SiteError: what is to be highlighted is not in the circuit.
     """
+    options = options or Options()
     if form == "dot":
         return to_dot(graph).encode()
-    shown, note = _drawable(graph)
-    return _render(Pen(shown), style.caption(graph.info, note), form)
+    wish = options.wish(graph)
+    shown, notes = _drawable(graph, wish)
+    small, folds, note = folded(shown, wish.lit)
+    notes += [note] if note else []
+    lines = options.lines(style.caption(graph.info, "; ".join(notes)))
+    return _rendered(compose(Pen(small), lines, wish, folds), form, options.dpi)
 
 
-def diff_picture(diff: CircuitDiff, form: str) -> bytes:
+def diff_picture(diff: CircuitDiff, form: str, options: Options | None = None) -> bytes:
     """Both circuits in one picture: what only the right one has in blue, only the left in orange.
 
     Widths are those of ``right`` where it has a score, of ``left`` elsewhere.
 
     Raises:
-        FormatError: Graphviz is missing or fails.
+        FormatError: an option that cannot be used.
+        SiteError: what is to be highlighted is in neither circuit.
     """
-    shown, note = _drawable(diff.right.union(diff.left))
+    options = options or Options()
+    both = diff.right.union(diff.left)
+    wish = options.wish(both)
+    shown, notes = _drawable(both, wish)
     signs = dict.fromkeys(diff.added, 1.0) | dict.fromkeys(diff.removed, -1.0)
     meaning = ((1.0, "only right"), (-1.0, "only left"), (0.0, "both"))
     sides = [f"{side}: {'; '.join(style.caption(graph.info))}" for side, graph in diff.sides]
-    caption = [style.caption(shown.info)[0], diff.describe(), *sides, *([note] if note else [])]
-    pen = Pen(shown, meaning, signs)
-    return captioned(pen, caption).encode() if form == "dot" else _render(pen, caption, form)
+    usual = [style.caption(shown.info)[0], diff.describe(), *sides, *notes]
+    if form == "dot":
+        return captioned(DotPen(shown, meaning, signs), options.lines(usual)).encode()
+    sheet = compose(Pen(shown, meaning, signs), options.lines(usual), wish, {})
+    return _rendered(sheet, form, options.dpi)
 
 
 def to_svg(graph: CircuitGraph) -> str:
-    """The picture as SVG text without scripts, links or outside references.
-
-    Raises:
-        FormatError: Graphviz is missing or fails.
-    """
+    """The picture as SVG text without scripts, links or outside references."""
     return picture(graph, "svg").decode()
 
 
@@ -97,49 +170,18 @@ def _form(path: str | Path) -> str:
     return suffix
 
 
-def _render(pen: Pen, caption: list[str], form: str) -> bytes:
-    data = engine.run(layout_source(pen), "dot", "json")
-    placed = read_placement(data) if pen.graph.edges else in_rows(data, pen.graph)
-    source = plate(pen, caption, placed, DPI if form == "png" else 72)
-    drawn = engine.run(source, "nop2", form)
-    if form == "pdf":
-        # The date of drawing, in as many bytes: the same circuit is the same file.
-        return re.sub(rb"(/CreationDate \(D:)\d{14}", rb"\g<1>20000101000000", drawn)
-    return _tidy(drawn.decode(), pen.graph).encode() if form == "svg" else drawn
+def _rendered(sheet: Sheet, form: str, dpi: int) -> bytes:
+    return svg(sheet).encode() if form == "svg" else printed(sheet, form, dpi)
 
 
-def _drawable(graph: CircuitGraph) -> tuple[CircuitGraph, str]:
+def _drawable(graph: CircuitGraph, wish: Wish) -> tuple[CircuitGraph, list[str]]:
     """The circuit, or its strongest edges with a note that says so."""
     if len(graph.edges) <= MOST_EDGES:
-        return graph, ""
-    return strongest(graph, MOST_EDGES), f"only the {MOST_EDGES:,} strongest of them drawn"
-
-
-def _tidy(svg: str, graph: CircuitGraph) -> str:
-    """Smaller, centred in any font, and with a title on every edge that says its score."""
-    titles = {"graph0": style.caption(graph.info)[0]}
-    titles |= {f"n{index}": name for index, name in enumerate(graph.nodes)}
-    for index, item in enumerate(graph.scored_edges):
-        titles[f"e{index}"] = f"{item.name}  {style.number(item.score)}"
-    svg = _NOISE.sub("", svg)
-    svg = _TITLE.sub(lambda found: _titled(found, titles), svg)
-    svg = _CELL.sub(_centred, svg)
-    svg = _PLACES.sub(lambda found: _DECIMALS.sub("", found[0]), svg)
-    font = f' font-family="{style.FONT}"'
-    return svg.replace(font, "").replace("<svg ", f"<svg{font} ", 1)
-
-
-def _titled(found: re.Match[str], titles: dict[str, str]) -> str:
-    """A part's title as a reader wants it; what only decorates has none."""
-    told = titles.get(found[2])
-    return found[1] + (f"\n<title>{style.markup(told)}</title>" if told is not None else "")
-
-
-def _centred(cell: re.Match[str]) -> str:
-    """One box with text in its middle, where Graphviz draws fill, frame and text by measure."""
-    fill, stroke, points, rest = cell.groups()
-    left, *_, right = sorted(float(point.partition(",")[0]) for point in points.split())
-    return (
-        f'<polygon fill="{fill}" stroke="{stroke}" points="{points}"/>\n'
-        f'<text text-anchor="middle" x="{(left + right) / 2:.1f}"{rest}'
-    )
+        return graph, []
+    shown = strongest(graph, MOST_EDGES)
+    if faint := [name for name in wish.lit if name not in shown]:
+        raise SiteError(
+            f"cannot highlight '{faint[0]}': it is not among the {MOST_EDGES:,} strongest edges, "
+            f"which are drawn; highlight it in a part of the circuit"
+        )
+    return shown, [f"only the {MOST_EDGES:,} strongest of them drawn"]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from graphs.order import layer_of
-from graphs.shapes import Column, Layout, Looks, Path, Spot
+from graphs.shapes import Column, Layout, Looks, Path, Point, Spot
 from graphs.ways import ports_of
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from graphs.parts import ScoredNode
     from patching.sites import Edge
 
-_ROW, _BESIDE, _BETWEEN = 58.0, 8.0, 34.0
+_ROW, _BESIDE, _BETWEEN, _GATHER = 58.0, 8.0, 34.0, 12.0
 _LOOKS = Looks(52.0, 22.0, 0.0, _BESIDE, short=False, slots=False, end_width=52.0)
 
 Position = int | str | None
@@ -45,7 +46,7 @@ def grid(graph: CircuitGraph) -> Layout:
         columns.append(Column(label, x, x + width))
         x += width + _BETWEEN
     ports = ports_of(graph)
-    paths = {item.name: _upwards(item.edge, spots, ports) for item in graph.scored_edges}
+    paths = _ways_up(graph, spots, ports)
     return Layout(spots, paths, tuple(columns), _LOOKS, ports, _bands(graph, spots))
 
 
@@ -67,15 +68,36 @@ def _positions(graph: CircuitGraph) -> list[Position]:
     return [*([None] if None in found else []), *numbers, *named, *ends]
 
 
-def _upwards(edge: Edge, spots: dict[str, Spot], ports: dict[str, tuple[str, ...]]) -> Path:
+def _ways_up(
+    graph: CircuitGraph, spots: dict[str, Spot], ports: dict[str, tuple[str, ...]]
+) -> dict[str, Path]:
+    """A curve for every edge; those of one sender into several ports part just below the head."""
+    parallel = Counter((e.edge.sender.name, e.edge.receiver.name) for e in graph.scored_edges)
+    return {
+        item.name: _upwards(
+            item.edge,
+            spots,
+            ports,
+            parallel[item.edge.sender.name, item.edge.receiver.name] > 1,
+        )
+        for item in graph.scored_edges
+    }
+
+
+def _upwards(
+    edge: Edge, spots: dict[str, Spot], ports: dict[str, tuple[str, ...]], gathered: bool
+) -> Path:
     here, there = spots[edge.sender.name], spots[edge.receiver.name]
     known = ports[edge.receiver.name]
     share = (known.index(edge.port) + 0.5) / len(known) - 0.5 if edge.port else 0.0
     start = (here.x, here.y - here.height / 2)
     end = (there.x + share * (there.width - 8), there.y + there.height / 2)
-    bend = max((start[1] - end[1]) * 0.45, 10.0)
-    points = (start, (start[0], start[1] - bend), (end[0], end[1] + bend), end)
-    return tuple((round(x, 1), round(y, 1)) for x, y in points)
+    stops = [start, *([(there.x, end[1] + _GATHER)] if gathered else []), end]
+    path: list[Point] = [start]
+    for (x, y), (to_x, to_y) in pairwise(stops):
+        bend = max((y - to_y) * 0.45, min(10.0, y - to_y))
+        path += [(x, y - bend), (to_x, to_y + bend), (to_x, to_y)]
+    return tuple((round(x, 1), round(y, 1)) for x, y in path)
 
 
 def _bands(graph: CircuitGraph, spots: dict[str, Spot]) -> tuple[Column, ...]:

@@ -26,15 +26,17 @@ WIDTH = 1060.0
 """What a layout tries to be as wide as, in points."""
 
 ROUTED, MOST_IN_COLUMN = 60, 12
-_GAP, _LANE, _SWEEPS, _TALLEST = 9.0, 4.0, 12, 2.2
+_GAP, _LANE, _SWEEPS, _TALLEST, _NAME = 9.0, 4.0, 12, 2.2, 6
 
 # A head, or the lane of an edge (its sender and receiver) in a column.
 Name = str | tuple[str, str, int]
 Joins = dict[Name, list[tuple[Name, float]]]
 
 
-def layout(graph: CircuitGraph) -> Layout:
+def layout(graph: CircuitGraph, width: float = WIDTH) -> Layout:
     """A place for everything; the same circuit always has the same layout.
+
+    It is at most ``width`` points wide where its columns can be made that narrow.
 
     The strongest :data:`ROUTED` edges that pass over columns of heads have a lane of their own in
     each of them. Heads and lanes are drawn towards the middle of what they are joined to, weighted
@@ -45,7 +47,8 @@ def layout(graph: CircuitGraph) -> Layout:
     if any(node.site.position is not None for node in graph.scored_nodes):
         return grid(graph)
     stacks = _stacks(graph)
-    looks = looks_for(len(stacks), WIDTH)
+    # Without edges a node's score is written beside its name.
+    looks = looks_for(len(stacks), width, _NAME if graph.edges else 2 * _NAME)
     xs = _across(stacks, looks)
     plan = _plan(graph, stacks, looks)
     _settle(plan)

@@ -93,7 +93,7 @@ class Layout:
         return (min(xs, default=0), min(ys, default=0), max(xs, default=0), max(ys, default=0))
 
 
-def looks_for(stacks: int, width: float, longest: int = 6) -> Looks:
+def looks_for(stacks: int, width: float, longest: int) -> Looks:
     """The largest looks with which so many stacks fit beside one another."""
     advance = width / max(stacks, 1)
     room = text_width("x" * longest)

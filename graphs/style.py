@@ -17,6 +17,8 @@ INK, PALE_INK, BAND, PAPER = "#1f2933", "#66717d", "#f2f4f6", "#ffffff"
 DARK, GREY, TINT = "#3b4754", "#d9dee3", "#f7f8f9"
 FONT = "Helvetica,Arial,sans-serif"
 THINNEST, THICKEST = 0.7, 5.0
+DASHES = (5, 3)
+"""Of a line for a negative score: drawn and left out, in points."""
 
 # What no XML document may hold, and control characters, which no picture should.
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")

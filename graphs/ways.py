@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
     from graphs.circuit import CircuitGraph
     from patching.sites import Edge, Site
 
-_DEEPEST = 120.0
+_DEEPEST, _GATHER = 120.0, 14.0
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,11 @@ class Ends:
         share = (known.index(port) + 0.5) / len(known)
         return left, spot.y + (share - 0.5) * (spot.height - 2)
 
+    def gather(self, site: Site, ports: int) -> list[Point]:
+        """Where the edges of one sender into several ports of a head part: a little before it."""
+        spot = self.spots[site.name]
+        return [(spot.x - spot.width / 2 - _GATHER, spot.y)] if ports > 1 else []
+
     def out(self, site: Site, towards: float) -> Point:
         """On the right side, of an end of the model level with what follows."""
         spot = self.spots[site.name]
@@ -52,13 +58,16 @@ def ways(
 
     Heads and the ends of the model are left to the right and entered from the left; MLPs and
     neurons, which stand below, are entered and left at their upper side. Between two of these, or
-    an end, an edge that crosses others swings below them.
+    an end, an edge that crosses others swings below them. Edges of one sender into several ports
+    of a head have one way, and part just before it.
     """
     lower = sorted({spot.x for name, spot in ends.spots.items() if name[:1] == "m"})
     found = {}
+    parallel = Counter((e.edge.sender.name, e.edge.receiver.name) for e in graph.scored_edges)
     for item in graph.scored_edges:
         edge = item.edge
-        points = lanes.get((edge.sender.name, edge.receiver.name), ())
+        names = (edge.sender.name, edge.receiver.name)
+        points = [*lanes.get(names, ()), *ends.gather(edge.receiver, parallel[names])]
         found[item.name] = _way(edge, ends, points, lower)
     return found
 

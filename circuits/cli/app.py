@@ -12,10 +12,10 @@ from typer.core import TyperGroup
 import circuits
 from circuits.cli import ablate as cli_ablate
 from circuits.cli import af1 as cli_af1
-from circuits.cli import complete
 from circuits.cli import consensus as cli_consensus
 from circuits.cli import dictionaries as cli_dictionaries
 from circuits.cli import diff as cli_diff
+from circuits.cli import drawing as cli_drawing
 from circuits.cli import edit as cli_edit
 from circuits.cli import emotion as cli_emotion
 from circuits.cli import evaluate as cli_evaluate
@@ -67,10 +67,6 @@ EXIT_CODES = {
 }
 OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 OF_A_NAME = (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR)
-FORMATS = (
-    "json, graphml, mib, gexf, cytoscape, csv, neuronpedia, html, dot, svg, png or pdf. "
-    "Default: from the output's suffix."
-)
 
 
 class Commands(TyperGroup):
@@ -275,24 +271,7 @@ def discover(
     carry_out(config.settled(), out or Path("runs") / config.folder_name, force, as_json, clusters)
 
 
-@app.command()
-def show(
-    source: Annotated[Path, typer.Argument(help="A run folder, or a circuit's file.")],
-    form: Annotated[
-        str | None, typer.Option("--format", autocompletion=complete.formats, help=FORMATS)
-    ] = None,
-    output: Annotated[
-        Path | None,
-        typer.Option("--output", "-o", help="The file to write. Default: the terminal."),
-    ] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Print what a run found, or convert its circuit to a picture or another format."""
-    from circuits.cli.show import present
-
-    present(source, form, output, as_json)
-
-
+cli_drawing.register(app)
 cli_af1.register(app)
 cli_edit.register(app)
 cli_emotion.register(app)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from circuits.cli.drawing import Caption, Dpi, Font, Highlight, Width, options_of
 from circuits.cli.output import AsJson, print_json
 
 if TYPE_CHECKING:
@@ -27,6 +28,11 @@ def diff(
         Path | None,
         typer.Option("--output", "-o", help="Draw both in one: .svg, .png, .pdf or .dot."),
     ] = None,
+    width: Width = None,
+    caption: Caption = None,
+    font: Font = None,
+    highlight: Highlight = None,
+    dpi: Dpi = None,
     top: Annotated[
         int, typer.Option(min=0, help="How many changed edges to print on each side.")
     ] = 10,
@@ -36,10 +42,15 @@ def diff(
     from circuits.cli.printing import print_rows, print_scores
     from circuits.cli.show import read_circuit
     from graphs.diff import CircuitDiff
+    from graphs.draw import draw_diff
+    from tasks.errors import FormatError
 
+    asked = options_of(width, caption, font, highlight, dpi)
+    if asked is not None and output is None:
+        raise FormatError("nothing is drawn; name a picture with -o")
     change = CircuitDiff(read_circuit(left), read_circuit(right))
     if output is not None:
-        change.draw(output)
+        draw_diff(change, output, asked)
     if as_json:
         print_json(described(change))
         return

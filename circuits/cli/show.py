@@ -19,11 +19,21 @@ from tasks.errors import FormatError, counted
 
 if TYPE_CHECKING:
     from graphs import CircuitGraph
+    from graphs.draw import Options
     from graphs.formats import Format
 
 
-def present(source: Path, form: str | None, output: Path | None, as_json: bool = False) -> None:
-    """Print `source`; with a format or an output file, convert its circuit instead."""
+def present(
+    source: Path,
+    form: str | None,
+    output: Path | None,
+    as_json: bool = False,
+    asked: Options | None = None,
+) -> None:
+    """Print `source`; with a format or an output file, convert its circuit instead.
+
+    `asked` is how a picture is asked for.
+    """
     from graphs.formats import find_format
     from graphs.schema import to_json
     from tasks.atomic import write_atomically
@@ -31,6 +41,7 @@ def present(source: Path, form: str | None, output: Path | None, as_json: bool =
     wanted = None
     if form is not None or output is not None:
         wanted = find_format(output or "", form)
+    _check(asked, wanted)
     source = to_read(source)
     if source.name == RECORD:
         source = source.parent
@@ -42,7 +53,7 @@ def present(source: Path, form: str | None, output: Path | None, as_json: bool =
         print_summary(record, source, FILES)
         return
     graph = read_circuit(source)
-    data = b"" if wanted is None else converted(graph, wanted, source)
+    data = b"" if wanted is None else converted(graph, wanted, source, asked)
     if wanted is None and as_json:
         typer.echo(to_json(graph), nl=False)
     elif wanted is None:
@@ -54,11 +65,30 @@ def present(source: Path, form: str | None, output: Path | None, as_json: bool =
         _to_terminal(data, wanted.name)
 
 
-def converted(graph: CircuitGraph, form: Format, source: Path) -> bytes:
+def _check(asked: Options | None, wanted: Format | None) -> None:
+    """Refuse options of a picture where none is drawn."""
+    from graphs.draw import DRAWN
+
+    if asked is not None and (wanted is None or wanted.name not in DRAWN):
+        kinds = ", ".join(DRAWN)
+        given = "nothing is drawn" if wanted is None else f"{wanted.name} is written"
+        raise FormatError(
+            f"--width, --caption, --font, --highlight and --dpi are of pictures ({kinds}), and "
+            f"{given}; name a picture with -o"
+        )
+
+
+def converted(
+    graph: CircuitGraph, form: Format, source: Path, asked: Options | None = None
+) -> bytes:
     """The circuit as a file's bytes; a run's MIB file has the scores of all edges.
 
     A run's page is the one in its folder, which knows the prompts as well.
     """
+    if asked is not None:
+        from graphs.draw import picture
+
+        return picture(graph, form.name, asked)
     page, scores = source / PAGE, source / SCORES
     if form.name == "html" and page.is_file():
         return page.read_bytes()

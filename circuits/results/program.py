@@ -15,7 +15,7 @@ LIBRARIES = (
     "networkx",
     "numpy",
     "safetensors",
-    "pygraphviz",
+    "matplotlib",
 )
 
 

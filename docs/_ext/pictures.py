@@ -7,8 +7,8 @@ from collections import Counter
 
 import graphviz
 import networkx as nx
+import pygraphviz
 
-from graphs.engine import run
 from tasks.errors import counted
 
 PACKAGES = ("graphs", "patching", "tasks")
@@ -73,4 +73,5 @@ def write(root, folder):
             )
     for source, target in sorted(found.edges):
         drawing.edge(str(source), str(target))
-    (folder / NAMES[0]).write_bytes(run(drawing.source, "dot", "svg"))
+    drawn = pygraphviz.AGraph(string=drawing.source).draw(format="svg", prog="dot")
+    (folder / NAMES[0]).write_bytes(drawn)

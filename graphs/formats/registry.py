@@ -171,7 +171,7 @@ def render(graph: CircuitGraph, name: str) -> bytes:
     """The circuit as the bytes of a file of the named format.
 
     Raises:
-        FormatError: no such format, or a picture is asked for and Graphviz is missing.
+        FormatError: no such format.
     """
     return find_format("", name).write(graph)
 
@@ -180,8 +180,7 @@ def save(graph: CircuitGraph, path: str | Path, format: str | None = None) -> No
     """Write the file that the suffix of ``path`` (or ``format``) asks for; replaces ``path``.
 
     Raises:
-        FormatError: no such format, a folder that cannot be written, or a picture is asked for
-            and Graphviz is missing.
+        FormatError: no such format, or a folder that cannot be written.
     """
     write_atomically(path, find_format(path, format).write(graph))
 

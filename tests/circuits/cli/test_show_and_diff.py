@@ -6,8 +6,8 @@ import re
 import pytest
 from typer.testing import CliRunner
 
-from circuits.cli.app import FORMATS as OFFERED
 from circuits.cli.app import app
+from circuits.cli.drawing import FORMATS as OFFERED
 from graphs import CircuitGraph, formats
 from patching.scores import Scores
 
@@ -31,6 +31,38 @@ def runs(tmp_path_factory):
 def embedded(page):
     found = re.search(r'<script type="application/json" id="data">(.*?)</script>', page)
     return json.loads(found[1])
+
+
+def test_a_picture_is_drawn_as_it_is_asked_for(runs, tmp_path):
+    target = tmp_path / "circuit.svg"
+    asked = ("--width", 6.5, "--caption", "Mine", "--highlight", "a3.h0", "--font", "Some Font")
+    done = cli("show", runs[0], "-o", target, *asked)
+    assert done.exit_code == 0, done.stderr
+    svg = target.read_text(encoding="utf-8")
+    assert 'width="6.5in"' in svg
+    assert ">Mine</text>" in svg
+    assert 'font-family="Some Font,' in svg
+    assert 'opacity="0.2"' in svg
+    changed = tmp_path / "changed.svg"
+    assert cli("diff", *runs, "-o", changed, "--width", 5).exit_code == 0
+    assert 'width="5in"' in changed.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (("-o", "x.json", "--width", 5), "json is written; name a picture with -o"),
+        (("--dpi", 300), "nothing is drawn; name a picture with -o"),
+        (("-o", "x.svg", "--width", 0), "width is 0.0; give inches, from 1 to 100"),
+        (("-o", "x.svg", "--highlight", "a9.h9"), "'a9.h9' is not in this circuit"),
+    ],
+)
+def test_a_picture_that_cannot_be_drawn_is_refused(runs, tmp_path, monkeypatch, given, told):
+    monkeypatch.chdir(tmp_path)
+    done = cli("show", runs[0], *given)
+    assert done.exit_code == 2
+    assert told in " ".join(done.stderr.split())
+    assert not [*tmp_path.iterdir()]
 
 
 def test_the_page_of_a_run_has_its_prompts_and_the_faithfulness_of_its_strongest_edges(runs):
