@@ -43,7 +43,8 @@ def _key(pen: Pen, left: float, y: float) -> Iterable[str]:
             x += _advance(told)
     inputs = " with their inputs q, k, v" if graph.scored_edges else ""
     names = {"head": f"boxes: attention heads{inputs}", "mlp": "ellipses: MLPs"}
-    names["neuron"] = "hexagons: neurons"
+    names |= {"neuron": "hexagons: neurons", "latent": "octagons: latents"}
+    names["error"] = "diamonds: error terms"
     present = {node.site.kind for node in graph.scored_nodes}
     if told := "; ".join(name for kind, name in names.items() if kind in present):
         yield text("kinds", told, left, y - _LINE, _SIZE)
