@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from circuits.dictionaries.meaning import latent
     from circuits.dictionaries.quality import check_dictionary
     from circuits.dictionaries.study import latents
+    from circuits.dictionaries.trace import trace
     from circuits.dictionaries.training import train_dictionary
     from circuits.edits.edit import keep, remove, scale
     from circuits.edits.live import editing
@@ -163,6 +164,7 @@ _LAZY = {
     "scale": ("circuits.edits.edit", "scale"),
     "score": ("patching.scoring", "score"),
     "task_abilities": ("circuits.abilities", "task_abilities"),
+    "trace": ("circuits.dictionaries.trace", "trace"),
     "train_dictionary": ("circuits.dictionaries.training", "train_dictionary"),
     "validate": ("circuits.validation.validation", "validate"),
 }
@@ -231,6 +233,7 @@ __all__ = [
     "scale",
     "score",
     "task_abilities",
+    "trace",
     "train_dictionary",
     "validate",
 ]

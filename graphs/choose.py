@@ -8,6 +8,7 @@ from math import isnan
 from numbers import Real
 from typing import TYPE_CHECKING, Any
 
+from graphs.order import ENDS
 from patching.placed import PlacedEdges
 from patching.sites import Edge, crosses, nearest
 from tasks.errors import FormatError, SiteError, all_faults, number_faults
@@ -42,7 +43,7 @@ def strongest(graph: CircuitGraph, size: int) -> CircuitGraph:
     nodes = [
         node
         for node in graph.scored_nodes
-        if node.name in names or node.name in touched or node.site.kind in ("input", "logits")
+        if node.name in names or node.name in touched or node.site.kind in ("input", *ENDS)
     ]
     return graph.with_parts(edges, nodes, kept=size)
 
@@ -71,7 +72,7 @@ def prune(graph: CircuitGraph) -> CircuitGraph:
     if any(crosses(item.edge) for item in graph.scored_edges):
         return _prune_placed(graph)
     starts = {node.name for node in graph.scored_nodes if node.site.kind == "input"}
-    ends = {node.name for node in graph.scored_nodes if node.site.kind == "logits"}
+    ends = {node.name for node in graph.scored_nodes if node.site.kind in ENDS}
     connected = connected_nodes((item.edge for item in graph.scored_edges), starts, ends)
     edges = [item for item in graph.scored_edges if item.ends <= connected]
     touched = set().union(*(item.ends for item in edges))

@@ -9,7 +9,7 @@ from itertools import groupby, pairwise
 from typing import TYPE_CHECKING
 
 from graphs import style
-from graphs.order import layer_of
+from graphs.order import ENDS, OF_MLPS, layer_of
 from graphs.pen import Pen
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from graphs.parts import ScoredEdge, ScoredNode
 
 _ROW_HEIGHT, _PORT_HEIGHT = 18, 13
+SHAPES = {"mlp": "ellipse", "neuron": "hexagon", "latent": "octagon", "error": "diamond"}
 DEFAULTS = (
     f'node [fontname="{style.FONT}" fontsize=10 fontcolor="{style.INK}" penwidth=0.8]',
     f'edge [arrowsize=0.55 fontname="{style.FONT}"]',
@@ -90,8 +91,8 @@ class DotPen(Pen):
         number = f"id=n{self.graph.nodes.index(node.name)}"
         if site.kind == "head":
             return f"{number} shape=plain label=<{self._head(node, fill or style.PAPER)}>"
-        shape = {"mlp": "ellipse", "neuron": "hexagon"}.get(site.kind, "box")
-        is_end = site.kind in ("input", "logits")
+        shape = SHAPES.get(site.kind, "box")
+        is_end = site.kind in ("input", *ENDS)
         tone = style.DARK if is_end else style.GREY
         text = style.PAPER if is_end and not fill else style.INK
         least = min(90 + 6 * self._fans[node.name], 420) if is_end else 44
@@ -148,7 +149,7 @@ def _ranks(graph: CircuitGraph, ids: dict[str, str]) -> list[str]:
     anatomy = graph.info.anatomy
 
     def rank(node: ScoredNode) -> tuple[int, bool]:
-        return layer_of(node.site, anatomy), node.site.kind in ("mlp", "neuron")
+        return layer_of(node.site, anatomy), node.site.kind in OF_MLPS
 
     lines, names = [], []
     for index, (_, nodes) in enumerate(groupby(graph.scored_nodes, key=rank)):

@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from graphs.order import layer_of
+from graphs.order import OF_MLPS, layer_of
 from graphs.shapes import Column, Layout, Looks, Path, Point, Spot
 from graphs.ways import ports_of
 
@@ -54,7 +54,7 @@ def _rows(graph: CircuitGraph) -> dict[str, int]:
     """The row of every node, from the input upwards."""
 
     def row(node: ScoredNode) -> tuple[int, bool]:
-        return layer_of(node.site, graph.info.anatomy), node.site.kind in ("mlp", "neuron")
+        return layer_of(node.site, graph.info.anatomy), node.site.kind in OF_MLPS
 
     order = {key: i for i, key in enumerate(sorted({row(node) for node in graph.scored_nodes}))}
     return {node.name: order[row(node)] for node in graph.scored_nodes}

@@ -13,7 +13,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from graphs.grid import grid
-from graphs.order import layer_of
+from graphs.order import OF_MLPS, layer_of
 from graphs.shapes import Column, Layout, Looks, Point, Spot, looks_for
 from graphs.style import relative
 from graphs.ways import Ends, ports_of, ways
@@ -68,7 +68,8 @@ def _stacks(graph: CircuitGraph) -> list[Stack]:
     """The stacks from left to right; without edges, at most :data:`MOST_IN_COLUMN` nodes each."""
     anatomy, found = graph.info.anatomy, dict[tuple[int, str], list["ScoredNode"]]()
     for node in graph.scored_nodes:
-        kind = {"head": "upper", "mlp": "lower", "neuron": "lower"}.get(node.site.kind, "end")
+        kind = "lower" if node.site.kind in OF_MLPS else "end"
+        kind = "upper" if node.site.kind == "head" else kind
         found.setdefault((layer_of(node.site, anatomy), kind), []).append(node)
     most = len(graph.nodes) if graph.edges else MOST_IN_COLUMN
     return [

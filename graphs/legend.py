@@ -20,6 +20,8 @@ _OF_KINDS = {
     "head": "boxes: attention heads",
     "mlp": "rounded boxes: MLPs",
     "neuron": "rounded boxes: neurons",
+    "latent": "rounded boxes: latents",
+    "error": "rounded boxes: error terms",
 }
 
 

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from patching.anatomy import Anatomy
-from patching.sites import Edge, Site, check_edge, check_site, parse_edge, parse_site
+from patching.latent_sites import KINDS, check_ends, parse_node, parse_node_edge
+from patching.sites import Edge, Site, check_edge, check_site
 from tasks.errors import SiteError
 
-NODE_KINDS = ("input", "head", "mlp", "neuron", "logits")
+NODE_KINDS = ("input", "head", "mlp", "neuron", "latent", "error", "logit", "logits")
 _PORT_RANK = {"q": 0, "k": 1, "v": 2, None: 3}
-_KIND_RANK = {"head": 0, "mlp": 1, "neuron": 2}
+_KIND_RANK = {"head": 0, "mlp": 10, "neuron": 20}
+_PLACE_RANK = {"input": -2, "resid_pre": -1, "z": 3, "attn_out": 4, "resid_mid": 5, "m": 21}
+_PLACE_RANK |= {"mlp_out": 22, "resid_post": 30}
+OF_MLPS = ("mlp", "neuron", "latent", "error")
+"""Kinds of nodes that stand beside or below the heads of a layer."""
+ENDS = ("logit", "logits")
 
 NodeKey = tuple[int, int, int, int, int, str]
 EdgeKey = tuple[int, int, NodeKey, NodeKey]
@@ -16,7 +22,7 @@ EdgeKey = tuple[int, int, NodeKey, NodeKey]
 
 def layer_of(site: Site, anatomy: Anatomy) -> int:
     """The layer of a node: -1 for the input, ``n_layers`` for the logits."""
-    return anatomy.n_layers if site.kind == "logits" else site.layer
+    return anatomy.n_layers if site.kind in ENDS else site.layer
 
 
 def node_key(site: Site, anatomy: Anatomy) -> NodeKey:
@@ -28,7 +34,8 @@ def node_key(site: Site, anatomy: Anatomy) -> NodeKey:
         place = (1, where, "")
     else:
         place = (2, 0, where)
-    return (layer_of(site, anatomy), _KIND_RANK.get(site.kind, 0), site.unit, *place)
+    rank = _PLACE_RANK[site.place] if site.place else _KIND_RANK.get(site.kind, 0)
+    return (layer_of(site, anatomy), rank, site.unit, *place)
 
 
 def edge_key(edge: Edge, anatomy: Anatomy) -> EdgeKey:
@@ -43,7 +50,7 @@ def read_node(name: str, anatomy: Anatomy) -> Site:
     Raises:
         SiteError: no such site in this model, a site that is not a node, or an unprintable name.
     """
-    site = parse_site(name)
+    site = parse_node(name)
     if site.name != name:
         raise SiteError(f"'{name}' is written '{site.name}'")
     check_node(site, anatomy)
@@ -59,9 +66,10 @@ def check_node(site: Site, anatomy: Anatomy) -> None:
     if site.kind not in NODE_KINDS:
         raise SiteError(
             f"'{site}' is a site but not a node of a circuit; nodes are input, heads (a3.h5), "
-            f"MLPs (m3), neurons (m3.n17) and logits, each with @position if wanted"
+            f"MLPs (m3), neurons (m3.n17), latents (m3.f17) and logits, each with @position if "
+            f"wanted"
         )
-    if not site.name.isprintable() or parse_site(site.name) != site:
+    if not site.name.isprintable() or parse_node(site.name) != site:
         raise SiteError(f"{site.name!r}: a position's name must be printable text")
     check_site(site, anatomy)
 
@@ -74,6 +82,8 @@ def check_circuit_edge(edge: Edge, anatomy: Anatomy) -> None:
     """
     check_node(edge.sender, anatomy)
     check_node(edge.receiver, anatomy)
-    if parse_edge(edge.name) != edge:
+    if {edge.sender.kind, edge.receiver.kind} & set(KINDS):
+        check_ends(edge)
+    if parse_node_edge(edge.name) != edge:
         raise SiteError(f"'{edge}' does not read back; a position's name may not hold -> < or >")
     check_edge(edge, anatomy)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from graphs.order import node_key
+from graphs.order import ENDS, node_key
 
 if TYPE_CHECKING:
     from graphs.circuit import CircuitGraph
@@ -64,7 +64,7 @@ def strongest_paths(graph: CircuitGraph, n: int = 10) -> tuple[CircuitPath, ...]
     arrived: list[_Trail] = []
     for site in sites:
         trails = sorted(best.pop(site.name, []), key=_Trail.rank)[: max(n, 0)]
-        if site.kind == "logits":
+        if site.kind in ENDS:
             arrived += trails
         for index in leaving.get(site.name, []):
             strength, receiver = abs(items[index].score), items[index].edge.receiver.name

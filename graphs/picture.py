@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from graphs import style
 from graphs.layout import WIDTH, layout
 from graphs.legend import legend
+from graphs.order import ENDS
 from graphs.shapes import SLOT, Layout, Spot
 from graphs.sheet import Box, Curve, Mark, Part, Sheet, Text
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 MARGIN, HEAD, LEAST_WIDTH, FAINT = 12.0, 22.0, 300.0, 0.2
 _FONT, _SIDE, _BACK = 10.0, 64.0, 3.0
-_RADII = {"mlp": 0.5, "neuron": 0.25}
+_RADII = {"mlp": 0.5, "neuron": 0.25, "latent": 0.25, "error": 0.25}
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +110,7 @@ def _node(
     pen: Pen, node: ScoredNode, placed: Layout, folded: tuple[str, ...], opacity: float
 ) -> Part:
     spot, looks, kind = placed.spots[node.name], placed.looks, node.site.kind
-    is_end = kind in ("input", "logits")
+    is_end = kind in ("input", *ENDS)
     fill = {"head": style.PAPER}.get(kind, style.DARK if is_end else style.GREY)
     ink = style.PAPER if is_end else style.INK
     if node.score is not None and pen.graph.level == "node":

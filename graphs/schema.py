@@ -27,13 +27,16 @@ from tasks.errors import CircuitsError, FormatError, SiteError, all_faults
 from tasks.limits import MAX_HEADS
 
 FORMAT = "circuit"
-MAJOR, MINOR = 1, 2
+MAJOR, MINOR = 1, 3
 SCHEMA_VERSION = f"{MAJOR}.{MINOR}"
 
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Size = Annotated[int, Field(ge=1, le=1_000_000)]
 Units = Annotated[int, Field(ge=0, le=1_000_000)]
 Count = Annotated[int, Field(ge=0, le=2**53)]
+
+
+Kind = Literal["input", "head", "mlp", "neuron", "latent", "error", "logit", "logits"]
 
 
 class _Part(BaseModel):
@@ -114,14 +117,16 @@ class InfoPart(_Part):
 class NodePart(_Part):
     """One node of the circuit."""
 
-    id: str = Field(description="input, a3.h5, m3, m3.n17 or logits, each with @position.")
-    kind: Literal["input", "head", "mlp", "neuron", "logits"] | None = Field(
-        default=None, description="What the id names."
+    id: str = Field(
+        description="input, a3.h5, m3, m3.n17, m3.f17, m3.err, logit.t9 or logits, with @position."
     )
+    kind: Kind | None = Field(default=None, description="What the id names.")
     layer: int | None = Field(
         default=None, description="-1 for the input, n_layers for the logits."
     )
-    unit: int | None = Field(default=None, description="Head or neuron number, else -1.")
+    unit: int | None = Field(
+        default=None, description="Head, neuron, latent or token number, else -1."
+    )
     score: Number | None = Field(default=None, description="In units of the metric.")
     standard_error: Number | None = Field(default=None, ge=0, description="Over prompts.")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from graphs.order import ENDS
 from graphs.style import clean, text_width
 
 if TYPE_CHECKING:
@@ -57,9 +58,10 @@ class Looks:
 
     def label(self, site: Site) -> str:
         """What is written on a node."""
-        if site.kind in ("input", "logits") or not self.short:
+        if site.kind in ("input", *ENDS) or not self.short:
             return clean(site.at(None).name, 28)
-        return {"head": f"h{site.unit}", "mlp": "mlp"}.get(site.kind, f"n{site.unit}")
+        letter = {"head": "h", "latent": "f"}.get(site.kind, "n")
+        return {"mlp": "mlp", "error": "err"}.get(site.kind, f"{letter}{site.unit}")
 
 
 @dataclass(frozen=True, slots=True)

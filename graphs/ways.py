@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from graphs.order import OF_MLPS
 from graphs.shapes import Looks, Path, Point, Spot
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ def ways(
 
 
 def _is_lower(site: Site) -> bool:
-    return site.kind in ("mlp", "neuron")
+    return site.kind in OF_MLPS
 
 
 def _way(edge: Edge, ends: Ends, lanes: Sequence[Point], lower: Sequence[float]) -> Path:

@@ -48,14 +48,17 @@ class Site:
     """A place whose activation can be read or replaced.
 
     ``kind`` is ``input``, ``head``, ``mlp``, ``logits``, ``neuron``, one of :data:`HEAD_PARTS`,
-    :data:`MIXTURE_PARTS` or :data:`STREAMS`. ``unit`` is the head, neuron or expert number.
-    ``position`` is a token index, a task's named position, or None for all positions.
+    :data:`MIXTURE_PARTS` or :data:`STREAMS`, or one of :mod:`patching.latent_sites`. ``unit`` is
+    the head, neuron, expert, latent or token number. ``position`` is a token index, a task's named
+    position, or None for all positions. ``place`` says of a latent or an error term what its
+    dictionary takes apart: ``m`` for an MLP, or the kind of a stream.
     """
 
     kind: str
     layer: int = -1
     unit: int = -1
     position: Label = None
+    place: str = ""
 
     @property
     def name(self) -> str:
@@ -76,6 +79,11 @@ class Site:
             return f"m{self.layer}.{self.kind[0]}{self.unit}"
         if self.kind in MIXTURE_PARTS:
             return f"m{self.layer}.{self.kind}"
+        if self.kind in ("latent", "error"):
+            base = f"m{self.layer}" if self.place == "m" else f"{self.place}.{self.layer}"
+            return f"{base}.f{self.unit}" if self.kind == "latent" else f"{base}.err"
+        if self.kind == "logit":
+            return f"logit.t{self.unit}"
         return f"{self.kind}.{self.layer}"
 
     def at(self, position: Label) -> Site:
@@ -196,7 +204,7 @@ def check_site(site: Site, anatomy: Anatomy) -> None:
         SiteError: see above.
     """
     layers, faults = anatomy.n_layers, []
-    if site.kind not in ("input", "logits") and not 0 <= site.layer < layers:
+    if site.kind not in ("input", "logits", "logit") and not 0 <= site.layer < layers:
         faults.append(f"layers are 0 to {layers - 1}")
     units = {"neuron": anatomy.d_mlp, "head": anatomy.n_heads, "z": anatomy.n_heads}
     units |= {"q": anatomy.n_heads, "pattern": anatomy.n_heads}
@@ -263,12 +271,20 @@ def _first_reader(sender: Site, anatomy: Anatomy) -> Site:
     return LOGITS if sender.layer == anatomy.n_layers - 1 else head(sender.layer + 1, 0)
 
 
-def stage(site: Site, anatomy: Anatomy) -> int:
+_OF_STREAMS = {"resid_pre": 0.5, "z": 1.2, "attn_out": 1.4, "resid_mid": 1.6, "mlp_out": 2.2}
+"""Where what a dictionary takes apart stands, behind the start of its layer."""
+
+
+def stage(site: Site, anatomy: Anatomy) -> float:
     """Where a node stands in the order of computation; a node reads all earlier stages."""
     if site.kind == "input":
         return 0
-    if site.kind == "logits":
+    if site.kind in ("logits", "logit"):
         return 2 * anatomy.n_layers + 1
+    if site.kind in ("latent", "error") and site.place != "m":
+        return 2 * site.layer + (0.1 if site.place == "input" else _OF_STREAMS.get(site.place, 2.5))
+    if site.kind in ("latent", "error"):
+        return 2 * site.layer + (1 if anatomy.parallel else 2)
     is_mlp = site.kind in ("mlp", "neuron", *MIXTURE_PARTS)
     return 2 * site.layer + (2 if is_mlp and not anatomy.parallel else 1)
 

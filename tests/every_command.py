@@ -26,6 +26,8 @@ MADE = (
     "discover ioi --n 4 --top 20 --method attribution --out runs/a",
     "discover ioi --n 4 --top 30 --method attribution --out runs/b",
     "train-dictionary --latents 32 --k 4 --steps 20 --batch 128 --tokens 1000 --n 4 --out runs/sae",
+    "train-dictionary --site m1 --kind transcoder --latents 32 --k 4 --steps 20 --batch 128 "
+    "--tokens 1000 --n 4 --out runs/transcoder",
 )
 """What the commands find there."""
 COMMANDS = {
@@ -53,6 +55,7 @@ COMMANDS = {
     "--n 4 --out written --force",
     "latents": "latents ioi --dictionary runs/sae --force-dictionary --n 4 --held-out 4 "
     "--out written --force",
+    "trace": "trace Mary,John,Mary --dictionary runs/transcoder --out written --force",
 }
 LAST = 0.5
 """This share of the events tried are the last ones."""

@@ -35,6 +35,9 @@ COMMANDS = (
     "discover ioi --n 4 --top 9 --model MIXTURE --out mixture",
     "train-dictionary --latents 64 --k 6 --steps 60 --batch 256 --tokens 3000 --n 8 --out learnt",
     "latents ioi --dictionary learnt --n 8 --held-out 8 --force-dictionary --out latents",
+    "train-dictionary --site m1 --kind transcoder --latents 64 --k 6 --steps 60 --batch 256 "
+    "--tokens 3000 --n 8 --out across",
+    "trace Mary,John,Mary --dictionary across --out traced",
 )
 RECIPES = "least squares", "unibias heads"
 FILES = {
@@ -47,6 +50,7 @@ FILES = {
     "evaluation.json": ["run/evaluation.json"],
     "card.json": ["learnt/card.json"],
     "latents.json": ["latents/latents.json"],
+    "trace.json": ["traced/trace.json"],
     "comparison.json": ["compared/comparison.json"],
     "clusters.json": ["clustered/clusters.json"],
     "consensus.json": ["agreed/consensus.json"],

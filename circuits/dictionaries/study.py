@@ -140,7 +140,7 @@ def latents(
     from patching.dictionaries.splice import in_order
     from patching.sweep import Sweep
 
-    read = _read(dictionaries)
+    read = read_all(dictionaries)
     with OUTPUT.reserved(None if out is None else Path(out), force):
         opened = load_model(model)
         for each in read:
@@ -173,7 +173,7 @@ def latents(
     return study
 
 
-def _read(dictionaries: Iterable[str | Dictionary]) -> list[Dictionary]:
+def read_all(dictionaries: Iterable[str | Dictionary]) -> list[Dictionary]:
     """Those that are given, and those that are named."""
     from patching.dictionaries.dictionary import Dictionary
     from patching.dictionaries.read import check_apart, read_dictionaries

@@ -77,7 +77,9 @@ function swatch(sign) {
 function controls() {
   const signs = ["positive", "negative"].map((sign, index) => [sign, data.meaning[index]]);
   const ports = ["q", "k", "v"].filter((port) => edges.some((edge) => edge.key === port));
-  const names = { head: "heads", mlp: "MLPs", neuron: "neurons" };
+  const names = {
+    head: "heads", mlp: "MLPs", neuron: "neurons", latent: "latents", error: "error terms",
+  };
   const kinds = Object.keys(names).filter((kind) => nodes.some((node) => node.kind === kind));
   const shared = data.other.length ? [toggle("shared", "what both have")] : [];
   return make("section", { id: "controls", "aria-label": "controls" },

@@ -89,7 +89,7 @@ function nodesOn(shown) {
     return new Set(placed.filter((n) => !isScored(n) || shown.has(n)).map((n) => n.id));
   }
   const whole = state.off.size === 0 && state.place === null;
-  const names = placed.filter((n) => whole || ["input", "logits"].includes(n.kind)).map((n) => n.id);
+  const names = placed.filter((n) => whole || ["input", "logit", "logits"].includes(n.kind)).map((n) => n.id);
   for (const edge of shown) names.push(edge.source, edge.target);
   return new Set(names);
 }

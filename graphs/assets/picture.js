@@ -52,17 +52,20 @@ function drawEdge(edge, path) {
   }, draw("title", {}, `${edgeName(edge)}  ${number(edge.score)}`));
 }
 
-const KINDS = { head: "head", mlp: "MLP", neuron: "neuron", input: "input", logits: "logits" };
+const KINDS = {
+  head: "head", mlp: "MLP", neuron: "neuron", latent: "latent", error: "error term",
+  input: "input", logit: "logit", logits: "logits",
+};
 
 function drawNode(node) {
   const [x, y, width, height] = placed.spots[node.id];
-  const isEnd = node.kind === "input" || node.kind === "logits";
+  const isEnd = ["input", "logit", "logits"].includes(node.kind);
   const ports = placed.slots && node.kind === "head" ? placed.ports[node.id] || "" : "";
   const room = ports ? 11 : 0;
   const tinted = isNodes && isScored(node);
   node.frame = draw("rect", {
     x: x - width / 2, y: y - height / 2, width, height,
-    rx: { mlp: height / 2, neuron: height / 4 }[node.kind] || 2,
+    rx: { mlp: height / 2, neuron: height / 4, latent: height / 3 }[node.kind] || 2,
     class: tinted ? `frame ${tone(node)}` : `frame ${node.kind}`,
     "fill-opacity": tinted ? 0.12 + 0.4 * share(node) : null,
   });

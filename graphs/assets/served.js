@@ -35,7 +35,7 @@ function servedControls() {
 
 function cutButton(name) {
   const kind = byName.get(name)?.kind;
-  if (!data.served || kind === "input" || kind === "logits") return [];
+  if (!data.served || ["input", "latent", "error", "logit", "logits"].includes(kind)) return [];
   const isCut = state.cuts.includes(name);
   const turn = () => cutAll(isCut ? state.cuts.filter((n) => n !== name) : [...state.cuts, name]);
   return [make("p", {}, button(isCut ? "put back" : "cut this", turn, { id: "cut" })),

@@ -35,6 +35,7 @@ class Parts:
     final_norm: Norm
     tokens: nn.Module
     embed: Callable[[Int[Tensor, "b s"], Int[Tensor, "b s"]], Float[Tensor, "b s d"]]
+    position_vectors: Callable[[Int[Tensor, "b s"]], Float[Tensor, "b s d"]] | None
     unembed: Callable[[Float[Tensor, "b d"]], Float[Tensor, "b v"]]
     unembedding: Callable[[], Float[Tensor, "v d"]]
     logit_cap: float | None
@@ -67,6 +68,7 @@ def take_apart(hf: Any, family: Family) -> Parts:
         final_norm=find_norm(_find(hf, family.final_norm), anatomy.d_model, like),
         tokens=tokens,
         embed=_embedding(hf, family, tokens),
+        position_vectors=_position_vectors(hf, family),
         **_unembedding(hf, family),
         logit_cap=family.logit_cap,
         right_attention=family.right_attention,
@@ -213,20 +215,25 @@ def _affine_of_heads(module: Any) -> tuple[Tensor | None, Tensor | None]:
 
 def _embedding(hf: Any, f: Family, tokens: Any) -> Callable[[Tensor, Tensor], Tensor]:
     """Token and position vectors, as they enter the first layer."""
-    into, norm, positions = (
-        _find(hf, path) if path else None for path in (f.into, f.embed_norm, f.positions)
-    )
+    into, norm = (_find(hf, path) if path else None for path in (f.into, f.embed_norm))
+    vectors = _position_vectors(hf, f)
 
     def embed(ids: Tensor, at: Tensor) -> Tensor:
         x: Tensor = tokens(ids)
         x = x if f.embed_scale == 1 else x * f.embed_scale
         x = x if into is None else into(x)
         x = x if norm is None else norm(x)
-        if positions is None:
-            return x
-        return x + nn.functional.embedding(at + f.position_offset, _vectors(positions))
+        return x if vectors is None else x + vectors(at)
 
     return embed
+
+
+def _position_vectors(hf: Any, f: Family) -> Callable[[Tensor], Tensor] | None:
+    """The vectors that are added for positions; None where there are none."""
+    if not f.positions:
+        return None
+    positions = _find(hf, f.positions)
+    return lambda at: nn.functional.embedding(at + f.position_offset, _vectors(positions))
 
 
 def _vectors(positions: Any) -> Tensor:
