@@ -137,8 +137,8 @@ def evaluate(
     options = Sweep.of(batch_size, progress)
     running = Running.over(options, metric=metric, ablation=ablation, means=means)
     runs = measure(model, pairs, [edges_of(graph)], running)
-    found = summarize(metric, runs.full, runs.empty, runs.circuits[0], seed, ablation)
-    return replace(found, trained=graph.info.options.get(TRAINED_ON) == pairs.digest)
+    evaluation = summarize(metric, runs.full, runs.empty, runs.circuits[0], seed, ablation)
+    return replace(evaluation, trained=graph.info.options.get(TRAINED_ON) == pairs.digest)
 
 
 def empty_label(ablation: str) -> str:

@@ -138,12 +138,12 @@ class Looker:
     def prompt(self, row: int, heads: Sequence[Site]) -> InsidePrompt:
         """One prompt pair: words, direct effects, and the attention of some heads."""
         batch = Batch.of(self.model, self.pairs[row : row + 1], row)
-        found = {run: writes_at_end(self.model, batch, run, self.parts) for run in RUNS}
-        logits = {run: values[0][0] for run, values in found.items()}
+        writes = {run: writes_at_end(self.model, batch, run, self.parts) for run in RUNS}
+        logits = {run: values[0][0] for run, values in writes.items()}
         if self.runner_of is not None and self.wiring is not None:
             logits["circuit"] = self.runner_of(batch).logits(self.wiring)[0]
         ids, words = self._words(row, logits)
-        reads = {run: read_out(self.model, *values[1:])[0] for run, values in found.items()}
+        reads = {run: read_out(self.model, *values[1:])[0] for run, values in writes.items()}
         direct = {run: unembedded(self.model, read) for run, read in reads.items()}
         names = [site.name for site in self.parts]
         effects = {
@@ -184,8 +184,8 @@ class Looker:
 
     def _promoted(self, direct: Float[Tensor, " v"]) -> Promoted:
         def words(values: Tensor, sign: float) -> list[tuple[str, float]]:
-            found = values.topk(min(PROMOTED, len(values)))
-            pairs = zip(found.indices.tolist(), found.values.tolist(), strict=True)
+            best = values.topk(min(PROMOTED, len(values)))
+            pairs = zip(best.indices.tolist(), best.values.tolist(), strict=True)
             return [(self._text(token), float(f"{sign * value:.4g}")) for token, value in pairs]
 
         return Promoted(more=tuple(words(direct, 1.0)), less=tuple(words(-direct, -1.0)))
@@ -199,12 +199,12 @@ def attention(
     model: Model, batch: Batch, heads: Sequence[Site], most: int = MOST_TOKENS
 ) -> dict[str, dict[str, str]]:
     """The patterns of some heads on one prompt pair, packed, of its last tokens."""
-    found: dict[str, dict[str, str]] = {head.name: {} for head in heads}
+    by_head: dict[str, dict[str, str]] = {head.name: {} for head in heads}
     for run in RUNS if heads else ():
         patterns = head_patterns(model, batch, run, heads)
         for head in heads:
-            found[head.name][run] = packed(patterns[head][0, -most:, -most:])
-    return found
+            by_head[head.name][run] = packed(patterns[head][0, -most:, -most:])
+    return by_head
 
 
 @torch.no_grad()
@@ -213,17 +213,17 @@ def head_patterns(
 ) -> dict[Site, Float[np.ndarray, "b s s"]]:
     """The attention patterns of some heads in one run; rows are queries."""
     chosen = set(heads)
-    found: dict[Site, np.ndarray] = {}
+    patterns: dict[Site, np.ndarray] = {}
 
     def tap(kind: str, layer: int, value: Tensor) -> Tensor:
         if kind == "pattern":
             for head in chosen:
                 if head.layer == layer:
-                    found[head] = value[:, head.unit].double().cpu().numpy()
+                    patterns[head] = value[:, head.unit].double().cpu().numpy()
         return value
 
     model.run(batch.tokens(run), batch.mask, tap)
-    return found
+    return patterns
 
 
 def strongest_alone(

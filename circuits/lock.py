@@ -66,10 +66,10 @@ def state(path: Path) -> str:
 
 def _looks(path: Path) -> tuple[int, ...]:
     try:
-        found = path.lstat()
+        status = path.lstat()
     except OSError:
         return ()
-    return found.st_ino, found.st_size, found.st_mtime_ns
+    return status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def owner_of(path: Path) -> Owner | None:

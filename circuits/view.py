@@ -141,11 +141,11 @@ def pages_beside(left: Viewed, right: Viewed) -> str:
     except FormatError as error:
         pages = [page_of(side) for side in sides]
         return beside(pages, title, [f"{error}; each is shown for itself"])
-    told = [CircuitDiff(left.graph, right.graph).describe()]
+    differences = [CircuitDiff(left.graph, right.graph).describe()]
     pages = [
         to_html(mine.graph, _noted(mine), other=other.graph) for mine, other in (sides, sides[::-1])
     ]
-    return beside(pages, title, told)
+    return beside(pages, title, differences)
 
 
 def _noted(viewed: Viewed) -> Inside:

@@ -105,8 +105,8 @@ class CircuitInfo:
     def token(self, position: int | str | None) -> str:
         """The text at a position in the first prompt, where the circuit knows it."""
         places = self.options.get("places")
-        found = places.get(str(position), "") if isinstance(places, dict) else ""
-        return found if isinstance(found, str) else ""
+        token = places.get(str(position), "") if isinstance(places, dict) else ""
+        return token if isinstance(token, str) else ""
 
     @property
     def of_pairs(self) -> bool:
@@ -125,8 +125,8 @@ class CircuitInfo:
             raise FormatError(f"direction '{self.direction}' is none of {', '.join(DIRECTIONS)}")
         try:
             text = json.dumps(dict(self.options), allow_nan=False, ensure_ascii=False)
-            told = (text, self.task, self.method, self.metric, self.model, self.model_hash)
-            "".join(told).encode()
+            stated = (text, self.task, self.method, self.metric, self.model, self.model_hash)
+            "".join(stated).encode()
             plain = json.loads(text)
         except (TypeError, ValueError) as error:
             raise FormatError(f"options must be plain JSON values, texts valid: {error}") from None

@@ -38,8 +38,8 @@ def _told(graph: CircuitGraph) -> dict[str, Any]:
     """Attributes of the graph that other programs can show; nothing that is None."""
     info = graph.info
     names = ("level", "task", "model", "model_hash", "method", "metric", "direction", "prompts")
-    told = {name: getattr(info, name) for name in names}
-    return told | ({} if graph.faithfulness is None else {"faithfulness": graph.faithfulness})
+    values = {name: getattr(info, name) for name in names}
+    return values | ({} if graph.faithfulness is None else {"faithfulness": graph.faithfulness})
 
 
 def header_text(graph: CircuitGraph) -> str:

@@ -34,10 +34,10 @@ class ScoredEdge:
 
     def attributes(self) -> dict[str, Any]:
         """What other tools are told of this edge; nothing that is None."""
-        found: dict[str, Any] = {"port": self.edge.port or "", "score": self.score}
+        values: dict[str, Any] = {"port": self.edge.port or "", "score": self.score}
         if self.standard_error is not None:
-            found["standard_error"] = self.standard_error
-        return found
+            values["standard_error"] = self.standard_error
+        return values
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +56,12 @@ class ScoredNode:
     def attributes(self, anatomy: Anatomy) -> dict[str, Any]:
         """What other tools are told of this node; nothing that is None."""
         layer = layer_of(self.site, anatomy)
-        found: dict[str, Any] = {"kind": self.site.kind, "layer": layer, "unit": self.site.unit}
+        values: dict[str, Any] = {"kind": self.site.kind, "layer": layer, "unit": self.site.unit}
         if self.score is not None:
-            found["score"] = self.score
+            values["score"] = self.score
         if self.standard_error is not None:
-            found["standard_error"] = self.standard_error
-        return found
+            values["standard_error"] = self.standard_error
+        return values
 
 
 def part_faults(

@@ -27,16 +27,16 @@ def steps(graph: CircuitGraph) -> tuple[Step, ...]:
     A part holds the strongest edges, without those that are then on no path from input to logits;
     sizes at which nothing is left, or no more than at the one before, are skipped.
     """
-    found: list[Step] = []
+    every: list[Step] = []
     for size in SIZES:
         if size >= len(graph):
             break
         part = _strongest(graph, size)
-        if len(part) > (len(found[-1].graph) if found else 0):
-            found.append(Step(size, part))
-    while found and len(found[-1].graph) >= len(graph):
-        found.pop()
-    return (*found, Step(len(graph), graph))
+        if len(part) > (len(every[-1].graph) if every else 0):
+            every.append(Step(size, part))
+    while every and len(every[-1].graph) >= len(graph):
+        every.pop()
+    return (*every, Step(len(graph), graph))
 
 
 def _strongest(graph: CircuitGraph, size: int) -> CircuitGraph:

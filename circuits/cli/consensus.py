@@ -56,11 +56,11 @@ def consensus(
     with OUTPUT.reserved(out, force):
         about = __version__, "consensus", terms, runs, share
         with kept(out, *about) as journal, shown_progress() as progress:
-            found = agree(runs, terms, share, progress, model, journal)
-            written = found.write(out) if out is not None else []
+            agreed = agree(runs, terms, share, progress, model, journal)
+            written = agreed.write(out) if out is not None else []
         if as_json:
-            print_json(found.to_json())
+            print_json(agreed.to_json())
             return
-        print_report(found.report())
+        print_report(agreed.report())
         for path in written:
             typer.echo(f"written {path}")

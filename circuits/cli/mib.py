@@ -80,20 +80,20 @@ def mib(
     from graphs import CircuitGraph
     from patching.journal import kept
 
-    asked = cells(task or (), _named(file, "--file arc_easy=FILE"))
+    tasks = cells(task or (), _named(file, "--file arc_easy=FILE"))
     known = _named(reference, "--reference ioi=circuit.json")
     terms = Terms(
         tuple(method or METHODS), n, test, seed, least, batch_size, skip_bad, known or None
     )
-    terms.check(asked, model)
+    terms.check(tasks, model)
     graphs = {name: CircuitGraph.load(path) for name, path in known.items()}
     with OUTPUT.reserved(out, force):
         locate(model)
-        about = __version__, "mib", terms, [cell.task for cell in asked], model
+        about = __version__, "mib", terms, [cell.task for cell in tasks], model
         with kept(out, *about) as journal, shown_progress() as progress:
             progress(0, 0, "opening the model")
             opened = load_model(model)
-            track = carry_out(opened, asked, terms, graphs, progress, journal, name_of(opened.path))
+            track = carry_out(opened, tasks, terms, graphs, progress, journal, name_of(opened.path))
             written = track.write(out) if out is not None else []
     if as_json:
         print_json(track.to_json())

@@ -87,9 +87,9 @@ def _looked(viewed: Viewed, source: Path, model: str | None) -> Viewed:
 
     with shown_progress() as progress:
         progress(0, 0, "looking inside")
-        found = looked(viewed, model)
-    keep(found, source)
-    return found
+        folder = looked(viewed, model)
+    keep(folder, source)
+    return folder
 
 
 def _serve(viewed: Viewed, model: str | None, port: int, open_it: bool) -> None:

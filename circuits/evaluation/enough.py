@@ -201,10 +201,10 @@ class _Sizes:
         if not sizes:
             return True
         circuits: Sequence[EdgeSet] = at_counts(self.scores, sizes, self.absolute)
-        found: Outcomes = measure(self.model, self.pairs, list(circuits), self.running)
-        if not found.defined:
+        outcomes: Outcomes = measure(self.model, self.pairs, list(circuits), self.running)
+        if not outcomes.defined:
             return False
-        for size, circuit, share in zip(sizes, circuits, found.faithfulness, strict=True):
+        for size, circuit, share in zip(sizes, circuits, outcomes.faithfulness, strict=True):
             kept = len(circuit) if self.scores.level == "edge" else size
             self.known[size] = kept, float(share)
         return True

@@ -57,8 +57,8 @@ class Running(Sweep):
         if self.means is None:
             return {"ablation": self.ablation, "means": None}
         origin = self.means.origin
-        told = {"task": origin.task, "n": origin.n, "sha256": origin.prompts}
-        return {"ablation": self.ablation, "means": told}
+        source = {"task": origin.task, "n": origin.n, "sha256": origin.prompts}
+        return {"ablation": self.ablation, "means": source}
 
 
 PLAIN = Running()
@@ -74,12 +74,12 @@ def fitting(ablation: str, path: Path) -> MeanActivations:
     from patching.ablation.means import MeanActivations
 
     by = averaged(ablation, f", so it has no use for {path}")
-    found = MeanActivations.load(path)
-    if found.by != by:
+    means = MeanActivations.load(path)
+    if means.by != by:
         raise MethodError(
-            f"ablation '{ablation}' needs means by {by}, and {path} has means by {found.by}"
+            f"ablation '{ablation}' needs means by {by}, and {path} has means by {means.by}"
         )
-    return found
+    return means
 
 
 def averaged(ablation: str, consequence: str = "") -> str:

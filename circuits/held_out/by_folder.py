@@ -62,10 +62,10 @@ def evaluate_run(
     from circuits.held_out.terms import Terms
 
     other = None if reference is None else Path(reference)
-    asked = Terms(n=n, seed=seed, **terms)
+    given = Terms(n=n, seed=seed, **terms)
     place = None if out is None else Path(out)
     how: dict[str, Any] = {"model": model, "reference": other, "progress": progress}
-    return carry_out(Path(folder), asked, **how, out=place, force=force)
+    return carry_out(Path(folder), given, **how, out=place, force=force)
 
 
 def compare(
@@ -93,8 +93,8 @@ def compare(
     from circuits.held_out.comparison import compare_runs
     from circuits.held_out.terms import Terms
 
-    asked = Terms(n=n, seed=seed, **terms)
-    return compare_runs([Path(folder) for folder in folders], asked, progress, model)
+    given = Terms(n=n, seed=seed, **terms)
+    return compare_runs([Path(folder) for folder in folders], given, progress, model)
 
 
 def consensus(
@@ -122,5 +122,5 @@ def consensus(
     from circuits.held_out.consensus import consensus as agreed
     from circuits.held_out.terms import Terms
 
-    asked = Terms(n=n, seed=seed, **terms)
-    return agreed([Path(folder) for folder in folders], asked, share, progress, model)
+    given = Terms(n=n, seed=seed, **terms)
+    return agreed([Path(folder) for folder in folders], given, share, progress, model)

@@ -36,9 +36,9 @@ def clustered(
     with guarded(folder):
         run = Run.read(folder)
         check_clusters(k, run.record.prompts.n)
-        asked = {"k": k, "n": terms.n, "seed": terms.seed, "run": run.record.config_sha256}
+        settings = {"k": k, "n": terms.n, "seed": terms.seed, "run": run.record.config_sha256}
         before = read_clusters(folder)
-        if before is not None and before.get("asked") == asked:
+        if before is not None and before.get("asked") == settings:
             return None, before
         about = circuits.__version__, CLUSTERS, run.record.config_sha256, k, terms
         with kept(folder, *about) as journal:
@@ -48,12 +48,14 @@ def clustered(
             how = terms.running(run.ablation, metric=metric, progress=progress, journal=journal)
             running = how.settled(opened, others, run.record.config.get("nodes", "heads"))
             config, pairs = config_of(run.record), used_prompts(run.record, opened)
-            found = clusters(config, opened, pairs, others, k, terms.seed, running)
-        told = describe(opened, others, found.to_json() | {"kind": KIND, "asked": asked})
+            clustering = clusters(config, opened, pairs, others, k, terms.seed, running)
+        described = describe(
+            opened, others, clustering.to_json() | {"kind": KIND, "asked": settings}
+        )
         with adding(folder) as place:
             for old in folder.glob("cluster-*.json"):
                 (place / old.name).unlink(missing_ok=True)
-            write_json(place / CLUSTERS, told)
-            for number, graph in enumerate(found.graphs, start=1):
+            write_json(place / CLUSTERS, described)
+            for number, graph in enumerate(clustering.graphs, start=1):
                 graph.save(place / cluster_file(number))
-        return found, told
+        return clustering, described

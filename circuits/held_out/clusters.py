@@ -220,12 +220,12 @@ def _random_gains(
     outcomes: Outcomes, k: int, assigned: Int[np.ndarray, " m"], rng: np.random.Generator
 ) -> tuple[float, ...]:
     """Gains of random partitions, held-out prompts dealt to their circuits at random."""
-    found = []
+    by_chance = []
     for number in range(RANDOM):
         mine = range(1 + k * (number + 1), 1 + k * (number + 2))
         part, whole = outcomes.part([0, *mine]), np.arange(outcomes.n)[None]
-        found.append(float(gains(part, rng.permutation(assigned), whole)[0]))
-    return tuple(found)
+        by_chance.append(float(gains(part, rng.permutation(assigned), whole)[0]))
+    return tuple(by_chance)
 
 
 def _directions(rows: Float[np.ndarray, "n names"]) -> Float[np.ndarray, "n names"]:
@@ -249,9 +249,9 @@ def _told_apart(rows: Float[np.ndarray, "n names"], k: int, seed: int) -> Int[np
             f"these prompts have too similar scores for {k} clusters: {len(rows)} have fewer "
             f"different scores than that; give fewer clusters"
         )
-    found = KMeans(k, n_init=10, random_state=seed).fit(points).labels_
-    order = np.argsort(-np.bincount(found, minlength=k), kind="stable")
-    return np.argsort(order)[found]
+    labels = KMeans(k, n_init=10, random_state=seed).fit(points).labels_
+    order = np.argsort(-np.bincount(labels, minlength=k), kind="stable")
+    return np.argsort(order)[labels]
 
 
 def _nearest(
@@ -272,11 +272,11 @@ def _circuits(
 ) -> Sequence[CircuitGraph]:
     """The circuit of each cluster's own prompts."""
     options = running.afresh(config.batch_size, progress=None)
-    found = []
+    circuits = []
     for each in range(int(labels.max()) + 1):
         mine = np.flatnonzero(labels == each)
-        found.append(find(config, scored.drawn(mine), model, pairs.drawn(mine), options))
-    return found
+        circuits.append(find(config, scored.drawn(mine), model, pairs.drawn(mine), options))
+    return circuits
 
 
 def _columns(
@@ -284,12 +284,12 @@ def _columns(
 ) -> dict[str, tuple[tuple[str, tuple[int, ...]], ...]]:
     """How many prompts of each value of each column every cluster has."""
     names = [*(["template"] if any(pairs.templates) else []), *pairs.columns]
-    found = {}
+    columns = {}
     for name in dict.fromkeys(names):
         values = np.array(pairs.column(name))
         kinds = list(dict.fromkeys(values.tolist()))
         counts = [np.bincount(labels[values == kind], minlength=k) for kind in kinds]
-        found[name] = tuple(
+        columns[name] = tuple(
             (kind, tuple(row.tolist())) for kind, row in zip(kinds, counts, strict=True)
         )
-    return found
+    return columns

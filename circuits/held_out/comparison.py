@@ -195,10 +195,12 @@ def compare_runs(
         pairs.column(by)
     for run in runs:
         run.check_redraws(opened, terms.rediscoveries)
-    found = _hold_together(runs, opened, pairs, terms, running.settled(opened, pairs))
+    comparison = _hold_together(runs, opened, pairs, terms, running.settled(opened, pairs))
     if by is None:
-        return found
-    return replace(found, breakdown=Breakdown.of(by, found.names, pairs, found.outcomes))
+        return comparison
+    return replace(
+        comparison, breakdown=Breakdown.of(by, comparison.names, pairs, comparison.outcomes)
+    )
 
 
 def _check_alike(runs: Sequence[Run], allow_other: bool, ablation: str | None) -> None:

@@ -98,14 +98,14 @@ class Consensus(Reported):
         }
         if not self.outcomes.defined:
             return rows | {"faithfulness": undefined(self.outcomes)}
-        found = self.outcomes.faithfulness
-        random = found[self.runs.stop :]
+        f = self.outcomes.faithfulness
+        random = f[self.runs.stop :]
         gain, ends = self.gain()
         return rows | {
-            "faithfulness": f"{percent(float(found[0]), self.outcomes.interval(0, self.seed))} %, "
+            "faithfulness": f"{percent(float(f[0]), self.outcomes.interval(0, self.seed))} %, "
             f"on {counted(self.outcomes.n, 'prompt')} that no run was made with",
-            "of equal size": f"the runs' own strongest edges {100 * found[self.runs].mean():.1f} % "
-            f"({100 * found[self.runs].min():.1f} to {100 * found[self.runs].max():.1f}), random "
+            "of equal size": f"the runs' own strongest edges {100 * f[self.runs].mean():.1f} % "
+            f"({100 * f[self.runs].min():.1f} to {100 * f[self.runs].max():.1f}), random "
             f"circuits {100 * random.mean():.1f} %",
             "gain": f"{percent(gain, ends)} points: {_verdict(ends)}",
             "how much is the draw": _draw_in_words(float(np.mean(held)), len(self.names)),
@@ -125,7 +125,7 @@ class Consensus(Reported):
     def to_json(self) -> dict[str, Any]:
         """Plain values for a file."""
         known = self.outcomes.defined
-        found = self.outcomes.faithfulness
+        faithfulness = self.outcomes.faithfulness
         gain, ends = self.gain() if known else (None, None)
         return self.described | {
             "kind": OUTPUT.kind,
@@ -133,10 +133,10 @@ class Consensus(Reported):
             "least": self.least,
             "edges": len(self.circuit),
             "overlap": self.overlap,
-            "faithfulness": float(found[0]) if known else None,
+            "faithfulness": float(faithfulness[0]) if known else None,
             "interval": self.outcomes.interval(0, self.seed) if known else None,
-            "runs_of_equal_size": found[self.runs].tolist() if known else None,
-            "random_of_equal_size": found[self.runs.stop :].tolist() if known else None,
+            "runs_of_equal_size": faithfulness[self.runs].tolist() if known else None,
+            "random_of_equal_size": faithfulness[self.runs.stop :].tolist() if known else None,
             "gain": gain,
             "gain_interval": ends,
             "shares": self.shares,
@@ -257,13 +257,13 @@ def _circuit(runs: Sequence[Run], shares: dict[str, float], least: float) -> Cir
     info = replace(info, model=first.info.model, model_hash=first.info.model_hash)
     selection = {"rule": f"held by at least {least:.0%} of {len(runs)} runs", "requested": None}
     info = info.selected(**selection, chosen=len(edges), kept=len(edges), threshold=least)
-    found = CircuitGraph(info, edges).prune()
-    if not len(found):
+    graph = CircuitGraph(info, edges).prune()
+    if not len(graph):
         raise RunError(
             f"no way from the input to the logits is in at least {least:.0%} of these runs; lower "
             f"--share (the most that any edge has is {max(shares.values(), default=0):.0%})"
         )
-    return found
+    return graph
 
 
 def _scores_of(name: str, runs: Sequence[Run]) -> Iterator[float]:

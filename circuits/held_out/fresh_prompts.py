@@ -68,8 +68,8 @@ def _faults(choices: Mapping[str, Any]) -> list[str]:
         odd.append("no task is named, nor that there is none")
     questions = choices.get("asked", ())
     if not odd and not all(
-        isinstance(asked, list) and [type(text) for text in asked] == [str] * 4
-        for asked in questions
+        isinstance(question, list) and [type(text) for text in question] == [str] * 4
+        for question in questions
     ):
         odd.append("asked holds something else than four texts for each question")
     if odd:

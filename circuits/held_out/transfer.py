@@ -168,7 +168,7 @@ def check_one_model(runs: Sequence[Run], what: str, least: int = 1) -> None:
     hashes = {run.record.model.hash for run in runs}
     faults = [f"give at least {least} runs, given {len(runs)}"] if len(runs) < least else []
     if len(hashes) > 1:
-        told = ", ".join(sorted(f"{run.name} {run.record.model.hash[:12]}" for run in runs))
-        faults.append(f"they were made with different models: {told}")
+        hashed = ", ".join(sorted(f"{run.name} {run.record.model.hash[:12]}" for run in runs))
+        faults.append(f"they were made with different models: {hashed}")
     if faults:
         raise RunError(all_faults(f"these runs cannot be {what}:", faults))

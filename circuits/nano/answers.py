@@ -25,12 +25,12 @@ def last_logits(
     """Logits of the token that follows each prompt."""
     import torch
 
-    found = []
+    rows = []
     for ids, lengths in _batches(tokenizer, [encode(tokenizer, prompt) for prompt in prompts]):
         with torch.no_grad():
             logits = model(input_ids=ids).logits
-        found.append(logits[torch.arange(len(ids)), torch.tensor(lengths) - 1].float().numpy())
-    stacked: Float[np.ndarray, "n vocab"] = np.concatenate(found)
+        rows.append(logits[torch.arange(len(ids)), torch.tensor(lengths) - 1].float().numpy())
+    stacked: Float[np.ndarray, "n vocab"] = np.concatenate(rows)
     return stacked
 
 
@@ -82,12 +82,12 @@ def _best(
 ) -> list[int]:
     import torch
 
-    found: list[int] = []
+    best: list[int] = []
     for ids, lengths in _batches(tokenizer, rows):
         with torch.no_grad():
             logits = model(input_ids=ids).logits
-        found += logits[torch.arange(len(ids)), torch.tensor(lengths) - 1].argmax(-1).tolist()
-    return found
+        best += logits[torch.arange(len(ids)), torch.tensor(lengths) - 1].argmax(-1).tolist()
+    return best
 
 
 def _batches(

@@ -86,6 +86,6 @@ def _rows(tokenizer: PreTrainedTokenizerFast) -> tuple[list[int], list[bool]]:
     ids = tokenizer.get_vocab()
     tokens = sorted(ids, key=ids.__getitem__)
     rows: dict[str, int] = {}
-    found = [rows.setdefault(token.strip() or token, len(rows)) for token in tokens]
+    numbers = [rows.setdefault(token.strip() or token, len(rows)) for token in tokens]
     bare = [f" {token}" in ids and token.strip() == token for token in tokens]
-    return found, bare
+    return numbers, bare

@@ -24,7 +24,7 @@ def backward(
     taken one at a time, so only one of them is in memory.
     """
     per_answer, per_text = _weights(chunks, sources)
-    found = np.zeros(len(sources))
+    totals = np.zeros(len(sources))
     for chunk in chunks:
         wanted = chunk.answer | chunk.text
         each = (
@@ -38,8 +38,8 @@ def backward(
         )
         torch.sum(losses * torch.from_numpy(each).float()).backward()
         owner = np.broadcast_to(chunk.owner[:, None], wanted.shape)[wanted]
-        np.add.at(found, owner, losses.detach().numpy() * each)
-    return found / np.array([source.weight for source in sources])
+        np.add.at(totals, owner, losses.detach().numpy() * each)
+    return totals / np.array([source.weight for source in sources])
 
 
 def _weights(

@@ -22,7 +22,7 @@ def top_tokens(
 
     rows = [encode(tokenizer, prompt) for prompt in prompts]
     # Padding on the right needs no mask: a causal model never looks at it.
-    fill, found = tokenizer.eos_token_id, []
+    fill, top = tokenizer.eos_token_id, []
     for start in range(0, len(rows), batch):
         part = rows[start : start + batch]
         last = torch.tensor([len(row) - 1 for row in part])
@@ -30,5 +30,5 @@ def top_tokens(
         ids = torch.tensor([row + [fill] * (width - len(row)) for row in part])
         with torch.no_grad():
             logits = model(input_ids=ids).logits
-        found += logits[torch.arange(len(part)), last].argmax(dim=-1).tolist()
-    return found
+        top += logits[torch.arange(len(part)), last].argmax(dim=-1).tolist()
+    return top

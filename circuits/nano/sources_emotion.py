@@ -81,9 +81,9 @@ class EmotionText(Source):
         hits = [
             judge(text) == emotion for text, (_, _, emotion) in zip(replies, cases, strict=True)
         ]
-        asked = [hit for hit, case in zip(hits, cases, strict=True) if case[2]]
+        emotional = [hit for hit, case in zip(hits, cases, strict=True) if case[2]]
         none = [hit for hit, case in zip(hits, cases, strict=True) if not case[2]]
-        lines = {"emotion asked for is shown": asked, "none asked for, none shown": none}
+        lines = {"emotion asked for is shown": emotional, "none asked for, none shown": none}
         for emotion in EMOTIONS:
             lines[f"{emotion} asked for is shown"] = [
                 hit for hit, case in zip(hits, cases, strict=True) if case[2] == emotion

@@ -103,16 +103,16 @@ def draw(
 ) -> list[Problem]:
     """`n` problems of the split; half of them have two operands where both kinds are asked for."""
     lengths = {len(form) for form in forms}
-    found: list[Problem] = []
-    while len(found) < n:
+    problems: list[Problem] = []
+    while len(problems) < n:
         two = rng.random() < TWO_OPERANDS if len(lengths) == 2 else lengths == {1}
         fitting = [form for form in forms if (len(form) == 1) == two]
         form = fitting[rng.integers(len(fitting))]
         operands = tuple(rng.integers(LARGEST + 1, size=len(form) + 1).tolist())
         problem = Problem(form, styles[rng.integers(len(styles))], operands)
         if min(problem.totals) >= 0 and problem.held_out() == (split == "test"):
-            found.append(problem)
-    return found
+            problems.append(problem)
+    return problems
 
 
 def _cells() -> list[tuple[str, str]]:

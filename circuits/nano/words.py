@@ -16,12 +16,12 @@ SPECIAL = {"pad_token": "<pad>", "bos_token": "<bos>", "eos_token": "<eos>", "un
 
 def vocabulary(texts: Iterable[str]) -> list[str]:
     """Every piece of the texts, sorted; words, numbers and signs with and without their space."""
-    found: set[str] = set()
+    words: set[str] = set()
     for text in texts:
         for piece in re.findall(PIECE, text):
             bare = piece.strip() or piece
-            found |= {bare, f" {bare}"} if bare.strip() else {bare}
-    return sorted(found | {" "})
+            words |= {bare, f" {bare}"} if bare.strip() else {bare}
+    return sorted(words | {" "})
 
 
 def build_tokenizer(texts: Iterable[str], context: int) -> PreTrainedTokenizerFast:

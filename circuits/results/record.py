@@ -270,10 +270,10 @@ def describe_run(
 
 def _selection(graph: CircuitGraph) -> str:
     """How the circuit was chosen; at places also what it costs."""
-    told, options = graph.info.selection.describe(graph.level), graph.info.options
+    words, options = graph.info.selection.describe(graph.level), graph.info.options
     if "cost_of_all" not in options:
-        return told
-    return f"{told}; it costs {options['cost']:,.1f} of {options['cost_of_all']:,.0f} plain edges"
+        return words
+    return f"{words}; it costs {options['cost']:,.1f} of {options['cost_of_all']:,.0f} plain edges"
 
 
 def _experts(routing: Routing) -> RoutingRecord:

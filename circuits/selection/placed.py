@@ -48,13 +48,15 @@ def circuit_at_places(
         for edge, i in zip(circuit, np.flatnonzero(kept).tolist(), strict=True)
     ]
     cost = circuit.cost(placed.sizes, placed.between)
-    told = {name: value for name, value in scores.options.items() if not name.endswith("_shares")}
-    told |= {
+    options = {
+        name: value for name, value in scores.options.items() if not name.endswith("_shares")
+    }
+    options |= {
         "places": tokens_at(placed.places, model, pairs),
         "cost": round(cost, 3),
         "cost_of_all": whole_cost(placed.layout),
     }
-    info = replace(CircuitInfo.from_scores(scores), options=told).selected(
+    info = replace(CircuitInfo.from_scores(scores), options=options).selected(
         rule="placed", requested=budget, absolute=absolute, chosen=len(taken), kept=len(edges)
     )
     return CircuitGraph(info, edges)
@@ -69,11 +71,11 @@ def tokens_at(places: tuple[Label, ...], model: Model, pairs: PromptPairs) -> di
     tokenizer = model.tokenizer
 
     def text(number: int) -> str:
-        found = ids[mask & (at == number)].tolist()
+        tokens = ids[mask & (at == number)].tolist()
         if tokenizer is None:
-            return " ".join(f"#{token}" for token in found)
-        return str(tokenizer.decode(found))
+            return " ".join(f"#{token}" for token in tokens)
+        return str(tokenizer.decode(tokens))
 
-    found = {str(label): text(number) for number, label in enumerate(places)}
+    texts = {str(label): text(number) for number, label in enumerate(places)}
     # All tokens without a name are no text that could be read.
-    return found | ({REST: "other tokens"} if REST in found and not pairs.spans else {})
+    return texts | ({REST: "other tokens"} if REST in texts and not pairs.spans else {})

@@ -74,13 +74,13 @@ def _sized(
     running = Running.over(sweep.afresh(), **how).settled(model, pairs, config.nodes)
     absolute = config.choice.options["absolute"]
     shares = (config.faithful,)
-    found = sizes_needed(model, pairs, scored.scores, shares, absolute, running)
-    if not found:
+    needed = sizes_needed(model, pairs, scored.scores, shares, absolute, running)
+    if not needed:
         raise RunError(
             f"the model answers the clean and the corrupted prompts alike, so no circuit gives "
             f"{config.faithful:g} of the difference; take another task or model, or --top"
         )
-    return replace(config, top=found[0].count, faithful=None, select=_plainly(config))
+    return replace(config, top=needed[0].count, faithful=None, select=_plainly(config))
 
 
 def _plainly(config: Config) -> str:

@@ -232,7 +232,7 @@ def _info(file: _File, source: str) -> CircuitInfo:
 
 def _nodes(file: _File, info: CircuitInfo, faults: list[str]) -> list[ScoredNode]:
     spreads = file.circuit.standard_errors if file.circuit else {}
-    found = []
+    nodes = []
     for name, node in file.nodes.items():
         try:
             site = read_node(name, info.anatomy)
@@ -240,13 +240,13 @@ def _nodes(file: _File, info: CircuitInfo, faults: list[str]) -> list[ScoredNode
             faults.append(str(error))
             continue
         if node.in_graph:
-            found.append(ScoredNode(site, _finite(node.score), spreads.get(name)))
-    return found
+            nodes.append(ScoredNode(site, _finite(node.score), spreads.get(name)))
+    return nodes
 
 
 def _edges(file: _File, anatomy: Anatomy, faults: list[str]) -> list[ScoredEdge]:
     spreads = file.circuit.standard_errors if file.circuit else {}
-    found = []
+    edges = []
     for name, edge in file.edges.items():
         try:
             parsed = parse_edge(name, anatomy)
@@ -254,8 +254,8 @@ def _edges(file: _File, anatomy: Anatomy, faults: list[str]) -> list[ScoredEdge]
             faults.append(str(error))
             continue
         if edge.in_graph:
-            found.append(ScoredEdge(parsed, edge.score, spreads.get(name)))
-    return found
+            edges.append(ScoredEdge(parsed, edge.score, spreads.get(name)))
+    return edges
 
 
 def _finite(score: float | None) -> float | None:

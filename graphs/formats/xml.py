@@ -79,11 +79,11 @@ def to_gexf(graph: CircuitGraph) -> str:
         data |= {"id": name, "weight": max(abs(data["score"]), LEAST_WEIGHT), "label": name}
         data["viz"] = {"color": colour, "thickness": style.pen_width(share)}
     text = "\n".join(nx.generate_gexf(plain, version="1.3")) + "\n"
-    told = style.markup("; ".join(style.caption(graph.info)))
+    caption = style.markup("; ".join(style.caption(graph.info)))
     # networkx dates the file; equal circuits shall give equal files.
     dated = re.compile(r'<meta lastmodifieddate="[^"]*">\s*<creator>[^<]*</creator>')
     text = _EDGE.sub(_with_kind, text)
-    return dated.sub(lambda _: f"<meta>\n      <description>{told}</description>", text, count=1)
+    return dated.sub(lambda _: f"<meta>\n      <description>{caption}</description>", text, count=1)
 
 
 def _with_kind(edge: re.Match[str]) -> str:

@@ -142,12 +142,12 @@ def _letters_apart(asked: Asked, layout: str, n_options: int) -> tuple[Ids, list
 
 def _letters_of_chat(asked: Asked, layout: str, n_options: int) -> tuple[Ids, list[int]]:
     """The same where a reply begins; `TaskError` where a letter is not one token there."""
-    found = [letter_tokens(asked, letter, layout) for letter in LETTERS[:n_options]]
-    shared = begin_alike(found)
-    odd = [x for x, ids in zip(LETTERS, found, strict=False) if len(ids) != shared + 1]
+    letters = [letter_tokens(asked, letter, layout) for letter in LETTERS[:n_options]]
+    shared = begin_alike(letters)
+    odd = [x for x, ids in zip(LETTERS, letters, strict=False) if len(ids) != shared + 1]
     if odd:
         raise TaskError(f"letters that are not one token where a reply begins: {', '.join(odd)}")
-    return found[0][:shared], [ids[shared] for ids in found]
+    return letters[0][:shared], [ids[shared] for ids in letters]
 
 
 def letter_ids(tokenizer: Any, n_options: int) -> Int[np.ndarray, " k"]:

@@ -139,7 +139,7 @@ def localise_bias(
     if (pairs.answer[:, 0] == biased).any():
         raise TaskError(f"{letter!r} is the right answer of some prompts; take gold=never_A")
     basis = basis or default_basis(model)
-    gaps, directs, found = (defaultdict[str, float](float) for _ in range(3))
+    gaps, directs, passed = (defaultdict[str, float](float) for _ in range(3))
     options = Sweep.of(batch_size, progress)
     kept = _largest(model, pairs, top, options)
 
@@ -161,7 +161,7 @@ def localise_bias(
         total += ahead
         for name, (gap, passing, direct) in rows:
             gaps[name] += gap
-            found[name] += passing
+            passed[name] += passing
             directs[name] += direct
     effects: dict[str, Effect] = dict.fromkeys(gaps, (None, None))
     removed = strongest(model, pairs, list(gaps), biased, options)
@@ -174,7 +174,7 @@ def localise_bias(
             gaps[name] / n,
             directs[name] / n,
             *effects[name],
-            found[name] / n,
+            passed[name] / n,
             tokens.get(name, ()),
         )
         for name in gaps

@@ -99,8 +99,8 @@ def prepare(model: Model, settings: Settings) -> Material:
 
     train = make_items(tokenizer, drawn(settings.train, "train"), **put)
     n_test = settings.questions_to_test(model)
-    asked = drawn(n_test, "test")
-    test = make_items(tokenizer, asked, **put)
+    test_questions = drawn(n_test, "test")
+    test = make_items(tokenizer, test_questions, **put)
     templates = {}
     few = max(n_test // 4, FEWEST)
     for name, make in {
@@ -119,7 +119,7 @@ def prepare(model: Model, settings: Settings) -> Material:
         templates=templates,
         train_others=other_prompts(plain, max(2 * settings.others // 3, 8), "train", model.longest),
         test_others=other_prompts(plain, settings.others, "test", model.longest),
-        too_long=len(asked) - len(test),
+        too_long=len(test_questions) - len(test),
         unknown=unknown_share(tokenizer, test.questions),
         left_out=not_asked(settings.file, k, settings.skip_bad) if settings.file else (),
     )

@@ -134,8 +134,8 @@ class Track(Reported):
 
     def report(self) -> Report:
         """What was measured, and what was left out and why."""
-        asked = ", ".join(f"{c.cell.name} {c.n} and {c.test}" for c in self.done)
-        words = f"{self.model}; prompts scored on and measured on: {asked}." if asked else ""
+        counts = ", ".join(f"{c.cell.name} {c.n} and {c.test}" for c in self.done)
+        words = f"{self.model}; prompts scored on and measured on: {counts}." if counts else ""
         left = [f"{c.cell.name} is left out: {c.why_not}." for c in self.cells if c.why_not]
         odd = [
             f"{c.cell.name}: {undefined(next(iter(c.curves.values()))[0].outcomes)}."

@@ -134,15 +134,15 @@ def mib(
     from circuits.models import load_model, name_of
     from circuits.studies.mib.result import OUTPUT
 
-    asked = cells(tasks, {name: Path(path) for name, path in (files or {}).items()})
+    cells_asked = cells(tasks, {name: Path(path) for name, path in (files or {}).items()})
     known = {name: Path(path) for name, path in (references or {}).items()} or None
     terms = Terms(tuple(methods), n, test, seed, least, batch_size, skip_bad, known)
-    terms.check(asked, model if isinstance(model, str) else None)
+    terms.check(cells_asked, model if isinstance(model, str) else None)
     graphs = {name: CircuitGraph.load(path) for name, path in (known or {}).items()}
     folder = None if out is None else Path(out)
     with OUTPUT.reserved(folder, force):
         opened = load_model(model)
-        track = carry_out(opened, asked, terms, graphs, progress, name=name_of(opened.path))
+        track = carry_out(opened, cells_asked, terms, graphs, progress, name=name_of(opened.path))
         if folder is not None:
             track.write(folder)
     return track
