@@ -12,6 +12,7 @@ from circuits.cli.asking import Bos, Chat, ChatPlain, How, how_of
 from circuits.cli.choosing import Count
 from circuits.cli.options import BatchSize, Device, Metric, Model, SkipBad, TaskOrFile
 from circuits.cli.output import AsJson, print_json
+from patching.processes import leads
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
