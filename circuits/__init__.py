@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from circuits.installation import doctor
     from circuits.lists import list_ablations, list_methods, list_models, list_selectors, list_tasks
     from circuits.models import load_model
+    from circuits.planning import plan
     from circuits.probes import probe
     from circuits.question import ask
     from circuits.studies.allforone.folder import af1
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
     from circuits.studies.instruments.direct_logit_attribution import direct_logit_attribution
     from circuits.studies.instruments.heat_map import heat_map
     from circuits.studies.instruments.logit_lens import logit_lens
+    from circuits.sweeps.sweep import sweep
     from circuits.validation.validation import validate
     from graphs import CircuitDiff, CircuitGraph
     from patching.dictionaries.dictionary import Dictionary
@@ -152,6 +154,7 @@ _LAZY = {
     "logit_lens": ("circuits.studies.instruments.logit_lens", "logit_lens"),
     "means": ("circuits.averages", "means"),
     "mitigate": ("circuits.studies.bias.folder", "mitigate"),
+    "plan": ("circuits.planning", "plan"),
     "plan_schema": ("circuits.edits.plan", "plan_schema"),
     "probe": ("circuits.probes", "probe"),
     "read_plan": ("circuits.edits.plan", "read_plan"),
@@ -160,6 +163,7 @@ _LAZY = {
     "save_edited": ("circuits.edits.save_model", "save_edited"),
     "scale": ("circuits.edits.edit", "scale"),
     "score": ("patching.scoring", "score"),
+    "sweep": ("circuits.sweeps.sweep", "sweep"),
     "task_abilities": ("circuits.abilities", "task_abilities"),
     "train_dictionary": ("circuits.dictionaries.training", "train_dictionary"),
     "validate": ("circuits.validation.validation", "validate"),
@@ -219,6 +223,7 @@ __all__ = [
     "logit_lens",
     "means",
     "mitigate",
+    "plan",
     "plan_schema",
     "probe",
     "read_plan",
@@ -227,6 +232,7 @@ __all__ = [
     "save_edited",
     "scale",
     "score",
+    "sweep",
     "task_abilities",
     "train_dictionary",
     "validate",

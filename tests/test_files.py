@@ -33,7 +33,16 @@ COMMANDS = (
     "discover ioi --n 4 --top 9 --model MIXTURE --out mixture",
     "train-dictionary --latents 64 --k 6 --steps 60 --batch 256 --tokens 3000 --n 8 --out learnt",
     "latents ioi --dictionary learnt --n 8 --held-out 8 --force-dictionary --out latents",
+    "sweep sweep.toml --out swept",
 )
+SWEEP = """
+models = "nano"
+tasks = "ioi"
+methods = "attribution"
+[options]
+n = 4
+top = 9
+"""
 RECIPES = "least squares", "unibias heads"
 FILES = {
     "run.json": [f"{run}/run.json" for run in ("run", "nodes", "search", "mixture")],
@@ -48,6 +57,7 @@ FILES = {
     "comparison.json": ["compared/comparison.json"],
     "clusters.json": ["clustered/clusters.json"],
     "consensus.json": ["agreed/consensus.json"],
+    "sweep.json": ["swept/sweep.json"],
     "validation.json": ["validated/validation.json"],
     "validation.csv": ["validated/validation.csv"],
     "means.safetensors": ["means.safetensors", "search/means.safetensors"],
@@ -76,6 +86,7 @@ def made(tmp_path_factory):
         patch.chdir(folder)
         mixture = tmp_path_factory.mktemp("mixture")
         save_mixture(mixture)
+        (folder / "sweep.toml").write_text(SWEEP, encoding="utf-8")
         for command in COMMANDS:
             done = CliRunner().invoke(app, command.replace("MIXTURE", str(mixture)).split())
             assert done.exit_code == 0, (command, done.output)
