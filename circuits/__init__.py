@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from circuits.installation import doctor
     from circuits.lists import list_ablations, list_methods, list_models, list_selectors, list_tasks
     from circuits.models import load_model
+    from circuits.planning import plan
     from circuits.probes import probe
     from circuits.question import ask
     from circuits.studies.allforone.folder import af1
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
     from circuits.studies.instruments.heat_map import heat_map
     from circuits.studies.instruments.logit_lens import logit_lens
     from circuits.studies.mib.track import mib
+    from circuits.sweeps.sweep import sweep
     from circuits.validation.validation import validate
     from graphs import CircuitDiff, CircuitGraph
     from patching.dictionaries.dictionary import Dictionary
@@ -155,6 +157,7 @@ _LAZY = {
     "means": ("circuits.averages", "means"),
     "mib": ("circuits.studies.mib.track", "mib"),
     "mitigate": ("circuits.studies.bias.folder", "mitigate"),
+    "plan": ("circuits.planning", "plan"),
     "plan_schema": ("circuits.edits.plan", "plan_schema"),
     "probe": ("circuits.probes", "probe"),
     "read_plan": ("circuits.edits.plan", "read_plan"),
@@ -163,6 +166,7 @@ _LAZY = {
     "save_edited": ("circuits.edits.save_model", "save_edited"),
     "scale": ("circuits.edits.edit", "scale"),
     "score": ("patching.scoring", "score"),
+    "sweep": ("circuits.sweeps.sweep", "sweep"),
     "task_abilities": ("circuits.abilities", "task_abilities"),
     "trace": ("circuits.dictionaries.trace", "trace"),
     "train_dictionary": ("circuits.dictionaries.training", "train_dictionary"),
@@ -224,6 +228,7 @@ __all__ = [
     "means",
     "mib",
     "mitigate",
+    "plan",
     "plan_schema",
     "probe",
     "read_plan",
@@ -232,6 +237,7 @@ __all__ = [
     "save_edited",
     "scale",
     "score",
+    "sweep",
     "task_abilities",
     "trace",
     "train_dictionary",

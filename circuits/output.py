@@ -168,7 +168,7 @@ def _replaced(folder: Path, check: Callable[[Path], None], add: bool) -> Iterato
         try:
             try:
                 partial.mkdir(parents=True)
-                if add and before is not None:
+                if add and before is not None and folder.exists():
                     before = state(folder)
                     shutil.copytree(folder, partial, symlinks=True, dirs_exist_ok=True)
             except OSError as error:

@@ -71,7 +71,7 @@ class _Reader:
             return {self.read(name): self.read(value) for name, value in what}
         shape = rest[0][1]
         if kind == "tensor":
-            return self._tensor(*what, shape, rest[1][1])
+            return self._tensor(what[0], what[1], shape, rest[1][1])
         dtype = np.dtype(what)
         array = self._next(dtype.itemsize * int(np.prod(shape, dtype=int))).view(dtype)
         return array[0] if kind == "number" else array.reshape(shape)

@@ -21,7 +21,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
-from typing import Any, NoReturn
+from typing import Any
 
 from patching.messages import packed, unpacked
 from patching.processes import OtherProcessError, count, number, own_device, rank
@@ -69,8 +69,7 @@ class Group:
 
     def connect(self) -> None:
         """Open the way by which results go."""
-        import torch.distributed as distributed
-
+        distributed = _torch().distributed
         if distributed.is_initialized():
             self.way = distributed.new_group(backend="gloo")
             return
@@ -84,9 +83,7 @@ class Group:
 
     def gathered(self, value: Any, about: str) -> list[Any]:
         """See :func:`gathered`."""
-        import torch
-        import torch.distributed as distributed
-
+        torch, distributed = _torch(), _torch().distributed
         self.turn += 1
         body = packed(value)
         head = {"about": about, "length": len(body)}
@@ -119,8 +116,7 @@ class Group:
 
     def end(self) -> None:
         """Go away in good order."""
-        import torch.distributed as distributed
-
+        distributed = _torch().distributed
         self._ended.set()
         with suppress(RuntimeError, AttributeError):
             self.store.set(f"ended {self.rank}", "")
@@ -222,8 +218,7 @@ def asked_first(message: str, group: Group | None) -> bool:
 
 def _store(seconds: float) -> Any:
     """Torch's store, where torchrun or the first process keeps it."""
-    import torch.distributed as distributed
-
+    distributed = _torch().distributed
     place, port = os.environ.get("MASTER_ADDR", ""), number("MASTER_PORT", 0)
     if not place or not port or rank() >= count():
         raise RunError(
@@ -276,12 +271,11 @@ def _silence() -> float:
 
 def _place(kind: str) -> Any:
     """Where tensors of a kind of device lie in this process."""
-    import torch
-
-    own = own_device(kind)
+    torch, own = _torch(), own_device(kind)
     # Several processes may have been put on one device.
-    here = own is not None and own < torch.cuda.device_count()
-    return torch.device(kind, own if here else None)
+    if own is None or own >= torch.cuda.device_count():
+        return torch.device(kind)
+    return torch.device(kind, own)
 
 
 @contextmanager
@@ -290,13 +284,17 @@ def _lost(group: Group) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        _told(group, error)
+        with suppress(RuntimeError):
+            if group.store.check(["failed"]):
+                group._check(0, known=False)
+        gone = [other for other in range(group.size) if not group._runs(other)]
+        which = group._name(gone[0]) if gone else "another process"
+        said = str(error).splitlines()[0]
+        raise RunError(f"the connection to {which} is lost ({said})") from None
 
 
-def _told(group: Group, error: RuntimeError) -> NoReturn:
-    with suppress(RuntimeError):
-        if group.store.check(["failed"]):
-            group._check(0, known=False)
-    gone = [other for other in range(group.size) if not group._runs(other)]
-    which = group._name(gone[0]) if gone else "another process"
-    raise RunError(f"the connection to {which} is lost ({str(error).splitlines()[0]})") from None
+def _torch() -> Any:
+    """Torch with what it knows of processes, which it does not declare as its own."""
+    import torch.distributed
+
+    return torch

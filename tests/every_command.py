@@ -39,6 +39,7 @@ COMMANDS = {
     "--force",
     "evaluate": "evaluate runs/a --n 4 --rediscoveries 2",
     "compare": "compare runs/a runs/b --n 4 --out written --force",
+    "sweep": "sweep sweep.toml --out written",
     "means": "means ioi --n 4 --out written --force",
     "mib": "mib --task ioi --n 4 --test 4 --method attribution --out written --force",
     "validate": "validate ioi --n 4 --method attribution --kind z --sites 4 --out written --force",
@@ -57,6 +58,16 @@ COMMANDS = {
     "--out written --force",
     "trace": "trace Mary,John,Mary --dictionary runs/transcoder --out written --force",
 }
+FRESH = "edit apply", "sweep"
+"""What is not done again where it has been done."""
+SWEEP = """
+models = "nano"
+tasks = "ioi"
+methods = ["attribution", "secant"]
+[options]
+n = 4
+top = 20
+"""
 LAST = 0.5
 """This share of the events tried are the last ones."""
 
@@ -88,7 +99,7 @@ def disturbed(name: str, tried: int, folder: Path) -> tuple[int, int]:
     Raises:
         AssertionError: a result is neither whole nor absent, or something else has changed.
     """
-    words, fresh = COMMANDS[name].split(), name == "edit apply"
+    words, fresh = COMMANDS[name].split(), name in FRESH
     events = counted(words, folder)
     hit = 0
     for turn, at in enumerate(spread(events, tried)):
@@ -132,6 +143,7 @@ def main(tried: int, names: list[str]) -> None:
         for line in MADE:
             assert run(line.split(), folder) == 0, line
         plan_for(model, (remove("m3.n1"),)).save(folder / "plan.toml")
+        (folder / "sweep.toml").write_text(SWEEP, encoding="utf-8")
         for each in names or COMMANDS:
             hit, events = disturbed(each, tried, folder)
             assert hit, (each, "was never disturbed")

@@ -128,6 +128,9 @@ def check_whole(place: Path) -> None:
         Scores.load(place / "scores.safetensors")
         CircuitGraph.load(place / "circuit.json")
     for file in place.iterdir() if place.is_dir() else [place]:
+        if file.is_dir():
+            check_whole(file)
+            continue
         data = file.read_bytes()
         assert data, file
         if file.suffix == ".json":

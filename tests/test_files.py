@@ -38,7 +38,16 @@ COMMANDS = (
     "train-dictionary --site m1 --kind transcoder --latents 64 --k 6 --steps 60 --batch 256 "
     "--tokens 3000 --n 8 --out across",
     "trace Mary,John,Mary --dictionary across --out traced",
+    "sweep sweep.toml --out swept",
 )
+SWEEP = """
+models = "nano"
+tasks = "ioi"
+methods = "attribution"
+[options]
+n = 4
+top = 9
+"""
 RECIPES = "least squares", "unibias heads"
 FILES = {
     "run.json": [f"{run}/run.json" for run in ("run", "nodes", "search", "mixture")],
@@ -55,6 +64,7 @@ FILES = {
     "clusters.json": ["clustered/clusters.json"],
     "consensus.json": ["agreed/consensus.json"],
     "mib.json": ["track/mib.json"],
+    "sweep.json": ["swept/sweep.json"],
     "validation.json": ["validated/validation.json"],
     "validation.csv": ["validated/validation.csv"],
     "means.safetensors": ["means.safetensors", "search/means.safetensors"],
@@ -83,6 +93,7 @@ def made(tmp_path_factory):
         patch.chdir(folder)
         mixture = tmp_path_factory.mktemp("mixture")
         save_mixture(mixture)
+        (folder / "sweep.toml").write_text(SWEEP, encoding="utf-8")
         for command in COMMANDS:
             done = CliRunner().invoke(app, command.replace("MIXTURE", str(mixture)).split())
             assert done.exit_code == 0, (command, done.output)

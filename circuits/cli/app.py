@@ -20,9 +20,11 @@ from circuits.cli import edit as cli_edit
 from circuits.cli import emotion as cli_emotion
 from circuits.cli import evaluate as cli_evaluate
 from circuits.cli import instruments as cli_instruments
+from circuits.cli import listing as cli_listing
 from circuits.cli import means as cli_means
 from circuits.cli import mib as cli_mib
 from circuits.cli import models as cli_models
+from circuits.cli import sweep as cli_sweep
 from circuits.cli import validate as cli_validate
 from circuits.cli import view as cli_view
 from circuits.cli.asking import (
@@ -45,6 +47,7 @@ from circuits.cli.choosing import (
     NodeKind,
     Outside,
     Patched,
+    Planned,
     Positions,
     RunFolder,
     Select,
@@ -56,7 +59,7 @@ from circuits.cli.options import BatchSize, Device, Memory, Metric, Model, Model
 from circuits.cli.output import AsJson, print_json, saying
 from patching.choices import Level
 from patching.processes import OtherProcessError, leads, speaks
-from tasks.errors import CircuitsError, TaskError
+from tasks.errors import CircuitsError
 
 INTERRUPTED = 130
 EXIT_CODES = {
@@ -149,75 +152,7 @@ def check_installation(as_json: AsJson = False) -> None:
         raise typer.Exit(2)
 
 
-@app.command("tasks")
-def list_tasks(
-    task: Annotated[
-        list[str] | None, typer.Argument(help="Only these tasks, with --model. Default: all.")
-    ] = None,
-    model: Annotated[
-        str | None, typer.Option(help="Measure how well this model does each task.")
-    ] = None,
-    _device: Device = None,
-    n: Annotated[int, typer.Option("--n", help="Prompts of each task, with --model.")] = 32,
-    seed: Annotated[int, typer.Option(help="Random seed for the prompts.")] = 0,
-    bos: Bos = None,
-    chat: Chat = False,
-    chat_plain: ChatPlain = False,
-    as_json: AsJson = False,
-) -> None:
-    """List the tasks. With --model, also measure how well a model does each."""
-    from circuits.cli.text import print_list
-    from circuits.lists import list_tasks as task_rows
-
-    if model is not None:
-        from circuits.cli.abilities import present
-
-        how = how_of(bos, chat, chat_plain)
-        present(model, task or [], n, seed, how, as_json=as_json)
-        return
-    if task:
-        raise TaskError(f"{task[0]}: name a model, as in circuits tasks {task[0]} --model nano")
-    print_list(task_rows(), as_json)
-    if not as_json:
-        typer.echo("Options are written behind the task, as in mental_math:form=-+style=question.")
-        typer.echo("Where no split is given, nano is asked split=test, other models split=all.")
-
-
-@app.command("methods")
-def list_methods(
-    agreement: Annotated[
-        bool, typer.Option("--agreement", help="How far to trust each, with measured agreement.")
-    ] = False,
-    as_json: AsJson = False,
-) -> None:
-    """List the methods that score parts of a model, with their costs."""
-    from circuits.cli.text import print_list
-    from circuits.lists import list_agreement as agreement_rows
-    from circuits.lists import list_methods as method_rows
-
-    print_list(agreement_rows() if agreement else method_rows(), as_json)
-    if agreement and not as_json:
-        from circuits.validation.agreement import measured_on
-
-        typer.echo(f"Agreement: {measured_on()}. On your model and task: circuits validate.")
-
-
-@app.command("selectors")
-def list_selectors(as_json: AsJson = False) -> None:
-    """List the ways to select a circuit from scores, with their costs."""
-    from circuits.cli.text import print_list
-    from circuits.lists import list_selectors as selector_rows
-
-    print_list(selector_rows(), as_json)
-
-
-@app.command("ablations")
-def list_ablations(as_json: AsJson = False) -> None:
-    """List what can replace parts of a model, or cut their attention."""
-    from circuits.cli.text import print_list
-    from circuits.lists import list_ablations as ablation_rows
-
-    print_list(ablation_rows(), as_json)
+cli_listing.register(app)
 
 
 @app.command()
@@ -254,11 +189,12 @@ def discover(
     force: Annotated[
         bool, typer.Option("--force", help="Replace a run that is in the folder.")
     ] = False,
+    plan: Planned = False,
     _config: ConfigFile = None,
     as_json: AsJson = False,
 ) -> None:
     """Find the circuit with which a model answers a task, test it, and write a run folder."""
-    from circuits.cli.discover import carry_out
+    from circuits.cli.discover import carry_out, tell_plan
     from circuits.config import Config
     from circuits.settings import read_settings
 
@@ -268,6 +204,9 @@ def discover(
         asked=questions_of(task, prompt, corrupted, answer, counterfactual),
         options=read_settings(method, setting or []),
     )
+    if plan:
+        tell_plan(config.settled(), as_json)
+        return
     carry_out(config.settled(), out or Path("runs") / config.folder_name, force, as_json, clusters)
 
 
@@ -283,6 +222,7 @@ cli_models.register(app)
 cli_ablate.register(app)
 cli_diff.register(app)
 cli_consensus.register(app)
+cli_sweep.register(app)
 cli_view.register(app)
 app.command()(cli_validate.validate)
 cli_dictionaries.register(app)

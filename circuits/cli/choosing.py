@@ -69,3 +69,11 @@ Setting = Annotated[
     list[str] | None,
     typer.Option("--set", help="An option of the method, such as steps=3: see 'circuits methods'."),
 ]
+Planned = Annotated[
+    bool,
+    typer.Option(
+        "--plan",
+        help="Only say what this takes: passes, and time and memory, from a trial of one batch. "
+        "Of a directory with a config.json and no weights: memory, by formula.",
+    ),
+]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import typer
+
 from circuits.cli.output import print_json
 from circuits.cli.progress import shown_progress
 from circuits.cli.text import print_summary
@@ -48,6 +50,22 @@ def carry_out(
         print_summary(record, folder, FILES, note)
     if clusters is not None:
         _cluster(config, folder, clusters, as_json)
+
+
+def tell_plan(config: Config, as_json: bool) -> None:
+    """Print what the discovery takes, and compute nothing else."""
+    from circuits.cli.printing import printable
+    from circuits.planning import planned
+
+    config.check()
+    with shown_progress() as progress:
+        progress(0, 0, "loading torch and transformers")
+        prepare(config)
+        plan = planned(config, progress)
+    if as_json:
+        print_json(plan.to_json())
+    else:
+        typer.echo(printable(str(plan)))
 
 
 def _check_clusters(config: Config, clusters: int) -> None:
