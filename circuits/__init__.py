@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from circuits.studies.instruments.direct_logit_attribution import direct_logit_attribution
     from circuits.studies.instruments.heat_map import heat_map
     from circuits.studies.instruments.logit_lens import logit_lens
+    from circuits.studies.instruments.path_patching import path_patching
     from circuits.validation.validation import validate
     from graphs import CircuitDiff, CircuitGraph
     from patching.dictionaries.dictionary import Dictionary
@@ -152,6 +153,7 @@ _LAZY = {
     "logit_lens": ("circuits.studies.instruments.logit_lens", "logit_lens"),
     "means": ("circuits.averages", "means"),
     "mitigate": ("circuits.studies.bias.folder", "mitigate"),
+    "path_patching": ("circuits.studies.instruments.path_patching", "path_patching"),
     "plan_schema": ("circuits.edits.plan", "plan_schema"),
     "probe": ("circuits.probes", "probe"),
     "read_plan": ("circuits.edits.plan", "read_plan"),
@@ -219,6 +221,7 @@ __all__ = [
     "logit_lens",
     "means",
     "mitigate",
+    "path_patching",
     "plan_schema",
     "probe",
     "read_plan",
