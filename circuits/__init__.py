@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from circuits.studies.instruments.direct_logit_attribution import direct_logit_attribution
     from circuits.studies.instruments.heat_map import heat_map
     from circuits.studies.instruments.logit_lens import logit_lens
+    from circuits.studies.instruments.path_patching import path_patching
     from circuits.studies.mib.track import mib
     from circuits.sweeps.sweep import sweep
     from circuits.validation.validation import validate
@@ -157,6 +158,7 @@ _LAZY = {
     "means": ("circuits.averages", "means"),
     "mib": ("circuits.studies.mib.track", "mib"),
     "mitigate": ("circuits.studies.bias.folder", "mitigate"),
+    "path_patching": ("circuits.studies.instruments.path_patching", "path_patching"),
     "plan": ("circuits.planning", "plan"),
     "plan_schema": ("circuits.edits.plan", "plan_schema"),
     "probe": ("circuits.probes", "probe"),
@@ -228,6 +230,7 @@ __all__ = [
     "means",
     "mib",
     "mitigate",
+    "path_patching",
     "plan",
     "plan_schema",
     "probe",

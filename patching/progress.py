@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from patching.notebook_bar import in_notebook
+
 Progress = Callable[[int, int, str], None]
 """Called with (done, total, what); a total of 0 says that it is not known."""
 
@@ -28,6 +30,7 @@ def unheard(step: int) -> None:
 class Count:
     """Counts work whose whole is known beforehand, and says so: `count()` after every piece.
 
+    Where nothing shows progress, a notebook does (:mod:`patching.notebook_bar`).
     The first word of it, that nothing is done yet, is given when the count is made. Work that is
     done a second time, because memory ran out the first time, is not told of again.
     """
@@ -39,6 +42,8 @@ class Count:
     _told: int = -1
 
     def __post_init__(self) -> None:
+        if self.progress is None:
+            self.progress = in_notebook()
         self.reach(0)
 
     def __call__(self, pieces: int = 1) -> None:

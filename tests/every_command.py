@@ -52,6 +52,7 @@ COMMANDS = {
     "logit-lens": "logit-lens ioi --n 4 -o written.svg",
     "direct-logit-attribution": "direct-logit-attribution ioi --n 4 -o written.svg",
     "heat-map": "heat-map ioi --n 4 -o written.svg",
+    "path-patching": "path-patching ioi --n 4 -o written.svg",
     "train-dictionary": "train-dictionary --latents 32 --k 4 --steps 20 --batch 128 --tokens 1000 "
     "--n 4 --out written --force",
     "latents": "latents ioi --dictionary runs/sae --force-dictionary --n 4 --held-out 4 "

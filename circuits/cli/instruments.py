@@ -1,4 +1,4 @@
-"""The instruments as commands: attention, logit-lens, direct-logit-attribution, heat-map."""
+"""The instruments as commands: attention, logit-lens, heat-map, path-patching and others."""
 
 from __future__ import annotations
 
@@ -42,6 +42,7 @@ def register(app: typer.Typer) -> None:
     app.command("logit-lens")(logit_lens)
     app.command("direct-logit-attribution")(direct_logit_attribution)
     app.command("heat-map")(heat_map)
+    app.command("path-patching")(path_patching)
 
 
 def attention(
@@ -166,18 +167,48 @@ def heat_map(
     choices: dict[str, Any] = {"site": site, "positions": positions, "method": method}
     choices |= {"direction": direction, "metric": metric}
 
-    def work(opened: Any, pairs: Any, more: dict[str, Any]) -> Any:
-        return measure(opened, pairs, **choices, **_without_seed(more))
-
-    found = asked.answer(work)
+    found = asked.answer(lambda opened, pairs, more: measure(opened, pairs, **choices, **more))
     _tell(found, as_json)
     if output is not None:
         _draw(found.figure(), output)
 
 
-def _without_seed(options: dict[str, Any]) -> dict[str, Any]:
-    """Exact effects have no interval to draw."""
-    return {name: value for name, value in options.items() if name != "seed"}
+def path_patching(
+    task: TaskOrFile,
+    model: Model = "nano",
+    _device: Device = None,
+    to: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A receiver: a head's input (a3.h0<q>), a head, an MLP or logits; may be "
+            "repeated, then all are patched together. Default: logits."
+        ),
+    ] = None,
+    direction: Annotated[str, typer.Option(help="noising or denoising.")] = "noising",
+    metric: Metric = None,
+    n: Count = None,
+    seed: Seed = 0,
+    batch_size: BatchSize = 32,
+    bos: Bos = None,
+    chat: Chat = False,
+    chat_plain: ChatPlain = False,
+    skip_bad: SkipBad = False,
+    output: Output = None,
+    as_json: AsJson = False,
+) -> None:
+    """Which parts act on the answer by their direct ways into chosen receivers, exactly."""
+    from circuits.studies.instruments.path_patching import path_patching as measure
+    from patching.setting import check_direction
+
+    how = how_of(bos, chat, chat_plain)
+    asked = _Asked(task, model, n, seed, batch_size, skip_bad, how, metric)
+    choices: dict[str, Any] = {"receivers": to or "logits", "direction": direction}
+    choices["metric"] = metric
+    check_direction(direction)
+    found = asked.answer(lambda opened, pairs, more: measure(opened, pairs, **choices, **more))
+    _tell(found, as_json)
+    if output is not None:
+        _draw(found.figure(), output)
 
 
 class _Asked:

@@ -178,9 +178,7 @@ def test_a_head_is_cut_from_the_page_and_the_answer_changes(server, tmp_path_fac
     hosts = "MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"
     page = chromium.Browser(tmp_path_factory.mktemp("profile"), hosts)
     try:
-        page.call("Page.navigate", url=server.address)
-        while not any(event.get("method") == "Page.loadEventFired" for event in page.events):
-            page.run("0")
+        page.visit(server.address)
         assert page.run("document.querySelectorAll('.node').length") > 0
         page.run(node("a3.h0"))
         shown = """new Promise((go) => {

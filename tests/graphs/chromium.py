@@ -68,6 +68,7 @@ class Browser:
         )
         for domain in ("Page", "Runtime", "Log", "Network"):
             self.call(f"{domain}.enable")
+        self.call("Page.setLifecycleEventsEnabled", enabled=True)
 
     def call(self, method, session=None, **params):
         """Send a command and wait for its result."""
@@ -83,7 +84,8 @@ class Browser:
                 return reply["result"]
             self.events.append(reply)
 
-    def _receive(self, seconds=60):
+    def _receive(self, seconds=300):
+        """The next message; a busy machine may take long to send one."""
         end = time.monotonic() + seconds
         while b"\0" not in self._buffer:
             ready, _, _ = select.select([self._in], [], [], max(end - time.monotonic(), 0))
@@ -94,9 +96,25 @@ class Browser:
 
     def open(self, path: Path):
         """Load a file and wait until it is there."""
+        self.visit(path.as_uri())
+
+    def visit(self, address: str):
+        """Load an address and wait until that very page is there.
+
+        The empty page that a browser begins with may still report that it is loaded while the
+        next one is on its way, so reports of other pages do not count.
+        """
         self.events.clear()
-        self.call("Page.navigate", url=path.as_uri())
-        while not any(event.get("method") == "Page.loadEventFired" for event in self.events):
+        loader = self.call("Page.navigate", url=address)["loaderId"]
+
+        def loaded(event):
+            told = event.get("params", {})
+            return (event.get("method"), told.get("name"), told.get("loaderId")) == (
+                *("Page.lifecycleEvent", "load"),
+                loader,
+            )
+
+        while not any(map(loaded, self.events)):
             self.events.append(self._receive())
 
     def run(self, expression, session=None):

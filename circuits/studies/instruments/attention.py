@@ -7,12 +7,15 @@ On each prompt of one run, with ``A[q, k]`` the head's attention from token ``q`
     induction   the same for the tokens after those places: sum_j A[q, j + 1]
     first       mean over q of A[q, first token]
     answer      A[last, places of the answer's token]
+    other       A[last, places of the counterfactual answer's token]
     direct      direct effect on answer less counterfactual, in logits (patching.direct_effect)
 
-    copying     of the weights alone: sum of the eigenvalues of W_E W_V W_O W_U over the sum of
-                their absolute values, -1 to 1 (Elhage et al. 2021); norms are held fixed
+Of the weights alone are the scores ``copying`` and ``successor``
+(:mod:`circuits.studies.instruments.head_weights`).
 
-Induction and duplicate-token heads as in Olsson et al. 2022 and Wang et al. 2022. Attention is no
+Induction, duplicate-token and S-inhibition heads as in Olsson et al. 2022 and Wang et al. 2022: an
+S-inhibition head attends from the last token to the other answer (in IOI, the subject) without
+writing that answer itself, so that movers later attend elsewhere. Attention is no
 proof of what a head does: the names are candidates, to be checked by patching.
 """
 
@@ -30,6 +33,7 @@ from torch import Tensor
 from circuits.arguments import check_kinds
 from circuits.results.report import Picture, Report, Reported
 from circuits.results.tables import Table
+from circuits.studies.instruments.head_weights import copying_scores, successor_scores
 from circuits.studies.instruments.measured import Measured, frame_of, plain_rows
 from patching.direct_effect import read_out, writes_at_end
 from patching.norms import precise
@@ -46,9 +50,10 @@ if TYPE_CHECKING:
     from patching.model import Model
     from tasks import PromptPairs
 
-MEASURES = ("previous", "duplicate", "induction", "first", "answer", "direct")
-LEAST = {"previous": 0.4, "induction": 0.25, "duplicate": 0.25, "answer": 0.25}
-"""From where on a head is named after what it attends to."""
+MEASURES = ("previous", "duplicate", "induction", "first", "answer", "other", "direct")
+LEAST = {"previous": 0.4, "induction": 0.25, "duplicate": 0.25, "answer": 0.25, "other": 0.25}
+SUCCEEDS = 0.5
+"""From where on a head is named after what it attends to, or after what its weights do."""
 
 NAMES = {
     "previous": "previous-token head",
@@ -65,6 +70,7 @@ class AttentionScores(Reported):
 
     measures    name to values by prompt and head, see the module
     copying     of every head's weights, -1 to 1
+    successor   of every head's weights, 0 to 1; NaN where the tokenizer has no such words
     positions   the named positions of the prompts
     between     mean attention from named position to named position ``[heads, query, key]``
     """
@@ -74,6 +80,7 @@ class AttentionScores(Reported):
     heads: tuple[str, ...]
     measures: Mapping[str, Measured]
     copying: Float[np.ndarray, " heads"]
+    successor: Float[np.ndarray, " heads"]
     positions: tuple[str, ...]
     between: Float[np.ndarray, "heads q k"]
 
@@ -81,7 +88,8 @@ class AttentionScores(Reported):
         """What the heads do by their scores, of those that can be named; candidates, no proof.
 
         A head that attends from the last token to the answer is a mover where its direct effect
-        favours the answer, a negative mover where it disfavours it.
+        favours the answer, a negative mover where it disfavours it. One that attends from there to
+        the other answer is an S-inhibition head, unless it writes that answer.
         """
         means = {name: measured.mean() for name, measured in self.measures.items()}
         found: dict[str, str] = {}
@@ -90,6 +98,10 @@ class AttentionScores(Reported):
             low, high = self._direct[:, at]
             if means["answer"][at] >= LEAST["answer"] and (low > 0 or high < 0):
                 told.insert(0, "name mover" if low > 0 else "negative name mover")
+            elif means["other"][at] >= LEAST["other"] and not high < 0:
+                told.insert(0, "S-inhibition head")
+            if self.successor[at] >= SUCCEEDS:
+                told.append("successor head")
             if told:
                 found[name] = ", ".join(told)
         return found
@@ -102,6 +114,7 @@ class AttentionScores(Reported):
         """A row for every head: means, ends of their intervals (95 %), copying, and its role."""
         frame = frame_of(self.measures, self.heads, "head")
         frame["copying"] = self.copying
+        frame["successor"] = self.successor
         roles = self.roles()
         frame["candidate"] = [roles.get(name, "") for name in self.heads]
         return frame
@@ -111,7 +124,8 @@ class AttentionScores(Reported):
         frame = self.to_frame()
         named = frame[frame["candidate"] != ""]
         named = named.reindex(named["direct"].abs().sort_values(ascending=False).index)
-        table = Table.of(named[["candidate", *MEASURES, "copying"]], "", MOST_ROWS)
+        shown = [name for name in MEASURES if name != "first"]
+        table = Table.of(named[["candidate", *shown, "copying", "successor"]], "", MOST_ROWS)
         told = (
             f"{self._size}, {self.run} run: candidates by what they attend to; patching is the "
             f"proof"
@@ -124,9 +138,8 @@ class AttentionScores(Reported):
         from circuits.studies.instruments.plot import by_layer
 
         means = {name: measured.mean() for name, measured in self.measures.items()}
-        return by_layer(
-            self.heads, means | {"copying": self.copying}, f"{self._size}, {self.run} run"
-        )
+        weights = {"copying": self.copying, "successor": self.successor}
+        return by_layer(self.heads, means | weights, f"{self._size}, {self.run} run")
 
     def pattern(self, head: str) -> Figure:
         """A head's mean attention between the prompts' named positions.
@@ -189,9 +202,9 @@ def attention(
         for name in MEASURES
     }
     between = np.sum([row["between"] for row in rows], axis=0) / len(pairs)
-    return AttentionScores(
-        run, len(pairs), names, measures, copying_scores(model), tuple(pairs.positions), between
-    )
+    weights = copying_scores(model), successor_scores(model)
+    positions = tuple(pairs.positions)
+    return AttentionScores(run, len(pairs), names, measures, *weights, positions, between)
 
 
 def all_heads(model: Model) -> list[Site]:
@@ -239,15 +252,18 @@ def attended_places(batch: Batch, run: str) -> dict[str, Float[Tensor, "b q k"]]
     after = torch.zeros_like(same)
     after[:, :, 1:] = same[:, :, :-1]
     first = (columns == mask.int().argmax(1)[:, None])[:, None] & real
-    answers = torch.tensor(batch.pairs.answer, device=ids.device)
-    is_answer = (ids[:, :, None] == answers[:, None]).any(-1)
-    last = (rows == size - 1) & is_answer[:, None] & real
+    ends = []
+    for words in (batch.pairs.answer, batch.pairs.counterfactual):
+        meant = torch.tensor(words, device=ids.device)
+        is_meant = (ids[:, :, None] == meant[:, None]).any(-1)
+        ends.append((rows == size - 1) & is_meant[:, None] & real)
     return {
         "previous": _shares((columns == rows - 1) & real),
         "duplicate": _shares(same),
         "induction": _shares(after & (columns < rows) & real),
         "first": _shares(first & (columns < rows)),
-        "answer": _shares(last),
+        "answer": _shares(ends[0]),
+        "other": _shares(ends[1]),
     }
 
 
@@ -276,30 +292,3 @@ def answer_effects(
         sides.append((chosen * known[..., None]).sum(1) / known.sum(1, keepdim=True))
     effects = torch.einsum("bpd,bd->bp", precise(read), sides[0] - sides[1])
     return effects.double().cpu().numpy()
-
-
-@torch.no_grad()
-def copying_scores(model: Model) -> Float[np.ndarray, " heads"]:
-    """Of every head, how far what it writes of a token raises that same token's logit."""
-    embedding, final = precise(_weights(model.parts.tokens).detach()), model.final_norm
-    rows = precise(model.unembedding)
-    around = final.centre_vjp((rows.T @ embedding).T * final.weight).T
-    scores = []
-    for block in model.blocks:
-        values, outputs = precise(block.input_weight("v")), precise(block.W_O)
-        inner = block.ln1.weight.reshape(-1, 1) * values if block.ln1.weight.ndim else values
-        if block.ln1.centred:
-            inner = inner - inner.mean(-2, keepdim=True)
-        post = block.ln1_post
-        if post is not None:
-            outputs = post.centre(outputs) * post.weight
-        small = torch.einsum("hed,dc,hcf->hef", outputs, around.to(outputs), inner.to(outputs))
-        eigenvalues = torch.linalg.eigvals(small.double())
-        total = eigenvalues.abs().sum(-1).clamp_min(torch.finfo(torch.float64).tiny)
-        scores.append((eigenvalues.real.sum(-1) / total).cpu().numpy())
-    return np.concatenate(scores)
-
-
-def _weights(module: Any) -> Float[Tensor, "v d"]:
-    weight: Tensor = module.weight
-    return weight

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from circuits.arguments import check_kinds
 from circuits.results.report import Picture, Report, Reported
 from circuits.results.tables import Table
+from circuits.studies.instruments.measured import Measured, frame_of, plain_rows
 from patching.heat_map import HeatMap
 from patching.heat_map import heat_map as drawn_up
 from tasks.errors import counted
@@ -32,11 +33,14 @@ if TYPE_CHECKING:
 class PatchingMap(Reported):
     """Effects by layer (rows) and position (columns), in units of the metric.
 
-    ``cells`` has one row for every site and position, with its standard error over prompts.
+    scores    the mean effects over prompts, of every site and position
+    heat      the same as a table
+    effects   the same by prompt
     """
 
     scores: Scores
     heat: HeatMap
+    effects: Measured
 
     def to_frame(self) -> pd.DataFrame:
         """Layers by positions: the mean effect over prompts."""
@@ -44,8 +48,8 @@ class PatchingMap(Reported):
 
     @property
     def cells(self) -> pd.DataFrame:
-        """One row for every site and position: score and standard error."""
-        return self.scores.to_frame()
+        """A row for every site and position: the mean over prompts and its interval (95 %)."""
+        return frame_of({"effect": self.effects}, self.effects.parts, "site")
 
     def report(self) -> Report:
         """The table and its picture."""
@@ -67,6 +71,7 @@ class PatchingMap(Reported):
             "sites": list(self.heat.rows),
             "positions": list(self.heat.columns),
             "effects": values,
+            "cells": plain_rows(self.cells),
         }
 
     def __repr__(self) -> str:
@@ -84,12 +89,14 @@ def heat_map(
     direction: Direction = "noising",
     metric: str | None = None,
     batch_size: int = 32,
+    seed: int = 0,
     progress: Progress | None = None,
 ) -> PatchingMap:
     """Patch one kind of site, layer by layer and position by position; see :class:`PatchingMap`.
 
     `site` is a kind such as resid_pre, attn_out or mlp_out. `positions` is named (those that the
-    task names; the default where it names some) or token (each).
+    task names; the default where it names some) or token (each). `seed` draws the bootstrap of the
+    intervals.
 
     >>> circuits.heat_map(model, pairs)
     PatchingMap(4 sites by ... positions)
@@ -99,12 +106,12 @@ def heat_map(
         SiteError: a kind of site that this model does not have, or positions that the prompts
             do not name.
     """
-    from patching.scoring import score
+    from patching.scoring import prompt_scores
 
     check_kinds(model=model, pairs=pairs)
     where: Positions = positions or ("named" if pairs.positions else "token")
     measured: Any = metric or pairs.metric
-    scores = score(
+    scores, rows = prompt_scores(
         model,
         pairs,
         method,
@@ -116,4 +123,4 @@ def heat_map(
         batch_size=batch_size,
         progress=progress,
     )
-    return PatchingMap(scores, drawn_up(scores))
+    return PatchingMap(scores, drawn_up(scores), Measured(tuple(scores.names), rows, seed))

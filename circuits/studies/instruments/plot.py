@@ -29,8 +29,8 @@ def by_layer(
     across = min(len(values), _ACROSS)
     down = -(-len(values) // across)
     cells = [parse_site(part) for part in parts if part not in ("rest", "input")]
-    layers = 1 + max(cell.layer for cell in cells)
-    heads = 1 + max(cell.unit for cell in cells if cell.kind == "head")
+    layers = 1 + max((cell.layer for cell in cells), default=0)
+    heads = 1 + max((cell.unit for cell in cells if cell.kind == "head"), default=0)
     has_mlps = any(cell.kind == "mlp" for cell in cells)
     drawn = figure(2.6 * across + 0.4, down * max(1.9, 0.11 * layers + 0.9) + 0.4)
     panels = np.atleast_1d(drawn.subplots(down, across)).ravel()

@@ -1,18 +1,25 @@
 """The instruments against slow definitions, on models of several families."""
 
+import inspect
 import json
 
 import numpy as np
 import pytest
 import torch
+import typer
 from typer.testing import CliRunner
 
 import circuits
 from circuits.cli.app import app
 from circuits.results.pictures import rendered
-from circuits.studies.instruments.attention import AttentionScores, copying_scores
+from circuits.studies.instruments.attention import AttentionScores
+from circuits.studies.instruments.head_weights import (
+    copying_scores,
+    known_sequences,
+    successor_scores,
+)
 from circuits.studies.instruments.measured import Measured
-from patching.forward import run_block
+from patching.forward import run_block, write_mlp
 from patching.metrics import check_metric
 from patching.norms import NoNorm
 from patching.runs import Batch
@@ -34,7 +41,7 @@ def repeating(n=4):
     return families.make_pairs(n, vocabulary=6)
 
 
-def slow_scores(pattern, ids, answers):
+def slow_scores(pattern, ids, answers, others):
     """The scores of one head on one prompt without padding, cell by cell."""
     found = {"previous": [], "duplicate": [], "induction": [], "first": []}
     for q in range(1, len(ids)):
@@ -48,7 +55,9 @@ def slow_scores(pattern, ids, answers):
             found["induction"].append(sum(pattern[q, j] for j in after))
     means = {name: np.mean(values) if values else np.nan for name, values in found.items()}
     at = [k for k, token in enumerate(ids) if token in answers]
-    return means | {"answer": sum(pattern[-1, k] for k in at) if at else np.nan}
+    against = [k for k, token in enumerate(ids) if token in others]
+    means["answer"] = sum(pattern[-1, k] for k in at) if at else np.nan
+    return means | {"other": sum(pattern[-1, k] for k in against) if against else np.nan}
 
 
 @pytest.mark.parametrize(
@@ -62,14 +71,15 @@ def test_scores_of_attention_are_what_the_definitions_say(family, run):
         batch = Batch.of(model, pairs[row : row + 1])
         values = definitions.values(model, batch, run)
         ids, answers = batch.tokens(run)[0].tolist(), set(pairs.answer[row].tolist())
+        others = set(pairs.counterfactual[row].tolist())
         for number, name in enumerate(found.heads):
             site = head(*(int(part[1:]) for part in name.split(".")))
             pattern = values["pattern", site.layer][0, site.unit].numpy()
-            for kind, value in slow_scores(pattern, ids, answers).items():
+            for kind, value in slow_scores(pattern, ids, answers, others).items():
                 told = found.measures[kind].values[row, number]
                 assert told == pytest.approx(value, abs=1e-12, nan_ok=True)
                 defined[kind] += value == value
-    assert all(defined[kind] for kind in ("previous", "duplicate", "induction", "answer"))
+    assert all(defined[kind] for kind in ("previous", "duplicate", "induction", "answer", "other"))
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -99,6 +109,34 @@ def test_copying_scores_are_those_of_the_whole_matrix():
             scores.append(float(values.real.sum() / values.abs().sum()))
     assert np.allclose(copying_scores(model), scores, atol=1e-6)
     assert not isinstance(model.final_norm, NoNorm)
+
+
+def test_successor_scores_are_those_of_every_word_on_its_own(nano):
+    """Word by word, through the whole unembedding; the scale of the norm changes no order."""
+    model, _ = nano
+    known = known_sequences(model.tokenizer)
+    assert known
+    assert all(len(ids) >= 3 for ids in known)
+    right = {}
+    for ids in known:
+        for place, token in enumerate(ids[:-1]):
+            alone = torch.tensor([[token]])
+            frame = model.frame(torch.ones_like(alone, dtype=torch.bool))
+            x = model.embed(alone, frame)
+            x = x + write_mlp(model.blocks[0], x)
+            for block in model.blocks:
+                for h in range(model.anatomy.n_heads):
+                    value = block.share(block.values(block.ln1(x)))[0, 0, h]
+                    read = model.final_norm.centre(value @ block.W_O[h]) * model.final_norm.weight
+                    logits = (model.unembedding @ read)[ids]
+                    logits[place] = -np.inf
+                    said = int(logits.argmax()) == place + 1
+                    right.setdefault(f"a{block.layer}.h{h}", []).append(said)
+    assert np.allclose(successor_scores(model), [np.mean(each) for each in right.values()])
+
+
+def test_without_a_tokenizer_there_are_no_successors():
+    assert np.isnan(successor_scores(families.opened("gpt2"))).all()
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -151,10 +189,10 @@ def planted(**means):
     noise = np.linspace(-0.01, 0.01, 8)
     measures = {
         name: Measured(heads, np.stack([means.get(name, 0.0) + noise, noise], axis=1))
-        for name in ("previous", "duplicate", "induction", "first", "answer", "direct")
+        for name in ("previous", "duplicate", "induction", "first", "answer", "other", "direct")
     }
     between = np.zeros((2, 0, 0))
-    return AttentionScores("clean", 8, heads, measures, np.zeros(2), (), between)
+    return AttentionScores("clean", 8, heads, measures, np.zeros(2), np.zeros(2), (), between)
 
 
 @pytest.mark.parametrize(
@@ -164,6 +202,8 @@ def planted(**means):
         ({"induction": 0.5, "duplicate": 0.4}, "induction head, duplicate-token head"),
         ({"answer": 0.7, "direct": 1.0}, "name mover"),
         ({"answer": 0.7, "direct": -1.0}, "negative name mover"),
+        ({"other": 0.6}, "S-inhibition head"),
+        ({"other": 0.6, "direct": -1.0}, None),
         ({"answer": 0.7}, None),
         ({"direct": 5.0}, None),
     ],
@@ -204,7 +244,31 @@ def test_what_cannot_be_asked_is_refused(nano):
         planted().pattern("a0.h0")
 
 
-@pytest.mark.parametrize("command", ["attention", "logit-lens", "direct-logit-attribution"])
+INSTRUMENTS = (
+    *("attention", "logit-lens", "direct-logit-attribution", "heat-map", "path-patching"),
+)
+SHARED = ("batch_size", "seed", "progress")
+
+
+@pytest.mark.parametrize("name", INSTRUMENTS)
+def test_the_same_thing_has_the_same_name_and_place_everywhere(name):
+    called = inspect.signature(getattr(circuits, name.replace("-", "_"))).parameters
+    assert [*called][:2] == ["model", "pairs"]
+    assert tuple(called)[-3:] == SHARED
+    known = [part for part in ("direction", "metric", *SHARED) if part in called]
+    assert [part for part in called if part in known] == known
+    assert [called[part].default for part in SHARED] == [32, 0, None]
+    command = typer.main.get_command(app).commands[name]
+    options = [option.name for option in command.params]
+    tail = ["n", "seed", "batch_size", "bos", "chat", "chat_plain", "skip_bad", "output", "as_json"]
+    assert options[-len(tail) :] == tail
+    assert options[:3] == ["task", "model", "_device"]
+    assert ("metric" in options) == ("metric" in called)
+
+
+@pytest.mark.parametrize(
+    "command", ["attention", "logit-lens", "direct-logit-attribution", "path-patching"]
+)
 def test_the_commands_print_draw_and_refuse(command, tmp_path):
     path = tmp_path / "drawn.svg"
     asked = [command, "ioi", "--n", "3", "-o", str(path)]
