@@ -22,6 +22,7 @@ from circuits.cli import evaluate as cli_evaluate
 from circuits.cli import instruments as cli_instruments
 from circuits.cli import means as cli_means
 from circuits.cli import models as cli_models
+from circuits.cli import tracing as cli_tracing
 from circuits.cli import validate as cli_validate
 from circuits.cli import view as cli_view
 from circuits.cli.asking import (
@@ -300,3 +301,4 @@ cli_consensus.register(app)
 cli_view.register(app)
 app.command()(cli_validate.validate)
 cli_dictionaries.register(app)
+cli_tracing.register(app)
