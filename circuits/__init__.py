@@ -29,10 +29,12 @@ if TYPE_CHECKING:
     from circuits.averages import means
     from circuits.dictionaries.meaning import latent
     from circuits.dictionaries.quality import check_dictionary
+    from circuits.dictionaries.steering import steer_latent
     from circuits.dictionaries.study import latents
     from circuits.dictionaries.trace import trace
     from circuits.dictionaries.training import train_dictionary
     from circuits.edits.edit import keep, remove, scale
+    from circuits.edits.latents import latent_edit
     from circuits.edits.live import editing
     from circuits.edits.plan import EditPlan, plan_schema, read_plan
     from circuits.edits.save_model import save_edited
@@ -142,6 +144,7 @@ _LAZY = {
     "heat_map": ("circuits.studies.instruments.heat_map", "heat_map"),
     "keep": ("circuits.edits.edit", "keep"),
     "latent": ("circuits.dictionaries.meaning", "latent"),
+    "latent_edit": ("circuits.edits.latents", "latent_edit"),
     "latents": ("circuits.dictionaries.study", "latents"),
     "list_ablations": ("circuits.lists", "list_ablations"),
     "list_methods": ("circuits.lists", "list_methods"),
@@ -170,6 +173,7 @@ _LAZY = {
     "score": ("patching.scoring", "score"),
     "sweep": ("circuits.sweeps.sweep", "sweep"),
     "task_abilities": ("circuits.abilities", "task_abilities"),
+    "steer_latent": ("circuits.dictionaries.steering", "steer_latent"),
     "trace": ("circuits.dictionaries.trace", "trace"),
     "train_dictionary": ("circuits.dictionaries.training", "train_dictionary"),
     "validate": ("circuits.validation.validation", "validate"),
@@ -214,6 +218,7 @@ __all__ = [
     "heat_map",
     "keep",
     "latent",
+    "latent_edit",
     "latents",
     "list_ablations",
     "list_methods",
@@ -242,6 +247,7 @@ __all__ = [
     "score",
     "sweep",
     "task_abilities",
+    "steer_latent",
     "trace",
     "train_dictionary",
     "validate",

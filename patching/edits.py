@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from patching.latent_change import LatentChange, LatentState
 from patching.ops import Point
 from tasks.errors import EditError
 
@@ -86,34 +87,46 @@ class PatternSwap:
         return self.one, self.other
 
 
-Change = ValueChange | PatternSwap
+Change = ValueChange | PatternSwap | LatentChange
 
 
 class EditTap:
-    """A tap that makes changes in order; for one run of prompts and what is generated after it."""
+    """A tap that makes changes in order; for one run of prompts and what is generated after it.
 
-    def __init__(self, changes: Sequence[Change], columns: Mapping[Where, Columns]) -> None:
+    Latents are read from what is there before any change of their point.
+    """
+
+    def __init__(
+        self, changes: Sequence[Change], columns: Mapping[Where, Columns], mask: Tensor
+    ) -> None:
         self._columns = columns
         self._seen: set[Point] = set()
-        self._changes: dict[Point, list[Change]] = {}
-        for change in changes:
-            self._changes.setdefault(change.point, []).append(change)
+        self._changes: dict[Point, list[tuple[int, Change]]] = {}
+        self._latents = LatentState.of(mask.bool())
+        self._read = {change.reads for change in changes if isinstance(change, LatentChange)}
+        for number, change in enumerate(changes):
+            self._changes.setdefault(change.point, []).append((number, change))
 
     def __call__(self, kind: str, layer: int, value: Tensor) -> Tensor:
         """The edited value, or the value itself."""
         point = (kind, layer)
+        if point in self._read:
+            self._latents.values[point] = value
         changes = self._changes.get(point)
         if changes is None:
             return value
         first = point not in self._seen
         self._seen.add(point)
-        for change in changes:
-            value = change(value, self._columns, first)
+        for number, change in changes:
+            if isinstance(change, LatentChange):
+                value = self._latents.apply(number, change, value, first, self._columns)
+            else:
+                value = change(value, self._columns, first)
         return value
 
     def wants(self, kind: str, layer: int) -> bool:
-        """The points of its changes."""
-        return (kind, layer) in self._changes
+        """The points of its changes, and those that encoders read."""
+        return (kind, layer) in self._changes or (kind, layer) in self._read
 
 
 def edit_tap(
@@ -128,7 +141,8 @@ def edit_tap(
     for change in changes:
         given = change.wheres if isinstance(change, PatternSwap) else (change.where,)
         wanted |= {where: None for where in given if where is not None}
-    return EditTap(changes, {where: _columns(where, mask, positions or {}) for where in wanted})
+    columns = {where: _columns(where, mask, positions or {}) for where in wanted}
+    return EditTap(changes, columns, mask)
 
 
 def _columns(where: Where, mask: Tensor, positions: Mapping[str, Tensor]) -> Columns:

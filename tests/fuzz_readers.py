@@ -31,6 +31,7 @@ import numpy as np
 
 from circuits.cli.show import present
 from circuits.edits import edit as e
+from circuits.edits.latents import latent_edit
 from circuits.edits.plan import EditPlan, read_plan
 from circuits.folder import EVALUATION, read_held_out
 from circuits.held_out.fresh_prompts import config_of
@@ -44,6 +45,7 @@ from patching.sources.header import read_header
 from tasks.errors import CircuitsError
 from tasks.files import check_lines, read_file
 from tasks.mcq_files import read_question_file
+from tests import fuzz_dictionaries
 from tests.graphs.strategies import circuit
 from tests.tasks.conftest import WordTokenizer
 
@@ -106,6 +108,10 @@ def readers() -> dict[str, Reader]:
         "weights": Reader(_directory, ("weights",), f"model/{WEIGHTS}"),
         "tokenizer": Reader(_directory, ("tokenizer",), "model/tokenizer.json"),
         "index": Reader(lambda path: check_directory(path.parent), ("index",), f"parts/{INDEX}"),
+    }
+    found |= {
+        name: Reader(read, (name,), fuzz_dictionaries.FILES[name])
+        for name, read in fuzz_dictionaries.reads().items()
     }
     if find_spec("gguf") is not None:
         found["GGUF"] = Reader(_gguf, ("gguf",), "model.gguf")
@@ -192,12 +198,13 @@ def seeds(folder: Path) -> dict[str, list[bytes]]:
         e.swap_attention("a0.h1", "S1", "S2"),
         e.steer("resid_post.0", [1.0, 0.0]),
         e.clamp("resid_pre.1", {" A": 1.0}, low=-1.0),
+        latent_edit("m1.f7@END", "resid_post.1=sae", factor=0, low=-1.0),
     )
     plans = [EditPlan(model="0" * 64, basis="raw", edits=part) for part in (edits, e.keep(graph))]
     found["plan"] = [plan.to_json().encode() for plan in plans]
     found["toml"] = [plan.to_toml().encode() for plan in plans]
     found |= {"record": [record().encode()], "evaluation": [EVALUATED.encode()]}
-    return found | tensors(folder, graph) | model(folder)
+    return found | tensors(folder, graph) | model(folder) | fuzz_dictionaries.write(folder)
 
 
 FORMS = {"circuit": "json", "mib": "mib", "graphml": "graphml"}
@@ -373,6 +380,8 @@ OF_VALUES = {
     **dict.fromkeys(("concept", "circuit", "mib", "plan", "record", "evaluation"), odd_json),
     **dict.fromkeys(("configuration", "tokenizer", "index"), odd_json),
     **dict.fromkeys(("scores", "means", "weights"), odd_header),
+    **dict.fromkeys(fuzz_dictionaries.JSON, odd_json),
+    **dict.fromkeys(fuzz_dictionaries.TENSORS, odd_header),
 }
 
 

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 import circuits
 from circuits.cli.app import app
 from circuits.edits import edit as e
+from circuits.edits.latents import latent_edit
 from circuits.edits.plan import EditPlan
 from circuits.studies.emotion.folder import write
 from circuits.studies.emotion.side_effects import other_tasks
@@ -34,7 +35,7 @@ COMMANDS = (
     "af1 mental_math --n 8 --samples 8 --set form=+ --out search",
     "discover ioi --n 4 --top 9 --model MIXTURE --out mixture",
     "train-dictionary --latents 64 --k 6 --steps 60 --batch 256 --tokens 3000 --n 8 --out learnt",
-    "latents ioi --dictionary learnt --n 8 --held-out 8 --force-dictionary --out latents",
+    "latents ioi --dictionary learnt --n 8 --held-out 8 --force-dictionary --edges 5 --out latents",
     "train-dictionary --site m1 --kind transcoder --latents 64 --k 6 --steps 60 --batch 256 "
     "--tokens 3000 --n 8 --out across",
     "trace Mary,John,Mary --dictionary across --out traced",
@@ -140,6 +141,7 @@ def plan_of_everything():
         e.steer("resid_post.0", {" A": 1.0}),
         e.clamp("resid_post.0", {" A": 1.0}, low=-1.0),
         e.affine("resid_post.0", offset=[1.0, 0.0]),
+        latent_edit("resid_post.1.f3", "sae", factor=0),
         e.keep(graph),
     )
     return EditPlan(model="0" * 64, basis="raw", edits=edits)

@@ -25,6 +25,7 @@ from circuits.cli import means as cli_means
 from circuits.cli import mib as cli_mib
 from circuits.cli import models as cli_models
 from circuits.cli import sweep as cli_sweep
+from circuits.cli import tracing as cli_tracing
 from circuits.cli import validate as cli_validate
 from circuits.cli import view as cli_view
 from circuits.cli.asking import (
@@ -226,3 +227,4 @@ cli_sweep.register(app)
 cli_view.register(app)
 app.command()(cli_validate.validate)
 cli_dictionaries.register(app)
+cli_tracing.register(app)

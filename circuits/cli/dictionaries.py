@@ -1,4 +1,4 @@
-"""The commands `train-dictionary`, `check-dictionary`, `latents`, `latent` and `trace`."""
+"""The commands `train-dictionary`, `check-dictionary`, `latents` and `latent`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from circuits.cli.asking import Bos, how_of
 from circuits.cli.options import BatchSize, Device, Metric, Model
 from circuits.cli.output import AsJson, print_json
 from circuits.cli.printing import print_report, print_table
@@ -36,7 +35,6 @@ def register(app: typer.Typer) -> None:
     app.command("check-dictionary")(check_dictionary)
     app.command("latents")(latents)
     app.command("latent")(latent)
-    app.command("trace")(trace)
 
 
 def train_dictionary(
@@ -142,6 +140,9 @@ def latents(
     n: Annotated[int, typer.Option("--n", help="Prompt pairs to score on.")] = 64,
     held_out: Annotated[int, typer.Option(help="Prompt pairs to test on.")] = 64,
     seed: Annotated[int, typer.Option(help="Draws the prompt pairs.")] = 0,
+    edges: Annotated[
+        int, typer.Option(help="Join so many of the strongest latents by edges, as a circuit.")
+    ] = 0,
     top: Annotated[int, typer.Option(help="How many latents to print.")] = 20,
     batch_size: BatchSize = 16,
     out: Annotated[Path | None, typer.Option(help="A folder for scores and report.")] = None,
@@ -172,6 +173,7 @@ def latents(
             held_out=held_out,
             seed=seed,
             batch_size=batch_size,
+            edges=edges,
             out=out,
             force=force,
             force_dictionary=force_dictionary,
@@ -210,69 +212,3 @@ def latent(
         print_json(found.to_json())
         return
     print_report(found.report())
-
-
-def trace(
-    prompt: Annotated[str, typer.Argument(help="The text whose continuation is explained.")],
-    dictionary: Dictionaries,
-    model: Model = "nano",
-    corrupted: Annotated[
-        str | None,
-        typer.Option(help="A prompt of as many tokens: trace the difference between the two."),
-    ] = None,
-    target: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--target",
-            help="A next token to explain, such as ' Mary'. Default: the likeliest ones. May be "
-            "repeated.",
-        ),
-    ] = None,
-    bos: Bos = None,
-    most: Annotated[
-        int, typer.Option(help="Latents with effects of their own; the others count as error.")
-    ] = 7500,
-    node_share: Annotated[
-        float, typer.Option(help="Share of the influence that the kept nodes have.")
-    ] = 0.8,
-    edge_share: Annotated[
-        float, typer.Option(help="Share of it that the kept edges have among them.")
-    ] = 0.98,
-    top: Annotated[int, typer.Option(help="How many nodes to print.")] = 20,
-    batch_size: Annotated[int, typer.Option(help="Backward passes done as one.")] = 32,
-    out: Annotated[Path | None, typer.Option(help="A folder for the graph and its page.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace the folder.")] = False,
-    as_json: AsJson = False,
-    _device: Device = None,
-) -> None:
-    """Trace how tokens and transcoder latents make the next token: an attribution graph.
-
-    Direct effects are exact with attention patterns and norms as they are at the prompt; with
-    --corrupted they carry the whole difference, also through queries and keys.
-    """
-    from circuits.cli.progress import shown_progress
-    from circuits.dictionaries.trace import trace as traced
-
-    with shown_progress() as progress:
-        progress(0, 0, "opening the model")
-        found = traced(
-            model,
-            prompt,
-            dictionary,
-            corrupted=corrupted,
-            targets=target or (),
-            bos=how_of(bos, False, False)["bos"],
-            most=most,
-            node_share=node_share,
-            edge_share=edge_share,
-            batch_size=batch_size,
-            out=out,
-            force=force,
-            progress=progress,
-        )
-    if as_json:
-        print_json(found.to_json())
-        return
-    print_report(found.report(top))
-    if out is not None:
-        typer.echo(f"written {out}")

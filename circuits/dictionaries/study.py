@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from circuits.dictionaries.joined import edge_table, joined_latents, remainders
 from circuits.dictionaries.latent_curves import LatentCurve, curves_of
 from circuits.output import Output, written
 from circuits.results.report import Report, Reported
@@ -27,14 +28,16 @@ if TYPE_CHECKING:
 
     from circuits.clock import Progress
     from circuits.dictionaries.quality import Quality
+    from graphs import CircuitGraph
     from patching.dictionaries.dictionary import Dictionary
+    from patching.dictionaries.latent_edges import LatentEdges
     from patching.model import Model
     from patching.scores import Scores
     from tasks import PromptPairs
 
 SIZES = (5, 10, 20, 50, 100)
 KIND, REPORT, SCORES = "circuits latents", "latents.json", "scores.safetensors"
-FILES = re.compile(r"latents\.(json|md)|scores\.safetensors")
+FILES = re.compile(r"latents\.(json|md)|scores\.safetensors|circuit\.(json|html)")
 OUTPUT = Output("study of latents", REPORT, KIND, FILES)
 
 
@@ -46,6 +49,8 @@ class LatentStudy(Reported):
     curves: tuple[LatentCurve, ...]
     quality: tuple[Quality, ...]
     held_out: int
+    edges: LatentEdges | None = None
+    circuit: CircuitGraph | None = None
 
     def report(self, top: int = 20) -> Report:
         """The strongest latents, and what they recover."""
@@ -68,7 +73,10 @@ class LatentStudy(Reported):
             for curve in self.curves
         ]
         told = [quality.line() for quality in self.quality]
-        return Report.of(*told, Rows(rows), best, Table(head, lines))
+        tables = [best, Table(head, lines)]
+        if self.edges is not None:
+            tables.append(edge_table(self.edges, top))
+        return Report.of(*told, Rows(rows), *tables)
 
     def to_frame(self) -> pd.DataFrame:
         """A row per latent and error term, the strongest first: its name, score and error."""
@@ -92,6 +100,7 @@ class LatentStudy(Reported):
             "curves": [curve.to_json() for curve in self.curves],
             "quality": [quality.to_json() for quality in self.quality],
             "held_out": self.held_out,
+            "edges": None if self.edges is None else remainders(self.edges),
         }
 
     def __repr__(self) -> str:
@@ -112,6 +121,7 @@ def latents(
     seed: int = 0,
     batch_size: int = 16,
     sizes: Sequence[int] = SIZES,
+    edges: int = 0,
     out: str | Path | None = None,
     force: bool = False,
     force_dictionary: bool = False,
@@ -121,7 +131,9 @@ def latents(
 
     ``dictionaries`` are read ones, ``PATH`` or ``SITE=PATH``. Scores are in units of the metric,
     positive where the clean amount pushes it towards the clean answer; see
-    :mod:`patching.dictionaries.latents` for the formulas.
+    :mod:`patching.dictionaries.latents` for the formulas. ``edges`` of the strongest latents are
+    joined by edges (:mod:`patching.dictionaries.latent_edges`), with input, error terms and logits,
+    as a circuit.
 
     >>> made = circuits.train_dictionary(model, latents=64, k=8, steps=40, tokens=2000, n=8)
     >>> circuits.latents(model, "ioi", [made.dictionary], n=8, held_out=8, force_dictionary=True)
@@ -167,7 +179,8 @@ def latents(
         )
         curves = curves_of(opened, fresh, placed, scores, sizes, name, sweep)
         of_stream = curves_of(opened, fresh, plain, beside, sizes, name, sweep, "coordinates")
-        study = LatentStudy(scores, (*curves, of_stream[0]), measured, len(fresh))
+        joined = joined_latents(opened, pairs, placed, scores, edges, progress)
+        study = LatentStudy(scores, (*curves, of_stream[0]), measured, len(fresh), *joined)
         if out is not None:
             _write(Path(out), study)
     return study
@@ -215,18 +228,25 @@ def coordinates(dictionaries: Iterable[Dictionary]) -> tuple[Dictionary, ...]:
     return tuple(found)
 
 
-def _prompts(
-    model: Model, task: str | PromptPairs, n: int, held_out: int, seed: int
-) -> tuple[PromptPairs, PromptPairs]:
-    """Prompts to score on, and others to test on."""
+def task_prompts(model: Model, task: str | PromptPairs, n: int, seed: int) -> PromptPairs:
+    """Prompt pairs of a task by its name, or the given ones."""
     from circuits.config import Config
     from circuits.prompts import prompts_of
 
     if not isinstance(task, str):
-        return task[: len(task) // 2], task[len(task) // 2 :]
-    config = Config(task, model.path, n=n + held_out, seed=seed).settled()
+        return task
+    config = Config(task, model.path, n=n, seed=seed).settled()
     config.check()
-    pairs = prompts_of(config, model)
+    return prompts_of(config, model)
+
+
+def _prompts(
+    model: Model, task: str | PromptPairs, n: int, held_out: int, seed: int
+) -> tuple[PromptPairs, PromptPairs]:
+    """Prompts to score on, and others to test on."""
+    if not isinstance(task, str):
+        return task[: len(task) // 2], task[len(task) // 2 :]
+    pairs = task_prompts(model, task, n + held_out, seed)
     return pairs[:n], pairs[n:]
 
 
@@ -236,3 +256,6 @@ def _write(folder: Path, study: LatentStudy) -> None:
         text = json.dumps(study.to_json(), indent=2)
         (partial / REPORT).write_text(text + "\n", encoding="utf-8")
         (partial / "latents.md").write_text(study.report().markdown(), encoding="utf-8")
+        if study.circuit is not None:
+            study.circuit.save(partial / "circuit.json")
+            study.circuit.save(partial / "circuit.html")

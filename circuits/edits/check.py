@@ -16,6 +16,7 @@ from circuits.edits.edit import (
     Circuit,
     Clamp,
     Direction,
+    Latent,
     Part,
     Project,
     RankOne,
@@ -24,7 +25,8 @@ from circuits.edits.edit import (
     SwapAttention,
 )
 from patching.anatomy import Anatomy, contradictions, other_model
-from patching.sites import MIXTURE_PARTS, STREAMS, Site, parse_edge, parse_site
+from patching.latent_sites import parse_node
+from patching.sites import MIXTURE_PARTS, STREAMS, Site, check_site, parse_edge, parse_site
 from tasks.errors import CircuitsError, EditError, unknown
 from tasks.tokenize import Tokenizer, single_token, why_not_single
 
@@ -38,7 +40,7 @@ ALLOWED = {
     "clamp": ("input", "z", "q", "k", "v", "mlp", *STREAMS),
     "affine": ("input", "z", "q", "k", "v", "mlp", *STREAMS),
 }
-COMMUTING = ({"add", "rank_one"}, {"scale"}, {"steer"})
+COMMUTING = ({"add", "rank_one"}, {"scale"}, {"steer", "latent"})
 """Kinds of which several may act on one place, because their order does not matter."""
 
 
@@ -116,6 +118,9 @@ def _faults(
     if isinstance(edit, Circuit):
         yield from _circuit_faults(edit, anatomy)
         return
+    if isinstance(edit, Latent):
+        yield from _latent_faults(edit, anatomy)
+        return
     try:
         site = parse_site(edit.site, anatomy)
     except CircuitsError as fault:
@@ -159,6 +164,24 @@ def _misfits(
         token_ids(edit.direction, tokenizer, vocabulary)
     except EditError as fault:
         yield str(fault)
+
+
+def _latent_faults(edit: Latent, anatomy: Anatomy | None) -> Iterator[str]:
+    try:
+        site = parse_node(edit.site)
+        if site.kind != "latent":
+            raise EditError(f"'{site}' is no latent; write resid_post.1.f12 or m3.f12")
+        if anatomy is not None:
+            check_site(site, anatomy)
+    except CircuitsError as fault:
+        yield str(fault)
+    if not edit.dictionary:
+        yield "its dictionary is not named; give PATH or SITE=PATH"
+    bounds = [bound for bound in (edit.low, edit.high) if bound is not None]
+    if bounds != sorted(bounds):
+        yield f"low {bounds[0]} is above high {bounds[1]}"
+    if (edit.factor, edit.add) == (1.0, 0.0) and not bounds:
+        yield "nothing is changed; give factor, add, low or high"
 
 
 def _circuit_faults(edit: Circuit, anatomy: Anatomy | None) -> Iterator[str]:
@@ -232,15 +255,28 @@ def _conflict(one: AnyEdit, other: AnyEdit) -> str | None:
             return None
         return None if fits else "a circuit goes together with weight edits alone"
     try:
-        here, there = parse_site(one.site), parse_site(other.site)
+        here, there = _changed(one.site), _changed(other.site)
     except CircuitsError:
         return None
+    if isinstance(one, Latent) and isinstance(other, Latent):
+        same = parse_node(one.site).at(None) == parse_node(other.site).at(None)
+        # Latents are read before any of them is changed, so others do not mind the order.
+        return f"both change {one.site}" if same and _overlap(here, there) else None
     if one == other and not isinstance(one, Add | Steer | RankOne):
         return f"the same edit twice, of {one.site}"
     if any({one.kind, other.kind} <= kinds for kinds in COMMUTING) or not _overlap(here, there):
         return None
     places = one.site if one.site == other.site else f"{one.site} and {other.site}"
     return f"both change {places}, and their order matters"
+
+
+def _changed(name: str) -> Site:
+    """The site that an edit changes; of a latent, what its dictionary takes apart."""
+    site = parse_node(name)
+    if site.kind != "latent":
+        return parse_site(name)
+    kind = {"m": "mlp", "mlp_out": "mlp"}.get(site.place, site.place)
+    return Site(kind, site.layer, position=site.position)
 
 
 def _overlap(one: Site, other: Site) -> bool:

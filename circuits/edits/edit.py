@@ -7,6 +7,7 @@
 ...     scale("a2.h1", 0.5),  # a head, a neuron; 0 removes it
 ...     swap_attention("a2.h1", "option_A", "gold"),
 ...     steer("resid_post.2", {" A": -1.0}, strength=2),
+...     circuits.latent_edit("resid_post.1.f12", "runs/sae", factor=0),  # a dictionary's latent
 ...     keep(graph),  # a circuit alone; also remove, scale
 ... ]
 
@@ -138,6 +139,24 @@ class Affine(Part):
     offset: tuple[float, ...] | None = None
 
 
+class Latent(Part):
+    """Change a latent ``a`` of a dictionary to ``factor * a + add``, kept within bounds.
+
+    Ablate: factor 0. Set to ``v``: factor 0, add ``v``. The error term stays. ``where`` says on
+    which tokens: ``always``; on every token of a ``text`` in which it fires; on a ``token`` on
+    which it fires.
+    """
+
+    kind: Literal["latent"] = "latent"
+    site: str = Field(description="a latent, such as resid_post.1.f12 or m3.f12@END")
+    dictionary: str = Field(description="its dictionary: PATH, or SITE=PATH")
+    factor: float = 1.0
+    add: float = 0.0
+    low: float | None = None
+    high: float | None = None
+    where: Literal["always", "text", "token"] = "always"
+
+
 class Circuit(Part):
     """Keep a circuit's edges alone, or scale what they carry within the whole model.
 
@@ -155,10 +174,12 @@ class Circuit(Part):
 
 
 Edit = Annotated[
-    Add | Project | Scale | RankOne | SwapAttention | Steer | Clamp | Affine | Circuit,
+    Add | Project | Scale | RankOne | SwapAttention | Steer | Clamp | Affine | Latent | Circuit,
     Field(discriminator="kind"),
 ]
-AnyEdit = Add | Project | Scale | RankOne | SwapAttention | Steer | Clamp | Affine | Circuit
+AnyEdit = (
+    Add | Project | Scale | RankOne | SwapAttention | Steer | Clamp | Affine | Latent | Circuit
+)
 
 Toward = Mapping[str, float] | Sequence[float] | Direction
 

@@ -30,6 +30,7 @@ from circuits.edits.edit import (
     Circuit,
     Clamp,
     Direction,
+    Latent,
     Project,
     RankOne,
     Scale,
@@ -41,13 +42,15 @@ from patching.directions import default_basis, token_direction
 from patching.edits import Change, PatternSwap, ValueChange, edit_tap
 from patching.forward import Tap, chain, no_tap
 from patching.generate import generate
+from patching.latent_change import LatentChange, altered
+from patching.latent_sites import parse_node
 from patching.model import Model
 from patching.runs import Batch
 from patching.sites import parse_site
 from patching.sitesets import point_of, unit_axis
 from patching.sweep import Sweep, sweep
 from patching.weights import WeightChange, changed_weights, head_rows
-from tasks.errors import EditError, all_faults
+from tasks.errors import EditError, SiteError, all_faults
 from tasks.pairs import PromptPairs
 
 Rows = Callable[[Tensor], Tensor]
@@ -211,12 +214,34 @@ def _without(
 
 def _activation_change(model: Model, edit: AnyEdit, basis: str) -> Change:
     assert not isinstance(edit, Circuit)
+    if isinstance(edit, Latent):
+        return _latent_change(model, edit)
     site = parse_site(edit.site)
     if isinstance(edit, SwapAttention):
         return PatternSwap(site.layer, site.unit, edit.first, edit.second)
     point = point_of(site)
     unit = None if unit_axis(point[0]) is None else site.unit
     return ValueChange(point, _function(model, edit, basis), unit, site.position)
+
+
+def _latent_change(model: Model, edit: Latent) -> Change:
+    """The change of a latent, with its dictionary read.
+
+    Raises:
+        FormatError, SiteError: the dictionary cannot be read, does not fit, or has no such latent.
+    """
+    from patching.dictionaries.read import read_dictionaries
+
+    (dictionary,) = read_dictionaries([edit.dictionary])
+    site = parse_node(edit.site)
+    name = site.at(None).name
+    if not (dictionary.latent(site.unit) == name and site.unit < dictionary.n_latents):
+        last = dictionary.latent(dictionary.n_latents - 1)
+        raise SiteError(
+            f"{edit.dictionary} has no latent '{name}'; it has {dictionary.latent(0)} to {last}"
+        )
+    new = altered(edit.factor, edit.add, edit.low, edit.high)
+    return LatentChange.of(model, dictionary, site.unit, new, edit.where, site.position)
 
 
 def _function(model: Model, edit: AnyEdit, basis: str) -> Rows:

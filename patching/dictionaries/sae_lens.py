@@ -78,7 +78,7 @@ def read(folder: Path, place: Place | None = None) -> Dictionary:
         k=k,
         gate=gate,
         skip=arrays.take("W_skip", 2) if "skip" in architecture else None,
-        scaling=SCALINGS[settings.get("normalize_activations", "none")],
+        scaling=SCALINGS[str(settings.get("normalize_activations", "none"))],
         origin=_origin(folder, settings),
     )
 
@@ -99,7 +99,7 @@ def _check_settings(folder: Path, settings: Mapping[str, Any]) -> None:
             f"{folder}: its input scaling (expected_average_only_in) is not folded into its "
             f"weights; load and save it once with SAELens, which folds it"
         )
-    if scaling not in SCALINGS:
+    if str(scaling) not in SCALINGS:
         raise FormatError(f"{folder}: {unknown('normalize_activations', str(scaling), SCALINGS)}")
     if settings.get("finetuning_scaling_factor"):
         raise FormatError(f"{folder}: its finetuning scaling is not folded into its weights")

@@ -32,7 +32,7 @@ def read(folder: Path, place: Place | None = None) -> Dictionary:
         FormatError: it is none of these, or one that circuits does not compute.
     """
     settings = read_settings(folder / SETTINGS, WHAT)
-    activation = settings.get("activation", "topk")
+    activation = str(settings.get("activation", "topk"))
     if activation not in ACTIVATIONS:
         raise FormatError(f"{folder}: activation '{activation}'; circuits reads topk")
     arrays = read_arrays(folder / WEIGHTS, WHAT)

@@ -58,7 +58,7 @@ def trace_prompt(
     for name, number in (("latents", most), ("batch size", batch_size)):
         if number < 1:
             raise MethodError(f"the number of {name} is {number}; give 1 or more")
-    nodes = _nodes(replaced, _logits(replaced, logits))
+    nodes = nodes_of(replaced, _logits(replaced, logits))
     latents = np.flatnonzero(nodes.of(LATENT))
     rows = Rows(replaced, nodes, batch_size)
     found = _chosen(rows, nodes, latents, min(most, len(latents)), progress)
@@ -77,7 +77,8 @@ def _logits(replaced: Replaced, wanted: Sequence[int]) -> tuple[np.ndarray, np.n
     return ids.cpu().numpy(), shares[ids].cpu().numpy()
 
 
-def _nodes(replaced: Replaced, logits: tuple[np.ndarray, np.ndarray]) -> Nodes:
+def nodes_of(replaced: Replaced, logits: tuple[np.ndarray, np.ndarray]) -> Nodes:
+    """Tokens, errors and active latents (of a pair: those that differ), and some logits."""
     parts, at = replaced.parts, np.arange(replaced.length)
     ids = replaced.ids.cpu().numpy()
     groups = [Nodes.group(TOKEN, -1, at, ids, np.ones(len(at)))]
@@ -91,7 +92,7 @@ def _nodes(replaced: Replaced, logits: tuple[np.ndarray, np.ndarray]) -> Nodes:
             groups.append(Nodes.group(LATENT, number, position, unit, amounts))
     last = np.full(len(logits[0]), replaced.length - 1)
     groups.append(Nodes.group(LOGIT, len(parts.layers), last, *logits))
-    return Nodes.joined(groups)
+    return Nodes.joined(groups, tuple(layer.name for layer in parts.layers))
 
 
 def _chosen(

@@ -1,13 +1,14 @@
 """The nodes of an attribution graph, as columns of numbers, and their names.
 
-In order of computation: tokens; then for every layer the error terms of its MLP, position by
-position, and its active latents, by position and number; then the logits that are asked about.
+In order of computation: tokens; then for every place that is taken apart (the MLP of every layer,
+in an attribution graph) its error terms, position by position, and its active latents, by position
+and number; then the logits that are asked about.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -16,6 +17,7 @@ from patching.latent_sites import latent_site, logit_site
 from patching.sites import Site
 
 TOKEN, ERROR, LATENT, LOGIT = range(4)
+COLUMNS = ("kind", "layer", "position", "unit", "value")
 
 
 @dataclass(frozen=True)
@@ -23,11 +25,12 @@ class Nodes:
     """``n`` nodes.
 
     kind      :data:`TOKEN`, :data:`ERROR`, :data:`LATENT` or :data:`LOGIT`
-    layer     -1 for tokens, the number of layers for logits
+    layer     which of the places, in order; -1 for tokens, the number of places for logits
     position  token index
     unit      the number of the latent, or the id of the token; -1 for errors
     value     a latent's amount (of a pair: clean minus corrupted), an error's length, a logit's
               probability
+    places    names of the places: ``m0``, ``resid_post.1``
     """
 
     kind: Int[np.ndarray, " n"]
@@ -35,26 +38,27 @@ class Nodes:
     position: Int[np.ndarray, " n"]
     unit: Int[np.ndarray, " n"]
     value: Float[np.ndarray, " n"]
+    places: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.kind)
 
     def __getitem__(self, rows: np.ndarray | slice) -> Nodes:
         """Some of the nodes."""
-        return Nodes(**{f.name: getattr(self, f.name)[rows] for f in fields(self)})
+        columns = {name: getattr(self, name)[rows] for name in COLUMNS}
+        return Nodes(**columns, places=self.places)
 
     @classmethod
-    def joined(cls, parts: Sequence[Nodes]) -> Nodes:
+    def joined(cls, parts: Sequence[Nodes], places: tuple[str, ...] = ()) -> Nodes:
         """Several groups of nodes one after another."""
-        return cls(
-            **{f.name: np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(cls)}
-        )
+        columns = {name: np.concatenate([getattr(p, name) for p in parts]) for name in COLUMNS}
+        return cls(**columns, places=places)
 
     @classmethod
     def group(
         cls, kind: int, layer: int, position: np.ndarray, unit: np.ndarray, value: np.ndarray
     ) -> Nodes:
-        """Nodes of one kind and layer."""
+        """Nodes of one kind and place."""
         size = len(position)
         return cls(
             np.full(size, kind),
@@ -85,5 +89,5 @@ class Nodes:
             return Site("input", position=at)
         if kind == LOGIT:
             return logit_site(unit).at(at)
-        place = f"m{int(self.layer[number])}"
+        place = self.places[int(self.layer[number])]
         return latent_site(place, unit if kind == LATENT else None, at)

@@ -22,7 +22,7 @@ through residual stream, attention, and skip connections; never through another 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -33,30 +33,41 @@ from torch import Tensor
 from patching.dictionaries.dictionary import Dictionary
 from patching.dictionaries.places import Place
 from patching.dictionaries.readings import check_fit, kinds_of, point_of, value_at
+from patching.dictionaries.splice import in_order
 from patching.forward import Record
 from patching.model import Model
 from patching.norms import Norm, precise
 from patching.ops import Ops, Point, Vjp
 from patching.secant import SecantOps
 from patching.traces import frozen
-from tasks.errors import MethodError, SiteError, TaskError
+from patching.traces.checks import by_layer, check_ids
+from tasks.errors import SiteError
 
 Values = Mapping[Point, Tensor]
 
 
 @dataclass(frozen=True)
 class Layer:
-    """One MLP at the prompt, or its difference between two prompts.
+    """One place at the prompt, or its difference between two prompts.
 
+    place    what is taken apart
     error    what no latent writes ``[s, d]``
     amounts  of its latents ``[s, m]``; None without a transcoder
     pre      what goes into their activation function ``[s, m]``
     """
 
+    place: Place
     dictionary: Dictionary | None
     error: Float[Tensor, "s d"]
     amounts: Float[Tensor, "s m"] | None = None
     pre: Float[Tensor, "s m"] | None = None
+
+    @property
+    def name(self) -> str:
+        """As names of latents have it: ``m3``, ``resid_post.3``."""
+        if self.dictionary is not None:
+            return self.dictionary.name
+        return f"m{self.place.layer}" if self.place.kind == "mlp_out" else str(self.place)
 
     def minus(self, other: Layer) -> Layer:
         """The difference to the same layer in another run."""
@@ -92,7 +103,7 @@ class Replaced:
     """A replacement model: what its nodes are, and how it is differentiated.
 
     ``amounts``, ``error``, ``pre`` of ``parts`` are those of the clean prompt, or of a pair the
-    differences.
+    differences, and ``other`` is the corrupted run.
     """
 
     model: Model
@@ -101,6 +112,7 @@ class Replaced:
     parts: Run
     ops: Ops
     paired: bool
+    other: Run | None = None
 
     @classmethod
     def of(
@@ -119,10 +131,48 @@ class Replaced:
         """
         placed = by_layer(model, dictionaries)
         check_ids(model, ids, other)
-        clean = _run(model, ids, placed, frozen.KINDS if other is None else SecantOps.needs)
-        if other is None:
-            return cls(model, ids, clean, clean, frozen.FrozenOps(clean.values), paired=False)
-        corrupted = _run(model, other, placed, SecantOps.needs)
+        every = [(Place("mlp_out", i), placed.get(i)) for i in range(len(model.blocks))]
+        if other is not None:
+            return cls._pair(model, ids, other, every)
+        clean = _run(model, ids, every, frozen.KINDS)
+        return cls(model, ids, clean, clean, frozen.FrozenOps(clean.values), paired=False)
+
+    @classmethod
+    def cut(
+        cls,
+        model: Model,
+        ids: Int[Tensor, " s"],
+        other: Int[Tensor, " s"],
+        dictionaries: Iterable[Dictionary],
+    ) -> Replaced:
+        """Take the difference between two prompts apart at the places of any dictionaries alone.
+
+        All else stays the model's own, with its average slopes; no path leads through a place.
+
+        Raises:
+            SiteError: a dictionary that does not fit, or scales what it reads at run time.
+            TaskError: as for :meth:`of`.
+        """
+        check_ids(model, ids, other)
+        placed = in_order(dictionaries)
+        for each in placed:
+            check_fit(model, each)
+            if each.scaling != "none":
+                raise SiteError(
+                    f"{each!r} scales what it reads by {each.scaling}, so no average slope leads "
+                    f"into its latents; edges need a dictionary without that"
+                )
+        return cls._pair(model, ids, other, [(each.writes, each) for each in placed])
+
+    @classmethod
+    def _pair(
+        cls,
+        model: Model,
+        ids: Int[Tensor, " s"],
+        other: Int[Tensor, " s"],
+        placed: Sequence[tuple[Place, Dictionary | None]],
+    ) -> Replaced:
+        clean, corrupted = (_run(model, each, placed, SecantOps.needs) for each in (ids, other))
         parts = Run(
             clean.values,
             clean.tokens - corrupted.tokens,
@@ -130,7 +180,8 @@ class Replaced:
             clean.final - corrupted.final,
             clean.logits,
         )
-        return cls(model, ids, clean, parts, SecantOps(corrupted.values), paired=True)
+        ops = SecantOps(corrupted.values)
+        return cls(model, ids, clean, parts, ops, paired=True, other=corrupted)
 
     @property
     def length(self) -> int:
@@ -157,72 +208,34 @@ class Replaced:
         return weight[tokens] - weight.mean(0)
 
 
-def by_layer(model: Model, dictionaries: Iterable[Dictionary]) -> dict[int, Dictionary]:
-    """Transcoders by the layer of their MLP.
-
-    Raises:
-        SiteError, MethodError: see :meth:`Replaced.of`.
-    """
-    found: dict[int, Dictionary] = {}
-    for each in dictionaries:
-        if not (each.is_transcoder and each.writes.kind == "mlp_out"):
-            raise SiteError(
-                f"{each!r} is no transcoder of an MLP; attribution graphs replace MLPs: train one "
-                f"with --kind transcoder, or score an autoencoder's latents with 'latents'"
-            )
-        check_fit(model, each)
-        reads, layer = each.reads, each.writes.layer
-        # What the MLP itself does to the stream would be missing from every direct effect.
-        if reads.kind in ("mlp_out", "resid_post") or reads.layer != layer:
-            raise SiteError(f"{each!r} reads {reads}, which does not come before its MLP's output")
-        if layer in found:
-            raise MethodError(f"two transcoders of m{layer} are given; give one for each MLP")
-        found[layer] = each
-    return found
-
-
-def check_ids(model: Model, ids: Tensor, other: Tensor | None) -> None:
-    """Refuse prompts that the model cannot read, or that are not one pair.
-
-    Raises:
-        TaskError: see above.
-    """
-    from patching.capture import Prompts
-
-    rows = [ids.tolist()] if other is None else [ids.tolist(), other.tolist()]
-    Prompts.of(rows).check(model)
-    if other is not None and len(ids) != len(other):
-        raise TaskError(
-            f"the prompt has {len(ids)} tokens and the corrupted one {len(other)}; give two of one "
-            f"length"
-        )
-    if other is not None and bool((ids == other).all()):
-        raise TaskError("prompt and corrupted prompt have the same tokens; nothing differs")
-
-
 @torch.no_grad()
-def _run(model: Model, ids: Tensor, placed: Mapping[int, Dictionary], kinds: Iterable[str]) -> Run:
-    wanted = dict.fromkeys((*kinds, *kinds_of(placed.values()), "mlp_out", "mlp_in", "final_in"))
+def _run(
+    model: Model,
+    ids: Tensor,
+    placed: Sequence[tuple[Place, Dictionary | None]],
+    kinds: Iterable[str],
+) -> Run:
+    read = kinds_of(each for _, each in placed if each is not None)
+    written = (point_of(place)[0] for place, _ in placed)
+    wanted = dict.fromkeys((*kinds, *read, *written, "final_in"))
     tap, batch = Record(wanted), ids[None]
     logits = model.run(batch, torch.ones_like(batch, dtype=torch.bool), tap)
-    layers = tuple(
-        _layer(model, placed.get(layer), layer, tap.values) for layer in range(len(model.blocks))
-    )
+    layers = tuple(_layer(model, place, each, tap.values) for place, each in placed)
     final = precise(model.final_norm(tap.values["final_in", len(model.blocks)]))[0]
     return Run(tap.values, _token_vectors(model, batch)[0], layers, final, precise(logits[0]))
 
 
-def _layer(model: Model, dictionary: Dictionary | None, layer: int, values: Values) -> Layer:
-    y = precise(values["mlp_out", layer])[0]
+def _layer(model: Model, place: Place, dictionary: Dictionary | None, values: Values) -> Layer:
+    y = precise(value_at(model, place, values))[0]
     if dictionary is None:
-        return Layer(None, y)
+        return Layer(place, None, y)
     moved = dictionary.to(y)
     x = precise(value_at(model, moved.reads, values))[0]
     amounts = moved.amounts(x)
     error = y - amounts @ moved.W_dec - moved.b_dec
     if moved.skip is not None:
         error = error - x @ moved.skip.T
-    return Layer(moved, error, amounts, moved.pre(x))
+    return Layer(place, moved, error, amounts, moved.pre(x))
 
 
 def _token_vectors(model: Model, batch: Int[Tensor, "1 s"]) -> Float[Tensor, "1 s d"]:

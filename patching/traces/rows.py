@@ -1,7 +1,7 @@
 """Rows of an attribution graph: direct effects on some targets, one backward pass for many.
 
-1. One forward pass of ``B`` copies of the prompt through the linear model, in which every MLP's
-   output and the embedding are leaves.
+1. One forward pass of ``B`` copies of the prompt through the linear model, in which the embedding
+   and every place that is taken apart (in an attribution graph every MLP's output) are leaves.
 2. For ``B`` targets at a time: copy ``i`` gets target ``i``'s encoder column, carried to the point
    that the encoder reads, as its gradient there; one backward pass gives the gradients at all
    leaves; every source's direct effect is its vector times the gradient where it writes.
@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from patching.dictionaries.readings import point_of
+from patching.dictionaries.readings import like_point, point_of
 from patching.forward import run_block
 from patching.norms import precise
 from patching.ops import Point, substitute
@@ -47,6 +47,9 @@ class Rows:
     def __init__(self, replaced: Replaced, nodes: Nodes, batch_size: int = 32) -> None:
         self.replaced, self.nodes, self.batch_size = replaced, nodes, batch_size
         self.places = {layer: self._place(layer) for layer in self._layers()}
+        layers = replaced.parts.layers
+        self._cuts = {point_of(each.place): i for i, each in enumerate(layers)}
+        self._reads = {point_of(e.dictionary.reads) for e in layers if e.dictionary is not None}
         self._leaves: dict[int, Tensor] = {}
         self._points: dict[Point, Tensor] = {}
         self._run()
@@ -99,30 +102,25 @@ class Rows:
 
         def tap(kind: str, layer: int, value: Tensor) -> Tensor:
             point = (kind, layer)
-            if kind == "mlp_out":
-                return self._leaf(layer, values[point].expand_as(value))
-            if self._is_read(point):
+            if point in self._reads:
                 self._points[point] = value
-            return value
+            if point not in self._cuts:
+                return value
+            return self._leaf(self._cuts[point], values[point].expand_as(value))
 
         with model.reading(), torch.enable_grad():
             frame = model.frame(mask)
-            x = self._new_leaf(EMBEDDING, model.embed(ids, frame))
+            x = tap("input", 0, self._new_leaf(EMBEDDING, model.embed(ids, frame)))
             for block in model.blocks:
                 x = run_block(block, x, frame, tap, ops)
             self._points["final_in", len(model.blocks)] = x[:, -1]
-
-    def _is_read(self, point: Point) -> bool:
-        layers = self.replaced.parts.layers
-        found = layers[point[1]].dictionary if 0 <= point[1] < len(layers) else None
-        return found is not None and point_of(found.reads) == point
 
     def _new_leaf(self, layer: int, value: Tensor) -> Tensor:
         self._leaves[layer] = value.detach().requires_grad_()
         return self._leaves[layer]
 
     def _leaf(self, layer: int, value: Tensor) -> Tensor:
-        """An MLP's output as a leaf; a skip connection leads past it to what the MLP reads."""
+        """A place as a leaf; a skip connection leads past it to what the encoder reads."""
         leaf = self._new_leaf(layer, value)
         dictionary = self.replaced.parts.layers[layer].dictionary
         if dictionary is None or dictionary.skip is None:
@@ -155,6 +153,7 @@ class Rows:
         for layer, g in zip(self._leaves, grads, strict=True):
             if g is not None and layer in self.places:
                 place = self.places[layer]
+                g = g.flatten(2) if g.ndim == 4 else g
                 effects = place.effects(precise(g[: len(targets)]))
                 rows[:, place.columns] = effects.cpu().numpy()
         return rows
@@ -168,19 +167,20 @@ class Rows:
         rows = np.flatnonzero(some.layer == layer)
         units = torch.as_tensor(some.unit[rows], device=self.replaced.ids.device)
         number = torch.as_tensor(rows, device=units.device)
-        blocks = len(self.replaced.model.blocks)
-        if layer == blocks:
-            point: Point = ("final_in", blocks)
+        model, parts = self.replaced.model, self.replaced.parts
+        if layer == len(parts.layers):
+            point: Point = ("final_in", len(model.blocks))
             at_norm = self.replaced.unembedding(units)
             values = self.replaced.clean.values[point]
-            back = self.replaced.ops.norm_vjp(self.replaced.model.final_norm, values, point)
+            back = self.replaced.ops.norm_vjp(model.final_norm, values, point)
             g = at_norm.new_zeros(self.batch_size, at_norm.shape[1])
             g[number] = back(at_norm)
             return point, g
-        dictionary = self.replaced.parts.layers[layer].dictionary
+        dictionary = parts.layers[layer].dictionary
         assert dictionary is not None
         columns = encoder_columns(dictionary, units)
         at = torch.as_tensor(some.position[rows], device=units.device)
         g = columns.new_zeros(self.batch_size, self.replaced.length, columns.shape[1])
         g[number, at] = columns
-        return point_of(dictionary.reads), self.replaced.reading(dictionary.reads)(g)
+        g = self.replaced.reading(dictionary.reads)(g)
+        return point_of(dictionary.reads), like_point(dictionary.reads, g, model.anatomy.n_heads)

@@ -11,16 +11,16 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
 from circuits.studies.emotion.circuit import Components
 from circuits.studies.emotion.prompts import EmotionPrompt
 from patching.capture import Prompts
-from patching.forward import Tap, no_tap, run_block
+from patching.forward import Tap, no_tap
 from patching.generate import generate
 from patching.in_use import undisturbed
 from patching.model import Model
 from patching.sweep import Sweep
+from patching.text_loss import text_loss
 from tasks.errors import MethodError, unknown
 from tasks.tokenize import encode, pad_id
 
@@ -175,14 +175,7 @@ def perplexity(
     prompts = Prompts.of([row[:longest] for row in rows], pad_id(model.tokenizer))
 
     def work(tokens: Tensor, mask: Tensor) -> tuple[float, int]:
-        frame = model.frame(mask)
-        x = tap("input", 0, model.embed(tokens, frame))
-        for block in model.blocks:
-            x = run_block(block, x, frame, tap)
-        read = mask[:, :-1]
-        logits = model.unembed(x[:, :-1][read])
-        loss = cross_entropy(logits.float(), tokens[:, 1:][read], reduction="sum")
-        return float(loss), int(read.sum())
+        return text_loss(model, tokens, mask, tap)
 
     losses, counts = zip(*prompts.sweep(model, work, Sweep.of(batch_size)), strict=True)
     return exp(sum(losses) / sum(counts))

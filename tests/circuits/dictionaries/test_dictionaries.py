@@ -156,3 +156,31 @@ def test_a_dictionary_that_explains_little_is_refused_unless_forced(nano, folder
     with pytest.raises(MethodError, match="force"):
         check_quality(found)
     check_quality(found, force=True)
+
+
+def test_the_strongest_latents_are_joined_as_a_circuit(nano, folder, tmp_path):
+    study = latents(
+        nano,
+        "ioi",
+        [str(folder)],
+        n=4,
+        held_out=4,
+        sizes=(5,),
+        edges=4,
+        out=tmp_path / "joined",
+        force_dictionary=True,
+    )
+    found = study.edges
+    into = dict.fromkeys(found.scores, 0.0)
+    for (_, receiver), value in found.edges.items():
+        into[receiver] += value
+    for name, score in found.scores.items():
+        whole = into[name] + found.rest[name] + found.selection[name]
+        assert whole == pytest.approx(score, abs=1e-5)
+    # One stream is a complete cut: its latents and its error carry all of the answer.
+    assert found.scores["logits"] == pytest.approx(study.scores.total_effect, abs=1e-3)
+    names = {name for name in study.circuit.nodes if ".f" in name}
+    assert len(names) == 4
+    assert circuits.CircuitGraph.load(tmp_path / "joined") == study.circuit
+    report = json.loads((tmp_path / "joined" / "latents.json").read_text())
+    assert report["edges"]["scores"] == found.scores
