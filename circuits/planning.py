@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from circuits.clock import Progress
     from circuits.config import Config
     from patching.model import Model
+    from patching.paper import Paper
     from tasks import PromptPairs
 
 LENGTH = 64
@@ -155,7 +156,7 @@ def _on_paper(config: Config) -> Plan:
     return _plan(config, model, len(pairs), pairs.clean.shape[1], paper=True)
 
 
-def _plan(config: Config, model: Model, prompts: int, tokens: int, **more: Any) -> Plan:
+def _plan(config: Config, model: Model | Paper, prompts: int, tokens: int, **more: Any) -> Plan:
     """What is known without a trial.
 
     Raises:
@@ -164,6 +165,7 @@ def _plan(config: Config, model: Model, prompts: int, tokens: int, **more: Any) 
     from circuits.validation.forecast import estimate_passes
     from patching.memory import Fit, fit, taken
     from patching.nodes.layout import layout_of
+    from patching.paper import Paper
 
     limit, size = config.sweep().memory, min(config.batch_size, prompts)
     found = Fit(size, False) if limit is None else fit(model, tokens, size, limit)
@@ -181,7 +183,10 @@ def _plan(config: Config, model: Model, prompts: int, tokens: int, **more: Any) 
         "testing": 4.0,
         "new prompts": 2.0 * _circuits(units) * min(NEW, prompts) / prompts,
     }
-    number = sum(weight.numel() for weight in model.hf.parameters())
+    if isinstance(model, Paper):
+        number = model.parameters
+    else:
+        number = sum(weight.numel() for weight in model.hf.parameters())
     others: dict[str, Any] = {"measured": None, "seconds": {}, "paper": False} | more
     return Plan(
         model=config.model_label,

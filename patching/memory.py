@@ -19,6 +19,7 @@ from dataclasses import dataclass
 
 from patching.anatomy import Anatomy
 from patching.model import Model
+from patching.paper import Paper
 from tasks.errors import MethodError
 
 SLACK = 1.5
@@ -40,7 +41,7 @@ class Fit:
         return f"{prompts} at a time" + (", every block twice" if self.again else "")
 
 
-def fit(model: Model, length: int, batch_size: int, memory: int) -> Fit:
+def fit(model: Model | Paper, length: int, batch_size: int, memory: int) -> Fit:
     """The largest batches that stay below a limit of bytes, first with every block run once.
 
     Raises:
@@ -60,11 +61,12 @@ def fit(model: Model, length: int, batch_size: int, memory: int) -> Fit:
         size //= 2
 
 
-def taken(model: Model, prompts: int, length: int, again: bool) -> int:
+def taken(model: Model | Paper, prompts: int, length: int, again: bool) -> int:
     """About how many bytes scores of edges take beside the model, at most."""
     a = model.anatomy
     vector = prompts * length * a.d_model * model.dtype.itemsize
-    kept, graph = 6.0, _graph(a, length, gated=model.blocks[0].gate is not None)
+    gated = model.gated if isinstance(model, Paper) else model.blocks[0].gate is not None
+    kept, graph = 6.0, _graph(a, length, gated=gated)
     layers = a.n_layers * kept
     # Going backward, ports take 4 a layer while graphs go.
     layers += graph + 4 * a.n_layers if again else a.n_layers * max(graph, 4.0)

@@ -12,6 +12,7 @@ from circuits import __version__
 from circuits.cli.asking import Bos, Chat, ChatPlain, how_of
 from circuits.cli.options import BatchSize, Device, Model, SkipBad, TaskOrFile
 from circuits.cli.output import AsJson, print_json
+from patching.processes import leads
 from tasks.errors import counted
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ def validate(
         locate(model)
         prepare(config)
         plan, work = _planned(config, n is None, methods, kinds, sites)
-        for line in work.lines(len(plan.pairs)):
+        for line in work.lines(len(plan.pairs)) if leads() else ():
             typer.echo(printable(line), err=True)
         about = __version__, config.digest(), methods, kinds, sites, len(plan.pairs)
         with kept(out, *about) as journal, shown_progress() as progress:

@@ -77,6 +77,15 @@ def take_apart(hf: Any, family: Family) -> Parts:
     )
 
 
+def shape_of(hf: Any, family: Family) -> tuple[Anatomy, bool]:
+    """The shape of a model, and whether its MLPs have a gate: also of one without weights.
+
+    Raises:
+        ModelError: as for :func:`take_apart`.
+    """
+    return _anatomy(hf, family, tuple(_find(hf, family.layers))), bool(family.gate)
+
+
 def _find(module: Any, path: str) -> Any:
     """What stands at a path of attributes.
 

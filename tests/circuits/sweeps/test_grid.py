@@ -25,7 +25,7 @@ def written(folder, text):
 def test_there_is_a_cell_for_every_combination(tmp_path):
     grid = read_grid(written(tmp_path, PLAIN))
     assert len(grid.cells) == len({cell.name for cell in grid.cells}) == 12
-    assert grid.cells[0].name == "nano-ioi_split=test-attribution-0"
+    assert grid.cells[0].name == "nano-ioi-attribution-0"
     asked = {(c.config.task, c.config.method, c.config.seed) for c in grid.cells}
     assert len(asked) == 12
     assert {(cell.config.n, cell.config.top) for cell in grid.cells} == {(4, 20)}
@@ -60,7 +60,7 @@ def test_an_unknown_model_in_cell_7_is_refused_before_anything_begins(tmp_path):
         ("n = 4", 'n = "four"', "options.n is 'four', of the kind str; give int"),
         ("n = 4", "many = 4", "options: unknown field 'many'"),
         ("[options]", "[evaluate]\nk = 2\n[options]", "evaluate: unknown field 'k'"),
-        ("ig:steps=3", "ig:step=3", "no option 'step'"),
+        ("ig:steps=3", "ig:step=3", "unknown option of ig 'step'"),
         ('"ig:steps=3"', '"secant", "auto"', "it is the same as cell"),
         ("top = 20", "top = 0", "top"),
         ("top = 20", "top = ", "sweep.toml"),

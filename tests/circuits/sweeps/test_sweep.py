@@ -95,7 +95,7 @@ def test_failures_stand_in_their_rows_and_the_others_go_on(place, monkeypatch):
     assert "1 of 2 cells are not complete; the same command tries them again" in done.stderr
     page = (place / "runs" / "sweep.html").read_text()
     assert "out of &lt;memory&gt;" in page
-    assert '<a href="nano-ioi_split=test-attribution-0/circuit.html">' in page
+    assert '<a href="nano-ioi-attribution-0/circuit.html">' in page
     assert "out of \\<memory\\>" in (place / "runs" / "sweep.md").read_text()
     before = records(place / "runs")
 
