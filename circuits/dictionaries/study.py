@@ -121,7 +121,8 @@ def latents(
 
     ``dictionaries`` are read ones, ``PATH`` or ``SITE=PATH``. Scores are in units of the metric,
     positive where the clean amount pushes it towards the clean answer; see
-    :mod:`patching.dictionaries.latents` for the formulas.
+    :mod:`patching.dictionaries.latents` for the formulas. ``method`` estimates them, at all or at
+    named ``positions``. ``held_out`` prompts test circuits of so many latents as ``sizes`` says.
 
     >>> made = circuits.train_dictionary(model, latents=64, k=8, steps=40, tokens=2000, n=8)
     >>> circuits.latents(model, "ioi", [made.dictionary], n=8, held_out=8, force_dictionary=True)
