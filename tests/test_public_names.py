@@ -1,5 +1,7 @@
 """What `import circuits` offers, and that another project's package is not taken for ours."""
 
+import inspect
+import re
 import subprocess
 import sys
 import tomllib
@@ -30,6 +32,42 @@ def test_all_is_sorted_and_complete():
 def test_every_public_name_is_there_and_documented(name):
     assert getattr(circuits, name).__doc__
     assert name in dir(circuits)
+
+
+SHARED = (
+    *("model", "task", "pairs", "n", "seed", "metric", "direction", "batch_size", "progress"),
+    *("out", "force", "bos", "chat", "skip_bad"),
+)
+"""Arguments whose meaning is said once, where all public names are listed."""
+PLAIN = ("path", "options")
+
+
+@pytest.mark.parametrize("name", circuits.__all__)
+def test_every_argument_of_a_public_function_is_explained(name):
+    what = getattr(circuits, name)
+    if not inspect.isfunction(what):
+        return
+    told = inspect.getdoc(what)
+    arguments = [part for part in inspect.signature(what).parameters if part not in PLAIN]
+    unsaid = [each for each in arguments if not re.search(rf"\b{each}\b", told)]
+    assert [each for each in unsaid if each not in SHARED] == []
+
+
+def test_what_arguments_share_is_said_where_the_names_are():
+    assert [each for each in SHARED if f"``{each}``" not in circuits.__doc__] == []
+
+
+def raised(what):
+    """The errors that a docstring names."""
+    _, _, told = inspect.getdoc(what).partition("Raises:")
+    return re.findall(r"\b[A-Z]\w*Error\b", told)
+
+
+@pytest.mark.parametrize("name", circuits.__all__)
+def test_errors_that_a_public_name_announces_are_public_and_of_one_tree(name):
+    for error in raised(getattr(circuits, name)):
+        found = getattr(circuits, error)
+        assert issubclass(found, circuits.CircuitsError)
 
 
 def test_functions_are_not_hidden_by_modules_of_the_same_name():

@@ -112,6 +112,9 @@ def latent(
 ) -> Meaning:
     """Look through text for what a latent answers to.
 
+    `name` says the latent, of one of the `dictionaries`. `tokens` tokens of `text` are read, and
+    the `top` places where it is largest are kept.
+
     >>> made = circuits.train_dictionary(model, latents=64, k=8, steps=40, tokens=2000, n=8)
     >>> circuits.latent(model, [made.dictionary], "resid_post.1.f3", tokens=500, top=2).name
     'resid_post.1.f3'

@@ -131,9 +131,10 @@ def latents(
 
     ``dictionaries`` are read ones, ``PATH`` or ``SITE=PATH``. Scores are in units of the metric,
     positive where the clean amount pushes it towards the clean answer; see
-    :mod:`patching.dictionaries.latents` for the formulas. ``edges`` of the strongest latents are
-    joined by edges (:mod:`patching.dictionaries.latent_edges`), with input, error terms and logits,
-    as a circuit.
+    :mod:`patching.dictionaries.latents` for the formulas. ``method`` estimates them, at all or at
+    named ``positions``. ``edges`` of the strongest latents are joined by edges
+    (:mod:`patching.dictionaries.latent_edges`), with input, error terms and logits, as a circuit.
+    ``held_out`` prompts test circuits of so many latents as ``sizes`` says.
 
     >>> made = circuits.train_dictionary(model, latents=64, k=8, steps=40, tokens=2000, n=8)
     >>> circuits.latents(model, "ioi", [made.dictionary], n=8, held_out=8, force_dictionary=True)

@@ -74,12 +74,13 @@ def train_dictionary(
 ) -> Trained:
     """Train a TopK dictionary of one place of a model.
 
-    ``site`` is what is taken apart: ``resid_post.1``, ``attn_out.0``, ``mlp_out.2``; of a
-    transcoder an MLP, ``m2`` or ``mlp_out.2``, whose normed input is read. ``tokens`` activations
-    of ``text`` (see :mod:`circuits.dictionaries.text`) are collected once, and ``steps`` steps of
-    ``batch`` of them are taken. The result is measured on ``n`` other prompts of ``tasks``. With
-    ``out`` it is written there, for SAELens 6 (TopK transcoders: for sparsify); a checkpoint beside
-    it lets a stopped training go on. Method: :mod:`patching.dictionaries.train`.
+    ``kind`` is ``sae``, ``transcoder`` or ``skip-transcoder``, ``rate`` the learning rate. ``site``
+    is what is taken apart: ``resid_post.1``, ``attn_out.0``, ``mlp_out.2``; of a transcoder an MLP,
+    ``m2`` or ``mlp_out.2``, whose normed input is read. ``tokens`` activations of ``text`` (see
+    :mod:`circuits.dictionaries.text`) are collected once, and ``steps`` steps of ``batch`` of them
+    are taken. The result is measured on ``n`` other prompts of ``tasks``. With ``out`` it is
+    written there, for SAELens 6 (TopK transcoders: for sparsify); a checkpoint beside it lets a
+    stopped training go on. Method: :mod:`patching.dictionaries.train`.
 
     >>> circuits.train_dictionary(model, "resid_post.1", latents=64, k=4, steps=20, tokens=2000)
     Trained(Dictionary(topk SAE of resid_post.1: 64 latents, width 128, k 4), ...)

@@ -255,6 +255,8 @@ def scale(what: str | CircuitGraph, factor: float, ablation: str = "corrupted") 
 def remove(what: str | CircuitGraph, ablation: str = "corrupted") -> Scale | Circuit:
     """Zero a head, a neuron or another site; or cut a circuit's edges out of the model.
 
+    `what` is a site's name or a circuit; what a cut edge carries is replaced by `ablation`.
+
     >>> circuits.remove("a3.h0")
     Scale(kind='scale', site='a3.h0', factor=0.0)
     """
@@ -262,7 +264,7 @@ def remove(what: str | CircuitGraph, ablation: str = "corrupted") -> Scale | Cir
 
 
 def keep(graph: CircuitGraph, ablation: str = "corrupted") -> Circuit:
-    """A circuit alone, everything outside it ablated.
+    """A circuit alone, everything outside it replaced by `ablation` (see ``circuits ablations``).
 
     >>> with circuits.editing(model, circuits.keep(graph.top(20))) as edited:
     ...     edited.logits(pairs).shape

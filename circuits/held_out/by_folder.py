@@ -46,9 +46,10 @@ def evaluate_run(
 ) -> RunEvaluation:
     """Test a run's circuit on `n` prompts it was not found on; adds the result to the folder.
 
-    With `out` it is written there instead; `force` replaces an evaluation that is there. Further
-    `terms` are those of :class:`circuits.held_out.terms.Terms`: `prompts`, `ablation`,
-    `means`, `rediscoveries`, `batch_size`, `allow_other_model`, `skip_bad`.
+    With `out` it is written there instead; `force` replaces an evaluation that is there.
+    `reference` is a run or the file of a circuit to compare this one with. Further
+    `terms` are those of :class:`circuits.held_out.terms.Terms`: `prompts`, `ablation`, `means`,
+    `rediscoveries`, `batch_size`, `allow_other_model`, `skip_bad`.
 
     >>> _ = circuits.discover("ioi", model="nano", n=8, top=20, out="runs/few", force=True)
     >>> print(circuits.evaluate_run("runs/few", n=8))
@@ -79,7 +80,8 @@ def compare(
 ) -> Comparison:
     """Several runs on the same `n` prompts, which none of them was found on.
 
-    The first run is what the others are compared with. `terms` as for :func:`evaluate_run`.
+    `folders` are those of the runs. The first run is what the others are compared with. `terms` as
+    for :func:`evaluate_run`.
 
     >>> for method in ("secant", "attribution"):
     ...     _ = circuits.discover("ioi", "nano", method=method, n=8, top=20, out=f"runs/{method}")
@@ -109,7 +111,8 @@ def consensus(
 ) -> Consensus:
     """The edges that at least `share` of several runs hold, as a circuit, tested on `n` prompts.
 
-    The prompts are ones that no run was found on. `terms` as for :func:`evaluate_run`.
+    `folders` are those of the runs. The prompts are ones that no run was found on. `terms` as for
+    :func:`evaluate_run`.
 
     >>> for seed in (0, 1):
     ...     _ = circuits.discover("ioi", "nano", n=8, top=20, seed=seed, out=f"runs/seed{seed}")

@@ -64,7 +64,8 @@ def validate(
 ) -> Validation:
     """Every estimate beside the exact effect, per kind of site and direction.
 
-    A method is written with its options, such as ``relevance:rules=gim``. Residual-stream kinds
+    Each of the ``methods`` is written with its options, such as ``relevance:rules=gim``; ``kinds``
+    are kinds of sites, or ``edge``. Residual-stream kinds
     are compared at each position (``token`` where all prompts are equally long, else ``named``,
     else ``all``), heads over all positions, ``edge`` over all edges. Of a kind with more than
     ``sites`` sites, this many are drawn with ``seed``, the same ones in both directions.

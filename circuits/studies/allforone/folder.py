@@ -115,12 +115,13 @@ def af1(
 ) -> AllForOne:
     """The All-for-One subgraph with which `model` answers `task`, and the search that found it.
 
-    `task` is a task's name (`options` are the task's), a file of prompt pairs, or
-    `PromptPairs`. Prompts have to be of one length. `conditional(position, token, n, seed)` draws
-    prompts with that token at that position and the rest independent of it; by default the task's
-    own sampler, or, for pairs, every column drawn by itself. `bos` and `chat` say how texts are put
-    to the model: see :meth:`tasks.base.Task.pairs`. Shares are of the prompts that the full model
-    answers right, with 95 % Wilson intervals.
+    `task` is a task's name (`options` are the task's), a file of prompt pairs, or `PromptPairs`.
+    Prompts have to be of one length. `conditional(position, token, n, seed)` draws prompts with
+    that token at that position and the rest independent of it; by default the task's own sampler,
+    or, for pairs, every column drawn by itself. `bos` and `chat` say how texts are put to the
+    model: see :meth:`tasks.base.Task.pairs`. Shares are of the prompts that the full model answers
+    right, with 95 % Wilson intervals; `tolerance` is how much of them a subgraph may lose and still
+    count as good.
 
     >>> circuits.af1(model, "mental_math", n=16, samples=16, alternatives=False, prune=False)
     AllForOne(mental_math: Stages(wait=..., transfer=...), faithfulness ...)

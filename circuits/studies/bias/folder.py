@@ -46,10 +46,12 @@ def mitigate(
     No right answer is used to choose it. It is the edit under which every question gets the same
     answer in all orders of its options, all letters are chosen equally often, and other tasks and
     text stay as they are. The report card compares it on held-out questions with no edit, PriDe,
-    other recipes and controls. There are 400 of them (``test``), 200 or 100 for large models. With
+    other recipes and controls. ``file`` holds questions of your own (:mod:`tasks.mcq_files`), of
+    which ``train`` and ``test`` are taken (``test`` is 400, or 200 or 100 for large models);
+    ``others`` are prompts of other tasks. ``recipes`` names those to try, by default all. With
     ``out`` it is written there, with the plan and the edited model beside it; where nothing is
-    surely better than doing nothing, no model is. ``bos`` and ``chat``
-    say how the questions are put to the model: see :meth:`tasks.base.Task.pairs`.
+    surely better than doing nothing, no model is. ``bos`` and ``chat`` say how the questions are
+    put to the model: see :meth:`tasks.base.Task.pairs`.
 
     >>> card = circuits.mitigate(model, train=8, test=40, others=8, recipes=["least squares"])
     >>> card.chosen

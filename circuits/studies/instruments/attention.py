@@ -14,8 +14,9 @@ Of the weights alone are the scores ``copying`` and ``successor``
 (:mod:`circuits.studies.instruments.head_weights`).
 
 Induction, duplicate-token and S-inhibition heads as in Olsson et al. 2022 and Wang et al. 2022: an
-S-inhibition head attends from the last token to the other answer (in IOI, the subject) without
-writing that answer itself, so that movers later attend elsewhere. Attention is no
+S-inhibition head attends from the last token to the other answer (in IOI, the subject) and writes
+next to nothing of either answer: it makes movers attend elsewhere. A copy-suppression head attends
+there as well, and lowers what it attends to itself (McDougall et al. 2023). Attention is no
 proof of what a head does: the names are candidates, to be checked by patching.
 """
 
@@ -52,7 +53,7 @@ if TYPE_CHECKING:
 
 MEASURES = ("previous", "duplicate", "induction", "first", "answer", "other", "direct")
 LEAST = {"previous": 0.4, "induction": 0.25, "duplicate": 0.25, "answer": 0.25, "other": 0.25}
-SUCCEEDS = 0.5
+SUCCEEDS, WRITES = 0.5, 0.1
 """From where on a head is named after what it attends to, or after what its weights do."""
 
 NAMES = {
@@ -88,18 +89,20 @@ class AttentionScores(Reported):
         """What the heads do by their scores, of those that can be named; candidates, no proof.
 
         A head that attends from the last token to the answer is a mover where its direct effect
-        favours the answer, a negative mover where it disfavours it. One that attends from there to
-        the other answer is an S-inhibition head, unless it writes that answer.
+        favours the answer, a negative mover where it disfavours it. One that attends from there
+        rather to the other answer is a copy-suppression head where its direct effect favours the
+        answer, an S-inhibition head where it has next to none.
         """
         means = {name: measured.mean() for name, measured in self.measures.items()}
+        largest = float(np.abs(means["direct"]).max(initial=0.0))
         found: dict[str, str] = {}
         for at, name in enumerate(self.heads):
             told = [NAMES[kind] for kind in NAMES if means[kind][at] >= LEAST[kind]]
             low, high = self._direct[:, at]
             if means["answer"][at] >= LEAST["answer"] and (low > 0 or high < 0):
                 told.insert(0, "name mover" if low > 0 else "negative name mover")
-            elif means["other"][at] >= LEAST["other"] and not high < 0:
-                told.insert(0, "S-inhibition head")
+            elif means["other"][at] >= max(LEAST["other"], means["answer"][at]):
+                told[:0] = _reader_of_the_other(means["direct"][at], (low, high), largest)
             if self.successor[at] >= SUCCEEDS:
                 told.append("successor head")
             if told:
@@ -205,6 +208,14 @@ def attention(
     weights = copying_scores(model), successor_scores(model)
     positions = tuple(pairs.positions)
     return AttentionScores(run, len(pairs), names, measures, *weights, positions, between)
+
+
+def _reader_of_the_other(direct: float, interval: tuple[float, float], largest: float) -> list[str]:
+    """What a head that attends to the other answer is called, by what it writes of the answers."""
+    low, high = interval
+    if abs(direct) < WRITES * largest or not (low > 0 or high < 0):
+        return ["S-inhibition head"]
+    return ["copy-suppression head"] if low > 0 else []
 
 
 def all_heads(model: Model) -> list[Site]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -37,6 +38,10 @@ class Measured:
 
     def intervals(self) -> Float[np.ndarray, "2 parts"]:
         """Bootstrap intervals (95 %) over prompts; NaN of fewer than two prompts."""
+        return self._ends
+
+    @cached_property
+    def _ends(self) -> Float[np.ndarray, "2 parts"]:
         known = ~np.isnan(self.values)
         if self.n < 2:
             return np.full((2, len(self.parts)), np.nan)
@@ -44,7 +49,10 @@ class Measured:
         total, count = drawn @ np.where(known, self.values, 0.0), drawn @ known
         means = np.divide(total, count, where=count > 0, out=np.full(total.shape, np.nan))
         ends = np.full((2, len(self.parts)), np.nan)
-        some = known.any(axis=0)
+        # Quantiles that need not look for NaN are many times faster.
+        lacking = np.isnan(means).any(axis=0)
+        ends[:, ~lacking] = np.quantile(means[:, ~lacking], TAILS, axis=0)
+        some = known.any(axis=0) & lacking
         ends[:, some] = np.nanquantile(means[:, some], TAILS, axis=0)
         return ends
 

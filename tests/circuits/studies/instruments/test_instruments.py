@@ -204,6 +204,8 @@ def planted(**means):
         ({"answer": 0.7, "direct": -1.0}, "negative name mover"),
         ({"other": 0.6}, "S-inhibition head"),
         ({"other": 0.6, "direct": -1.0}, None),
+        ({"other": 0.6, "direct": 1.0}, "copy-suppression head"),
+        ({"other": 0.3, "answer": 0.6}, None),
         ({"answer": 0.7}, None),
         ({"direct": 5.0}, None),
     ],
