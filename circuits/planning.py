@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from tasks.errors import counted
 
@@ -152,7 +152,8 @@ def _on_paper(config: Config) -> Plan:
     model = opened_on_paper(config.model or "")
     if model.tokenizer is None:
         return _plan(config, model, config.count or 1, LENGTH, paper=True)
-    pairs = prompts_of(replace(config, model_correct=False), model)
+    # Texts are cut by the tokenizer alone, and nothing else of a model is asked for here.
+    pairs = prompts_of(replace(config, model_correct=False), cast("Model", model))
     return _plan(config, model, len(pairs), pairs.clean.shape[1], paper=True)
 
 

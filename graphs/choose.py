@@ -8,7 +8,7 @@ from math import isnan
 from numbers import Real
 from typing import TYPE_CHECKING, Any
 
-from graphs.order import ENDS
+from graphs.order import ENDS, STARTS
 from patching.placed import PlacedEdges
 from patching.sites import Edge, crosses, nearest
 from tasks.errors import FormatError, SiteError, all_faults, number_faults
@@ -71,7 +71,7 @@ def prune(graph: CircuitGraph) -> CircuitGraph:
         return graph
     if any(crosses(item.edge) for item in graph.scored_edges):
         return _prune_placed(graph)
-    starts = {node.name for node in graph.scored_nodes if node.site.kind == "input"}
+    starts = {node.name for node in graph.scored_nodes if node.site.kind in STARTS}
     ends = {node.name for node in graph.scored_nodes if node.site.kind in ENDS}
     connected = connected_nodes((item.edge for item in graph.scored_edges), starts, ends)
     edges = [item for item in graph.scored_edges if item.ends <= connected]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from graphs.order import OF_MLPS, layer_of
 from graphs.shapes import Column, Layout, Looks, Path, Point, Spot
+from graphs.style import clean
 from graphs.ways import ports_of
 
 if TYPE_CHECKING:
@@ -43,6 +44,8 @@ def grid(graph: CircuitGraph) -> Layout:
                     middle = left + order * (_LOOKS.width + _BESIDE) + _LOOKS.width / 2
                     spots[node.name] = Spot(middle, -row * _ROW, _LOOKS.width, _LOOKS.node_height)
         label = "all positions" if position is None else str(position)
+        if isinstance(position, int) and (token := graph.info.token(position).strip()):
+            label = f"{label} {clean(token, 12)}"
         columns.append(Column(label, x, x + width))
         x += width + _BETWEEN
     ports = ports_of(graph)

@@ -15,6 +15,8 @@ _PLACE_RANK |= {"mlp_out": 22, "resid_post": 30}
 OF_MLPS = ("mlp", "neuron", "latent", "error")
 """Kinds of nodes that stand beside or below the heads of a layer."""
 ENDS = ("logit", "logits")
+STARTS = ("input", "error")
+"""Kinds of nodes that nothing leads to: what an error term is made of is not known."""
 
 NodeKey = tuple[int, int, int, int, int, str]
 EdgeKey = tuple[int, int, NodeKey, NodeKey]

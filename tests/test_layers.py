@@ -10,7 +10,7 @@ from importlinter.cli import lint_imports
 
 HEAVY = ("torch", "transformers", "transformer_lens")
 VOCABULARY = {
-    *("patching.anatomy", "patching.sites", "patching.scores"),
+    *("patching.anatomy", "patching.sites", "patching.latent_sites", "patching.scores"),
     *("patching.nodes.layout", "patching.nodes.edges", "patching.placed"),
     "patching.choices",
 }

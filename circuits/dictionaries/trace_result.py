@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from circuits.results.report import Report, Reported
@@ -111,9 +112,9 @@ class Trace(Reported):
             "model_hash": self.circuit.info.model_hash,
             "dictionaries": self.circuit.info.options.get("dictionaries", []),
             "scores": {
-                "replacement": self.replacement,
-                "completeness": self.completeness,
-                "pruned_replacement": self.pruned_replacement,
+                name: value if isfinite(value) else None
+                for name in ("replacement", "completeness", "pruned_replacement")
+                for value in (float(getattr(self, name)),)
             },
             "gap": self.gap,
             "active": self.active,

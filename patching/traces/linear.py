@@ -73,7 +73,7 @@ def linear_run(replaced: Replaced, nodes: Nodes, factors: Float[np.ndarray, " n"
 
 @dataclass
 class _Linear:
-    """One such run; also a tap, which puts what nodes write in the place of MLPs' outputs."""
+    """One such run; also a tap, which puts what nodes write instead of MLPs' outputs."""
 
     replaced: Replaced
     nodes: Nodes
