@@ -122,6 +122,7 @@ class Worker:
     def asked(self, order: Mapping[str, Any]) -> dict[str, Any]:
         """What the process answers."""
         if self.process is None or self.process.poll() is not None:
+            self.stop()
             self.process = self._begun()
         process = self.process
         assert process.stdin is not None
@@ -142,6 +143,10 @@ class Worker:
         if self.process is not None:
             self.process.kill()
             self.process.wait()
+            for pipe in (self.process.stdin, self.process.stdout):
+                if pipe is not None:
+                    with suppress(OSError):
+                        pipe.close()
 
     @staticmethod
     def _begun() -> subprocess.Popen[str]:

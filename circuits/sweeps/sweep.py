@@ -44,8 +44,8 @@ def sweep(
 
     >>> text = 'models = ["nano"]\\ntasks = ["ioi"]\\nmethods = ["secant", "attribution"]\\n'
     >>> _ = Path("few.toml").write_text(text + "[options]\\nn = 4\\ntop = 20\\n")
-    >>> circuits.sweep("few.toml", "runs/few").to_frame()["edges"].tolist()
-    [20, 20]
+    >>> circuits.sweep("few.toml", "runs/few").to_frame()["state"].tolist()
+    ['done', 'done']
 
     Raises:
         FormatError: the file is not a sweep, or a cell cannot be carried out: before any is begun.
