@@ -45,7 +45,7 @@ def commands(group, above="circuits "):
             yield f"{above}{name}", command
 
 
-def test_everything_is_in_the_site(site):
+def test_everything_is_in_the_site(site, root):
     """One test, since every worker would build the site for itself."""
     api = site["generated/api.html"]
     assert [name for name in circuits.__all__ if f'id="circuits.{name}"' not in api] == []
@@ -62,15 +62,16 @@ def test_everything_is_in_the_site(site):
     assert missing(site["generated/selectors.html"], SELECTORS) == []
     assert missing(site["generated/ablations.html"], [*ABLATIONS, *CUTS]) == []
     assert missing(site["generated/formats.html"], FORMATS) == []
-    every_page_can_be_reached(site)
+    every_page_can_be_reached(site, root)
     nothing_is_fetched(site)
 
 
-def every_page_can_be_reached(site):
+def every_page_can_be_reached(site, root):
     front = site["index.html"]
     of_search = {"genindex.html", "search.html", "index.html", "py-modindex.html"}
     inner = [page for page in site if page not in of_search and not page.startswith("_")]
-    assert len([page for page in inner if page.startswith("notebooks/")]) == 6
+    tours = {f"notebooks/{file.stem}.html" for file in root.glob("notebooks/*.ipynb")}
+    assert {page for page in inner if page.startswith("notebooks/")} == tours
     assert [page for page in inner if f'href="{page}"' not in front] == []
 
 

@@ -132,6 +132,9 @@ def steer_latent(
 ) -> Steering:
     """Steer by a latent in three ways, at several strengths.
 
+    ``name`` is a latent's, such as ``resid_post.3.f12``, of one of the ``dictionaries`` (read ones,
+    ``PATH`` or ``SITE=PATH``). The ``strengths`` are multiples of its mean amount where it fires.
+
     >>> made = circuits.train_dictionary(model, latents=64, k=8, steps=40, tokens=2000, n=8)
     >>> circuits.steer_latent(
     ...     model, "resid_post.1.f3", "ioi", [made.dictionary], strengths=[4], n=8, tokens=500

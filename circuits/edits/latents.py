@@ -19,7 +19,7 @@ def latent_edit(
     high: float | None = None,
     where: str = "always",
 ) -> Latent:
-    """Change a latent: set it to a ``value``, or to ``factor * a + add`` within bounds.
+    """Change a latent: set it to a ``value``, or to ``factor * a + add``, from ``low`` to ``high``.
 
     ``factor=0`` ablates it. ``dictionary`` is ``PATH`` or ``SITE=PATH``. Where: see
     :class:`circuits.edits.edit.Latent`.
