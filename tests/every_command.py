@@ -37,7 +37,7 @@ COMMANDS = {
     "--force",
     "emotion": "emotion --groups 4 --tests 2 --tuning 2 --draws 1 --new-tokens 2 --out written "
     "--force",
-    "evaluate": "evaluate runs/a --n 4 --rediscoveries 2",
+    "evaluate": "evaluate runs/a --n 4 --rediscoveries 2 --force",
     "compare": "compare runs/a runs/b --n 4 --out written --force",
     "sweep": "sweep sweep.toml --out written",
     "means": "means ioi --n 4 --out written --force",

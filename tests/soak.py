@@ -37,7 +37,7 @@ COMMANDS = (
     "discover ioi --n 4 --top {top} --method attribution --out {run}",
     "discover ioi --n 4 --top {top} --method attribution --out {run} --force",
     "discover ioi --n 4 --top 9 --level node --method attribution --out {run} --force",
-    "evaluate {run} --n 4",
+    "evaluate {run} --n 4 --force",
     "compare {run} {other} --n 4 --out compared --force",
     "means ioi --n 4 --out means.safetensors --force",
     "validate ioi --n 4 --method attribution --kind z --sites 4 --out validated --force",
