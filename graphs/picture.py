@@ -73,15 +73,16 @@ def _opacity(name: str, near: AbstractSet[str]) -> float:
 
 
 def _bands(placed: Layout) -> Iterable[Part]:
-    """A label for every column, and a grey band behind every second one."""
+    """A grey band behind every second column, then a label for each: bands may overlap."""
     _, top, _, bottom = placed.box
-    for order, column in enumerate(placed.columns):
+    tall = bottom - top + HEAD + 8
+    for column in placed.columns[1::2]:
+        middle, width = (column.low + column.high) / 2, column.high - column.low + 8
+        yield Part((Box(middle, top - HEAD + tall / 2, width, tall, style.BAND),))
+    for column in placed.columns:
         width = column.high - column.low + 8
         middle = (column.low + column.high) / 2
         told = column.label
-        if order % 2:
-            tall = bottom - top + HEAD + 8
-            yield Part((Box(middle, top - HEAD + tall / 2, width, tall, style.BAND),))
         if not placed.upright and not placed.looks.short:
             told = f"layer {told}"
         yield Part((_fitting(middle, top - HEAD + 13, told, width, style.PALE_INK),))

@@ -24,7 +24,6 @@ from patching.anatomy import Anatomy
 from patching.scores import SIGN
 from patching.sites import Edge, Site
 from tasks.errors import CircuitsError, FormatError, SiteError, all_faults
-from tasks.limits import MAX_HEADS
 
 FORMAT = "circuit"
 MAJOR, MINOR = 1, 3
@@ -235,9 +234,6 @@ def read_info(part: InfoPart) -> CircuitInfo:
     Raises:
         FormatError: numbers that do not fit together.
     """
-    heads = part.anatomy.n_layers * part.anatomy.n_heads
-    if heads > MAX_HEADS:
-        raise FormatError(f"a model of {heads:,} heads; circuits of at most {MAX_HEADS:,} are read")
     values = part.model_dump(exclude={"sign", "anatomy", "selection", "metrics", "view"})
     return CircuitInfo(
         anatomy=Anatomy.from_json(part.anatomy.model_dump()),

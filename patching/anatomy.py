@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from tasks.errors import FormatError
+from tasks.limits import MAX_HEADS, MAX_NEURONS
 
 _OF_EXPERTS = ("n_experts", "shared_expert", "dense_layers")
 
@@ -86,6 +87,7 @@ class Anatomy:
         counts = [anatomy.n_layers, anatomy.n_heads, anatomy.n_kv_heads, anatomy.d_model]
         if not all(isinstance(c, int) and c > 0 for c in counts):
             raise FormatError(f"model anatomy: counts must be positive integers, given {counts}")
+        anatomy._check_sizes()
         if anatomy.n_heads % anatomy.n_kv_heads:
             raise FormatError(
                 f"model anatomy: {anatomy.n_heads} heads cannot share "
@@ -94,10 +96,25 @@ class Anatomy:
         anatomy._check_experts()
         return anatomy
 
+    def _check_sizes(self) -> None:
+        """Refuse a model so large that its names alone would fill the memory."""
+        widths = {"d_head": self.d_head, "d_mlp": self.d_mlp}
+        for name, width in widths.items():
+            if not isinstance(width, int) or width < 0:
+                raise FormatError(f"model anatomy: {name} must be 0 or more, given {width!r}")
+        heads, neurons = self.n_layers * self.n_heads, self.n_layers * self.d_mlp
+        if heads > MAX_HEADS:
+            raise FormatError(f"a model of {heads:,} heads; at most {MAX_HEADS:,} are read")
+        if neurons > MAX_NEURONS:
+            raise FormatError(f"a model of {neurons:,} neurons; at most {MAX_NEURONS:,} are read")
+
     def _check_experts(self) -> None:
         experts, dense = self.n_experts, self.dense_layers
         if not isinstance(experts, int) or experts < 0:
             raise FormatError(f"model anatomy: n_experts must be 0 or more, given {experts!r}")
+        if experts * self.n_layers > MAX_HEADS:
+            experts *= self.n_layers
+            raise FormatError(f"a model of {experts:,} experts; at most {MAX_HEADS:,} are read")
         if not all(isinstance(layer, int) and 0 <= layer < self.n_layers for layer in dense):
             raise FormatError(
                 f"model anatomy: dense_layers must be layers from 0 to {self.n_layers - 1}, "

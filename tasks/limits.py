@@ -46,7 +46,10 @@ MAX_ID = 2**31 - 1
 """The largest token id."""
 
 MAX_HEADS = 100_000
-"""Attention heads that a circuit's file may claim for its model, over all layers."""
+"""Attention heads, or experts, that a file may claim for its model, over all layers."""
+
+MAX_NEURONS = 100_000_000
+"""Neurons that a file may claim for its model, over all layers; an 8B model has half a million."""
 
 MAX_EDGES = 5_000_000
 """Edges of a model that a format can list which lists all of them; an 8B model has 1.6 million."""

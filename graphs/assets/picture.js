@@ -103,14 +103,16 @@ function drawNode(node) {
 /* Bands of layers (or of positions across, layers up), each second one grey. */
 function drawBands() {
   const [left, top, right, bottom] = placed.box;
-  const across = placed.columns.flatMap(([told, low, high], order) => {
-    const band = draw("rect", { class: order % 2 ? "band" : "band plain", x: low - 4,
-      y: top - HEAD, width: high - low + 8, height: bottom - top + HEAD + 8 });
+  const bands = placed.columns.map(([, low, high], order) => draw("rect", {
+    class: order % 2 ? "band" : "band plain", x: low - 4, y: top - HEAD, width: high - low + 8,
+    height: bottom - top + HEAD + 8 }));
+  const labels = placed.columns.map(([told, low, high]) => {
     const wide = !placed.short && !placed.rows.length;
-    const label = draw("text", { class: "pale", x: (low + high) / 2, y: top - HEAD + 14,
+    return draw("text", { class: "pale", x: (low + high) / 2, y: top - HEAD + 14,
       "font-size": FONT, "text-anchor": "middle" }, wide ? `layer ${told}` : told);
-    return [band, label];
   });
+  // Bands may overlap, so all of them lie behind all labels.
+  const across = [...bands, ...labels];
   const up = placed.rows.map(([told, low, high]) => draw("text", { class: "pale", x: left - 12,
     y: (low + high) / 2 + 3, "font-size": FONT, "text-anchor": "end" }, told));
   if (!placed.columns.length || placed.rows.length || !placed.short) return [...across, ...up];

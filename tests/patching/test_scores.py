@@ -169,6 +169,7 @@ def rewritten(path, change):
         ({"names": ...}, "is not a scores file: its names are no list"),
         ({"anatomy": ...}, "is not a scores file: it has no anatomy"),
         ({"anatomy": {"n_layers": 1}}, "model anatomy"),
+        ({"anatomy": ANATOMY.to_json() | {"n_layers": 10**25}}, "heads; at most 100,000 are read"),
         ({"colour": "red"}, "is not a scores file: it has 'colour'"),
         ({"names": ["input"]}, "its totals are F64 of shape .4., for 1 names"),
         ({"level": "edges"}, "is not a scores file: .*level 'edges' is none of"),

@@ -203,6 +203,10 @@ def test_anatomy_survives_a_file(anatomy):
         ({"n_kv_heads": 3}, "4 heads cannot share 3 key/value heads evenly"),
         ({"width": 3}, "unexpected keyword argument 'width'"),
         ({"d_model": None}, "counts must be positive integers"),
+        ({"d_mlp": "8"}, "d_mlp must be 0 or more"),
+        ({"n_layers": 10**25}, "heads; at most 100,000 are read"),
+        ({"d_mlp": 10**30}, "neurons; at most 100,000,000 are read"),
+        ({"n_experts": 10**9}, "experts; at most 100,000 are read"),
     ],
 )
 def test_an_anatomy_that_makes_no_sense(change, message):
