@@ -9,11 +9,8 @@ configuration and no weights, there is the formula alone.
 from __future__ import annotations
 
 import math
-import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from tasks.errors import counted
@@ -31,9 +28,6 @@ LENGTH = 64
 NEW, CURVE, DIVIDED = 32, 10, 9
 """Prompts that a circuit is tested on anew, circuits of the page's curve, and circuits run beside
 those of doubled sizes to see how many edges are enough."""
-
-EVERY = 0.005
-"""Seconds between two looks at how much memory the process has."""
 
 
 @dataclass(frozen=True)
@@ -152,7 +146,7 @@ def _on_paper(config: Config) -> Plan:
     model = opened_on_paper(config.model or "")
     if model.tokenizer is None:
         return _plan(config, model, config.count or 1, LENGTH, paper=True)
-    # Texts are cut by the tokenizer alone, and nothing else of a model is asked for here.
+    # Prompts are made by the tokenizer; which of them the model knows cannot be seen.
     pairs = prompts_of(replace(config, model_correct=False), cast("Model", model))
     return _plan(config, model, len(pairs), pairs.clean.shape[1], paper=True)
 
@@ -251,6 +245,7 @@ def _trial(
     from circuits.discover import find, measure
     from circuits.evaluate import evaluate
     from circuits.inside import look_inside
+    from patching.memory import peak
 
     # Whatever chooses the circuit, as many are tested; choosing itself is not tried.
     plain = replace(config, select="top", top=min(config.size or 100, 100), faithful=None)
@@ -267,40 +262,3 @@ def _trial(
         with clock("looking inside"):
             look_inside(graph, model, part, evaluation, options)
     return clock.seconds, most()
-
-
-@contextmanager
-def peak(model: Model) -> Iterator[Any]:
-    """Gives a function: bytes taken at most in the block, beside what there was before."""
-    import torch
-
-    if model.device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(model.device)
-        before = torch.cuda.memory_allocated(model.device)
-        yield lambda: torch.cuda.max_memory_allocated(model.device) - before
-        return
-    before, seen, done = resident(), [0], threading.Event()
-
-    def look() -> None:
-        while not done.wait(EVERY):
-            seen.append(max(resident() - before, seen.pop()))
-
-    watcher = threading.Thread(target=look, daemon=True)
-    watcher.start()
-    try:
-        yield lambda: seen[0]
-    finally:
-        seen.append(max(resident() - before, seen.pop()))
-        done.set()
-        watcher.join()
-
-
-def resident() -> int:
-    """Bytes that this process has in memory; 0 where the system does not say."""
-    try:
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-    except OSError:
-        return 0
-    import resource
-
-    return pages * resource.getpagesize()

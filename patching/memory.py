@@ -15,7 +15,14 @@ pieces is counted in :data:`SLACK`.
 from __future__ import annotations
 
 import math
+import resource
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
+
+import torch
 
 from patching.anatomy import Anatomy
 from patching.model import Model
@@ -27,6 +34,9 @@ SLACK = 1.5
 
 TILES = 64 * 2**20
 """Bytes of the tiles that products are taken in, a few at a time."""
+
+EVERY = 0.005
+"""Seconds between two looks at how much memory the process has."""
 
 
 @dataclass(frozen=True)
@@ -83,3 +93,36 @@ def _graph(a: Anatomy, length: int, gated: bool) -> float:
         + (3 if gated else 2) * a.d_mlp / a.d_model
         + (3 * a.n_heads * length / a.d_model)
     )
+
+
+@contextmanager
+def peak(model: Model) -> Iterator[Callable[[], int]]:
+    """Gives a function: bytes taken at most in the block, beside what there was before."""
+    if model.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(model.device)
+        before = torch.cuda.memory_allocated(model.device)
+        yield lambda: torch.cuda.max_memory_allocated(model.device) - before
+        return
+    before, seen, done = resident(), [0], threading.Event()
+
+    def look() -> None:
+        while not done.wait(EVERY):
+            seen[0] = max(seen[0], resident() - before)
+
+    watcher = threading.Thread(target=look, daemon=True)
+    watcher.start()
+    try:
+        yield lambda: seen[0]
+    finally:
+        done.set()
+        watcher.join()
+        seen[0] = max(seen[0], resident() - before)
+
+
+def resident() -> int:
+    """Bytes that this process has in memory; 0 where the system does not say."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except OSError:
+        return 0
+    return pages * resource.getpagesize()

@@ -1,6 +1,7 @@
 """What a discovery takes, before it is begun: by a trial, and on paper."""
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -9,8 +10,10 @@ from typer.testing import CliRunner
 import circuits
 from circuits.cli.app import app
 from circuits.config import Config
-from circuits.planning import peak, planned
+from circuits.models import nano_path
+from circuits.planning import planned
 from patching import paper
+from patching.memory import peak
 from tasks.errors import MethodError, ModelError
 
 LLAMA_8B = {
@@ -95,6 +98,17 @@ def test_a_model_on_paper_needs_no_weights(large):
     assert (found.weights + found.formula) / 2 < 80e9
     assert "unknown: there are no weights here" in str(found)
     assert "in bfloat16 or float16 16.1 GB of weights" in str(found)
+
+
+def test_prompts_on_paper_are_those_of_the_tokenizer(tmp_path, plan):
+    for file in nano_path().iterdir():
+        if file.suffix != ".safetensors":
+            shutil.copy(file, tmp_path)
+    options = {"n": 8, "batch_size": 4, "method": "attribution", "top": 30}
+    found = circuits.plan("ioi:split=test", str(tmp_path), **options)
+    assert (found.units, found.tokens, found.prompts) == (plan.units, plan.tokens, plan.prompts)
+    assert (found.parameters, found.formula) == (plan.parameters, plan.formula)
+    assert found.passes == plan.passes
 
 
 def test_the_command_prints_it_and_writes_nothing(large, tmp_path, monkeypatch):
