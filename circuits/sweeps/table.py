@@ -55,7 +55,7 @@ class Row:
     seconds: float | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class SweepTable(Reported):
     """The rows of all cells, in the order of the sweep's file."""
 
@@ -65,6 +65,9 @@ class SweepTable(Reported):
     def failed(self) -> tuple[Row, ...]:
         """Cells that are not complete."""
         return tuple(row for row in self.rows if row.state != DONE)
+
+    def __repr__(self) -> str:
+        return f"SweepTable({len(self.rows) - len(self.failed)} of {len(self.rows)} cells)"
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""

@@ -23,6 +23,8 @@ from circuits.studies.bias.report import report_card
 from circuits.studies.bias.report_card import ReportCard
 from circuits.studies.emotion.pipeline import Settings, study
 from circuits.studies.emotion.prompts import emotions
+from circuits.sweeps.table import Row as SweepRow
+from circuits.sweeps.table import SweepTable
 from patching.capture import Prompts
 from tests import planted
 from tests.families import make_pairs, opened
@@ -34,6 +36,8 @@ NO_RESULTS = {
     "Task": "what can be asked, which says its claim",
     "Scale | Circuit": "an edit; the table of edits is that of its plan",
     "Circuit": "an edit; the table of edits is that of its plan",
+    "Latent": "an edit; the table of edits is that of its plan",
+    "Plan": "what a discovery takes: a report of a few lines",
     "Iterator[EditedModel]": "a model for the length of a with block",
     "Path": "a folder of the caller's own",
     "Dictionary": "directions, which say their place and number in one line",
@@ -170,6 +174,30 @@ def latent_study():
     return circuits.latents("nano", "ioi", [trained().dictionary], **given)
 
 
+def steering():
+    small = {"strengths": [4.0], "n": 4, "tokens": 500}
+    given = "nano", "resid_post.1.f3", nano_pairs(), [trained().dictionary]
+    return replace(circuits.steer_latent(*given, **small), name=SCRIPT)
+
+
+def traced():
+    small = {"latents": 64, "k": 8, "steps": 40, "tokens": 2000, "n": 4, "tasks": ["ioi"]}
+    made = circuits.train_dictionary("nano", "m1", kind="transcoder", **small)
+    found = circuits.trace("nano", "When Mary and John went to the park,", [made.dictionary])
+    return replace(found, circuit=found.circuit.with_info(task=SCRIPT, model=SCRIPT))
+
+
+def track():
+    given = {"tasks": ["ioi"], "methods": ["attribution"], "n": 4, "test": 4}
+    return replace(circuits.mib("nano", **given), model=SCRIPT)
+
+
+def swept():
+    row = {"model": SCRIPT, "task": "$", "method": "secant", "seed": 0}
+    failed = SweepRow("b", **row, state="failed", fault=SCRIPT)
+    return SweepTable((SweepRow(SCRIPT, **row, state="done", edges=3), failed))
+
+
 def instrument(name):
     return getattr(circuits, name)(circuits.load_model("nano"), nano_pairs())
 
@@ -183,6 +211,11 @@ RESULTS = {
     "DirectEffects": lambda: instrument("direct_logit_attribution"),
     "LogitLens": lambda: instrument("logit_lens"),
     "PatchingMap": lambda: instrument("heat_map"),
+    "PathEffects": lambda: instrument("path_patching"),
+    "Steering": steering,
+    "Trace": traced,
+    "Track": track,
+    "SweepTable": swept,
     "CircuitGraph": graph,
     "CircuitDiff": lambda: graph().diff(graph().top(4)),
     "Scores": scores,
