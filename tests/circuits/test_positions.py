@@ -5,7 +5,6 @@ is known token by token, and one head carries it from there to the end.
 """
 
 import json
-import re
 
 import numpy as np
 import pytest
