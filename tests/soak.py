@@ -97,6 +97,13 @@ def counted(words: list[str], folder: Path) -> int:
     return log.stat().st_size
 
 
+def files_of(place: Path) -> list[Path]:
+    """A file, or all files of a folder and of those in it."""
+    if not place.is_dir():
+        return [place]
+    return [file for file in sorted(place.rglob("*")) if file.is_file()]
+
+
 def contents(folder: Path) -> dict[str, str]:
     """A hash of every place that has a name of its own, by its name."""
     found = {}
@@ -104,7 +111,7 @@ def contents(folder: Path) -> dict[str, str]:
         name = str(place.relative_to(folder))
         if name == "runs" or place.name.startswith("."):
             continue
-        files = sorted(place.rglob("*")) if place.is_dir() else [place]
+        files = files_of(place)
         hasher = hashlib.sha256()
         for file in files:
             hasher.update(f"{file.relative_to(folder)}".encode() + file.read_bytes())
