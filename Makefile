@@ -94,6 +94,7 @@ bench: $(READY)
 	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -P tests/bench_engine.py bench.json
 	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -P tests/bench_emotion.py bench.json
 	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m tests.bench_known bench.json
+	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m tests.bench_edges bench.json
 
 # The README's picture.
 picture: $(READY)
