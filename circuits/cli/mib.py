@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from circuits import __version__
 from circuits.cli.options import BatchSize, Device, Model, SkipBad
 from circuits.cli.output import AsJson, print_json
 from tasks.errors import MethodError
@@ -73,34 +72,36 @@ def mib(
     """Run the circuit track of the MIB benchmark on your model."""
     from circuits.cli.printing import print_report
     from circuits.cli.progress import shown_progress
-    from circuits.models import load_model, locate, name_of
-    from circuits.studies.mib.cells import cells
-    from circuits.studies.mib.result import OUTPUT
-    from circuits.studies.mib.track import METHODS, Terms, carry_out
-    from graphs import CircuitGraph
-    from patching.journal import kept
+    from circuits.studies.mib.result import files_of
+    from circuits.studies.mib.track import METHODS
+    from circuits.studies.mib.track import mib as run_track
 
-    tasks = cells(task or (), _named(file, "--file arc_easy=FILE"))
-    known = _named(reference, "--reference ioi=circuit.json")
-    terms = Terms(
-        tuple(method or METHODS), n, test, seed, least, batch_size, skip_bad, known or None
-    )
-    terms.check(tasks, model)
-    graphs = {name: CircuitGraph.load(path) for name, path in known.items()}
-    with OUTPUT.reserved(out, force):
-        locate(model)
-        about = __version__, "mib", terms, [cell.task for cell in tasks], model
-        with kept(out, *about) as journal, shown_progress() as progress:
-            progress(0, 0, "opening the model")
-            opened = load_model(model)
-            track = carry_out(opened, tasks, terms, graphs, progress, journal, name_of(opened.path))
-            written = track.write(out) if out is not None else []
+    files = _named(file, "--file arc_easy=FILE")
+    references = _named(reference, "--reference ioi=circuit.json")
+    with shown_progress() as progress:
+        track = run_track(
+            model,
+            tasks=task or (),
+            files=files,
+            methods=method or METHODS,
+            n=n,
+            test=test,
+            seed=seed,
+            least=least,
+            batch_size=batch_size,
+            skip_bad=skip_bad,
+            references=references,
+            out=out,
+            force=force,
+            progress=progress,
+        )
     if as_json:
         print_json(track.to_json())
         return
     print_report(track.report())
-    for path in written:
-        typer.echo(f"written {path}")
+    if out is not None:
+        for name in files_of(track.methods):
+            typer.echo(f"written {out / name}")
 
 
 def _named(given: list[str] | None, example: str) -> dict[str, Path]:

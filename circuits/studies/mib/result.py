@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -171,11 +171,16 @@ class Track(Reported):
                     home = partial / submission(method) / f"{cell.cell.name}_{_plain(self.model)}"
                     home.mkdir(parents=True)
                     (home / SUBMISSION).write_text(_importances(scores), encoding="utf-8")
-        return [folder / name for name in (REPORT, TABLE, *map(submission, self.methods))]
+        return [folder / name for name in files_of(self.methods)]
 
     def __repr__(self) -> str:
         names = ", ".join(cell.cell.name for cell in self.done) or "no task"
         return f"Track({self.model}: {names}; {', '.join((*self.methods, 'random'))})"
+
+
+def files_of(methods: Sequence[str]) -> tuple[str, ...]:
+    """What a track with these methods writes into its folder."""
+    return (REPORT, TABLE, *map(submission, methods))
 
 
 def submission(method: str) -> str:

@@ -122,7 +122,7 @@ def mib(
     the answer of on less than `least` of its prompts is left out, and the result says so.
     `references` are files of known circuits, by task; the result then has the AUROC of every
     method over all edges. With `out` the tables are written there, and per method and task a
-    `importances.json` as the benchmark takes it.
+    `importances.json` as the benchmark takes it; the same call, killed and made again, goes on.
 
     >>> circuits.mib(model, tasks=["ioi"], methods=["attribution"], n=8, test=8)
     Track(nano: ioi; attribution, random)
@@ -131,8 +131,10 @@ def mib(
         CircuitsError: a task, method, file or number that cannot be meant, before the model is
             opened; or `out` holds something else.
     """
+    from circuits import __version__
     from circuits.models import load_model, name_of
     from circuits.studies.mib.result import OUTPUT
+    from patching.journal import kept
 
     cells_asked = cells(tasks, {name: Path(path) for name, path in (files or {}).items()})
     known = {name: Path(path) for name, path in (references or {}).items()} or None
@@ -141,10 +143,15 @@ def mib(
     graphs = {name: CircuitGraph.load(path) for name, path in (known or {}).items()}
     folder = None if out is None else Path(out)
     with OUTPUT.reserved(folder, force):
+        if progress is not None:
+            progress(0, 0, "opening the model")
         opened = load_model(model)
-        track = carry_out(opened, cells_asked, terms, graphs, progress, name=name_of(opened.path))
-        if folder is not None:
-            track.write(folder)
+        about = __version__, "mib", terms, [cell.task for cell in cells_asked], opened.hash
+        with kept(folder, *about) as journal:
+            name = name_of(opened.path)
+            track = carry_out(opened, cells_asked, terms, graphs, progress, journal, name)
+            if folder is not None:
+                track.write(folder)
     return track
 
 
